@@ -1,0 +1,43 @@
+# `make demo` trains the embedded world and shows the result; `make test` runs the suite.
+# Both build .venv on the first call; later calls reuse it until setup.py or constraints.txt change.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
+
+test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; say which one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
+	@echo "Installing consistency_jax into $(VENV) (first time only; a minute or two) ..."
+	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: setup.py constraints.txt $(VENV)/.installed
+	@echo "Installing the test extra into $(VENV) (first time only) ..."
+	$(PIP) --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

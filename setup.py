@@ -1,0 +1,44 @@
+"""Packaging of consistency_jax. Exact versions that the tests ran with are in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="consistency_jax",
+    version="0.1.0",
+    description="Post-training language models towards crosslingual consistency, in JAX",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["consistency_jax", "consistency_jax.*"]),
+    package_data={"consistency_jax.report": ["*.j2"]},
+    install_requires=[
+        "jax>=0.10.2",
+        "flax>=0.12.8",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "tensorflow-datasets>=4.9.10",  # its ArrayRecord path: TensorFlow itself is not needed
+        "array_record>=0.8",
+        "Babel>=2.18",  # the embedded world: Unicode CLDR
+        "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
+        "jinja2>=3.1",
+        "ml_collections>=1.1",
+        "numpy>=2.0",
+        "protobuf>=5",
+        "rich>=13",
+        "safetensors>=0.5",
+        "sentencepiece>=0.2",
+        "tensorboardX>=2.6",
+        "tiktoken>=0.8",
+        "tqdm>=4.66",
+        "transformers>=5.0",
+    ],
+    extras_require={
+        "test": ["pytest>=9", "pytest-xdist>=3", "ruff>=0.14", "torch==2.13.0"],
+        "gpu": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "wandb": ["wandb"],
+    },
+)
