@@ -1,0 +1,66 @@
+"""The matrix product of every projection: low-precision inputs, float32 sums, and gradients that reach the fast units.
+
+In float32 this is `jax.lax.dot_general`. In bfloat16 (or float16) two things go wrong if it is left alone:
+* a product whose output type is bfloat16 misses the CPU's bfloat16 unit, so it asks for float32 and is cast after;
+* then the cotangent is float32 too, and the backward products mix types: it is cast to bfloat16 first.
+On CPU the weight gradient x^T g misses the unit as well, because XLA folds the transpose into the product: x is copied
+transposed, flattened behind an optimization barrier so that the copy stays.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def _wide(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
+    dimensions = (((contract[0],), (contract[1],)), ((), ()))
+    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [M, in] @ kernel [in, out], both of one low-precision type -> [M, out] of that type."""
+    return _wide(x, kernel, (1, 0)).astype(x.dtype)
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _product(x, kernel), (x, kernel)
+
+
+def _weight_gradient_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
+    transposed = jax.lax.optimization_barrier(x.T.reshape(-1)).reshape(x.shape[::-1])
+    return _wide(transposed, g, (1, 0))
+
+
+def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    return _wide(x, g, (0, 0))
+
+
+def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    dx = _wide(g, kernel, (1, 1)).astype(x.dtype)
+    # Decided when the program is lowered, not by the machine that traces it: a TPU program may be compiled on a CPU.
+    dk = jax.lax.platform_dependent(x, g, cpu=_weight_gradient_cpu, default=_weight_gradient)
+    return dx, dk.astype(kernel.dtype)
+
+
+_product.defvjp(_forward, _backward)
+
+
+def dot_general(
+    x: jax.Array,
+    kernel: jax.Array,
+    dimensions: Dimensions,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> jax.Array:
+    """For `nn.Dense(dot_general=...)`: x [..., in], kernel [in, out] -> [..., out] in x's type, sums in float32."""
+    if x.dtype not in (jnp.bfloat16, jnp.float16) or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
+        return jax.lax.dot_general(
+            x, kernel, dimensions, precision=precision, preferred_element_type=preferred_element_type
+        )
+    flat = x.reshape(-1, x.shape[-1])
+    return _product(flat, kernel).reshape(*x.shape[:-1], kernel.shape[-1])
