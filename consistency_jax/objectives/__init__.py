@@ -1,0 +1,88 @@
+"""Objectives: pure functions of what a policy says about a batch, and what its reference said.
+
+    objective(policy f32[B, L, K], ...) -> (loss, metrics)
+
+A new objective is one new file and one entry of `OBJECTIVES`, which says how to call it from a config.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from consistency_jax.objectives.dco import dco, dco_target
+from consistency_jax.objectives.sft import sft
+
+
+class Examples(NamedTuple):
+    """What an objective may know about a batch beside the policy's table (B items, L languages, K candidates)."""
+
+    mask: jax.Array  # bool[B, L, K], cells that exist and were drawn for this step
+    length: jax.Array  # i32[B, L, K], answer tokens
+    gold: jax.Array  # i32[B], -1 unknown
+    partners: jax.Array  # i32[B, L], a language drawn as partner of each; -1 where absent
+    reference: jax.Array  # f32[B, L, K], nats; zeros for an objective that needs none
+
+
+Loss = Callable[[jax.Array, Examples], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+class Objective(NamedTuple):
+    """A named objective: `make(options, languages)` gives its loss for one config."""
+
+    make: Callable[[Any, Sequence[str]], Loss]
+    needs_reference: bool
+
+
+def _make_dco(options: Any, languages: Sequence[str]) -> Loss:
+    steer = np.array([options.steer.get(language, 1.0) for language in languages])
+
+    def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
+        partners = examples.partners if options.partners == "random" else "all"
+        return dco(
+            policy,
+            examples.reference,
+            mask=examples.mask,
+            steer=steer,
+            partners=partners,
+            scale=options.scale,
+        )
+
+    return loss
+
+
+def _make_sft(options: Any, languages: Sequence[str]) -> Loss:
+    del languages
+
+    def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return sft(
+            policy,
+            gold=examples.gold,
+            length=examples.length,
+            mask=examples.mask,
+            normalization=options.normalization,
+        )
+
+    return loss
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "dco": Objective(_make_dco, needs_reference=True),
+    "sft": Objective(_make_sft, needs_reference=False),
+}
+
+
+def make_objective(options: Any, languages: Sequence[str]) -> tuple[Loss, bool]:
+    """The loss that `config.objective` asks for, and whether it needs reference log-probabilities.
+
+    Raises:
+      ValueError: for an unknown name, listing the known ones.
+    """
+    if options.name not in OBJECTIVES:
+        raise ValueError(f"objective.name={options.name!r} is unknown; choose from {', '.join(OBJECTIVES)}")
+    objective = OBJECTIVES[options.name]
+    return objective.make(options, tuple(languages)), objective.needs_reference
+
+
+__all__ = ["OBJECTIVES", "Examples", "Loss", "Objective", "dco", "dco_target", "make_objective", "sft"]

@@ -1,0 +1,39 @@
+"""Supervised fine-tuning: raise the log-probability of the gold answer. Also what pretrains the embedded base model.
+
+    loss = - sum_{item, language} l(gold)  /  the number of answer tokens   ("mean": per token, as language models train)
+                                           /  the number of items           ("sum":  per item, summed over languages)
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def sft(
+    policy: jax.Array, *, gold: jax.Array, length: jax.Array, mask: jax.Array, normalization: str = "mean"
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The negative log-likelihood of the gold answers of B items in L languages.
+
+    Args:
+      policy: f32[B, L, K], sums of log-probabilities over the answer's tokens, nats.
+      gold: i32[B], index of the gold candidate; items with -1 (unknown) take no part.
+      length: i32[B, L, K], tokens behind each sum.
+      mask: bool[B, L, K], the cells that exist.
+      normalization: "mean" per token, or "sum" per item.
+
+    Returns:
+      The loss (a scalar, nats) and metrics: loss, perplexity (per token), items.
+
+    Raises:
+      ValueError: for an unknown normalization.
+    """
+    if normalization not in ("mean", "sum"):
+        raise ValueError(f"sft: normalization must be mean or sum, not {normalization!r}")
+    index = jnp.maximum(gold, 0)[:, None, None]
+    chosen = jnp.take_along_axis(mask, index, axis=2)[..., 0] & (gold >= 0)[:, None]
+    nll = -jnp.where(chosen, jnp.take_along_axis(policy, index, axis=2)[..., 0], 0.0).sum()
+    tokens = jnp.where(chosen, jnp.take_along_axis(length, index, axis=2)[..., 0], 0).sum()
+    items = chosen.any(axis=1).sum()
+    per_token = nll / jnp.maximum(tokens, 1)
+    loss = per_token if normalization == "mean" else nll / jnp.maximum(items, 1)
+    metrics = {"loss": loss, "perplexity": jnp.exp(per_token), "items": items}
+    return loss, jax.tree.map(jax.lax.stop_gradient, metrics)

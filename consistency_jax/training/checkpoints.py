@@ -1,0 +1,94 @@
+"""Orbax checkpoints of a training state: written in the background, the newest N kept, restored onto any mesh."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; the message names the folder and the mend."""
+
+
+class Checkpointer:
+    """The checkpoints of one stage: `folder`/STEP/ for each kept step.
+
+    A step's folder appears under its name only when it is complete, so a process killed while writing leaves nothing
+    that could be mistaken for a checkpoint.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2):
+        self.folder = Path(folder).absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot make the checkpoint folder {self.folder}: {error}") from error
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def latest_step(self) -> int | None:
+        return self._manager.latest_step()
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts writing `state`; returns once it is copied off the device. A step that is there already is kept.
+
+        Raises:
+          CheckpointError: where this or the previous write failed (a full disk, say); earlier checkpoints stand.
+        """
+        if step in self._manager.all_steps():
+            return
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+        except Exception as error:  # Orbax wraps what the file system says in many types
+            raise CheckpointError(self._write_failed(error)) from error
+
+    def wait(self) -> None:
+        """Blocks until everything is on disk."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise CheckpointError(self._write_failed(error)) from error
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of `step`, laid out as `like` (a tree of arrays or of `jax.ShapeDtypeStruct`s with shardings).
+
+        Raises:
+          CheckpointError: where there is no such step, or its files cannot be read or do not fit.
+        """
+        if step not in self._manager.all_steps():
+            raise CheckpointError(f"{self.folder} has no checkpoint of step {step}; it has: {self.steps or 'none'}")
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except Exception as error:
+            others = [other for other in self.steps if other != step]
+            mend = f"resume from step {others[-1]}" if others else "start afresh"
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"the checkpoint {self.folder / str(step)} cannot be read ({type(error).__name__}: {reason}). "
+                f"Delete that folder to {mend}."
+            ) from error
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+    def remove(self) -> None:
+        """Deletes all of it: the stage is finished and its result is kept elsewhere."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def _write_failed(self, error: Exception) -> str:
+        reason = " ".join(str(error).split())[:300]
+        return (
+            f"cannot write a checkpoint to {self.folder} ({type(error).__name__}: {reason}). "
+            f"Checkpoints that stand: {self.steps or 'none'}; free some space or choose another --workdir, "
+            "then give the same command again to resume."
+        )

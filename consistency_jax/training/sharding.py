@@ -1,0 +1,112 @@
+"""Where arrays live: the mesh, and the one table from logical names to mesh axes.
+
+Models name what an axis *is* ("embed", "heads", "rows"); only this file says over which mesh axis it is split:
+
+    data     copies of the parameters, rows of the batch split
+    fsdp     parameters split too (gathered layer by layer by the compiler), rows of the batch split
+    tensor   heads, feed forward and vocabulary split (Megatron style)
+
+A mesh of one device is a mesh: there is no unsharded path.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from consistency_jax.data.packing import Batch
+
+ROWS = ("data", "fsdp")  # the mesh axes that split a batch
+
+RULES: tuple[tuple[str, Any], ...] = (
+    # parameters
+    ("vocab", "tensor"),
+    ("embed", "fsdp"),
+    ("heads", "tensor"),
+    ("kv_heads", "tensor"),
+    ("mlp", "tensor"),
+    ("norm", None),
+    ("layers", None),
+    # activations
+    ("rows", ROWS),
+    ("length", None),
+    ("keys", None),
+    ("activation_embed", None),
+    ("activation_heads", "tensor"),
+    ("activation_kv_heads", "tensor"),
+    ("activation_mlp", "tensor"),
+    ("head_dim", None),
+)
+
+
+def make_mesh(sizes: tuple[int, int, int]) -> Mesh:
+    """The mesh (data, fsdp, tensor) over all devices of all processes."""
+    return jax.make_mesh(sizes, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def row_groups(mesh: Mesh) -> int:
+    """Into how many groups the rows of a batch are split: G of a `Batch`."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def param_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
+    """NamedShardings for parameters from their tree of logical `PartitionSpec`s and of shapes.
+
+    An axis whose size the mesh does not divide stays whole (kv heads of a small model on a wide tensor axis).
+    """
+
+    def one(spec: PartitionSpec, shape: Any) -> NamedSharding:
+        names = nn.logical_to_mesh_axes(spec, RULES)
+        names = list(names) + [None] * (len(shape.shape) - len(names))
+        fits = [
+            name if name is None or size % mesh.shape[name] == 0 else None
+            for name, size in zip(names, shape.shape, strict=True)
+        ]
+        return NamedSharding(mesh, PartitionSpec(*fits))
+
+    return jax.tree.map(one, axes, shapes, is_leaf=lambda x: isinstance(x, PartitionSpec))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_shardings(mesh: Mesh, leading: int = 0) -> Batch:
+    """NamedShardings of a `Batch`: rows and row groups split, the rest on every device.
+
+    Args:
+      leading: axes in front of the batch's own (micro-batches of one step).
+    """
+    front = (None,) * leading
+    split = NamedSharding(mesh, PartitionSpec(*front, ROWS))
+    return Batch(*[split] * (len(Batch._fields) - 1), replicated(mesh))._replace(trunk_end=replicated(mesh))
+
+
+def put(array: Any, shardings: Any) -> Any:
+    """Host arrays -> device arrays; explicit, so that a transfer guard around the hot loop lets it pass."""
+    return jax.tree.map(lambda a, s: jax.device_put(np.asarray(a), s), array, shardings)
+
+
+def state_shardings(mesh: Mesh, shardings: Any, params: Any, state: Any) -> Any:
+    """Shardings of a tree that holds copies of parameters (moments of an optimizer): a leaf whose path ends in a
+    parameter's path, with that parameter's shape, lies as the parameter does; every other leaf is replicated.
+
+    Args:
+      shardings: of the parameters.
+      params, state: trees of arrays or of shapes.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+    by_path = dict(zip(paths, zip(shapes, jax.tree.leaves(shardings), strict=True), strict=True))
+
+    def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        for start in range(len(path)):
+            shape, sharding = by_path.get(path[start:], (None, None))
+            if shape == leaf.shape:
+                return sharding
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(one, state)
+
