@@ -1,12 +1,13 @@
 """Who sees whom in a row of token trees, and the attention that obeys it.
 
-A row holds several trees, each a trunk (branch 0) and K branches. The token at column t sees the key at column s iff
+A row holds several trees, each a trunk (branch 0) and K branches. The token at column t sees the key at s iff
 
-    s <= t   and   tree[s] == tree[t]   and   branch[s] in (0, branch[t])   [and position[t] - position[s] < window]
+    s <= t   and   tree[s] == tree[t]   and   branch[s] in (0, branch[t])
+    [and position[t] - position[s] < window, in sliding layers]
 
-Padding is tree 0 and sees earlier padding by the same rule. So every token sees at least itself, no softmax runs over
-nothing, and no real token ever sees padding. Einsum letters: R rows, T query, S key, K kv heads, G query heads per kv
-head, H head dim.
+Padding is tree 0 and sees earlier padding by the same rule. So every token sees at least itself, no softmax
+runs over nothing, and no real token ever sees padding. Einsum letters: R rows, T query, S key, K kv heads,
+G query heads per kv head, H head dim.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def tree_mask(
 
     Args:
       positions, tree, branch: i32[R, T], see `data/packing.py`.
-      window: sliding window in positions (a token sees itself and the window - 1 positions before it); None for all.
+      window: in positions (a token sees itself and the window - 1 positions before it); None: no limit.
     """
     length = tree.shape[1]
     columns = jnp.arange(length)

@@ -1,14 +1,14 @@
 """The one decoder-only transformer: every supported family is a `DecoderConfig` of it.
 
-A block, in five sentences: norm, attend, add, norm, feed forward, add (or, in parallel, norm once and add both).
+A block, in one breath: norm, attend, add, norm, feed forward, add (or, in parallel, norm once and add both).
 Layers are stacked: every parameter of a layer has a leading axis [layers], run by `nn.scan`.
 
-Letters: R rows, T tokens of a row, N query heads, K kv heads, H head dim, D model, F feed forward, V vocabulary.
+Letters: R rows, T tokens, N query heads, K kv heads, H head dim, D model, F feed forward, V vocabulary.
 Parameters (a plain nested dict, kernels are [in, out]):
 
     embedding/weight [V, D]      head/weight [V, D] (untied only)      final_norm/scale [D]
     layers/attention_norm/scale [L, D]            layers/mlp_norm/scale [L, D] (not in a parallel block)
-    layers/attention/{query,key,value,out}/{kernel,bias}               layers/attention/{query,key}_norm/scale [L, H]
+    layers/attention/{query,key,value,out}/{kernel,bias}        layers/attention/{query,key}_norm/scale [L, H]
     layers/mlp/{gate,up,down}/{kernel,bias}       layers/{attention,mlp}_post_norm/scale [L, D]
 """
 
@@ -36,8 +36,8 @@ ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": functools.partial(nn.gelu, approxim
 class Rope:
     """Rotary frequencies of one kind of layer: theta ** (-2i / H), then scaled.
 
-    `theta` None means no rotation at all. `scaling` "linear" divides every frequency by `factor`; "llama3" divides
-    long wavelengths by `factor`, keeps short ones, and blends between (Llama 3.1's `rope_scaling`).
+    `theta` None means no rotation at all. `scaling` "linear" divides every frequency by `factor`; "llama3"
+    divides long wavelengths by `factor`, keeps short ones, and blends between (Llama 3.1's `rope_scaling`).
     """
 
     theta: float | None = 10_000.0
@@ -69,7 +69,7 @@ class Rope:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Every trait in which the supported families differ. Defaults are Llama's; ValueError where traits clash."""
+    """Every trait in which the families differ. Defaults are Llama's; ValueError where traits clash."""
 
     vocab_size: int
     hidden: int
@@ -144,6 +144,12 @@ class DecoderConfig:
     def kinds(self) -> tuple[bool, ...]:
         """The kinds of layer that occur, as flags: sliding or not."""
         return tuple(sorted(set(self.sliding or (False,))))
+
+    def differences(self, other: "DecoderConfig") -> list[str]:
+        """Names of the fields by which the two are different models (how they run does not count)."""
+        run = {"dtype", "param_dtype", "remat", "scan_layers", "unroll", "attention"}
+        fields = (f.name for f in dataclasses.fields(self) if f.name not in run)
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
 
     @property
     def num_params(self) -> int:
@@ -244,7 +250,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer. `tables` = (bias, cos, sin), each with a leading axis over `config.kinds`; `kind` picks one."""
+    """One layer. `tables` = (bias, cos, sin), each with a leading axis over `config.kinds`: `kind` picks."""
 
     config: DecoderConfig
 
@@ -287,7 +293,7 @@ class Embedding(nn.Module):
 
 
 class Decoder(nn.Module):
-    """tokens -> hidden states after the final norm. The head is applied by the caller (`logits`), where needed."""
+    """tokens -> hidden states after the final norm. The caller applies the head (`logits`) where needed."""
 
     config: DecoderConfig
 
@@ -295,7 +301,7 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, tree: jax.Array, branch: jax.Array
     ) -> jax.Array:
-        """tokens, positions, tree, branch: i32[R, T] (see `data/packing.py`) -> [R, T, D] in `config.dtype`."""
+        """tokens, positions, tree, branch: i32[R, T] (`data/packing.py`) -> [R, T, D] in `config.dtype`."""
         c = self.config
         x = Embedding(c, name="embedding")(tokens).astype(c.dtype)
         if c.embedding_scale is not None:
@@ -327,7 +333,7 @@ class Decoder(nn.Module):
 def layer_tables(
     config: DecoderConfig, positions: jax.Array, tree: jax.Array, branch: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What layers need beside x, once per call: bias f32[kinds, R, T, S]; cos, sin f32[kinds, R, T, 1, H / 2]."""
+    """What layers need beside x, made once: bias f32[kinds, R, T, S]; cos, sin f32[kinds, R, T, 1, H / 2]."""
     biases, angles = [], []
     for sliding in config.kinds:
         mask = tree_mask(positions, tree, branch, config.window if sliding else None)
@@ -381,10 +387,10 @@ def abstract_params(config: DecoderConfig) -> Params:
 
 
 def logical_axes(config: DecoderConfig) -> Params:
-    """The same tree with a `PartitionSpec` of logical names for each parameter, ("layers", "embed", "mlp") and so on.
+    """The same tree with a `PartitionSpec` of logical names a parameter: ("layers", "embed", "mlp"), ...
 
-    Names: vocab, embed, heads, kv_heads, mlp, norm, layers. `flax.linen.logical_to_mesh_sharding` takes this tree.
-    Activations use: rows, length, keys, activation_embed, activation_heads, activation_kv_heads, activation_mlp,
-    head_dim.
+    Names: vocab, embed, heads, kv_heads, mlp, norm, layers. `nn.logical_to_mesh_sharding` takes this tree.
+    Activations use: rows, length, keys, activation_embed, activation_heads, activation_kv_heads,
+    activation_mlp, head_dim.
     """
     return nn.get_partition_spec(_abstract_boxed(config))

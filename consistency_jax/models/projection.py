@@ -1,10 +1,10 @@
-"""The matrix product of every projection: low-precision inputs, float32 sums, and gradients that reach the fast units.
+"""The product of every projection: low-precision inputs, float32 sums, gradients that reach the fast units.
 
 In float32 this is `jax.lax.dot_general`. In bfloat16 (or float16) two things go wrong if it is left alone:
-* a product whose output type is bfloat16 misses the CPU's bfloat16 unit, so it asks for float32 and is cast after;
-* then the cotangent is float32 too, and the backward products mix types: it is cast to bfloat16 first.
-On CPU the weight gradient x^T g misses the unit as well, because XLA folds the transpose into the product: x is copied
-transposed, flattened behind an optimization barrier so that the copy stays.
+* a product whose output is bfloat16 misses the CPU's bfloat16 unit, so we ask for float32 and cast after;
+* then the cotangent is float32 too, and the backward products mix types: we cast it to bfloat16 first.
+On CPU the weight gradient x^T g misses the unit as well, because XLA folds the transpose into the product: x
+is copied transposed, flattened behind an optimization barrier so that the copy stays.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
 def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     dx = _wide(g, kernel, (1, 1)).astype(x.dtype)
-    # Decided when the program is lowered, not by the machine that traces it: a TPU program may be compiled on a CPU.
+    # Decided when the program is lowered, not where it is traced: a TPU program may be compiled on a CPU.
     dk = jax.lax.platform_dependent(x, g, cpu=_weight_gradient_cpu, default=_weight_gradient)
     return dx, dk.astype(kernel.dtype)
 
@@ -57,7 +57,7 @@ def dot_general(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """For `nn.Dense(dot_general=...)`: x [..., in], kernel [in, out] -> [..., out] in x's type, sums in float32."""
+    """For `nn.Dense(dot_general=...)`: x [..., in], kernel [in, out] -> [..., out] of x's type, summed in float32."""
     if x.dtype not in (jnp.bfloat16, jnp.float16) or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
         return jax.lax.dot_general(
             x, kernel, dimensions, precision=precision, preferred_element_type=preferred_element_type

@@ -1,0 +1,27 @@
+"""The registry of model families, by Hugging Face architecture.
+
+A family is data and a few pure functions, no modules: how its `config.json` becomes a `DecoderConfig`, and which
+tensor of its checkpoint is which of our parameters. A new family is one file here and one line in `FAMILIES`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consistency_jax.models.families import llama
+from consistency_jax.models.families.family import ConfigError, Family, Weight
+
+__all__ = ["FAMILIES", "ConfigError", "Family", "Weight", "find_family"]
+
+FAMILIES: dict[str, Family] = {
+    "LlamaForCausalLM": llama.FAMILY,
+}
+
+
+def find_family(hf_config: Mapping[str, Any]) -> tuple[str, Family]:
+    """The architecture a parsed config.json names, and its family; ConfigError listing the supported ones."""
+    named = hf_config.get("architectures") or []
+    for architecture in named:
+        if architecture in FAMILIES:
+            return architecture, FAMILIES[architecture]
+    what = ", ".join(map(str, named)) or f"none named (model_type {hf_config.get('model_type')!r})"
+    raise ConfigError(f"unsupported architecture: {what}; supported: {', '.join(sorted(FAMILIES))}")

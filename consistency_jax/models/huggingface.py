@@ -1,0 +1,378 @@
+"""Hugging Face folders in and out: config.json + safetensors (one file or shards) <-> DecoderConfig + parameters.
+
+Every tensor is accounted for before any is read: one that no parameter takes, one that is missing, stored twice
+or of a wrong shape is an error. Parameters are stacked one at a time, so the peak beside the model is its largest
+parameter; with a mesh each host reads only the bytes of its own devices.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import transformers
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
+from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
+from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
+
+IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder that cannot be loaded or written: says what, where, and the mend."""
+
+
+@dataclasses.dataclass
+class Model:
+    """A decoder with its parameters: `params` is a plain nested dict (see `models/decoder.py`)."""
+
+    config: DecoderConfig
+    params: Params
+    tokenizer: transformers.PreTrainedTokenizerFast | None = None
+    folder: Path | None = None  # where config.json and tokenizer files are copied from on export
+    architecture: str = "LlamaForCausalLM"
+
+    def apply(self, tokens: Any) -> jax.Array:
+        """tokens i32[B, T] without padding -> logits f32[B, T, V]. Compiles once a shape; for tests."""
+        tokens = jnp.asarray(tokens, jnp.int32)
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be [B, T], not of shape {tokens.shape}")
+        if tokens.size and (int(tokens.min()) < 0 or int(tokens.max()) >= self.config.vocab_size):
+            raise ValueError(f"tokens must lie in 0..{self.config.vocab_size - 1}")
+        return _apply(self.config, self.params, tokens)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    one_tree, trunk = jnp.ones_like(tokens), jnp.zeros_like(tokens)
+    hidden = Decoder(config).apply({"params": params}, tokens, positions, one_tree, trunk)
+    return logits(params, config, hidden)
+
+
+# ---------------------------------------------------------------------------------------------------- loading
+
+
+def load_pretrained(
+    folder_or_hub_id: str | Path, dtype: str = "float32", mesh: jax.sharding.Mesh | None = None
+) -> Model:
+    """A checkpoint folder, or the id of one on the Hugging Face Hub, as a `Model`.
+
+    Args:
+      folder_or_hub_id: a folder with config.json and safetensors, or "organisation/name" (downloaded, cached).
+      dtype: of parameters and computation: float32, bfloat16 or float16; tensors are cast as they are read.
+      mesh: parameters are split over it by `training/sharding.py`; None: the default device.
+
+    Raises: CheckpointError (folder, tensors), ConfigError (architecture, config.json), TokenizerError.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype {dtype!r} is not supported; supported: {', '.join(DTYPES)}")
+    folder = find_folder(folder_or_hub_id)
+    hf_config = read_config(folder)
+    architecture, family = find_family(hf_config)
+    config = dataclasses.replace(family.from_hf(hf_config), dtype=dtype, param_dtype=dtype)
+    shardings = None
+    if mesh is not None:
+        from consistency_jax.training.sharding import param_shardings  # a later room: only where asked for
+
+        shardings = param_shardings(config, mesh)
+    params = load_params(folder, config, family, shardings)
+    return Model(config, params, load_tokenizer(folder), folder, architecture)
+
+
+def find_folder(folder_or_hub_id: str | Path) -> Path:
+    """The folder itself, or a downloaded snapshot where the name is a Hub id and no such folder exists."""
+    folder = Path(folder_or_hub_id).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(folder_or_hub_id)
+    if not isinstance(folder_or_hub_id, str) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+        raise CheckpointError(f"no checkpoint folder {name}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises network, permission and name errors of many kinds
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"no folder {name}, and the Hub gave no such model: {reason}") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed config.json of a checkpoint folder."""
+    path = folder / "config.json"
+    try:
+        parsed = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder} has no config.json: is it a Hugging Face checkpoint folder?"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return parsed
+
+
+def load_params(
+    folder: Path, config: DecoderConfig, family: Family, shardings: Mapping[str, Any] | None = None
+) -> Params:
+    """The parameters of a folder, in `config.param_dtype`; `shardings` is a tree like theirs, or None."""
+    shapes = traverse_util.flatten_dict(abstract_params(config), sep="/")
+    places = traverse_util.flatten_dict(shardings, sep="/") if shardings is not None else {}
+    mapping = family.names(config)
+    with _Tensors(folder) as tensors:
+        _account(folder, config, family, mapping, shapes, tensors)
+        params = {}
+        for path, shape in shapes.items():
+            read = functools.partial(_read, tensors, mapping[path], shape)
+            if path in places:
+                params[path] = jax.make_array_from_callback(shape.shape, places[path], read)
+            else:
+                params[path] = jnp.asarray(read((slice(None),) * len(shape.shape)))
+    return traverse_util.unflatten_dict(params, sep="/")
+
+
+class _Tensors:
+    """The open safetensors files of a folder: name -> shape at once, bytes when asked. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.open: list[Any] = []
+        self.slices: dict[str, Any] = {}
+        self.doubled: list[str] = []
+        try:
+            for file in _weight_files(folder):
+                self._add(file)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _add(self, file: Path) -> None:
+        try:
+            handle = safe_open(file, framework="numpy")
+            handle.__enter__()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} is truncated or not a safetensors file: {error}") from error
+        self.open.append(handle)
+        for name in handle.keys():  # noqa: SIM118 (no mapping)
+            if name in self.slices:
+                self.doubled.append(name)
+            self.slices[name] = handle.get_slice(name)
+
+    def __enter__(self) -> "_Tensors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.open:
+            handle.__exit__(None, None, None)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.slices[name].get_shape())
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        return self.slices[name][index]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{index} is not an index of safetensors shards: {error!r}") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(f"{folder} lacks {len(missing)} of {len(names)} shards: {_some(missing)}")
+        return [folder / name for name in names]
+    if single.is_file():
+        return [single]
+    other = sorted(path.name for path in folder.glob("*.bin"))
+    mend = "; convert its .bin files to safetensors first" if other else ""
+    raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json{mend}")
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _tensor_names(weight: Weight, layers: int) -> list[str]:
+    if "{layer}" not in weight.name:
+        return [weight.name]
+    return [weight.name.format(layer=i) for i in range(layers)]
+
+
+def _tensor_shape(weight: Weight, shape: tuple[int, ...]) -> tuple[int, ...]:
+    one = shape[1:] if "{layer}" in weight.name else shape
+    return one[::-1] if weight.transpose else one
+
+
+def _account(
+    folder: Path,
+    config: DecoderConfig,
+    family: Family,
+    mapping: Mapping[str, Weight],
+    shapes: Mapping[str, jax.ShapeDtypeStruct],
+    tensors: _Tensors,
+) -> None:
+    """One CheckpointError that names every tensor without a parameter, missing, doubled or of a wrong shape."""
+    if set(mapping) != set(shapes):
+        raise AssertionError(
+            f"the family maps {set(mapping) ^ set(shapes)} wrongly"
+        )  # ours to mend, not theirs
+    expected = {
+        name: _tensor_shape(weight, shapes[path].shape)
+        for path, weight in mapping.items()
+        for name in _tensor_names(weight, config.layers)
+    }
+    aliases = {a: b for a, b in family.aliases(config).items() if a in tensors.slices and b in tensors.slices}
+    unmapped = [n for n in tensors.slices if n not in expected and n not in aliases and not IGNORED.search(n)]
+    missing = [name for name in expected if name not in tensors.slices]
+    wrong = [
+        f"{name} is {list(tensors.shape(name))}, config.json says {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors.slices and tensors.shape(name) != shape
+    ]
+    everything = (slice(None),)
+    differ = [
+        f"{a} differs from {b}"
+        for a, b in aliases.items()
+        if not np.array_equal(tensors.read(a, everything), tensors.read(b, everything))
+    ]
+    problems = {
+        "no parameter takes": unmapped,
+        "missing": missing,
+        "stored twice": tensors.doubled,
+        "wrong shape": wrong,
+        "not tied as config.json says": differ,
+    }
+    said = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+    if said:
+        raise CheckpointError(f"{folder}: its tensors do not fit its config.json. " + "; ".join(said))
+
+
+def _read(
+    tensors: _Tensors, weight: Weight, shape: jax.ShapeDtypeStruct, index: tuple[slice, ...]
+) -> np.ndarray:
+    """The part `index` of one of our parameters, cast, from its tensors."""
+
+    def one(name: str, part: tuple[slice, ...]) -> np.ndarray:
+        tensor = tensors.read(name, part[::-1] if weight.transpose else part)
+        return (tensor.T if weight.transpose else tensor).astype(shape.dtype)
+
+    if "{layer}" not in weight.name:
+        return np.ascontiguousarray(one(weight.name, index))
+    layers = range(*index[0].indices(shape.shape[0]))
+    part = index[1:]
+    sizes = [len(range(*s.indices(n))) for s, n in zip(part, shape.shape[1:])]
+    stacked = np.empty((len(layers), *sizes), shape.dtype)
+    for row, layer in enumerate(layers):
+        stacked[row] = one(weight.name.format(layer=layer), part)
+    return stacked
+
+
+# ----------------------------------------------------------------------------------------------------- saving
+
+
+def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_000_000_000) -> None:
+    """Writes a folder that `transformers` (and `load_pretrained`) loads, bit for bit the model's parameters.
+
+    A sourced model's config.json is copied with only its dtype changed, and its tokenizer and generation files
+    are copied; a model made here gets a config.json from its family. Weights go to one file, or to shards of at
+    most `max_shard_bytes` with an index. They are written beside and renamed at the end, so that a failure
+    leaves an older folder as it was.
+
+    Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
+    """
+    folder = Path(folder)
+    family = FAMILIES[model.architecture]
+    config_text = _config_text(model, family)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / ".saving"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        (fresh / "config.json").write_text(config_text)
+        _write_weights(model, family, fresh, max_shard_bytes)
+        if model.folder is not None:
+            copy_tokenizer_files(model.folder, fresh)
+            if (model.folder / "generation_config.json").is_file():
+                shutil.copyfile(model.folder / "generation_config.json", fresh / "generation_config.json")
+        elif model.tokenizer is not None:
+            model.tokenizer.save_pretrained(fresh)
+        for stale in folder.glob("model*.safetensors*"):
+            stale.unlink()
+        for path in fresh.iterdir():
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _config_text(model: Model, family: Family) -> str:
+    dtype = model.config.param_dtype
+    if dtype not in DTYPES:
+        raise CheckpointError(f"parameters of {dtype} have no place in a checkpoint; use {', '.join(DTYPES)}")
+    if model.folder is None:
+        return json.dumps(family.to_hf(model.config) | {"dtype": dtype}, indent=2) + "\n"
+    source = read_config(model.folder)
+    differing = model.config.differences(family.from_hf(source))
+    if differing:
+        raise CheckpointError(
+            f"the model is no longer what {model.folder / 'config.json'} says ({', '.join(differing)});"
+            " set model.folder = None to have a new config.json written"
+        )
+    key = "torch_dtype" if "torch_dtype" in source and "dtype" not in source else "dtype"
+    if source.get(key) == dtype:
+        return (model.folder / "config.json").read_text()
+    return json.dumps(source | {key: dtype}, indent=2) + "\n"
+
+
+def _pieces(model: Model, family: Family) -> Iterator[tuple[str, jax.Array, int | None, bool]]:
+    """(tensor name, our parameter, layer or None, transpose), in layer order as other writers have it."""
+    flat = traverse_util.flatten_dict(model.params, sep="/")
+    pieces = []
+    for path, weight in family.names(model.config).items():
+        stacked = "{layer}" in weight.name
+        for layer, name in enumerate(_tensor_names(weight, model.config.layers)):
+            pieces.append((layer if stacked else -1, name, flat[path], weight.transpose))
+    for layer, name, parameter, transpose in sorted(pieces, key=lambda piece: piece[:2]):
+        yield name, parameter, None if layer < 0 else layer, transpose
+
+
+def _write_weights(model: Model, family: Family, folder: Path, max_shard_bytes: int) -> None:
+    pieces = list(_pieces(model, family))
+    shards: list[list[tuple[str, jax.Array, int | None, bool]]] = [[]]
+    filled = total = 0
+    for piece in pieces:
+        _, parameter, layer, _ = piece
+        size = parameter.nbytes // (1 if layer is None else parameter.shape[0])
+        if shards[-1] and filled + size > max_shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(piece)
+        filled, total = filled + size, total + size
+    where = {}
+    for number, shard in enumerate(shards, 1):
+        several = len(shards) > 1
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if several else "model.safetensors"
+        tensors = {}
+        for name, parameter, layer, transpose in shard:
+            tensor = np.asarray(jax.device_get(parameter if layer is None else parameter[layer]))
+            tensors[name] = np.ascontiguousarray(tensor.T if transpose else tensor)
+            where[name] = file
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -1,0 +1,162 @@
+"""Tokenizers of checkpoint folders, always fast ones (with character offsets).
+
+A folder that holds only a sentencepiece `tokenizer.model` is converted here, setting by setting, from the model file
+itself: `AutoTokenizer` alone drops the leading space that sentencepiece adds, and so segments text differently from
+the tokenizer the model was trained with.
+"""
+
+import shutil
+from pathlib import Path
+
+import tokenizers
+import transformers
+from tokenizers import decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE, Unigram
+
+SPACE = "▁"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+class TokenizerError(ValueError):
+    """A tokenizer file that is there but cannot be read."""
+
+
+def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast | None:
+    """The fast tokenizer of a checkpoint folder, None where it holds none; TokenizerError where it is broken."""
+    folder = Path(folder)
+    model_file = folder / "tokenizer.model"
+    try:
+        if (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file():
+            return transformers.AutoTokenizer.from_pretrained(folder)
+        if not model_file.is_file():
+            return None
+        if _is_tiktoken(model_file):
+            return _from_tiktoken(model_file)
+        return from_sentencepiece(model_file)
+    except Exception as error:  # transformers, tokenizers and protobuf each raise their own kinds
+        raise TokenizerError(f"{folder}: the tokenizer cannot be read: {error}") from error
+
+
+def copy_tokenizer_files(source: Path, target: Path) -> list[str]:
+    """Copies what there is of `TOKENIZER_FILES`; returns their names."""
+    present = [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    for name in present:
+        shutil.copyfile(source / name, target / name)
+    return present
+
+
+def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokenizerFast:
+    """A fast tokenizer that segments as sentencepiece does with this `tokenizer.model` (BPE or unigram).
+
+    It adds no BOS or EOS by itself. Control pieces are special tokens and never come from text.
+    """
+    # Imported here: protobuf classes cost a second, and only this needs them.
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(Path(model_file).read_bytes())
+    trainer, spec = proto.trainer_spec, proto.normalizer_spec
+    pieces = list(proto.pieces)
+    kinds = proto.SentencePiece
+    unk = next((p.piece for p in pieces if p.type == kinds.UNKNOWN), None)
+
+    if trainer.model_type == trainer.BPE:
+        model = _bpe(pieces, unk, trainer.byte_fallback, kinds)
+    elif trainer.model_type == trainer.UNIGRAM:
+        unk_id = next((i for i, p in enumerate(pieces) if p.type == kinds.UNKNOWN), None)
+        scores = [(p.piece, p.score) for p in pieces]
+        model = Unigram(scores, unk_id=unk_id, byte_fallback=trainer.byte_fallback)
+    else:
+        raise TokenizerError(f"{model_file}: only BPE and unigram sentencepiece models are supported")
+    tokenizer = tokenizers.Tokenizer(model)
+
+    steps: list[normalizers.Normalizer] = []
+    if spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+    if spec.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(SPACE))
+    if spec.escape_whitespaces:
+        steps.append(normalizers.Replace(" ", SPACE))
+    tokenizer.normalizer = normalizers.Sequence(steps)
+
+    undo: list[decoders.Decoder] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if spec.add_dummy_prefix:
+        undo.append(decoders.Strip(" ", 1, 0))
+    tokenizer.decoder = decoders.Sequence(undo)
+    tokenizer.add_tokens(
+        [
+            tokenizers.AddedToken(p.piece, normalized=False, special=p.type == kinds.CONTROL)
+            for p in pieces
+            if p.type in (kinds.CONTROL, kinds.USER_DEFINED)
+        ]
+    )
+
+    def control(identity: int) -> str | None:
+        known = 0 <= identity < len(pieces) and pieces[identity].type == kinds.CONTROL
+        return pieces[identity].piece if known else None
+
+    special = {
+        "bos_token": control(trainer.bos_id),
+        "eos_token": control(trainer.eos_id),
+        "pad_token": control(trainer.pad_id),
+        "unk_token": unk,
+    }
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, split_special_tokens=True, **special
+    )
+
+
+def _bpe(pieces: list, unk: str | None, byte_fallback: bool, kinds: type) -> BPE:
+    """Sentencepiece merges the pair whose result has the best score; a merge list says the same by its order."""
+    vocab = {p.piece: i for i, p in enumerate(pieces)}
+    normal = {p.piece: p.score for p in pieces if p.type == kinds.NORMAL}
+    merges: list[tuple[float, int, str, str]] = []
+    for piece, score in normal.items():
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in normal and right in normal:
+                merges.append((-score, vocab[piece], left, right))
+    merges.sort()
+    return BPE(
+        vocab,
+        [(left, right) for _, _, left, right in merges],
+        unk_token=unk,
+        fuse_unk=True,
+        byte_fallback=byte_fallback,
+    )
+
+
+def _is_tiktoken(model_file: Path) -> bool:
+    """Tiktoken files are lines of base64 and a rank; sentencepiece files are binary."""
+    with model_file.open("rb") as file:
+        first = file.readline(400).split()
+    return len(first) == 2 and first[1].isdigit()
+
+
+def _from_tiktoken(model_file: Path) -> transformers.PreTrainedTokenizerFast:
+    """Llama 3's original `tokenizer.model`: its pattern and 256 special tokens are not in the file but fixed."""
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    special = ["<|begin_of_text|>", "<|end_of_text|>"]
+    special += [f"<|reserved_special_token_{i}|>" for i in range(4)]
+    special += ["<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_4|>", "<|eot_id|>"]
+    special += [f"<|reserved_special_token_{i}|>" for i in range(5, 251)]
+    converter = TikTokenConverter(vocab_file=str(model_file), extra_special_tokens=special)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=converter.converted(),
+        bos_token="<|begin_of_text|>",
+        eos_token="<|end_of_text|>",
+        clean_up_tokenization_spaces=False,
+    )
