@@ -1,0 +1,76 @@
+"""Data sets by name.
+
+A new one is one file with `read(path, languages, split, on_error, **options) -> Items`, and one line here.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from consistency_jax.data.items import DataError, Items
+
+MODULES = {
+    "cldr": "consistency_jax.data.sources.cldr",
+    "bmlama17": "consistency_jax.data.sources.bmlama17",
+    "jsonl": "consistency_jax.data.sources.jsonl",
+}
+
+
+class _Sources(Mapping[str, Callable[..., Items]]):
+    """name -> reader; a reader's module is imported when it is first asked for (some need heavy packages)."""
+
+    def __getitem__(self, name: str) -> Callable[..., Items]:
+        return importlib.import_module(MODULES[name]).read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
+
+
+SOURCES: Mapping[str, Callable[..., Items]] = _Sources()
+
+
+def load_items(
+    name: str,
+    *,
+    path: str | Path | None = None,
+    languages: Sequence[str] | None = None,
+    split: str | None = None,
+    on_error: str = "raise",
+    **options: Any,
+) -> Items:
+    """Reads a data set of parallel items.
+
+    Args:
+        name: a key of `SOURCES`.
+        path: file or folder of the original data; None for sets that need none.
+        languages: which, in the order wanted; None = all that the set has.
+        split: None = every row, in file order; otherwise a split of the set.
+        on_error: "raise", or "skip": bad rows are left out and listed in `.skipped`.
+        **options: further arguments of the reader.
+
+    Returns:
+        Items, a list of ParallelItem with `.skipped` and `.warnings`.
+
+    Raises:
+        DataError: unknown name, language, split or option, a missing file, or a bad row.
+    """
+    if name not in MODULES:
+        raise DataError.at("data.source", f"unknown data set {name!r}", f"Known: {', '.join(MODULES)}")
+    if on_error not in ("raise", "skip"):
+        raise DataError.at("data.on_error", f"unknown value {on_error!r}", 'Known: "raise", "skip"')
+    read = SOURCES[name]
+    parameters = inspect.signature(read).parameters
+    unknown = [key for key in options if key not in parameters]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        known = [key for key in parameters if key not in ("path", "languages", "split", "on_error")]
+        raise DataError.at(
+            f"data set {name!r}",
+            f"unknown option {', '.join(map(repr, unknown))}",
+            f"Known: {', '.join(known) or 'none'}",
+        )
+    return read(path=path, languages=languages, split=split, on_error=on_error, **options)

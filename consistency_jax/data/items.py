@@ -1,0 +1,164 @@
+"""Parallel items: one question, asked in several languages, with candidate answers aligned by index.
+
+Everything downstream (trees, tables, losses, metrics) relies on what `validate` promises: candidate k means
+the same thing in every language, every text holds something, and a cloze has exactly one mask.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+MASK = "<mask>"
+
+
+class DataError(ValueError):
+    """Bad data. The message reads `place: reason. mend`; the place is `file:line` where there is a line."""
+
+    @classmethod
+    def at(cls, where: str, reason: str, mend: str) -> "DataError":
+        """The error for `where`, with what is wrong and what to do about it."""
+        return cls(f"{where}: {reason}. {mend}")
+
+
+@dataclass(frozen=True)
+class ParallelItem:
+    """One question in several languages.
+
+    Attributes:
+        id: unique within its data set and stable over filters and splits.
+        group: what to average or split by (a relation, a subject), "" where unknown.
+        prompts: language -> prompt; `<mask>` in it marks a cloze, whose gap the candidate fills.
+        candidates: language -> K strings, put after the prompt (or into the gap) exactly as they are.
+        gold: index of the true candidate, None where unknown (DCO never needs it).
+        context: language -> text put before the prompt, with a blank line between them.
+    """
+
+    id: str
+    group: str
+    prompts: Mapping[str, str]
+    candidates: Mapping[str, tuple[str, ...]]
+    gold: int | None = None
+    context: Mapping[str, str] | None = None
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The item's languages, in the order of its prompts."""
+        return tuple(self.prompts)
+
+    @property
+    def num_candidates(self) -> int:
+        """K, the same in every language."""
+        return len(next(iter(self.candidates.values())))
+
+
+class Items(list[ParallelItem]):
+    """What `load_items` returns: a list of items, with what was left out and what was odd.
+
+    Attributes:
+        skipped: one message a row left out because `on_error` was "skip".
+        warnings: one message a row that is odd but was kept.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[ParallelItem] = (),
+        *,
+        skipped: Iterable[str] = (),
+        warnings: Iterable[str] = (),
+    ):
+        super().__init__(items)
+        self.skipped: list[str] = list(skipped)
+        self.warnings: list[str] = list(warnings)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that some item has, in order of first appearance."""
+        return tuple(dict.fromkeys(language for item in self for language in item.prompts))
+
+
+def doubled_candidates(item: ParallelItem) -> list[str]:
+    """One description for each language in which two candidates of the item are the same string."""
+    found = []
+    for language, candidates in item.candidates.items():
+        doubled = [c for c in dict.fromkeys(candidates) if candidates.count(c) > 1]
+        if doubled:
+            found.append(f"language {language!r} holds the candidate {doubled[0]!r} more than once")
+    return found
+
+
+def validate(item: ParallelItem, where: str, *, allow_doubled: bool = False) -> None:
+    """Checks what the rest of the package relies on.
+
+    Args:
+        item: the item to check.
+        where: its place, `file:line`, for the message.
+        allow_doubled: True for published benchmarks, whose counts must stay exact.
+
+    Raises:
+        DataError: naming the place, the reason and the mend.
+    """
+    if not item.prompts:
+        raise DataError.at(where, f"item {item.id!r} has no language", "Give at least one prompt")
+    if set(item.prompts) != set(item.candidates):
+        odd = sorted(set(item.prompts) ^ set(item.candidates))
+        raise DataError.at(
+            where,
+            f"prompts and candidates do not have the same languages (only one of them has {', '.join(odd)})",
+            "Give both for every language, or neither",
+        )
+    first = item.languages[0]
+    count = len(item.candidates[first])
+    if count == 0:
+        raise DataError.at(where, f"language {first!r} has no candidates", "Give at least one")
+    for language, prompt in item.prompts.items():
+        candidates = item.candidates[language]
+        context = (item.context or {}).get(language, "")
+        if not (prompt.replace(MASK, "") + context).strip() or not prompt.strip():
+            raise DataError.at(
+                where, f"the prompt in {language!r} is empty", "Write the question, or drop it"
+            )
+        if prompt.count(MASK) > 1:
+            raise DataError.at(
+                where, f"the prompt in {language!r} has {prompt.count(MASK)} {MASK}", "Keep one mask a prompt"
+            )
+        if len(candidates) != count:
+            raise DataError.at(
+                where,
+                f"{language!r} has {len(candidates)} candidates, {first!r} has {count}",
+                "Candidates are aligned by index: give every language the same number, in the same order",
+            )
+        for k, candidate in enumerate(candidates):
+            if not candidate.strip():
+                raise DataError.at(
+                    where, f"candidate {k} in {language!r} is empty", "Write it, or drop the item"
+                )
+    if item.gold is not None and not 0 <= item.gold < count:
+        raise DataError.at(
+            where,
+            f"gold is {item.gold}, with {count} candidates",
+            f"Use an index from 0 to {count - 1}, or null",
+        )
+    if item.context is not None and set(item.context) - set(item.prompts):
+        odd = sorted(set(item.context) - set(item.prompts))
+        raise DataError.at(where, f"context has languages without a prompt ({', '.join(odd)})", "Drop them")
+    if not allow_doubled:
+        for reason in doubled_candidates(item):
+            raise DataError.at(where, reason, "Make the candidates distinct")
+
+
+def check_languages(asked: Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:
+    """`asked` as a tuple, after checking that each is known and none is named twice.
+
+    Raises:
+        DataError: naming the unknown languages and listing the known ones.
+    """
+    asked, known = ((asked,) if isinstance(asked, str) else tuple(asked)), tuple(known)
+    unknown = [language for language in asked if language not in known]
+    if unknown:
+        raise DataError.at(
+            where, f"unknown language {', '.join(map(repr, unknown))}", f"Known: {', '.join(known)}"
+        )
+    if not asked or len(set(asked)) < len(asked):
+        raise DataError.at(
+            where, f"languages are {list(asked)}", "Name each language once, and at least one (None = all)"
+        )
+    return asked

@@ -1,0 +1,418 @@
+"""Tokenizer + items -> token trees: one trunk that all K candidates of a prompt share, and K branches.
+
+Boundaries:
+    separate  prompt and answer are tokenised apart (as in training); the trunk is the prompt. Whitespace
+              before a mask goes with the answer, and no tokenizer's dummy space comes between prompt and
+              answer.
+    joint     each full string is tokenised (as in evaluation); the trunk is the longest common token
+              prefix, so trunk + branch k is, token for token, full string k.
+
+A token is an answer token when it covers any character from the answer's start on (of the answer, or of the
+rest of the sentence after a mask), else a prompt token. One BOS stands in front where the tokenizer has
+one. Without one, nothing predicts the first token and it is not counted; where that would leave an answer
+without a state to be predicted from (the answer opens the sentence), EOS, which ends the document before,
+stands in for BOS.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from consistency_jax.data.items import MASK, DataError, ParallelItem
+
+BOUNDARIES = ("separate", "joint")
+UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One item in one language, as tokens.
+
+    Attributes:
+        trunk: i32[P], P >= 1, BOS first where the tokenizer has one.
+        branches: K arrays i32; an empty one's answer lies wholly in the trunk.
+        trunk_kind: u8[P], UNCOUNTED (BOS), PROMPT or ANSWER.
+        branch_kinds: K arrays u8, the same for the branches.
+        bytes: i32[K], UTF-8 bytes of the answer, with the rest of the sentence after a mask.
+        truncated: tokens cut from the left of the trunk.
+    """
+
+    trunk: np.ndarray
+    branches: tuple[np.ndarray, ...]
+    trunk_kind: np.ndarray
+    branch_kinds: tuple[np.ndarray, ...]
+    bytes: np.ndarray
+    truncated: int = 0
+
+    @property
+    def num_fed(self) -> int:
+        """Row tokens that the tree takes: its trunk, and every branch but its last token."""
+        return len(self.trunk) + sum(max(len(branch) - 1, 0) for branch in self.branches)
+
+
+def build_tree(
+    tokenizer: Any,
+    item: ParallelItem,
+    language: str,
+    *,
+    boundary: str = "separate",
+    max_length: int = 1024,
+    row_length: int | None = None,
+    candidates: Sequence[int] | None = None,
+) -> Tree:
+    """One item in one language as a tree; see `TreeBuilder`, which does many at once.
+
+    Raises:
+        DataError: the item has no such language, or does not fit.
+    """
+    if language not in item.prompts:
+        raise DataError.at(
+            f"item {item.id!r}", f"no language {language!r}", f"It has {', '.join(item.languages)}"
+        )
+    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length, row_length=row_length)
+    tree = builder.build([item], [language], candidates=None if candidates is None else [candidates])[0]
+    assert tree is not None
+    return tree
+
+
+class TreeBuilder:
+    """Builds the trees of many items, tokenising each distinct text once, in one batched call.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers (its offsets tell answers from prompts).
+        boundary: "separate" or "joint".
+        max_length: longest trunk + branch, tokens; longer ones lose tokens at the left of the trunk, after
+            BOS.
+        row_length: longest tree as it is fed to the model (trunk + all branches); None = any.
+        cache: keep trees, so that an item met again is not tokenised again.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        boundary: str = "separate",
+        max_length: int = 1024,
+        row_length: int | None = None,
+        cache: bool = True,
+    ):
+        if boundary not in BOUNDARIES:
+            raise ValueError(f"unknown boundary {boundary!r}; known: {', '.join(BOUNDARIES)}")
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise ValueError(f"{type(tokenizer).__name__} is no fast tokenizer: load one with AutoTokenizer")
+        self.tokenizer = tokenizer
+        self.boundary = boundary
+        self.max_length = max_length
+        self.row_length = row_length
+        self.bos: int | None = tokenizer.bos_token_id
+        self._keep = cache
+        self._trees: dict[tuple, Tree] = {}
+
+    def build(
+        self,
+        items: Sequence[ParallelItem],
+        languages: Sequence[str] | None = None,
+        *,
+        candidates: Sequence[Sequence[int]] | np.ndarray | None = None,
+    ) -> list[Tree | None]:
+        """The trees of B items in L languages, tree n = b * L + l.
+
+        Args:
+            items: B items.
+            languages: L languages, None = all that appear; a language that an item lacks gives None in its
+                place.
+            candidates: for each item, which candidates to take and in what order, the same in all its
+                languages ([B][k]); None = all.
+
+        Raises:
+            DataError: naming the item and language: it does not fit, or an answer has no token of its own.
+        """
+        if languages is None:
+            languages = tuple(dict.fromkeys(language for item in items for language in item.prompts))
+        keys = [
+            _key(item, language) if language in item.prompts else None
+            for item in items
+            for language in languages
+        ]
+        todo = {}
+        for n, key in enumerate(keys):
+            if key is not None and key not in self._trees and key not in todo:
+                todo[key] = (items[n // len(languages)].id, languages[n % len(languages)])
+        whole = self._trees if self._keep else dict(self._trees)
+        whole.update(zip(todo, self._whole(list(todo), list(todo.values()))))
+        trees: list[Tree | None] = []
+        for n, key in enumerate(keys):
+            if key is None:
+                trees.append(None)
+                continue
+            b, l = divmod(n, len(languages))
+            tree = whole[key]
+            if candidates is not None:
+                tree = self._select(tree, candidates[b])
+            trees.append(self._cut(tree, items[b].id, languages[l]))
+        return trees
+
+    def _whole(self, keys: list[tuple], names: list[tuple[str, str]]) -> Iterable[Tree]:
+        """Trees with every candidate, before any cut."""
+        if not keys:
+            return []
+        parts = [_parts(*key) for key in keys]
+        return (self._separate if self.boundary == "separate" else self._joint)(parts, names)
+
+    def _separate(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
+        texts = dict.fromkeys(part.prompt for part in parts)
+        prompts = dict(zip(texts, (e.ids for e in _encode(self.tokenizer.backend_tokenizer, list(texts)))))
+        # An answer that opens the text is tokenised as such, every other one as the continuation of a prompt.
+        opening = dict.fromkeys(chain.from_iterable(part.answers for part in parts if not part.prompt))
+        following = dict.fromkeys(chain.from_iterable(part.answers for part in parts if part.prompt))
+        first, after = {}, {}
+        if opening:
+            encodings = _encode(self.tokenizer.backend_tokenizer, list(opening))
+            first = {text: np.array(e.ids, np.int32) for text, e in zip(opening, encodings)}
+        if following:
+            encode = _continuation(self.tokenizer)
+            after = {text: np.array(e.ids, np.int32) for text, e in zip(following, encode(list(following)))}
+        trees = []
+        for part, name in zip(parts, names):
+            branches = tuple((after if part.prompt else first)[answer] for answer in part.answers)
+            for branch in branches:
+                if not len(branch):
+                    raise _no_token(name)
+            trunk = prompts[part.prompt]
+            kind = np.full(len(trunk), PROMPT, np.uint8)
+            if self.bos is not None or not trunk:
+                trunk = [self._start(name), *trunk]
+                kind = np.full(len(trunk), PROMPT, np.uint8)
+            kind[0] = UNCOUNTED
+            trees.append(
+                Tree(
+                    trunk=np.array(trunk, np.int32),
+                    branches=branches,
+                    trunk_kind=kind,
+                    branch_kinds=tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches),
+                    bytes=part.bytes,
+                )
+            )
+        return trees
+
+    def _joint(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
+        full = [(part.head + answer, len(part.head)) for part in parts for answer in part.tails]
+        distinct = dict.fromkeys(full)
+        encodings = _encode(self.tokenizer.backend_tokenizer, [text for text, _ in distinct])
+        encoded = {
+            key: (encoding.ids, _first_answer_token(encoding, key[1]))
+            for key, encoding in zip(distinct, encodings)
+        }
+        trees, at = [], 0
+        for part, name in zip(parts, names):
+            sequences, firsts = zip(*(encoded[key] for key in full[at : at + len(part.tails)]))
+            at += len(part.tails)
+            if any(first >= len(ids) for ids, first in zip(sequences, firsts)):
+                raise _no_token(name)
+            trees.append(self._from_sequences(sequences, firsts, part.bytes, name))
+        return trees
+
+    def _from_sequences(
+        self, sequences: Sequence[list[int]], firsts: Sequence[int], size: np.ndarray, name: tuple[str, str]
+    ) -> Tree:
+        """The tree of K full token sequences, of which candidate k's answer starts at token firsts[k]."""
+        common = min(_common_prefix(sequences), _alone(firsts))
+        first = min(firsts)
+        start = self.bos is not None or first == 0 or common == 0
+        trunk = np.array(
+            [self._start(name), *sequences[0][:common]] if start else sequences[0][:common], np.int32
+        )
+        kind = np.full(len(trunk), PROMPT, np.uint8)
+        kind[0] = UNCOUNTED
+        kind[first + start :] = ANSWER
+        branches = tuple(np.array(ids[common:], np.int32) for ids in sequences)
+        kinds = tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches)
+        for k, own in enumerate(firsts):
+            kinds[k][: max(own - common, 0)] = PROMPT
+        return Tree(trunk, branches, kind, kinds, size)
+
+    def _start(self, name: tuple[str, str]) -> int:
+        if self.bos is not None:
+            return self.bos
+        if self.tokenizer.eos_token_id is None:
+            raise DataError.at(
+                f"item {name[0]!r}, language {name[1]!r}",
+                "the answer opens the text, and the tokenizer has neither BOS nor EOS to predict it from",
+                "Give the item a context, or set tokenizer.bos_token",
+            )
+        return self.tokenizer.eos_token_id
+
+    def _select(self, tree: Tree, indices: Sequence[int]) -> Tree:
+        """The tree of some of its candidates, in the order given; a joint trunk takes in what they share."""
+        branches = tuple(tree.branches[k] for k in indices)
+        kinds = tuple(tree.branch_kinds[k] for k in indices)
+        tree = replace(tree, branches=branches, branch_kinds=kinds, bytes=tree.bytes[np.asarray(indices)])
+        if self.boundary == "separate":
+            return tree
+        if len(branches) == 1:
+            # As in `_alone`: one candidate's answer is its branch, so that the trunk ends with the prompt.
+            sequence = np.concatenate([tree.trunk, branches[0]])
+            kind = np.concatenate([tree.trunk_kind, kinds[0]])
+            shared = int(np.argmax(kind == ANSWER))
+            return replace(
+                tree,
+                trunk=sequence[:shared],
+                trunk_kind=kind[:shared],
+                branches=(sequence[shared:],),
+                branch_kinds=(kind[shared:],),
+            )
+        shared = _common_prefix([branch.tolist() for branch in branches])
+        if shared == 0:
+            return tree
+        return replace(
+            tree,
+            trunk=np.concatenate([tree.trunk, branches[0][:shared]]),
+            trunk_kind=np.concatenate([tree.trunk_kind, kinds[0][:shared]]),
+            branches=tuple(branch[shared:] for branch in branches),
+            branch_kinds=tuple(kind[shared:] for kind in kinds),
+        )
+
+    def _cut(self, tree: Tree, item: str, language: str) -> Tree:
+        """The tree with its trunk cut from the left to the lengths allowed."""
+        room = self.max_length - max((len(branch) for branch in tree.branches), default=0)
+        if self.row_length is not None:
+            room = min(room, self.row_length - (tree.num_fed - len(tree.trunk)))
+        excess = len(tree.trunk) - room
+        if excess <= 0:
+            return tree
+        # BOS stays; without one a token must stay that the first counted one is predicted from.
+        front = int(tree.trunk_kind[0] == UNCOUNTED and self._is_start(int(tree.trunk[0])))
+        answers = int(np.count_nonzero(tree.trunk_kind == ANSWER))
+        if len(tree.trunk) - excess < answers + 1:
+            raise DataError.at(
+                f"item {item!r}, language {language!r}",
+                f"its answers alone take more than max_length {self.max_length}"
+                + ("" if self.row_length is None else f" or row_length {self.row_length}")
+                + " tokens, even with the prompt cut away",
+                f"Allow at least {excess - (len(tree.trunk) - answers - 1)} more, or drop the item",
+            )
+        kept = np.r_[0:front, front + excess : len(tree.trunk)]
+        kind = tree.trunk_kind[kept]
+        kind[0] = UNCOUNTED
+        return replace(tree, trunk=tree.trunk[kept], trunk_kind=kind, truncated=excess)
+
+    def _is_start(self, token: int) -> bool:
+        return token == (self.bos if self.bos is not None else self.tokenizer.eos_token_id)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The texts of one item in one language.
+
+    Attributes:
+        head, tails: joint: head + tails[k] is full string k, and the answer starts at len(head).
+        prompt, answers: separate: the same strings, with whitespace before a mask moved to the answers.
+        bytes: i32[K], UTF-8 bytes of each tail.
+    """
+
+    head: str
+    tails: tuple[str, ...]
+    prompt: str
+    answers: tuple[str, ...]
+    bytes: np.ndarray
+
+
+def _key(item: ParallelItem, language: str) -> tuple[str, str, tuple[str, ...]]:
+    return (item.context or {}).get(language, ""), item.prompts[language], item.candidates[language]
+
+
+def _parts(context: str, prompt: str, candidates: tuple[str, ...]) -> Parts:
+    head, mask, rest = prompt.partition(MASK)
+    if context:
+        head = f"{context}\n\n{head}"
+    tails = tuple(candidate + rest for candidate in candidates)
+    size = np.array([len(tail.encode()) for tail in tails], np.int32)
+    start = head.rstrip() if mask else head
+    space = head[len(start) :]
+    return Parts(head, tails, start, tuple(space + tail for tail in tails) if space else tails, size)
+
+
+def _no_token(name: tuple[str, str]) -> DataError:
+    return DataError.at(
+        f"item {name[0]!r}, language {name[1]!r}",
+        "the tokenizer gives an answer no token of its own",
+        "Drop the candidate, or use a tokenizer that knows its characters",
+    )
+
+
+def _common_prefix(sequences: Sequence[list[int]]) -> int:
+    """Length of the longest common prefix: that of the least and the greatest in dictionary order."""
+    low, high = min(sequences), max(sequences)
+    for i, (a, b) in enumerate(zip(low, high)):
+        if a != b:
+            return i
+    return len(low)
+
+
+def _alone(firsts: Sequence[int]) -> int:
+    """With one candidate all is common: its trunk ends where the answer starts, with a prompt's state."""
+    return firsts[0] if len(firsts) == 1 else max(firsts) + 1_000_000_000
+
+
+def _first_answer_token(encoding: Any, start: int) -> int:
+    """Index of the first token covering a character at `start` or later; len(tokens) where none does."""
+    first = encoding.char_to_token(start)
+    if first is not None:
+        return first
+    # The character itself has no token (offsets trimmed of spaces, or the normaliser dropped it).
+    ends = (i for i, (_, end) in enumerate(encoding.offsets) if end > start)
+    return next(ends, len(encoding.ids))
+
+
+def _encode(backend: Any, texts: list[str]) -> list[Any]:
+    # Settings that a tokenizer file may carry; transformers resets them on each of its own calls too.
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    return backend.encode_batch(texts, add_special_tokens=False)
+
+
+_CONTINUATIONS: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _continuation(tokenizer: Any) -> Callable[[list[str]], list[Any]]:
+    """Tokenises texts that go on from others: as the tokenizer does, without a dummy space in front.
+
+    Sentencepiece models (and some byte-level ones) are trained to put a space before every text. Between a
+    prompt and its answer that would double a space that is there, and make up one in languages that write
+    none.
+    """
+    if tokenizer not in _CONTINUATIONS:
+        backend = tokenizer.backend_tokenizer
+        probe = backend.encode("a", add_special_tokens=False).tokens
+        if probe and probe[0][:1] in ("▁", "Ġ"):
+            state = json.loads(backend.to_str())
+            for part in ("normalizer", "pre_tokenizer"):
+                state[part] = _without_dummy_space(state[part])
+            backend = type(backend).from_str(json.dumps(state))
+        _CONTINUATIONS[tokenizer] = backend
+    backend = _CONTINUATIONS[tokenizer]
+    return lambda texts: _encode(backend, texts)
+
+
+def _without_dummy_space(part: Any) -> Any:
+    """A normaliser's or pre-tokeniser's settings without what puts a space before a text."""
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") == "Prepend":
+        return None
+    part = dict(part)
+    for key in ("normalizers", "pretokenizers"):
+        if key in part:
+            part[key] = [p for p in map(_without_dummy_space, part[key]) if p is not None]
+    if part.get("type") == "Metaspace":
+        part["prepend_scheme"] = "never"
+    if "add_prefix_space" in part:
+        part["add_prefix_space"] = False
+    return part
