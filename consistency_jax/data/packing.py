@@ -21,8 +21,6 @@ import numpy as np
 
 from consistency_jax.data.trees import ANSWER, PROMPT, Tree
 
-ROUND = 8  # sources and targets are rounded up to a multiple of this
-
 
 @dataclass(frozen=True)
 class Shape:
