@@ -7,9 +7,11 @@ that predict something are gathered (each once, however many answers it serves),
 in float32. Letters: N trees, K candidates, G groups of rows, U states, M targets, D model, V vocabulary.
 """
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from consistency_jax.data.packing import Batch
+from consistency_jax.data.items import ParallelItem
+from consistency_jax.data.packing import Batch, pack, tree_sizes
+from consistency_jax.data.pipeline import prefetched
+from consistency_jax.data.planning import batch_plan
+from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
+from consistency_jax.models.huggingface import Model
+from consistency_jax.table import Table
+from consistency_jax.training.loggers import Progress
+from consistency_jax.training.sharding import batch_shardings, mesh_of, put, replicated, row_groups
 
-NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes")
 LOGITS_BYTES = 2**28  # float32 logits held at once per group of rows; more states than that go chunk by chunk
 
 
@@ -88,3 +98,222 @@ def _target_logps(
     parts = states.reshape(groups, chunks, size, dim).swapaxes(0, 1)
     firsts = jnp.arange(chunks, dtype=jnp.int32) * size
     return jax.lax.scan(jax.checkpoint(add_chunk), total, (firsts, parts))[0]
+
+
+# ------------------------------------------------------------------------------------------------------ over data sets
+class Scorer:
+    """Scores trees with one model: compiled once for each batch shape.
+
+    Args:
+      config: the decoder's.
+      mesh: where batches go; parameters must live there already.
+    """
+
+    def __init__(self, config: DecoderConfig, mesh: Mesh):
+        self._mesh = mesh
+        self._run = jax.jit(
+            functools.partial(tree_logps, config),
+            static_argnames=("candidates", "prompt"),
+            out_shardings=replicated(mesh),
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        trees: Sequence[Tree | None],
+        *,
+        candidates: int,
+        prompt: bool = False,
+        state: bool = False,
+        tokens: int = 8192,
+        progress: str = "",
+    ) -> dict[str, np.ndarray]:
+        """What `tree_logps` gives, for any number of trees: numpy arrays with one row a tree (zeros where None).
+
+        Args:
+          candidates: K of the result.
+          prompt, state: also return "prompt_logp", "state".
+          tokens: row tokens of one batch.
+          progress: what a progress bar is called; empty for none.
+        """
+        groups = row_groups(self._mesh)
+        sizes = tree_sizes(trees, prompt=prompt)
+        names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state
+        results: dict[str, np.ndarray] = {}
+        batches = batch_plan(sizes, tokens=tokens, groups=groups)
+        bar = Progress(progress, len(batches)) if progress else None
+        shardings = batch_shardings(self._mesh)
+
+        def prepare(number: int) -> Batch:
+            part, shape, places = batches[number]
+            own = [trees[n] for n in part] + [None] * (places - len(part))
+            return pack(own, shape, candidates=candidates, prompt=prompt)
+
+        def keep(part: np.ndarray, out: dict[str, jax.Array]) -> None:
+            for name in names:
+                values = np.asarray(jax.device_get(out[name]))
+                if name not in results:
+                    results[name] = np.zeros((len(trees), *values.shape[1:]), values.dtype)
+                results[name][part] = values[: len(part)]
+
+        running = None
+        for number, batch in enumerate(prefetched(prepare, 0, len(batches))):
+            out = self._run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
+            if running is not None:  # fetched while the next batch runs
+                keep(*running)
+            running = (batches[number].trees, out)
+            if bar:
+                bar.advance(prompts=len(batches[number].trees))
+        if running is not None:
+            keep(*running)
+        if bar:
+            bar.close()
+        return results
+
+
+def score(
+    model: Model,
+    items: Sequence[ParallelItem],
+    boundary: str = "joint",
+    tokenizer: Any = None,
+    *,
+    languages: Sequence[str] | None = None,
+    prompt: bool = True,
+    state: bool = False,
+    max_length: int = 1024,
+    tokens: int = 8192,
+    progress: str = "",
+) -> Table:
+    """The table of a model on parallel items.
+
+    Args:
+      model: from `load_pretrained`.
+      items: B items.
+      boundary: "joint" tokenizes each full string, "separate" prompt and answer apart (data/trees.py).
+      tokenizer: instead of the model's own.
+      languages: the order of axis L; all that the items have, by default.
+      prompt: also the prompt's log-probabilities, which `scores("mean_full")` needs.
+      state: also the last hidden state of each prompt.
+      max_length: longest prompt + answer in tokens; longer ones lose tokens at the left.
+      tokens: row tokens of one batch.
+      progress: what a progress bar is called; empty for none.
+
+    Raises:
+      ValueError: where neither the model nor the call has a tokenizer, or there are no items.
+      DataError: for an item that cannot be made into trees.
+    """
+    tokenizer = model.tokenizer if tokenizer is None else tokenizer
+    if tokenizer is None:
+        raise ValueError(f"the model of {model.folder} has no tokenizer: give one, score(..., tokenizer=...)")
+    if not items:
+        raise ValueError("there are no items to score")
+    if languages is None:
+        languages = tuple(dict.fromkeys(language for item in items for language in item.prompts))
+    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length, cache=False)
+    trees = builder.build(items, languages)
+    return score_trees(
+        Scorer(model.config, mesh_of(model.params)),
+        model.params,
+        items,
+        languages,
+        trees,
+        prompt=prompt,
+        state=state,
+        tokens=tokens,
+        progress=progress,
+    )
+
+
+def score_trees(
+    scorer: Scorer,
+    params: Params,
+    items: Sequence[ParallelItem],
+    languages: Sequence[str],
+    trees: Sequence[Tree | None],
+    *,
+    prompt: bool = True,
+    state: bool = False,
+    tokens: int = 8192,
+    progress: str = "",
+) -> Table:
+    """The table of items whose trees are built already, tree n = item * L + language."""
+    shape = (len(items), len(languages))
+    frame = table_frame(items, languages, trees)
+    arrays = scorer(
+        params,
+        trees,
+        candidates=frame.mask.shape[2],
+        prompt=prompt,
+        state=state,
+        tokens=tokens,
+        progress=progress,
+    )
+    arrays = {name: values.reshape(*shape, -1).astype(np.float32) for name, values in arrays.items()}
+    if not prompt:
+        frame = dataclasses.replace(frame, prompt_length=None)
+    return dataclasses.replace(frame, **arrays)
+
+
+def table_frame(
+    items: Sequence[ParallelItem], languages: Sequence[str], trees: Sequence[Tree | None]
+) -> Table:
+    """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
+    candidates = max(len(tree.branches) for tree in trees if tree is not None)
+    cells = np.zeros((4, len(trees), candidates), np.int32)  # length, prompt_length, bytes, mask
+    for n, tree in enumerate(trees):
+        if tree is not None:
+            k = len(tree.branches)
+            for i, kind in enumerate((ANSWER, PROMPT)):
+                cells[i, n, :k] = np.count_nonzero(tree.trunk_kind == kind)
+                cells[i, n, :k] += [np.count_nonzero(own == kind) for own in tree.branch_kinds]
+            cells[2, n, :k] = tree.bytes
+            cells[3, n, :k] = 1
+    length, prompt_length, size, mask = cells.reshape(4, len(items), len(languages), candidates)
+    return Table(
+        ids=tuple(item.id for item in items),
+        languages=tuple(languages),
+        logp=np.zeros(mask.shape, np.float32),
+        length=length,
+        bytes=size,
+        mask=mask.astype(bool),
+        gold=np.array([-1 if item.gold is None else item.gold for item in items], np.int32),
+        prompt_length=prompt_length,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- the stored table
+def fingerprint(params: Params) -> str:
+    """A key of the parameters' very bits, computed where they live (no copy to the host)."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(leaf, {2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize])
+        bits = bits.astype(jnp.uint32).reshape(-1)
+        place = jax.lax.iota(jnp.uint32, bits.shape[0]) * jnp.uint32(2654435761) + jnp.uint32(1)
+        return jnp.stack([(bits * place).sum(dtype=jnp.uint32), (bits ^ place).sum(dtype=jnp.uint32)])
+
+    sums = jax.device_get(jax.jit(lambda tree: jax.tree.map(one, tree))(params))
+    text = str([(str(path), np.asarray(leaf).tolist()) for path, leaf in jax.tree.leaves_with_path(sums)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | None], **options: Any) -> str:
+    """A key of everything that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
+    digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
+    for tree in trees:
+        if tree is None:
+            digest.update(b"-")
+        else:
+            for part in (tree.trunk, tree.trunk_kind, *tree.branches, *tree.branch_kinds):
+                digest.update(len(part).to_bytes(4, "little") + part.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def stored(key: str, folder: Path, make: Callable[[], Table]) -> Table:
+    """The table of `key` from the folder, or made now and stored. A damaged file is made anew."""
+    path = folder / f"{key}.npz"
+    if path.exists():
+        with contextlib.suppress(ValueError):
+            return Table.load(path)
+    table = make()
+    table.save(path)
+    return table

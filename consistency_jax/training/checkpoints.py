@@ -36,8 +36,10 @@ class Checkpointer:
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: Any) -> None:
-        """Starts writing `state`; returns once it is copied off the device. A step that is there already is kept.
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Starts writing `state`, named parts that can be read apart; returns once they are copied off the device.
+
+        A step that is there already is kept.
 
         Raises:
           CheckpointError: where this or the previous write failed (a full disk, say); earlier checkpoints stand.
@@ -45,7 +47,8 @@ class Checkpointer:
         if step in self._manager.all_steps():
             return
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            parts = {name: ocp.args.StandardSave(tree) for name, tree in state.items()}
+            self._manager.save(step, args=ocp.args.Composite(**parts))
         except Exception as error:  # Orbax wraps what the file system says in many types
             raise CheckpointError(self._write_failed(error)) from error
 
@@ -56,8 +59,8 @@ class Checkpointer:
         except Exception as error:
             raise CheckpointError(self._write_failed(error)) from error
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state of `step`, laid out as `like` (a tree of arrays or of `jax.ShapeDtypeStruct`s with shardings).
+    def restore(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """The parts of `step` named in `like`, laid out as its arrays (or `jax.ShapeDtypeStruct`s with shardings).
 
         Raises:
           CheckpointError: where there is no such step, or its files cannot be read or do not fit.
@@ -66,7 +69,8 @@ class Checkpointer:
             raise CheckpointError(f"{self.folder} has no checkpoint of step {step}; it has: {self.steps or 'none'}")
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            parts = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+            return dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
             others = [other for other in self.steps if other != step]
             mend = f"resume from step {others[-1]}" if others else "start afresh"

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from consistency_jax.data.packing import Batch
+from consistency_jax.models.decoder import DecoderConfig, abstract_params, logical_axes
 
 ROWS = ("data", "fsdp")  # the mesh axes that split a batch
 
@@ -51,22 +52,32 @@ def row_groups(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def param_shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
-    """NamedShardings for parameters from their tree of logical `PartitionSpec`s and of shapes.
+def param_shardings(config: DecoderConfig, mesh: Mesh) -> Any:
+    """NamedShardings of a decoder's parameters, a tree like theirs.
 
     An axis whose size the mesh does not divide stays whole (kv heads of a small model on a wide tensor axis).
     """
 
-    def one(spec: PartitionSpec, shape: Any) -> NamedSharding:
-        names = nn.logical_to_mesh_axes(spec, RULES)
-        names = list(names) + [None] * (len(shape.shape) - len(names))
+    def one(spec: PartitionSpec, shape: jax.ShapeDtypeStruct) -> NamedSharding:
+        names = list(nn.logical_to_mesh_axes(spec, RULES))
+        names += [None] * (len(shape.shape) - len(names))
         fits = [
             name if name is None or size % mesh.shape[name] == 0 else None
             for name, size in zip(names, shape.shape, strict=True)
         ]
         return NamedSharding(mesh, PartitionSpec(*fits))
 
+    axes, shapes = logical_axes(config), abstract_params(config)
     return jax.tree.map(one, axes, shapes, is_leaf=lambda x: isinstance(x, PartitionSpec))
+
+
+def mesh_of(params: Any) -> Mesh:
+    """The mesh that parameters live on; for unsharded ones a mesh of their one device."""
+    sharding = jax.tree.leaves(params)[0].sharding
+    if isinstance(sharding, NamedSharding):
+        return sharding.mesh
+    devices = np.array(list(sharding.device_set)).reshape(1, 1, 1)
+    return Mesh(devices, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from consistency_jax.data.packing import Batch
+from consistency_jax.data.pipeline import StepInput
 from consistency_jax.models.decoder import DecoderConfig, Params
-from consistency_jax.objectives import Examples, Loss
+from consistency_jax.objectives import Loss
 from consistency_jax.scoring import tree_logps
 
 
@@ -19,13 +19,6 @@ class State(NamedTuple):
     step: jax.Array  # i32[], optimizer steps done
     params: Params
     optimizer: Any
-
-
-class StepInput(NamedTuple):
-    """What one step trains on. With A micro-batches every array has a leading axis [A]."""
-
-    batch: Batch
-    examples: Examples
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:

@@ -74,3 +74,21 @@ def load_items(
             f"Known: {', '.join(known) or 'none'}",
         )
     return read(path=path, languages=languages, split=split, on_error=on_error, **options)
+
+
+def load_corpus(name: str, *, languages: Sequence[str], seed: int, **options: Any) -> list[str]:
+    """The text that a source offers to pretrain an embedded base model on: sentences, with their multiplicity.
+
+    Raises:
+        DataError: a source that has none, or an unknown option.
+    """
+    corpus = getattr(importlib.import_module(MODULES[name]), "corpus", None) if name in MODULES else None
+    if corpus is None:
+        raise DataError.at("data.source", f"{name!r} offers no text to pretrain on", "Give model.path, or use cldr")
+    known = [key for key in inspect.signature(corpus).parameters if key not in ("languages", "seed")]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise DataError.at(
+            "pretrain.options", f"unknown option {', '.join(map(repr, unknown))}", f"Known: {', '.join(known)}"
+        )
+    return list(corpus(languages=languages, seed=seed, **options))

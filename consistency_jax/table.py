@@ -1,0 +1,121 @@
+"""The table: how likely each answer is, in each language, for each question. Everything else is a function of it."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Log-probabilities of B items in L languages with K candidates (numpy arrays).
+
+    Attributes:
+      ids: the B item ids; languages: the L languages, in the order asked for.
+      logp: f32[B, L, K] sums over the answer's tokens, nats. Cells outside the mask hold 0.
+      length: i32[B, L, K] answer tokens behind each sum.
+      bytes: i32[B, L, K] UTF-8 bytes of the answer.
+      mask: bool[B, L, K] the cells that exist.
+      gold: i32[B] index of the true candidate, -1 unknown.
+      prompt_logp, prompt_length: [B, L, K] the same for the prompt's tokens, where asked for.
+      state: f32[B, L, D] last hidden state of each prompt, where asked for.
+    """
+
+    ids: tuple[str, ...]
+    languages: tuple[str, ...]
+    logp: np.ndarray
+    length: np.ndarray
+    bytes: np.ndarray
+    mask: np.ndarray
+    gold: np.ndarray
+    prompt_logp: np.ndarray | None = None
+    prompt_length: np.ndarray | None = None
+    state: np.ndarray | None = None
+
+    def scores(self, normalization: str = "mean_full") -> np.ndarray:
+        """f64[B, L, K] to rank candidates by, higher is better; -inf outside the mask.
+
+        Args:
+          normalization: "sum"; "mean" per answer token; "mean_full" per token of prompt and answer (what the published
+            evaluation ranks by); "bytes" per UTF-8 byte of the answer.
+
+        Raises:
+          ValueError: for another name, or "mean_full" on a table without prompt log-probabilities.
+        """
+        logp = self.logp.astype(np.float64)
+        if normalization == "sum":
+            values = logp
+        elif normalization == "mean":
+            values = logp / np.maximum(self.length, 1)
+        elif normalization == "bytes":
+            values = logp / np.maximum(self.bytes, 1)
+        elif normalization == "mean_full":
+            if self.prompt_logp is None:
+                raise ValueError("mean_full needs the prompt's log-probabilities: score with prompt=True")
+            values = (logp + self.prompt_logp) / np.maximum(self.length + self.prompt_length, 1)
+        else:
+            raise ValueError(f"unknown normalization {normalization!r}; choose from {', '.join(NORMALIZATIONS)}")
+        return np.where(self.mask, values, -np.inf)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Table":
+        """The table of these items, in this order."""
+        rows = np.asarray(rows)
+        part = {
+            name: value[rows] for name, value in self._arrays().items() if value is not None
+        }
+        return dataclasses.replace(self, ids=tuple(self.ids[i] for i in rows), **part)
+
+    def save(self, path: str | Path) -> None:
+        """Writes an .npz file."""
+        write_tables(path, {"": self})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Table":
+        return read_tables(path)[""]
+
+    def _arrays(self) -> dict[str, np.ndarray | None]:
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("ids", "languages")]
+        return {name: getattr(self, name) for name in names}
+
+
+def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
+    """One .npz with a table per split; it appears under its name only when it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {"splits": np.array(list(tables))}
+    for split, table in tables.items():
+        arrays[f"{split}/ids"] = np.array(table.ids)
+        arrays[f"{split}/languages"] = np.array(table.languages)
+        arrays |= {f"{split}/{name}": value for name, value in table._arrays().items() if value is not None}
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)
+
+
+def read_tables(path: str | Path) -> dict[str, Table]:
+    """The tables of an .npz written by `write_tables`.
+
+    Raises:
+      ValueError: for a file that is damaged or holds no tables.
+    """
+    try:
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        tables = {}
+        for split in arrays["splits"].tolist():
+            own = {
+                name.removeprefix(f"{split}/"): value
+                for name, value in arrays.items()
+                if name != "splits" and name.rpartition("/")[0] == split
+            }
+            own["ids"], own["languages"] = tuple(own["ids"].tolist()), tuple(own["languages"].tolist())
+            tables[split] = Table(**own)
+        return tables
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as tables ({error}); delete it and run again") from error

@@ -1,0 +1,179 @@
+"""The training loop: one stage from parameters to parameters, resumable at every checkpoint.
+
+Every stage of a run (the embedded pretraining, then the objective) is a call of `fit`.
+"""
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from consistency_jax.data.pipeline import Pipeline, StepInput, prefetched
+from consistency_jax.models.decoder import DecoderConfig, Params
+from consistency_jax.objectives import Examples, Loss
+from consistency_jax.training.checkpoints import Checkpointer
+from consistency_jax.training.loggers import MetricsLog, Progress
+from consistency_jax.training.optimizer import make_optimizer, make_schedule
+from consistency_jax.training.sharding import (
+    RULES,
+    batch_shardings,
+    param_shardings,
+    put,
+    replicated,
+    state_shardings,
+)
+from consistency_jax.training.step import State, init_state, make_train_step
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has written a checkpoint."""
+
+
+def fit(
+    *,
+    stage: str,
+    config: DecoderConfig,
+    params: Params,
+    objective: Loss,
+    pipeline: Pipeline,
+    optimizer: ConfigDict,
+    total_steps: int,
+    mesh: Mesh,
+    checkpoints: Path,
+    log: Callable[[int], MetricsLog],
+    log_every: int,
+    checkpoint_every: int,
+    keep: int = 2,
+    accumulate: int = 1,
+    evaluate: Callable[[Params], dict[str, float]] | None = None,
+    evaluate_every: int = 0,
+) -> Params:
+    """Trains for `total_steps` optimizer steps, from the newest checkpoint where there is one.
+
+    Args:
+      stage: name for progress and logs.
+      params: where to start; they are not donated and stay usable.
+      pipeline: batch = f(step).
+      optimizer: config of `training/optimizer.py`.
+      checkpoints: folder of this stage's checkpoints.
+      log: makes the metrics log, given the step to continue from.
+      evaluate: measured and logged every `evaluate_every` steps (0: never).
+
+    Returns:
+      The parameters after the last step.
+
+    Raises:
+      FloatingPointError: a loss that is no finite number; the message names the step.
+      CheckpointError: a checkpoint that cannot be written or read.
+      Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
+    """
+    # State: parameters where the rules put them, moments beside them, everything else on every device.
+    tx = make_optimizer(optimizer, total_steps, params)
+    abstract = jax.eval_shape(lambda p: init_state(p, tx), params)
+    where = param_shardings(config, mesh)
+    shardings = State(
+        replicated(mesh), where, state_shardings(mesh, where, params, abstract.optimizer)
+    )
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)
+    state = jax.jit(lambda p: copy(init_state(p, tx)), out_shardings=shardings)(params)
+
+    # Newest checkpoint, if any. The copy owns its buffers, so that the first step may donate them.
+    checkpointer = Checkpointer(checkpoints, keep)
+    first = checkpointer.latest_step or 0
+    if first:
+        state = copy(State(**checkpointer.restore(first, state._asdict())))
+        print(f"{stage}: resuming at step {first} of {total_steps}")
+
+    step_fn = jax.jit(
+        make_train_step(config, objective, tx, accumulate),
+        donate_argnums=0,
+        out_shardings=(shardings, replicated(mesh)),
+    )
+    leading = 1 if accumulate > 1 else 0
+    inputs = StepInput(batch_shardings(mesh, leading), Examples(*[replicated(mesh)] * len(Examples._fields)))
+    schedule = make_schedule(optimizer, total_steps)
+    metrics_log, progress = log(first), Progress(stage, total_steps, first)
+    waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
+
+    with stop_signal() as stopped, mesh, nn.logical_axis_rules(RULES), jax.transfer_guard("disallow"):
+        for step, batch in enumerate(prefetched(pipeline, first, total_steps), start=first + 1):
+            state, metrics = step_fn(state, put(batch, inputs))
+            waiting.append(metrics)
+            progress.advance(items=len(batch.examples.gold.reshape(-1)), tokens=int((batch.batch.tree > 0).sum()))
+
+            last = step == total_steps or stopped.is_set()
+            if step % log_every == 0 or step % checkpoint_every == 0 or last:
+                values = _fetch(waiting, step)
+                waiting = []
+                if step % log_every == 0 or last:
+                    rate = float(schedule(np.int32(step - 1)))
+                    metrics_log.write(step, values | {"learning_rate": rate} | _speed(progress))
+                    progress.show(loss=f"{values['loss']:.4f}")
+            if step % checkpoint_every == 0 or last:
+                checkpointer.save(step, state._asdict())
+            if evaluate and evaluate_every and step % evaluate_every == 0 and step < total_steps:
+                with jax.transfer_guard("allow"):
+                    measured = evaluate(state.params)
+                metrics_log.write(step, measured)
+            if stopped.is_set() and step < total_steps:
+                checkpointer.close()
+                raise Interrupted(
+                    f"{stage}: stopped at step {step} of {total_steps}, checkpoint written; "
+                    "the same command goes on from here"
+                )
+    progress.close()
+    metrics_log.close()
+    checkpointer.close()
+    return state.params
+
+
+def _fetch(waiting: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
+    """The newest metrics as numbers, after a look at every loss since the last time.
+
+    Raises:
+      FloatingPointError: naming the first step whose loss or gradient is not finite.
+    """
+    fetched = jax.device_get(waiting)
+    for number, metrics in enumerate(fetched, start=step - len(fetched) + 1):
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(metrics[name]):
+                raise FloatingPointError(
+                    f"{name} is {metrics[name]} at step {number}; the last checkpoint is older and good. "
+                    "Lower optimizer.learning_rate, or look at the batch of that step."
+                )
+    return {name: float(value) for name, value in fetched[-1].items()}
+
+
+def _speed(progress: Progress) -> dict[str, float]:
+    return {f"{name}_per_s": rate for name, rate in progress.rates().items()}
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets; a second SIGINT interrupts at once. Only the main thread may listen."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,197 @@
+"""The embedded base model: a small decoder, pretrained here on a source's own text, for runs without a checkpoint.
+
+It is made once for its settings, as a Hugging Face folder in the user's cache folder, and shared by all workdirs: from
+there on a run does not know that its base model was not downloaded. Progress is kept in that folder too, so a killed
+run goes on where it was.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import sentencepiece
+import transformers
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from consistency_jax.config import ConfigError
+from consistency_jax.data.pipeline import Pipeline, TrainingSet
+from consistency_jax.data.sources import load_corpus
+from consistency_jax.data.trees import ANSWER, UNCOUNTED, Tree
+from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
+from consistency_jax.models.tokenizers import load_tokenizer
+from consistency_jax.objectives import make_objective
+from consistency_jax.training.loggers import MetricsLog
+from consistency_jax.training.loop import fit
+from consistency_jax.training.sharding import param_shardings, row_groups
+
+FORMAT = 1  # raise it when the same settings would give another model
+
+
+def cache_folder() -> Path:
+    """Where things that several runs share are kept: $CONSISTENCY_CACHE, else the user's cache folder."""
+    named = os.environ.get("CONSISTENCY_CACHE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "consistency_jax"
+
+
+def base_folder(config: ConfigDict) -> Path:
+    """The folder of the base model that these settings give (made or not)."""
+    settings = {
+        "format": FORMAT,
+        "seed": config.seed,
+        "model": config.model.to_dict(),
+        "data": {name: config.data[name] for name in ("source", "path", "languages")},
+        "options": config.data.options.to_dict(),
+        "pretrain": config.pretrain.to_dict(),
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:16]
+    return cache_folder() / "pretrained" / key
+
+
+def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog]) -> Path:
+    """The folder of the embedded base model; trains it first where it is not there yet.
+
+    Raises:
+      ConfigError: where the architecture's settings are not a decoder's.
+    """
+    folder = base_folder(config)
+    if (folder / "config.json").is_file():
+        return folder
+    settings = config.pretrain
+    sentences = load_corpus(
+        config.data.source, languages=tuple(config.data.languages), seed=config.seed, **settings.options
+    )
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(sentences, settings.vocabulary, work)
+    decoder = _decoder_config(config, len(tokenizer))
+    params = jax.jit(lambda key: init_params(decoder, key), out_shardings=param_shardings(decoder, mesh))(
+        jax.random.key(config.seed)
+    )
+    print(
+        f"pretrain: {len(sentences):,} sentences, vocabulary {len(tokenizer):,}, "
+        f"{decoder.num_params / 1e6:.2f} M parameters, {settings.total_steps:,} steps"
+    )
+    objective, _ = make_objective(ConfigDict({"name": "sft", "normalization": "mean"}), ("text",))
+    pipeline = Pipeline(
+        sentence_set(sentences, tokenizer, config.data.max_length),
+        seed=config.seed,
+        items=settings.sentences,
+        groups=row_groups(mesh),
+        shapes=config.batching.shapes,
+        row_length=config.batching.row_length,
+        total_steps=settings.total_steps,
+    )
+    params = fit(
+        stage="pretrain",
+        config=decoder,
+        params=params,
+        objective=objective,
+        pipeline=pipeline,
+        optimizer=settings.optimizer,
+        total_steps=settings.total_steps,
+        mesh=mesh,
+        checkpoints=work / "checkpoints",
+        log=log,
+        log_every=settings.log_every,
+        checkpoint_every=settings.checkpoint_every,
+        keep=1,
+    )
+    finished = Model(dataclasses.replace(decoder, dtype=config.model.dtype), params, tokenizer)
+    save_pretrained(finished, work / "model")
+    shutil.copyfile(work / "tokenizer.model", work / "model" / "tokenizer.model")
+    for path in sorted((work / "model").iterdir(), key=lambda path: path.name == "config.json"):
+        path.replace(folder / path.name)  # config.json last: it marks the folder as complete
+    shutil.rmtree(work)
+    return folder
+
+
+def train_tokenizer(
+    sentences: Sequence[str], size: int, folder: Path
+) -> transformers.PreTrainedTokenizerFast:
+    """A sentencepiece BPE model with byte fallback, as folder/tokenizer.model.
+
+    Raises:
+      ConfigError: where the text cannot fill the vocabulary.
+    """
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sorted(set(sentences))),
+            model_prefix=str(folder / "tokenizer"),
+            model_type="bpe",
+            vocab_size=size,
+            character_coverage=0.9999,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            num_threads=1,  # so that the same text gives the same pieces
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"pretrain.vocabulary={size} does not work for this text: {error}") from error
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    return tokenizer
+
+
+def sentence_set(
+    sentences: Sequence[str], tokenizer: transformers.PreTrainedTokenizerFast, max_length: int
+) -> TrainingSet:
+    """Sentences as trees: BOS is the trunk and the sentence its one branch, so that every token is a target."""
+    texts = list(dict.fromkeys(sentences))
+    encoded = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    trunk = np.array([tokenizer.bos_token_id], np.int32)
+    trees = {}
+    for text, encoding in zip(texts, encoded, strict=True):
+        ids = np.array(encoding.ids[: max_length - 1], np.int32)
+        trees[text] = Tree(
+            trunk=trunk,
+            branches=(ids,),
+            trunk_kind=np.full(1, UNCOUNTED, np.uint8),
+            branch_kinds=(np.full(len(ids), ANSWER, np.uint8),),
+            bytes=np.array([len(text.encode())], np.int32),
+        )
+    all_trees = [[trees[sentence]] for sentence in sentences]
+    count = len(all_trees)
+    return TrainingSet(
+        trees=all_trees,
+        mask=np.ones((count, 1, 1), bool),
+        length=np.array([len(row[0].branches[0]) for row in all_trees], np.int32).reshape(count, 1, 1),
+        gold=np.zeros(count, np.int32),
+    )
+
+
+def _decoder_config(config: ConfigDict, vocabulary: int) -> DecoderConfig:
+    architecture = config.model.architecture.to_dict()
+    try:
+        return DecoderConfig(
+            vocab_size=vocabulary,
+            dtype=config.model.compute_dtype,
+            param_dtype=config.model.dtype,
+            remat=config.model.remat,
+            attention=config.model.attention,
+            **architecture,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.architecture={architecture} is no decoder: {error}") from error
+
+
+def load_base(path: str | Path, config: ConfigDict, mesh: Mesh) -> Model:
+    """The base model of a run, from a Hugging Face folder or hub id, set to compute as `config.model` says."""
+    model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
+    model.config = dataclasses.replace(
+        model.config,
+        dtype=config.model.compute_dtype,
+        remat=config.model.remat,
+        attention=config.model.attention,
+    )
+    return model

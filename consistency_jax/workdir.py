@@ -1,0 +1,57 @@
+"""The folder of a run: config.json, checkpoints/, metrics.jsonl, tensorboard/, tables/, report.json, report.html."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from consistency_jax.config import ConfigError, to_json
+
+# Keys that do not change what a run computes, so that a run may be resumed with others.
+FREE_TO_CHANGE = ("logging.", "checkpoint.", "evaluation.", "mesh.", "data.test", "batching.shapes")
+
+
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
+    """Makes the folder, or checks that the one that is there is of the same config; stores the config.
+
+    Raises:
+      ConfigError: the folder belongs to another config, or cannot be made or written.
+    """
+    folder = Path(workdir).expanduser().absolute()
+    text = to_json(config)
+    stored = folder / "config.json"
+    if stored.exists():
+        differing = _differences(_flat(json.loads(stored.read_text(encoding="utf8"))), _flat(json.loads(text)))
+        differing = {k: v for k, v in differing.items() if not k.startswith(FREE_TO_CHANGE)}
+        if differing:
+            lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
+            raise ConfigError(
+                f"the workdir {folder} belongs to another config:{lines}\n"
+                "Give the settings it was started with to resume it, or another --workdir."
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(stored, text)
+    except OSError as error:
+        raise ConfigError(f"cannot write to the workdir {folder}: {error}; choose another --workdir") from error
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that appears under its name only when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf8")
+    partial.replace(path)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    keys = dict.fromkeys((*old, *new))
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
