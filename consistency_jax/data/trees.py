@@ -166,13 +166,13 @@ class TreeBuilder:
 
     def _separate(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
         texts = dict.fromkeys(part.prompt for part in parts)
-        prompts = dict(zip(texts, (e.ids for e in _encode(self.tokenizer.backend_tokenizer, list(texts)))))
+        prompts = dict(zip(texts, (e.ids for e in _encode(self.tokenizer, list(texts)))))
         # An answer that opens the text is tokenised as such, every other one as the continuation of a prompt.
         opening = dict.fromkeys(chain.from_iterable(part.answers for part in parts if not part.prompt))
         following = dict.fromkeys(chain.from_iterable(part.answers for part in parts if part.prompt))
         first, after = {}, {}
         if opening:
-            encodings = _encode(self.tokenizer.backend_tokenizer, list(opening))
+            encodings = _encode(self.tokenizer, list(opening))
             first = {text: np.array(e.ids, np.int32) for text, e in zip(opening, encodings)}
         if following:
             encode = _continuation(self.tokenizer)
@@ -203,7 +203,7 @@ class TreeBuilder:
     def _joint(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
         full = [(part.head + answer, len(part.head)) for part in parts for answer in part.tails]
         distinct = dict.fromkeys(full)
-        encodings = _encode(self.tokenizer.backend_tokenizer, [text for text, _ in distinct])
+        encodings = _encode(self.tokenizer, [text for text, _ in distinct])
         encoded = {
             key: (encoding.ids, _first_answer_token(encoding, key[1]))
             for key, encoding in zip(distinct, encodings)
@@ -369,8 +369,10 @@ def _first_answer_token(encoding: Any, start: int) -> int:
     return next(ends, len(encoding.ids))
 
 
-def _encode(backend: Any, texts: list[str]) -> list[Any]:
-    # Settings that a tokenizer file may carry; transformers resets them on each of its own calls too.
+def _encode(tokenizer: Any, texts: list[str], backend: Any = None) -> list[Any]:
+    backend = tokenizer.backend_tokenizer if backend is None else backend
+    # Settings that a tokenizer file may carry; transformers sets them on each of its own calls too.
+    backend.encode_special_tokens = tokenizer.split_special_tokens
     if backend.truncation is not None:
         backend.no_truncation()
     if backend.padding is not None:
@@ -398,7 +400,7 @@ def _continuation(tokenizer: Any) -> Callable[[list[str]], list[Any]]:
             backend = type(backend).from_str(json.dumps(state))
         _CONTINUATIONS[tokenizer] = backend
     backend = _CONTINUATIONS[tokenizer]
-    return lambda texts: _encode(backend, texts)
+    return lambda texts: _encode(tokenizer, texts, backend)
 
 
 def _without_dummy_space(part: Any) -> Any:
@@ -413,6 +415,8 @@ def _without_dummy_space(part: Any) -> Any:
             part[key] = [p for p in map(_without_dummy_space, part[key]) if p is not None]
     if part.get("type") == "Metaspace":
         part["prepend_scheme"] = "never"
+    if part.get("type") == "Strip":
+        part["strip_left"] = False  # else the space that is there would go with the one that is not
     if "add_prefix_space" in part:
         part["add_prefix_space"] = False
     return part
