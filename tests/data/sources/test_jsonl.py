@@ -1,0 +1,135 @@
+"""The JSONL reader: what it reads, and one clear error for each kind of bad line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from consistency_jax.data.items import DataError
+from consistency_jax.data.sources import SOURCES, load_items
+
+RECORD = {
+    "id": "Q1",
+    "group": "geography",
+    "gold": 0,
+    "prompts": {"en": "The capital of France is", "fr": "La capitale de la France est"},
+    "candidates": {"en": [" Paris", " Rome"], "fr": [" Paris", " Rome"]},
+}
+
+
+def write(folder: Path, *records: object, name: str = "set.jsonl") -> Path:
+    file = folder / name
+    lines = (record if isinstance(record, str) else json.dumps(record) for record in records)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_reads_the_documented_format(tmp_path: Path):
+    other = {**RECORD, "id": "Q2", "gold": None, "prompts": {"en": "x <mask>", "de": "y <mask>"}}
+    other["candidates"] = {"en": ["a", "b", "c"], "de": ["d", "e", "f"]}
+    other["context"] = {"de": "z"}
+    file = write(tmp_path, RECORD, "", other)
+    items = load_items("jsonl", path=file)
+    assert [item.id for item in items] == ["Q1", "Q2"]
+    assert items[0].candidates["fr"] == (" Paris", " Rome")
+    assert (items[0].gold, items[1].gold) == (0, None)
+    assert items[1].context == {"de": "z"}
+    assert items.languages == ("en", "fr", "de")
+    assert not items.skipped
+    kept = load_items("jsonl", path=file, languages=["fr", "en"])
+    assert kept[0].languages == ("fr", "en")
+    assert kept[1].languages == ("en",)
+    assert kept[1].context is None
+    only = load_items("jsonl", path=file, languages=["de"])
+    assert [item.id for item in only] == ["Q2"]
+    assert "Q1" in only.warnings[0]
+
+
+def changed(**change: object) -> dict:
+    return {**RECORD, "id": "bad", **change}
+
+
+BAD = [
+    ('{"id": "x", ', "the line is not JSON"),
+    ("[1]", "not a JSON object"),
+    ({k: v for k, v in RECORD.items() if k != "prompts"}, "key 'prompts' is missing"),
+    (changed(id=None), "id is None"),
+    (changed(id="Q1"), "id 'Q1' was already used at .*set.jsonl:1"),
+    (changed(gold="0"), "gold is '0'"),
+    (changed(gold=True), "gold is True"),
+    (changed(gold=5), "gold is 5, with 2 candidates"),
+    (changed(prompts=["x"]), "prompts is not a map"),
+    (changed(prompts={"en": "x", "fr": 3}), "prompts is not a map"),
+    (changed(prompts={"en": "", "fr": "x"}), "prompt in 'en' is empty"),
+    (changed(candidates={"en": "Paris", "fr": "Rome"}), "candidates is not a map"),
+    (changed(candidates={"en": [" a", 1], "fr": [" a", " b"]}), "a candidate in 'en' is not a string"),
+    (changed(candidates={"en": [" a"], "fr": [" a", " b"]}), "'fr' has 2 candidates, 'en' has 1"),
+    (changed(candidates={"en": [" a", " b"], "de": [" a", " b"]}), "same languages .*de, fr"),
+    (changed(candidates={"en": [" a", " a"], "fr": [" a", " b"]}), "more than once"),
+    (changed(context="x"), "context is not a map"),
+    (changed(chosen=" a", rejected=" b"), "preference pair"),
+]
+
+
+@pytest.mark.parametrize(("record", "reason"), BAD)
+def test_a_bad_line_is_named_or_skipped(tmp_path: Path, record: object, reason: str):
+    file = write(tmp_path, RECORD, record, {**RECORD, "id": "Q3"})
+    with pytest.raises(DataError, match=f"set.jsonl:2: .*{reason}"):
+        load_items("jsonl", path=file)
+    items = load_items("jsonl", path=file, on_error="skip")
+    assert [item.id for item in items] == ["Q1", "Q3"]
+    assert len(items.skipped) == 1
+    assert "set.jsonl:2" in items.skipped[0]
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path):
+    file = tmp_path / "set.jsonl"
+    file.write_bytes(json.dumps(RECORD).encode() + b'\n{"id": "\xff"}\n')
+    with pytest.raises(DataError, match="set.jsonl:2: the line is not UTF-8"):
+        load_items("jsonl", path=file)
+
+
+def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
+    records = [{**RECORD, "id": f"Q{i}"} for i in range(10)]
+    file = write(tmp_path, *records)
+    train = load_items("jsonl", path=file, split="train", train_size=0.7, seed=3)
+    test = load_items("jsonl", path=file, split="test", train_size=0.7, seed=3)
+    assert len(train) == 7
+    assert {item.id for item in train} | {item.id for item in test} == {f"Q{i}" for i in range(10)}
+    assert [item.id for item in test] == sorted(item.id for item in test)
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    write(folder, RECORD, name="train.jsonl")
+    assert len(load_items("jsonl", path=folder, split="train")) == 1
+    with pytest.raises(DataError, match="no file for split 'test' .* Known: train"):
+        load_items("jsonl", path=folder, split="test")
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"name": "nowhere"}, "unknown data set 'nowhere'. Known: cldr, bmlama17, jsonl"),
+        ({"languages": ["en", "xx"]}, "unknown language 'xx'. Known: en, fr"),
+        ({"languages": ["en", "en"]}, "Name each language once"),
+        ({"languages": []}, "Name each language once"),
+        ({"split": "dev"}, "unknown split 'dev'. Known: train, test"),
+        ({"split": "train", "train_size": 1}, "leaves no two splits"),
+        ({"on_error": "ignore"}, 'unknown value .ignore.. Known: "raise", "skip"'),
+        ({"colour": 1}, "unknown option 'colour'. Known: train_size, seed"),
+        ({"path": None}, "needs a file"),
+        ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
+    ],
+)
+def test_a_bad_call_lists_what_is_known(tmp_path: Path, call: dict, reason: str):
+    with pytest.raises(DataError, match=reason):
+        load_items(**{"name": "jsonl", "path": write(tmp_path, RECORD), **call})
+
+
+def test_an_empty_file_is_an_error(tmp_path: Path):
+    with pytest.raises(DataError, match="no usable line"):
+        load_items("jsonl", path=write(tmp_path, ""))
+
+
+def test_the_registry_holds_a_reader_a_name():
+    assert set(SOURCES) >= {"cldr", "bmlama17", "jsonl"}
+    assert callable(SOURCES["jsonl"])
