@@ -17,6 +17,18 @@ class ConfigError(ValueError):
     """A config that cannot run; the message names the key and the mend."""
 
 
+class Section(ConfigDict):
+    """A section with a key `items`, which ConfigDict would hide behind its method of that name."""
+
+    @property
+    def items(self) -> int:
+        return self["items"]
+
+    @items.setter
+    def items(self, value: int) -> None:
+        self["items"] = value
+
+
 def default() -> ConfigDict:
     """The default of every key. A config may only hold keys that stand here (dicts marked free take any)."""
     return ConfigDict(
@@ -37,7 +49,7 @@ def default() -> ConfigDict:
                 "path": "",
                 "languages": (),  # empty: all that the source has
                 "options": {},  # free: passed on to the source
-                "train": {"split": "train", "items": 0},  # items 0: all
+                "train": Section({"split": "train", "items": 0}),  # items 0: all
                 "test": ("test",),  # splits that are measured before and after, and reported
                 "on_error": "raise",  # raise | skip
                 "max_length": 1024,  # tokens of a prompt with its longest answer; cut from the left
@@ -51,14 +63,16 @@ def default() -> ConfigDict:
                 "steer": {},  # free: language -> weight > 0, larger stays closer to the reference; default 1
                 "normalization": "mean",  # sft: mean (per token) | sum
             },
-            "batching": {
-                "name": "random",
-                "items": 8,  # items of one optimizer step
-                "languages": 0,  # languages drawn per item; 0: all
-                "accumulate": 1,  # micro-batches of one optimizer step; divides items
-                "shapes": 4,  # batch shapes that may be compiled
-                "row_length": 0,  # tokens of a row; 0: planned from the data
-            },
+            "batching": Section(
+                {
+                    "name": "random",
+                    "items": 8,  # items of one optimizer step
+                    "languages": 0,  # languages drawn per item; 0: all
+                    "accumulate": 1,  # micro-batches of one optimizer step; divides items
+                    "shapes": 4,  # batch shapes that may be compiled
+                    "row_length": 0,  # tokens of a row; 0: planned from the data
+                }
+            ),
             "optimizer": _optimizer(),
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # -1: the devices that the others leave
             "lora": {"rank": 0},
@@ -145,7 +159,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     Raises:
       ConfigError: naming the key, the value and what would be right.
     """
-    _check_keys(config, default(), "")
+    _check_keys(config.to_dict(), default().to_dict(), "")
     _one_of(config, "data.on_error", ("raise", "skip"))
     _one_of(config, "data.boundary", ("separate", "joint"))
     _one_of(config, "evaluation.boundary", ("separate", "joint"))

@@ -110,7 +110,7 @@ class Scorer:
     """
 
     def __init__(self, config: DecoderConfig, mesh: Mesh):
-        self._mesh = mesh
+        self.config, self._mesh = config, mesh
         self._run = jax.jit(
             functools.partial(tree_logps, config),
             static_argnames=("candidates", "prompt"),

@@ -47,8 +47,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     # ----------------------------------------------------------------------------------------------- the data, checked
     train_items = load_split(config, config.data.train.split)
-    if config.data.train["items"]:
-        del train_items[config.data.train["items"] :]
+    if config.data.train.items:
+        del train_items[config.data.train.items :]
     test_items = {name: load_split(config, name) for name in config.data.test}
 
     # ---------------------------------------------------------------------------------- the base model, also reference
@@ -71,7 +71,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     pipeline = Pipeline(
         training_set(training, reference),
         seed=config.seed,
-        items=config.batching["items"],
+        items=config.batching.items,
         languages=config.batching.languages,
         pairs=config.objective.candidates == "pair",
         accumulate=config.batching.accumulate,

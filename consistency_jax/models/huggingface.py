@@ -1,8 +1,8 @@
-"""Hugging Face folders in and out: config.json + safetensors (one file or shards) <-> DecoderConfig + parameters.
+"""Hugging Face folders in and out: config.json and safetensors <-> DecoderConfig and parameters.
 
-Every tensor is accounted for before any is read: one that no parameter takes, one that is missing, stored twice
-or of a wrong shape is an error. Parameters are stacked one at a time, so the peak beside the model is its largest
-parameter; with a mesh each host reads only the bytes of its own devices.
+Every tensor is accounted for before any is read: one that no parameter takes, one that is missing, stored
+twice or of a wrong shape is an error. Parameters are stacked one at a time, so the peak beside the model
+is its largest parameter; with a mesh each host reads only the bytes of its own devices.
 """
 
 import dataclasses
@@ -22,7 +22,14 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
+from consistency_jax.models.decoder import (
+    Decoder,
+    DecoderConfig,
+    Params,
+    abstract_params,
+    logical_axes,
+    logits,
+)
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 
@@ -289,10 +296,10 @@ def _read(
 def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_000_000_000) -> None:
     """Writes a folder that `transformers` (and `load_pretrained`) loads, bit for bit the model's parameters.
 
-    A sourced model's config.json is copied with only its dtype changed, and its tokenizer and generation files
-    are copied; a model made here gets a config.json from its family. Weights go to one file, or to shards of at
-    most `max_shard_bytes` with an index. They are written beside and renamed at the end, so that a failure
-    leaves an older folder as it was.
+    A sourced model's config.json is copied with only its dtype changed, and its tokenizer and generation
+    files are copied; a model made here gets a config.json from its family. Weights go to one file, or to
+    shards of at most `max_shard_bytes` with an index. They are written beside and renamed at the end, so
+    that a failure leaves an older folder as it was.
 
     Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
     """

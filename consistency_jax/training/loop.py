@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -91,7 +90,8 @@ def fit(
     checkpointer = Checkpointer(checkpoints, keep)
     first = checkpointer.latest_step or 0
     if first:
-        state = copy(State(**checkpointer.restore(first, state._asdict())))
+        stored = checkpointer.restore(first, _parts(state))
+        state = copy(State(params=stored["params"], **stored["progress"]))
         print(f"{stage}: resuming at step {first} of {total_steps}")
 
     step_fn = jax.jit(
@@ -116,11 +116,12 @@ def fit(
                 values = _fetch(waiting, step)
                 waiting = []
                 if step % log_every == 0 or last:
-                    rate = float(schedule(np.int32(step - 1)))
-                    metrics_log.write(step, values | {"learning_rate": rate} | _speed(progress))
+                    with jax.transfer_guard("allow"):
+                        values["learning_rate"] = float(schedule(step - 1))
+                    metrics_log.write(step, values | _speed(progress))
                     progress.show(loss=f"{values['loss']:.4f}")
             if step % checkpoint_every == 0 or last:
-                checkpointer.save(step, state._asdict())
+                checkpointer.save(step, _parts(state))
             if evaluate and evaluate_every and step % evaluate_every == 0 and step < total_steps:
                 with jax.transfer_guard("allow"):
                     measured = evaluate(state.params)
@@ -135,6 +136,11 @@ def fit(
     metrics_log.close()
     checkpointer.close()
     return state.params
+
+
+def _parts(state: State) -> dict[str, Any]:
+    """A state as a checkpoint holds it: parameters apart, so that they can be read alone."""
+    return {"params": state.params, "progress": {"step": state.step, "optimizer": state.optimizer}}
 
 
 def _fetch(waiting: list[dict[str, jax.Array]], step: int) -> dict[str, float]:

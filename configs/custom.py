@@ -1,0 +1,35 @@
+"""Your own model and your own questions.
+
+    python -m consistency_jax.train --workdir=runs/mine \
+        --config=configs/custom.py:path=FOLDER_OR_HUB_ID,data=questions.jsonl
+
+`data` is a JSONL file, one parallel item a line (labels, "gold", are only needed to report accuracy):
+
+    {"id": "q1", "group": "geography", "gold": 0,
+     "prompts": {"en": "The capital of France is", "sw": "Mji mkuu wa Ufaransa ni"},
+     "candidates": {"en": [" Paris", " Rome"], "sw": [" Paris", " Roma"]}}
+
+A fifth of the items (chosen by `seed`) is held out and reported. `anchor` is the language to keep as it is: it gets the
+steering weight `weight`, the others 1; leave it empty to treat all alike. Time: one pass over the data; on one GPU an
+8B model takes about as long as a DPO run of the same items.
+"""
+
+from ml_collections import ConfigDict
+
+from consistency_jax.config import default, parse_arg
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    given = parse_arg(arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4)
+    config = default()
+    config.total_steps = given.steps
+    config.model.path = given.path
+    config.model.dtype = config.model.compute_dtype = "bfloat16"  # the published recipe
+    config.data.source = "jsonl"
+    config.data.path = given.data
+    config.data.languages = tuple(filter(None, given.languages.split("+")))
+    if given.anchor:
+        config.objective.steer = {given.anchor: given.weight}
+    config.batching.items = given.get("items")
+    config.optimizer.learning_rate = given.lr
+    return config

@@ -1,0 +1,53 @@
+"""Take the model home: python -m consistency_jax.export --workdir=runs/tiny --out=folder
+
+Writes the newest checkpoint of a workdir (or --step) as a Hugging Face folder that transformers and vLLM load:
+safetensors, the source's config.json, its tokenizer and generation files.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from consistency_jax.config import ConfigError, mesh_shape
+from consistency_jax.models.huggingface import save_pretrained
+from consistency_jax.train import checkpoint_params, log_of, run_command
+from consistency_jax.training.pretrain import load_base, pretrained_base
+from consistency_jax.training.sharding import make_mesh
+
+
+def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Path:
+    """Writes a checkpoint of a workdir (the newest one for None) as a Hugging Face folder.
+
+    Raises:
+      ConfigError: a folder that is no workdir, or one that has no checkpoint yet.
+      CheckpointError: a checkpoint that is not there or cannot be read.
+    """
+    workdir, out = Path(workdir).expanduser().absolute(), Path(out).expanduser().absolute()
+    if not (workdir / "config.json").is_file():
+        raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run")
+    config = ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf8")))
+    if not (workdir / "checkpoints").is_dir():
+        raise ConfigError(f"{workdir} has no checkpoints yet: train first")
+    mesh = make_mesh(mesh_shape(config, jax.device_count()))
+    model = load_base(config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh)
+    model.params = checkpoint_params(workdir, step, model.params)
+    save_pretrained(model, out)
+    print(f"exported to {out}")
+    return out
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    run_command(export, _WORKDIR.value, _OUT.value, _STEP.value)
+
+
+if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a training run.")
+    _OUT = flags.DEFINE_string("out", None, "Folder to write.")
+    _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
+    flags.mark_flags_as_required(["workdir", "out"])
+    app.run(main)
