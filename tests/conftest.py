@@ -45,3 +45,62 @@ def small_tokenizer():
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory, small_tokenizer) -> Path:
+    """A Hugging Face folder: a random Llama of two layers with `small_tokenizer`."""
+    import jax
+
+    from consistency_jax.models.decoder import DecoderConfig, init_params
+    from consistency_jax.models.huggingface import Model, save_pretrained
+
+    config = DecoderConfig(
+        vocab_size=len(small_tokenizer), hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=64
+    )
+    folder = tmp_path_factory.mktemp("small_model")
+    save_pretrained(Model(config, init_params(config, jax.random.key(0)), small_tokenizer), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def questions(tmp_path_factory) -> Path:
+    """A JSONL file of 40 made-up parallel items in three languages, three candidates each."""
+    import json
+
+    names = {
+        "en": ("The capital of place {} is", (" Paris", " Madrid", " Rome")),
+        "de": ("Die Hauptstadt von Ort {} ist", (" Paris", " Madrid", " Rom")),
+        "ru": ("Столица места {} :", (" Париж", " Мадрид", " Рим")),
+    }
+    path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
+    with path.open("w", encoding="utf8") as file:
+        for number in range(40):
+            item = {
+                "id": f"q{number}",
+                "group": "capital",
+                "gold": number % 3,
+                "prompts": {language: text.format(number) for language, (text, _) in names.items()},
+                "candidates": {language: list(answers) for language, (_, answers) in names.items()},
+            }
+            file.write(json.dumps(item, ensure_ascii=False) + "\n")
+    return path
+
+
+@pytest.fixture()
+def small_config(small_model, questions, tmp_path, monkeypatch):
+    """A config that trains `small_model` on `questions` for a few steps, with a cache of its own."""
+    from consistency_jax.config import default
+
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    config = default()
+    config.model.path = str(small_model)
+    config.data.path = str(questions)
+    config.total_steps = 6
+    config.batching.items = 4
+    config.batching.shapes = 1
+    config.optimizer.learning_rate = 1e-3
+    config.checkpoint.every = 2
+    config.logging.every = 1
+    config.evaluation.bootstrap = 50
+    return config

@@ -9,6 +9,7 @@ Models name what an axis *is* ("embed", "heads", "rows"); only this file says ov
 A mesh of one device is a mesh: there is no unsharded path.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -42,9 +43,9 @@ RULES: tuple[tuple[str, Any], ...] = (
 )
 
 
-def make_mesh(sizes: tuple[int, int, int]) -> Mesh:
-    """The mesh (data, fsdp, tensor) over all devices of all processes."""
-    return jax.make_mesh(sizes, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+def make_mesh(sizes: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh (data, fsdp, tensor), over all devices of all processes unless some are named."""
+    return jax.make_mesh(sizes, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def row_groups(mesh: Mesh) -> int:

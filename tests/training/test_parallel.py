@@ -1,0 +1,54 @@
+"""Meshes: eight simulated devices give the numbers that one device gives, and really split what they hold."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WORKER = Path(__file__).with_name("parallel_worker.py")
+MESHES = ["8x1x1", "2x4x1", "2x2x2"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """What each mesh gave, from a process of its own: devices must be simulated before JAX starts."""
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, str(WORKER), "1x1x1", *MESHES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_one_step_is_that_of_one_device(runs, mesh):
+    # float32 sums in another order: 1e-5 relative to the largest entry of each parameter's gradient
+    one, many = runs["1x1x1"], runs[mesh]
+    np.testing.assert_allclose(many["losses"][0], one["losses"][0], rtol=1e-5)
+    for name, gradient in one["gradients"].items():
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(many["gradients"][name], gradient, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_loss_curve_is_that_of_one_device(runs, mesh):
+    # rounding differences grow from step to step: 1e-3 over 20 steps
+    np.testing.assert_allclose(runs[mesh]["losses"], runs["1x1x1"]["losses"], rtol=1e-3)
+
+
+def test_parameters_and_moments_really_are_split(runs):
+    whole = runs["1x1x1"]["bytes_per_device"]
+    assert runs["8x1x1"]["bytes_per_device"] == [whole[0]] * 8  # data parallel: everywhere the same
+    for mesh, share in (("2x4x1", 4), ("2x2x2", 4)):
+        held = np.array(runs[mesh]["bytes_per_device"])
+        assert len(held) == 8
+        # norms are whole on every device, everything else is split
+        assert (held < whole[0] / share * 1.15).all(), (mesh, held, whole)
+    for mesh in MESHES:
+        assert max(runs[mesh]["row_bytes_per_device"]) * 8 <= 8 * runs["1x1x1"]["row_bytes_per_device"][0]
+        assert len(runs[mesh]["row_bytes_per_device"]) == 8
