@@ -49,14 +49,14 @@ def resampled_means(
     totals, weights = _totals_and_weights(values, weights)
     if not len(totals):
         return np.full((replicates, totals.shape[1]), np.nan)
-    # Most figures have one pattern of missing items for all their columns: resample it once.
-    if (weights == weights[:, :1]).all():
-        weights = weights[:, :1]
+    # Most columns miss the same items: one resampled weight serves them all.
+    patterns, column = np.unique(weights, axis=1, return_inverse=True)
+    column = column.ravel()
     means = np.empty((replicates, totals.shape[1]))
     start = 0
     for counts in _draws(len(totals), replicates, seed):
         stop = start + len(counts)
-        means[start:stop] = _ratio(counts @ totals, counts @ weights)
+        means[start:stop] = _ratio(counts @ totals, (counts @ patterns)[:, column])
         start = stop
     return means
 
