@@ -22,14 +22,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from consistency_jax.models.decoder import (
-    Decoder,
-    DecoderConfig,
-    Params,
-    abstract_params,
-    logical_axes,
-    logits,
-)
+from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 
@@ -78,7 +71,7 @@ def load_pretrained(
     """A checkpoint folder, or the id of one on the Hugging Face Hub, as a `Model`.
 
     Args:
-      folder_or_hub_id: a folder with config.json and safetensors, or "organisation/name" (downloaded, cached).
+      folder_or_hub_id: a folder with config.json and safetensors, or "organisation/name" (downloaded once).
       dtype: of parameters and computation: float32, bfloat16 or float16; tensors are cast as they are read.
       mesh: parameters are split over it by `training/sharding.py`; None: the default device.
 
@@ -234,7 +227,7 @@ def _account(
     shapes: Mapping[str, jax.ShapeDtypeStruct],
     tensors: _Tensors,
 ) -> None:
-    """One CheckpointError that names every tensor without a parameter, missing, doubled or of a wrong shape."""
+    """One CheckpointError that names every tensor that is unmapped, missing, doubled or of a wrong shape."""
     if set(mapping) != set(shapes):
         raise AssertionError(
             f"the family maps {set(mapping) ^ set(shapes)} wrongly"

@@ -57,7 +57,7 @@ def dot_general(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """For `nn.Dense(dot_general=...)`: x [..., in], kernel [in, out] -> [..., out] of x's type, summed in float32."""
+    """For `nn.Dense(dot_general=...)`: x [..., in], kernel [in, out] -> [..., out], summed in float32."""
     if x.dtype not in (jnp.bfloat16, jnp.float16) or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
         return jax.lax.dot_general(
             x, kernel, dimensions, precision=precision, preferred_element_type=preferred_element_type

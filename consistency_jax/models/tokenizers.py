@@ -1,10 +1,11 @@
 """Tokenizers of checkpoint folders, always fast ones (with character offsets).
 
-A folder that holds only a sentencepiece `tokenizer.model` is converted here, setting by setting, from the model file
-itself: `AutoTokenizer` alone drops the leading space that sentencepiece adds, and so segments text differently from
-the tokenizer the model was trained with.
+A folder that holds only a sentencepiece `tokenizer.model` is converted here, setting by setting, from the
+model file itself: `AutoTokenizer` alone drops the leading space that sentencepiece adds, and so segments text
+differently from the tokenizer the model was trained with.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class TokenizerError(ValueError):
 
 
 def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast | None:
-    """The fast tokenizer of a checkpoint folder, None where it holds none; TokenizerError where it is broken."""
+    """The fast tokenizer of a checkpoint folder, None where it has none; TokenizerError where broken."""
     folder = Path(folder)
     model_file = folder / "tokenizer.model"
     try:
@@ -84,12 +85,21 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Strip(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
+        # Not normalizers.Strip: sentencepiece strips spaces alone, not every whitespace.
+        steps.append(normalizers.Replace(tokenizers.Regex("^ +| +$"), ""))
+        steps.append(normalizers.Replace(tokenizers.Regex(" {2,}"), " "))
     if spec.add_dummy_prefix:
         steps.append(normalizers.Prepend(SPACE))
     if spec.escape_whitespaces:
         steps.append(normalizers.Replace(" ", SPACE))
     tokenizer.normalizer = normalizers.Sequence(steps)
+
+    # User symbols stand whole. They are cut out after normalization, not before it as added tokens would be:
+    # the dummy prefix belongs before the whole text, not before every part of it.
+    symbols = sorted((p.piece for p in pieces if p.type == kinds.USER_DEFINED), key=len, reverse=True)
+    if symbols:
+        pattern = tokenizers.Regex("|".join(map(re.escape, symbols)))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="isolated")
 
     undo: list[decoders.Decoder] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if spec.add_dummy_prefix:
@@ -97,9 +107,9 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
     tokenizer.decoder = decoders.Sequence(undo)
     tokenizer.add_tokens(
         [
-            tokenizers.AddedToken(p.piece, normalized=False, special=p.type == kinds.CONTROL)
+            tokenizers.AddedToken(p.piece, normalized=False, special=True)
             for p in pieces
-            if p.type in (kinds.CONTROL, kinds.USER_DEFINED)
+            if p.type == kinds.CONTROL
         ]
     )
 
@@ -119,7 +129,7 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
 
 
 def _bpe(pieces: list, unk: str | None, byte_fallback: bool, kinds: type) -> BPE:
-    """Sentencepiece merges the pair whose result has the best score; a merge list says the same by its order."""
+    """Sentencepiece merges the pair whose result scores best; a merge list says the same by its order."""
     vocab = {p.piece: i for i, p in enumerate(pieces)}
     normal = {p.piece: p.score for p in pieces if p.type == kinds.NORMAL}
     merges: list[tuple[float, int, str, str]] = []
@@ -135,6 +145,9 @@ def _bpe(pieces: list, unk: str | None, byte_fallback: bool, kinds: type) -> BPE
         unk_token=unk,
         fuse_unk=True,
         byte_fallback=byte_fallback,
+        # A user symbol comes as a word of its own and has no merges. (A learned piece is what its merges make
+        # of it, so for other words this changes nothing.)
+        ignore_merges=any(p.type == kinds.USER_DEFINED for p in pieces),
     )
 
 
@@ -146,7 +159,7 @@ def _is_tiktoken(model_file: Path) -> bool:
 
 
 def _from_tiktoken(model_file: Path) -> transformers.PreTrainedTokenizerFast:
-    """Llama 3's original `tokenizer.model`: its pattern and 256 special tokens are not in the file but fixed."""
+    """Llama 3's original `tokenizer.model`: its pattern and 256 special tokens are fixed, not in the file."""
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     special = ["<|begin_of_text|>", "<|end_of_text|>"]

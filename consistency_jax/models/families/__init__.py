@@ -1,7 +1,8 @@
 """The registry of model families, by Hugging Face architecture.
 
-A family is data and a few pure functions, no modules: how its `config.json` becomes a `DecoderConfig`, and which
-tensor of its checkpoint is which of our parameters. A new family is one file here and one line in `FAMILIES`.
+A family is data and a few pure functions, no modules: how its `config.json` becomes a `DecoderConfig`, and
+which tensor of its checkpoint is which of our parameters. A new family is one file here and one line in
+`FAMILIES`.
 """
 
 from collections.abc import Mapping

@@ -17,8 +17,8 @@ class ConfigError(ValueError):
 class Weight:
     """Where one of our parameters lies in a Hugging Face checkpoint.
 
-    `name` holds "{layer}" for a parameter with a leading [layers] axis: one tensor a layer. `transpose` swaps the
-    two axes of each tensor (torch stores a projection as [out, in], we as [in, out]).
+    `name` holds "{layer}" for a parameter with a leading [layers] axis: one tensor a layer. `transpose`
+    swaps the two axes of each tensor (torch stores a projection as [out, in], we as [in, out]).
     """
 
     name: str
@@ -61,7 +61,7 @@ def read_rope(hf: HfConfig, parameters: HfConfig | None = None, theta_key: str =
     """Rotary settings of transformers 4 (`rope_theta`, `rope_scaling`) or 5 (all in `rope_parameters`).
 
     Args:
-      parameters: the settings of one kind of layer where config.json holds several; default `rope_parameters`.
+      parameters: the settings of one kind of layer, where config.json holds several kinds.
       theta_key: where transformers 4 keeps the base.
     """
     settings = parameters if parameters is not None else hf.get("rope_parameters")

@@ -1,0 +1,117 @@
+"""Folders with a bare `tokenizer.model` segment text as the file's own library does, with true offsets."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+import tiktoken
+import tiktoken.load
+
+from consistency_jax.models.tokenizers import TokenizerError, load_tokenizer
+
+ODD = [
+    "",
+    " ",
+    "  two  spaces ",
+    "line\nbreak\ttab\r\n",
+    "emoji 👩‍👩‍👧 ﬁ ① Ａ e\u0301",
+    "<s> no BOS </s>",
+    "<unk>",
+    "<0x41>",
+    "▁low line",
+    "a\u00a0b\u3000c\u200bd",
+]
+MODELS = ("checkpoints/hf_stories260K", "checkpoints/hf_babyllama105", "tokenizers/llama2")
+
+
+def texts(data_folder: Path, every: int = 40) -> list[str]:
+    """A sample of all languages of BMLAMA-17: prompts and candidate lists."""
+    found = []
+    for path in sorted((data_folder / "bmlama17").glob("*.tsv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in list(csv.reader(file, delimiter="\t"))[1::every]:
+                found += [row[0], row[2]]
+    assert len(found) > 1000
+    return found + ODD
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sentencepiece_folders_segment_as_sentencepiece(data_folder: Path, name: str) -> None:
+    tokenizer = load_tokenizer(data_folder / name)
+    reference = sentencepiece.SentencePieceProcessor(str(data_folder / name / "tokenizer.model"))
+    sample = texts(data_folder)
+    ours = tokenizer(sample, return_offsets_mapping=True)
+    assert ours["input_ids"] == reference.encode(sample)
+    assert tokenizer.is_fast
+    assert tokenizer.bos_token_id == reference.bos_id()
+    assert tokenizer.eos_token_id == reference.eos_id()
+    for text, offsets in zip(sample, ours["offset_mapping"]):
+        covered = np.zeros(len(text), bool)
+        for start, end in offsets:
+            assert 0 <= start <= end <= len(text)
+            covered[start:end] = True
+        assert all(covered[i] or character.isspace() for i, character in enumerate(text))
+    if (
+        reference.id_to_piece(3) == "<0x00>"
+    ):  # else pieces are lost as <unk>, which each library spells its own way
+        for ids in ours["input_ids"]:
+            assert tokenizer.decode(ids) == reference.decode(ids)
+
+
+def test_the_leading_space_is_there(data_folder: Path) -> None:
+    tokenizer = load_tokenizer(data_folder / "checkpoints" / "hf_stories260K")
+    assert tokenizer("Once upon a time")["input_ids"] == [403, 407, 261, 378]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_models_with_normalization_and_user_symbols(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdeéñшж日本"), rng.integers(1, 8))) for _ in range(300)]
+    lines = [" ".join(rng.choice(words, 8)) for _ in range(400)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=420,
+        model_type=kind,
+        byte_fallback=True,
+        user_defined_symbols=["<mask>"],
+        minloglevel=2,
+        hard_vocab_limit=False,
+    )
+    reference = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
+    tokenizer = load_tokenizer(tmp_path)
+    sample = [*lines[:100], *words[:100], "Ａｂｃ ﬁ ① x", " lead", "two  spaces", "a<mask>b"]
+    assert tokenizer(sample)["input_ids"] == reference.encode(sample)
+
+
+def test_llama3_tiktoken_file(data_folder: Path) -> None:
+    folder = data_folder / "tokenizers" / "llama3"
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, len(tokenizer)) == (128000, 128001, 128256)
+    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") == 128009
+    reference = tiktoken.Encoding(
+        name="llama3",
+        pat_str=r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+        mergeable_ranks=tiktoken.load.load_tiktoken_bpe(str(folder / "tokenizer.model")),
+        special_tokens={},
+    )
+    sample = texts(data_folder, every=200)
+    assert tokenizer(sample)["input_ids"] == reference.encode_ordinary_batch(sample)
+
+
+def test_hugging_face_folders_load_as_they_are(data_folder: Path) -> None:
+    tokenizer = load_tokenizer(data_folder / "tokenizers" / "qwen3_rebuilt")
+    assert tokenizer.is_fast
+    assert tokenizer.decode(tokenizer("Hello мир")["input_ids"]) == "Hello мир"
+
+
+def test_no_tokenizer_and_broken_tokenizers(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert load_tokenizer(tmp_path) is None
+    (tmp_path / "tokenizer.model").write_bytes(b"\x00\x01 not a model")
+    with pytest.raises(TokenizerError, match="cannot be read"):
+        load_tokenizer(tmp_path)
