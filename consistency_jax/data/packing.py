@@ -84,35 +84,42 @@ class Batch(NamedTuple):
 
 
 class Flat(NamedTuple):
-    """Trees as flat arrays: N trees, S segments (trunk, branch 0, branch 1, ... of each tree in turn).
+    """Trees laid end to end: N trees, S segments (trunk, branch 0, branch 1, ... of each), P tokens.
 
     Attributes:
-        start: i64[N], each tree's first segment (tree n is absent where it has no segment: see `count`).
-        count: i64[N], its segments, 1 + K; 0 where the tree is None.
-        lengths: i64[S], tokens a segment.
-        owner: i64[S], the segment's tree.
-        branch: i64[S], 0 = trunk, k + 1.
-        fed: i64[S], tokens of the segment that are fed to the model.
+        count: i64[N], segments of a tree, 1 + K; 0 where it is None.
+        first: i64[N], its first segment.
+        owner, branch, length, fed: i64[S], a segment's tree, branch (0 = trunk), tokens, tokens fed.
+        token, kind: [P].
+        segment, offset: i64[P], a token's segment, and its place in it.
+        counted: bool[P], whether the token is predicted.
     """
 
-    start: np.ndarray
     count: np.ndarray
-    lengths: np.ndarray
+    first: np.ndarray
     owner: np.ndarray
     branch: np.ndarray
+    length: np.ndarray
     fed: np.ndarray
+    token: np.ndarray
+    kind: np.ndarray
+    segment: np.ndarray
+    offset: np.ndarray
+    counted: np.ndarray
 
 
-def _flatten(trees: Sequence[Tree | None]) -> Flat:
+def _flatten(trees: Sequence[Tree | None], prompt: bool) -> Flat:
+    parts = [tree.flat for tree in trees if tree is not None] or [(np.zeros(0, np.int64),) * 3]
+    token, kind, length = (np.concatenate(arrays) for arrays in zip(*parts))
     count = np.array([0 if tree is None else 1 + len(tree.branches) for tree in trees], np.int64)
-    start = np.cumsum(count) - count
-    lengths = np.array(
-        [len(s) for tree in trees if tree is not None for s in (tree.trunk, *tree.branches)], np.int64
-    )
+    first = np.cumsum(count) - count
     owner = np.repeat(np.arange(len(trees)), count)
-    branch = np.arange(len(lengths)) - start[owner]
-    fed = np.where(branch == 0, lengths, np.maximum(lengths - 1, 0))
-    return Flat(start, count, lengths, owner, branch, fed)
+    branch = np.arange(len(length)) - first[owner]
+    fed = np.where(branch == 0, length, np.maximum(length - 1, 0))
+    segment = np.repeat(np.arange(len(length)), length)
+    offset = np.arange(len(segment)) - (np.cumsum(length) - length)[segment]
+    counted = (kind == ANSWER) | (kind == PROMPT) if prompt else kind == ANSWER
+    return Flat(count, first, owner, branch, length, fed, token, kind, segment, offset, counted)
 
 
 def tree_sizes(trees: Sequence[Tree | None], *, prompt: bool = False) -> np.ndarray:
@@ -122,29 +129,20 @@ def tree_sizes(trees: Sequence[Tree | None], *, prompt: bool = False) -> np.ndar
         trees: N trees.
         prompt: whether prompt tokens are predicted too.
     """
-    sizes = np.zeros((len(trees), 3), np.int64)
-    flat = _flatten(trees)
-    np.add.at(sizes[:, 0], flat.owner, flat.fed)
-    if not len(flat.lengths):
-        return sizes
-    kinds = _concatenate(trees, kinds=True)
-    counted = (kinds == ANSWER) | (kinds == PROMPT) if prompt else kinds == ANSWER
-    token_segment = np.repeat(np.arange(len(flat.lengths)), flat.lengths)
-    np.add.at(sizes[:, 2], flat.owner[token_segment], counted)
-    offset = np.arange(len(kinds)) - (np.cumsum(flat.lengths) - flat.lengths)[token_segment]
-    is_first = (offset == 0) & (flat.branch[token_segment] > 0)
-    np.add.at(sizes[:, 1], flat.owner[token_segment], counted & ~is_first)
-    # All first tokens of branches share one source, the trunk's last state.
-    sizes[flat.owner[token_segment[is_first & counted]], 1] += 1
-    return sizes
+    return _sizes(_flatten(trees, prompt))
 
 
-def _concatenate(trees: Sequence[Tree | None], *, kinds: bool) -> np.ndarray:
-    if kinds:
-        return np.concatenate(
-            [s for tree in trees if tree is not None for s in (tree.trunk_kind, *tree.branch_kinds)]
-        )
-    return np.concatenate([s for tree in trees if tree is not None for s in (tree.trunk, *tree.branches)])
+def _sizes(flat: Flat) -> np.ndarray:
+    n = len(flat.count)
+    tokens = np.bincount(flat.owner, weights=flat.fed, minlength=n)
+    owner = flat.owner[flat.segment[flat.counted]]
+    targets = np.bincount(owner, minlength=n)
+    # The first tokens of a tree's branches share one source, the trunk's last state.
+    opens = (flat.offset[flat.counted] == 0) & (flat.branch[flat.segment[flat.counted]] > 0)
+    shared = np.zeros(n, bool)
+    shared[owner[opens]] = True
+    sources = targets - np.bincount(owner[opens], minlength=n) + shared
+    return np.stack([tokens.astype(np.int64), sources, targets], axis=1)
 
 
 class Layout(NamedTuple):
@@ -246,7 +244,8 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
     """
     kinds = 2 if prompt else 1
     n_cells = len(trees) * kinds * (candidates + 1)
-    layout = lay_out(tree_sizes(trees, prompt=prompt), shape.length, shape.groups)
+    flat = _flatten(trees, prompt)
+    layout = lay_out(_sizes(flat), shape.length, shape.groups)
     if not shape.holds(layout.shape) or shape.rows % shape.groups:
         raise ValueError(f"these trees need {layout.shape}, the batch is {shape}")
     R, T, G, U, M = shape.rows, shape.length, shape.groups, shape.sources, shape.targets
@@ -255,8 +254,7 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
     target_source, target_token = np.zeros((G, M), np.int32), np.zeros((G, M), np.int32)
     target_slot = np.full((G, M), n_cells, np.int32)
     trunk_end = np.zeros(len(trees), np.int32)
-    flat = _flatten(trees)
-    if len(flat.lengths):
+    if len(flat.token):
         if flat.count.max() > candidates + 1:
             raise ValueError(f"a tree has {flat.count.max() - 1} branches, the table {candidates} candidates")
         # Rows in use, renumbered so that each group's lie together.
@@ -271,20 +269,17 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
         # Per segment: where its first fed token lies, and the position it has.
         trunk_length = np.zeros(len(trees), np.int64)
         is_trunk = flat.branch == 0
-        trunk_length[flat.owner[is_trunk]] = flat.lengths[is_trunk]
+        trunk_length[flat.owner[is_trunk]] = flat.length[is_trunk]
         fed_before = np.cumsum(flat.fed) - flat.fed
         base = row * T + layout.column
-        tree_start = base[flat.owner] - fed_before[flat.start[flat.owner]]
+        tree_start = base[flat.owner] - fed_before[flat.first[flat.owner]]
         place_of_segment = tree_start + fed_before
         present = flat.count > 0
         trunk_end[present] = (base + trunk_length - 1)[present]
 
         # Per token.
-        segment = np.repeat(np.arange(len(flat.lengths)), flat.lengths)
-        offset = np.arange(len(segment)) - (np.cumsum(flat.lengths) - flat.lengths)[segment]
+        token, kind, segment, offset = flat.token, flat.kind, flat.segment, flat.offset
         owner, branch = flat.owner[segment], flat.branch[segment]
-        token = _concatenate(trees, kinds=False)
-        kind = _concatenate(trees, kinds=True)
         place = place_of_segment[segment] + offset
         fed = offset < flat.fed[segment]
         at = place[fed]
@@ -294,7 +289,7 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
         rows["branch"].reshape(-1)[at] = branch[fed]
 
         # Targets, grouped.
-        counted = (kind == ANSWER) | (kind == PROMPT) if prompt else kind == ANSWER
+        counted = flat.counted
         if np.any(counted & (offset == 0) & (branch == 0)):
             raise ValueError(
                 "the first token of a trunk is counted, but nothing predicts it: its kind must be 0"

@@ -14,16 +14,16 @@ without a state to be predicted from (the answer opens the sentence), EOS, which
 stands in for BOS.
 """
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem
+from consistency_jax.data.tokenization import encode, encode_continuations, first_answer_token
 
 BOUNDARIES = ("separate", "joint")
 UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
@@ -53,6 +53,13 @@ class Tree:
     def num_fed(self) -> int:
         """Row tokens that the tree takes: its trunk, and every branch but its last token."""
         return len(self.trunk) + sum(max(len(branch) - 1, 0) for branch in self.branches)
+
+    @cached_property
+    def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(tokens, kinds, lengths) of trunk, branch 0, branch 1, ... laid end to end; for packing."""
+        segments = (self.trunk, *self.branches)
+        kinds = np.concatenate((self.trunk_kind, *self.branch_kinds))
+        return np.concatenate(segments), kinds, np.array([len(s) for s in segments], np.int64)
 
 
 def build_tree(
@@ -166,17 +173,17 @@ class TreeBuilder:
 
     def _separate(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
         texts = dict.fromkeys(part.prompt for part in parts)
-        prompts = dict(zip(texts, (e.ids for e in _encode(self.tokenizer, list(texts)))))
+        prompts = dict(zip(texts, (e.ids for e in encode(self.tokenizer, list(texts)))))
         # An answer that opens the text is tokenised as such, every other one as the continuation of a prompt.
         opening = dict.fromkeys(chain.from_iterable(part.answers for part in parts if not part.prompt))
         following = dict.fromkeys(chain.from_iterable(part.answers for part in parts if part.prompt))
         first, after = {}, {}
         if opening:
-            encodings = _encode(self.tokenizer, list(opening))
+            encodings = encode(self.tokenizer, list(opening))
             first = {text: np.array(e.ids, np.int32) for text, e in zip(opening, encodings)}
         if following:
-            encode = _continuation(self.tokenizer)
-            after = {text: np.array(e.ids, np.int32) for text, e in zip(following, encode(list(following)))}
+            encodings = encode_continuations(self.tokenizer, list(following))
+            after = {text: np.array(e.ids, np.int32) for text, e in zip(following, encodings)}
         trees = []
         for part, name in zip(parts, names):
             branches = tuple((after if part.prompt else first)[answer] for answer in part.answers)
@@ -194,7 +201,7 @@ class TreeBuilder:
                     trunk=np.array(trunk, np.int32),
                     branches=branches,
                     trunk_kind=kind,
-                    branch_kinds=tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches),
+                    branch_kinds=tuple(_answers(len(branch)) for branch in branches),
                     bytes=part.bytes,
                 )
             )
@@ -203,9 +210,9 @@ class TreeBuilder:
     def _joint(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
         full = [(part.head + answer, len(part.head)) for part in parts for answer in part.tails]
         distinct = dict.fromkeys(full)
-        encodings = _encode(self.tokenizer, [text for text, _ in distinct])
+        encodings = encode(self.tokenizer, [text for text, _ in distinct])
         encoded = {
-            key: (encoding.ids, _first_answer_token(encoding, key[1]))
+            key: (encoding.ids, first_answer_token(encoding, key[1]))
             for key, encoding in zip(distinct, encodings)
         }
         trees, at = [], 0
@@ -231,9 +238,7 @@ class TreeBuilder:
         kind[0] = UNCOUNTED
         kind[first + start :] = ANSWER
         branches = tuple(np.array(ids[common:], np.int32) for ids in sequences)
-        kinds = tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches)
-        for k, own in enumerate(firsts):
-            kinds[k][: max(own - common, 0)] = PROMPT
+        kinds = tuple(_answers(len(branch), own - common) for branch, own in zip(branches, firsts))
         return Tree(trunk, branches, kind, kinds, size)
 
     def _start(self, name: tuple[str, str]) -> int:
@@ -345,6 +350,19 @@ def _no_token(name: tuple[str, str]) -> DataError:
     )
 
 
+_ANSWERS = np.full(1024, ANSWER, np.uint8)
+_ANSWERS.setflags(write=False)
+
+
+def _answers(length: int, prompt: int = 0) -> np.ndarray:
+    """Kinds of a branch whose first `prompt` tokens are prompt tokens. Most are a slice of one array."""
+    if prompt <= 0 and length <= len(_ANSWERS):
+        return _ANSWERS[:length]
+    kind = np.full(length, ANSWER, np.uint8)
+    kind[: max(prompt, 0)] = PROMPT
+    return kind
+
+
 def _common_prefix(sequences: Sequence[list[int]]) -> int:
     """Length of the longest common prefix: that of the least and the greatest in dictionary order."""
     low, high = min(sequences), max(sequences)
@@ -357,66 +375,3 @@ def _common_prefix(sequences: Sequence[list[int]]) -> int:
 def _alone(firsts: Sequence[int]) -> int:
     """With one candidate all is common: its trunk ends where the answer starts, with a prompt's state."""
     return firsts[0] if len(firsts) == 1 else max(firsts) + 1_000_000_000
-
-
-def _first_answer_token(encoding: Any, start: int) -> int:
-    """Index of the first token covering a character at `start` or later; len(tokens) where none does."""
-    first = encoding.char_to_token(start)
-    if first is not None:
-        return first
-    # The character itself has no token (offsets trimmed of spaces, or the normaliser dropped it).
-    ends = (i for i, (_, end) in enumerate(encoding.offsets) if end > start)
-    return next(ends, len(encoding.ids))
-
-
-def _encode(tokenizer: Any, texts: list[str], backend: Any = None) -> list[Any]:
-    backend = tokenizer.backend_tokenizer if backend is None else backend
-    # Settings that a tokenizer file may carry; transformers sets them on each of its own calls too.
-    backend.encode_special_tokens = tokenizer.split_special_tokens
-    if backend.truncation is not None:
-        backend.no_truncation()
-    if backend.padding is not None:
-        backend.no_padding()
-    return backend.encode_batch(texts, add_special_tokens=False)
-
-
-_CONTINUATIONS: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def _continuation(tokenizer: Any) -> Callable[[list[str]], list[Any]]:
-    """Tokenises texts that go on from others: as the tokenizer does, without a dummy space in front.
-
-    Sentencepiece models (and some byte-level ones) are trained to put a space before every text. Between a
-    prompt and its answer that would double a space that is there, and make up one in languages that write
-    none.
-    """
-    if tokenizer not in _CONTINUATIONS:
-        backend = tokenizer.backend_tokenizer
-        probe = backend.encode("a", add_special_tokens=False).tokens
-        if probe and probe[0][:1] in ("▁", "Ġ"):
-            state = json.loads(backend.to_str())
-            for part in ("normalizer", "pre_tokenizer"):
-                state[part] = _without_dummy_space(state[part])
-            backend = type(backend).from_str(json.dumps(state))
-        _CONTINUATIONS[tokenizer] = backend
-    backend = _CONTINUATIONS[tokenizer]
-    return lambda texts: _encode(tokenizer, texts, backend)
-
-
-def _without_dummy_space(part: Any) -> Any:
-    """A normaliser's or pre-tokeniser's settings without what puts a space before a text."""
-    if not isinstance(part, dict):
-        return part
-    if part.get("type") == "Prepend":
-        return None
-    part = dict(part)
-    for key in ("normalizers", "pretokenizers"):
-        if key in part:
-            part[key] = [p for p in map(_without_dummy_space, part[key]) if p is not None]
-    if part.get("type") == "Metaspace":
-        part["prepend_scheme"] = "never"
-    if part.get("type") == "Strip":
-        part["strip_left"] = False  # else the space that is there would go with the one that is not
-    if "add_prefix_space" in part:
-        part["add_prefix_space"] = False
-    return part

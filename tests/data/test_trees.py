@@ -51,7 +51,7 @@ TEXT = [
 CASES = [(item, language) for item in ITEMS for language in item.languages]
 
 
-@pytest.fixture(scope="module", params=["byte_level", "byte_level_no_bos", "bpe", "unigram"])
+@pytest.fixture(scope="module", params=["byte_level", "byte_level_no_bos", "metaspace", "bpe", "unigram"])
 def tokenizer(request, small_tokenizer, tmp_path_factory):
     if request.param == "byte_level":
         return small_tokenizer
@@ -60,6 +60,20 @@ def tokenizer(request, small_tokenizer, tmp_path_factory):
 
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=small_tokenizer.backend_tokenizer, eos_token="</s>"
+        )
+    if request.param == "metaspace":
+        import tokenizers
+        import transformers
+
+        backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+        backend.decoder = tokenizers.decoders.Metaspace()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=400, special_tokens=["<unk>", "<s>"], show_progress=False
+        )
+        backend.train_from_iterator(TEXT * 4, trainer)
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend, bos_token="<s>", unk_token="<unk>", eos_token="<s>"
         )
     prefix = tmp_path_factory.mktemp("sentencepiece") / "tokenizer"
     sentencepiece.SentencePieceTrainer.train(

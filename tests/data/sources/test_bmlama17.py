@@ -1,4 +1,4 @@
-"""BMLAMA-17: the traps of its format on a fixture of our own; its exact counts where the files are present."""
+"""BMLAMA-17: the traps of its format on our own fixture; its exact counts where the files are present."""
 
 import random
 from collections import Counter

@@ -1,0 +1,88 @@
+"""Calling a fast tokenizer as trees need it: batches, continuations, and where an answer's tokens start."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+ENCODE_CHUNK = 8192  # texts
+
+
+def first_answer_token(encoding: Any, start: int) -> int:
+    """Index of the first token covering a character at `start` or later; len(tokens) where none does."""
+    first = encoding.char_to_token(start)
+    if first is not None:
+        return first
+    # The character itself has no token (offsets without spaces, or dropped by the normalizer).
+    ends = (i for i, (_, end) in enumerate(encoding.offsets) if end > start)
+    return next(ends, len(encoding.ids))
+
+
+def encode(tokenizer: Any, texts: list[str]) -> Iterator[Any]:
+    """The encoding of each text, without special tokens."""
+    return _encode(tokenizer, tokenizer.backend_tokenizer, texts)
+
+
+def encode_continuations(tokenizer: Any, texts: list[str]) -> Iterator[Any]:
+    """The encoding of texts that go on from others: as `encode`, without a dummy space in front.
+
+    Sentencepiece models (and some byte-level ones) are trained to put a space before every text. Between a
+    prompt and its answer that would double a space that is there, and make one up where none is written.
+    """
+    if tokenizer not in _CONTINUATIONS:
+        _CONTINUATIONS[tokenizer] = _continuation_backend(tokenizer.backend_tokenizer)
+    return _encode(tokenizer, _CONTINUATIONS[tokenizer], texts)
+
+
+_CONTINUATIONS: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _encode(tokenizer: Any, backend: Any, texts: list[str]) -> Iterator[Any]:
+    # Settings that a tokenizer file may carry; transformers sets them on each of its own calls too.
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    # A chunk at a time: an encoding takes a kilobyte or more.
+    for start in range(0, len(texts), ENCODE_CHUNK):
+        yield from backend.encode_batch(texts[start : start + ENCODE_CHUNK], add_special_tokens=False)
+
+
+def _continuation_backend(backend: Any) -> Any:
+    if not _opens_with_space(backend, "a"):
+        return backend
+    state = json.loads(backend.to_str())
+    for part in ("normalizer", "pre_tokenizer"):
+        state[part] = _without_dummy_space(state[part])
+    changed = type(backend).from_str(json.dumps(state))
+    if _opens_with_space(changed, "a") or not _opens_with_space(changed, " a"):
+        # Settings of an unknown kind: let the dummy space stand for the one that most answers begin with.
+        return backend
+    return changed
+
+
+def _opens_with_space(backend: Any, text: str) -> bool:
+    tokens = backend.encode(text, add_special_tokens=False).tokens
+    return bool(tokens) and tokens[0].startswith(("▁", "Ġ"))
+
+
+def _without_dummy_space(part: Any) -> Any:
+    """A normalizer's or pre-tokenizer's settings without what puts a space before a text."""
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") == "Prepend":
+        return None
+    if part.get("type") == "Replace" and "^" in part["pattern"].get("Regex", ""):
+        return None  # like Strip below
+    part = dict(part)
+    for key in ("normalizers", "pretokenizers"):
+        if key in part:
+            part[key] = [p for p in map(_without_dummy_space, part[key]) if p is not None]
+    if part.get("type") == "Metaspace":
+        part["prepend_scheme"] = "never"
+    if part.get("type") == "Strip":
+        part["strip_left"] = False  # else the space that is there would go with the one that is not
+    if "add_prefix_space" in part:
+        part["add_prefix_space"] = False
+    return part
