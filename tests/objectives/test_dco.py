@@ -37,15 +37,15 @@ def test_is_registered_by_name():
     assert OBJECTIVES["dco"].needs_reference
 
 
-@pytest.mark.parametrize("b", [0.25, 1.0, 3.7])
-@pytest.mark.parametrize("scale", ["mean", "product"])
-@pytest.mark.parametrize("partners", ["all", "each other"])
-def test_two_languages_and_two_candidates_give_the_published_loss(b, scale, partners):
+@pytest.mark.parametrize(("scale", "partners"), [("mean", "all"), ("product", "all"), ("mean", "each other")])
+def test_two_languages_and_two_candidates_give_the_published_loss(scale, partners):
     policy, reference = tables(0, 50, 2, 2)
     partners = "all" if partners == "all" else np.tile([1, 0], (50, 1))
-    loss, metrics = compiled(steer=[b, 1.0], scale=scale, partners=partners)(policy, reference)
-    assert float(loss) == pytest.approx(published(policy, reference, b), rel=1e-5)
-    assert float(metrics["loss"]) == float(loss)
+    objective = jax.jit(lambda steer: dco(policy, reference, steer=steer, scale=scale, partners=partners))
+    for b in (0.25, 1.0, 3.7):
+        loss, metrics = objective(np.array([b, 1.0], np.float32))
+        assert float(loss) == pytest.approx(published(policy, reference, b), rel=1e-5)
+        assert float(metrics["loss"]) == float(loss)
 
 
 def test_a_chosen_pair_among_many_candidates_gives_the_published_loss_of_that_pair():
@@ -110,8 +110,8 @@ def test_loss_is_zero_at_the_optimum_and_larger_at_a_thousand_perturbations(part
     options = {"steer": np.linspace(0.5, 3.0, languages)}
     if partners != "all":
         options["partners"] = np.tile([1, 0], (4, 1))
-    optimum = dco_target(reference, **options)
-    best = float(dco(optimum, reference, **options)[0])
+    optimum = jax.jit(partial(dco_target, **options))(reference)
+    best = float(compiled(**options)(optimum, reference)[0])
     assert best < TOLERANCE
     rng = np.random.default_rng(6)
     scales = 10.0 ** rng.uniform(-2, 1, (1000, 1, 1, 1))
@@ -122,19 +122,19 @@ def test_loss_is_zero_at_the_optimum_and_larger_at_a_thousand_perturbations(part
     assert float(losses.min()) > 10 * TOLERANCE > best
 
 
-def trained(reference: np.ndarray, steps: int = 3000, peak: float = 0.3, **options) -> np.ndarray:
+@partial(jax.jit, static_argnames=("steps", "peak", "scale"))
+def trained(reference, *, steer, scale: str = "mean", steps: int = 3000, peak: float = 0.3) -> jax.Array:
     """A free table, started at the reference and trained by Adam under a rate that falls to 0."""
     optimizer = optax.adam(optax.cosine_decay_schedule(peak, steps))
-    reference = jnp.asarray(reference)
 
     def step(carry, _):
         policy, state = carry
-        gradient = jax.grad(lambda table: dco(table, reference, **options)[0])(policy)
+        gradient = jax.grad(lambda table: dco(table, reference, steer=steer, scale=scale)[0])(policy)
         updates, state = optimizer.update(gradient, state)
         return (optax.apply_updates(policy, updates), state), None
 
     start = (reference, optimizer.init(reference))
-    return np.asarray(jax.jit(lambda carry: jax.lax.scan(step, carry, length=steps))(start)[0][0])
+    return jax.lax.scan(step, start, length=steps)[0][0]
 
 
 def within_candidates(table: np.ndarray) -> np.ndarray:
@@ -143,11 +143,12 @@ def within_candidates(table: np.ndarray) -> np.ndarray:
 
 def separated(seed: int, items: int, languages: int, candidates: int, **options) -> np.ndarray:
     """Random references whose optimum keeps every two candidates at least 0.5 nats apart."""
+    target = jax.jit(partial(dco_target, **options))
     rng = np.random.default_rng(seed)
     kept = []
     while len(kept) < items:
         reference = rng.normal(0, 3, (1, languages, candidates)).astype(np.float32)
-        gaps = np.abs(within_candidates(np.asarray(dco_target(reference, **options))))
+        gaps = np.abs(within_candidates(np.asarray(target(reference))))
         if gaps[..., ~np.eye(candidates, dtype=bool)].min() > 0.5:
             kept.append(reference[0])
     return np.stack(kept)
@@ -155,9 +156,9 @@ def separated(seed: int, items: int, languages: int, candidates: int, **options)
 
 @pytest.mark.parametrize("b", [0.25, 1.0, 4.0])
 def test_a_table_trained_on_two_languages_comes_to_the_optimum(b):
-    options = {"steer": np.array([b, 1.0])}
+    options = {"steer": np.array([b, 1.0], np.float32)}
     reference = separated(7, 8, 2, 4, **options)
-    policy = trained(reference, **options)
+    policy = np.asarray(trained(reference, **options))
     optimum = np.asarray(dco_target(reference, **options))
     # L1 steps have a constant size, so the distance left is of the order of the last rates, about 0.001.
     np.testing.assert_allclose(within_candidates(policy), within_candidates(optimum), atol=0.02)
@@ -171,9 +172,9 @@ def test_a_table_trained_on_two_languages_comes_to_the_optimum(b):
 
 @pytest.mark.parametrize("scale", ["mean", "product"])
 def test_a_table_trained_on_five_languages_comes_to_the_optimum_and_all_rank_alike(scale):
-    options = {"steer": np.array([4.0, 1.0, 0.5, 2.0, 1.5]), "scale": scale}
+    options = {"steer": np.array([4.0, 1.0, 0.5, 2.0, 1.5], np.float32), "scale": scale}
     reference = separated(8, 6, 5, 4, **options)
-    policy = trained(reference, peak=0.5, **options)
+    policy = np.asarray(trained(reference, peak=0.5, **options))
     optimum = np.asarray(dco_target(reference, **options))
     np.testing.assert_allclose(within_candidates(policy), within_candidates(optimum), atol=0.03)
     before = [rankc(reference[:, i], reference[:, j]).mean() for i in range(5) for j in range(i)]
