@@ -105,21 +105,17 @@ def _compare(before, after, normalization, anchor, confidence, resamples, seed) 
     """{"base", "final", "delta", "confidence"} of one split."""
     base_scores = before.scores(normalization)
     sides = [_columns(table.scores(normalization), table, base_scores) for table in (before, after)]
-    # One call for all columns of both sides: the same draws of items for each, made once.
-    names = list(sides[0])
-    widths = [sides[0][name][0].shape[1] for name in names]
-    values, weights = (
-        np.concatenate([side[name][part] for side in sides for name in names], axis=1) for part in (0, 1)
-    )
-    samples = resampled_means(values, weights, replicates=resamples, seed=seed)
-
-    def figures(means: np.ndarray) -> list[dict[str, Any]]:
-        columns = np.split(means, np.cumsum(widths + widths)[:-1], axis=-1)
-        halves = columns[: len(names)], columns[len(names) :]
-        return [_figures(dict(zip(names, half)), before.languages, anchor) for half in halves]
-
-    base, final = figures(weighted_means(values, weights))
-    base_samples, final_samples = figures(samples)
+    points: list[dict[str, np.ndarray]] = [{}, {}]
+    samples: list[dict[str, np.ndarray]] = [{}, {}]
+    for name in sides[0]:
+        values, weights = (np.concatenate(parts, axis=1) for parts in zip(*(side[name] for side in sides)))
+        means = weighted_means(values, weights)
+        drawn = resampled_means(values, weights, replicates=resamples, seed=seed)
+        for side in (0, 1):
+            points[side][name] = np.split(means, 2)[side]
+            samples[side][name] = np.split(drawn, 2, axis=1)[side]
+    base, final = (_figures(means, before.languages, anchor) for means in points)
+    base_samples, final_samples = (_figures(means, before.languages, anchor) for means in samples)
 
     def bounds(low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return np.moveaxis(interval(high - low, confidence), 0, -1)
