@@ -20,7 +20,9 @@ from consistency_jax.config import default, parse_arg
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    given = parse_arg(arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4)
+    given = parse_arg(
+        arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4
+    )
     config = default()
     config.total_steps = given.steps
     config.model.path = given.path
@@ -30,6 +32,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.languages = tuple(filter(None, given.languages.split("+")))
     if given.anchor:
         config.objective.steer = {given.anchor: given.weight}
-    config.batching.items = given.get("items")
+    config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr
     return config

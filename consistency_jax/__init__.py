@@ -1,11 +1,11 @@
 """consistency_jax: post-training language models towards crosslingual consistency, in JAX.
 
-    import consistency_jax as cj
+import consistency_jax as cj
 
-    model = cj.load_pretrained("path/or/hub-id")
-    items = cj.load_items("bmlama17", path="...", languages=["en", "fr"])
-    table = cj.score(model, items)                       # log-probability of every answer, in every language
-    cj.metrics.rankc(table.scores()[:, 0], table.scores()[:, 1])
+model = cj.load_pretrained("path/or/hub-id")
+items = cj.load_items("bmlama17", path="...", languages=["en", "fr"])
+table = cj.score(model, items)                       # log-probability of every answer, in every language
+cj.metrics.rankc(table.scores()[:, 0], table.scores()[:, 1])
 """
 
 from consistency_jax import metrics, objectives

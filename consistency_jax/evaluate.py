@@ -6,7 +6,6 @@ Scores every candidate of every item in every language with the base model and w
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -74,13 +73,17 @@ def split_of(config: ConfigDict, name: str, items: Items, model: Model, boundary
       DataError: for an item that does not fit.
     """
     if model.tokenizer is None:
-        raise ConfigError(f"the model folder {model.folder} has no tokenizer files; put them beside config.json")
+        raise ConfigError(
+            f"the model folder {model.folder} has no tokenizer files; put them beside config.json"
+        )
     languages = languages_of(config, items)
     builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, cache=False)
     trees = builder.build(items, languages)
     cut = sum(tree is not None and tree.truncated > 0 for tree in trees)
     if cut:
-        print(f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}")
+        print(
+            f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
+        )
     return Split(name, items, languages, trees)
 
 
@@ -118,13 +121,18 @@ def headline(config: ConfigDict, table: Table) -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    from consistency_jax.train import evaluate_workdir, run_command  # train.py is the story; this is one scene of it
+    from consistency_jax.train import (  # train.py is the story; this is one scene of it
+        evaluate_workdir,
+        run_command,
+    )
 
     run_command(evaluate_workdir, _CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with get_config(arg).", lock_config=True)
+    _CONFIG = config_flags.DEFINE_config_file(
+        "config", None, "Python file with get_config(arg).", lock_config=True
+    )
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
     flags.mark_flags_as_required(["config", "workdir"])

@@ -33,7 +33,9 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Pat
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"{workdir} has no checkpoints yet: train first")
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
-    model = load_base(config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh)
+    model = load_base(
+        config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh
+    )
     model.params = checkpoint_params(workdir, step, model.params)
     save_pretrained(model, out)
     print(f"exported to {out}")

@@ -52,7 +52,9 @@ def tree_logps(
       {"logp": f32[N, K]} in nats; with `prompt` also "prompt_logp": f32[N, K]; "state": [N, D], the last hidden state
       of each trunk (dead code, hence free, where nobody reads it).
     """
-    hidden = Decoder(config).apply({"params": params}, batch.tokens, batch.positions, batch.tree, batch.branch)
+    hidden = Decoder(config).apply(
+        {"params": params}, batch.tokens, batch.positions, batch.tree, batch.branch
+    )
     groups, dim = batch.sources.shape[0], hidden.shape[-1]
     grouped = hidden.reshape(groups, -1, dim)
     states = jnp.take_along_axis(grouped, batch.sources[..., None], axis=1)  # [G, U, D]
@@ -297,7 +299,7 @@ def fingerprint(params: Params) -> str:
 
 
 def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | None], **options: Any) -> str:
-    """A key of everything that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
+    """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
     for tree in trees:
         if tree is None:

@@ -57,15 +57,15 @@ class Table:
                 raise ValueError("mean_full needs the prompt's log-probabilities: score with prompt=True")
             values = (logp + self.prompt_logp) / np.maximum(self.length + self.prompt_length, 1)
         else:
-            raise ValueError(f"unknown normalization {normalization!r}; choose from {', '.join(NORMALIZATIONS)}")
+            raise ValueError(
+                f"unknown normalization {normalization!r}; choose from {', '.join(NORMALIZATIONS)}"
+            )
         return np.where(self.mask, values, -np.inf)
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Table":
         """The table of these items, in this order."""
         rows = np.asarray(rows)
-        part = {
-            name: value[rows] for name, value in self._arrays().items() if value is not None
-        }
+        part = {name: value[rows] for name, value in self._arrays().items() if value is not None}
         return dataclasses.replace(self, ids=tuple(self.ids[i] for i in rows), **part)
 
     def save(self, path: str | Path) -> None:

@@ -19,7 +19,15 @@ from consistency_jax import report
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import DataError
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
-from consistency_jax.evaluate import Split, build_split, headline, load_split, measure, split_of
+from consistency_jax.evaluate import (
+    Split,
+    build_split,
+    headline,
+    languages_of,
+    load_split,
+    measure,
+    split_of,
+)
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import CheckpointError as HuggingFaceError
 from consistency_jax.objectives import make_objective
@@ -50,6 +58,9 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     if config.data.train.items:
         del train_items[config.data.train.items :]
     test_items = {name: load_split(config, name) for name in config.data.test}
+    languages = languages_of(config, train_items)
+    check_languages(config, languages)
+    objective, needs_reference = make_objective(config.objective, languages)
 
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded
@@ -62,11 +73,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     tests = [
         split_of(config, name, items, model, config.evaluation.boundary) for name, items in test_items.items()
     ]
-    base = tables_at(workdir / "tables" / "base.npz", lambda: measure(config, scorer, model.params, tests, "base"))
+    base = tables_at(
+        workdir / "tables" / "base.npz", lambda: measure(config, scorer, model.params, tests, "base")
+    )
 
     # ------------------------------------------------------------------- training trees and reference log-probabilities
     training = split_of(config, config.data.train.split, train_items, model, config.data.boundary)
-    loss, needs_reference = make_objective(config.objective, training.languages)
     reference = reference_table(config, scorer, model.params, training) if needs_reference else None
     pipeline = Pipeline(
         training_set(training, reference),
@@ -89,7 +101,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         stage=config.objective.name,
         config=model.config,
         params=model.params,
-        objective=loss,
+        objective=objective,
         pipeline=pipeline,
         optimizer=config.optimizer,
         total_steps=config.total_steps,
@@ -104,10 +116,25 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         evaluate_every=config.evaluation.every,
     )
 
-    # ---------------------------------------------------------------------------------- how it answers now, and the report
+    # ------------------------------------------------------------------------------- how it answers now, and the report
     final = measure(config, scorer, params, tests, "final")
     write_tables(workdir / "tables" / "final.npz", final)
     return write_report(config, workdir, tests, base, final)
+
+
+def check_languages(config: ConfigDict, languages: Sequence[str]) -> None:
+    """Refuses settings that name languages which the training data does not have.
+
+    Raises:
+      ConfigError: naming the key.
+    """
+    for language in config.objective.steer:
+        if language not in languages:
+            raise ConfigError(f"objective.steer names {language!r}; the data has {', '.join(languages)}")
+    if config.batching.languages > len(languages) or config.batching.languages == 1:
+        raise ConfigError(
+            f"batching.languages={config.batching.languages}: draw 2 to {len(languages)} languages an item, 0 for all"
+        )
 
 
 def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], MetricsLog]:
@@ -203,7 +230,9 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = 
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
-    model = load_base(config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh)
+    model = load_base(
+        config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh
+    )
     params = model.params
     if checkpoint != "base":
         params = checkpoint_params(workdir, None if checkpoint == "latest" else int(checkpoint), model.params)
@@ -245,7 +274,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file with get_config(arg).", lock_config=True)
+    _CONFIG = config_flags.DEFINE_config_file(
+        "config", None, "Python file with get_config(arg).", lock_config=True
+    )
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

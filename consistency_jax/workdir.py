@@ -22,7 +22,9 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
     text = to_json(config)
     stored = folder / "config.json"
     if stored.exists():
-        differing = _differences(_flat(json.loads(stored.read_text(encoding="utf8"))), _flat(json.loads(text)))
+        differing = _differences(
+            _flat(json.loads(stored.read_text(encoding="utf8"))), _flat(json.loads(text))
+        )
         differing = {k: v for k, v in differing.items() if not k.startswith(FREE_TO_CHANGE)}
         if differing:
             lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
@@ -34,7 +36,9 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(stored, text)
     except OSError as error:
-        raise ConfigError(f"cannot write to the workdir {folder}: {error}; choose another --workdir") from error
+        raise ConfigError(
+            f"cannot write to the workdir {folder}: {error}; choose another --workdir"
+        ) from error
     return folder
 
 

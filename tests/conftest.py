@@ -87,7 +87,7 @@ def questions(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_config(small_model, questions, tmp_path, monkeypatch):
     """A config that trains `small_model` on `questions` for a few steps, with a cache of its own."""
     from consistency_jax.config import default

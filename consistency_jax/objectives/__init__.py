@@ -74,13 +74,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def make_objective(options: Any, languages: Sequence[str]) -> tuple[Loss, bool]:
-    """The loss that `config.objective` asks for, and whether it needs reference log-probabilities.
-
-    Raises:
-      ValueError: for an unknown name, listing the known ones.
-    """
-    if options.name not in OBJECTIVES:
-        raise ValueError(f"objective.name={options.name!r} is unknown; choose from {', '.join(OBJECTIVES)}")
+    """The loss that `config.objective` asks for, and whether it needs reference log-probabilities."""
     objective = OBJECTIVES[options.name]
     return objective.make(options, tuple(languages)), objective.needs_reference
 

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: raise the log-probability of the gold answer. Also what pretrains the embedded base model.
 
-    loss = - sum_{item, language} l(gold)  /  the number of answer tokens   ("mean": per token, as language models train)
-                                           /  the number of items           ("sum":  per item, summed over languages)
+loss = - sum_{item, language} l(gold)  /  the number of answer tokens   ("mean": per token, as language models train)
+                                       /  the number of items           ("sum":  per item, summed over languages)
 """
 
 import jax

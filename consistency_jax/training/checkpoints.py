@@ -66,7 +66,9 @@ class Checkpointer:
           CheckpointError: where there is no such step, or its files cannot be read or do not fit.
         """
         if step not in self._manager.all_steps():
-            raise CheckpointError(f"{self.folder} has no checkpoint of step {step}; it has: {self.steps or 'none'}")
+            raise CheckpointError(
+                f"{self.folder} has no checkpoint of step {step}; it has: {self.steps or 'none'}"
+            )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         try:
             parts = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}

@@ -19,12 +19,22 @@ class MetricsLog:
     computed again, are dropped first.
     """
 
-    def __init__(self, workdir: Path, *, first_step: int = 0, tensorboard: bool = True, wandb: str = "", stage: str = ""):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        first_step: int = 0,
+        tensorboard: bool = True,
+        wandb: str = "",
+        stage: str = "",
+    ):
         self._stage = stage
         path = workdir / "metrics.jsonl"
         _drop_later_lines(path, stage, first_step)
         self._file = path.open("a", encoding="utf8")
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step) if tensorboard else None
+        self._writer = (
+            SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step) if tensorboard else None
+        )
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -94,7 +104,11 @@ class Progress:
             self._last = time.monotonic()
             left = (self._total - self._done) * self.elapsed / max(1, self._done - self._first)
             rates = "".join(f", {rate:,.0f} {name}/s" for name, rate in self.rates().items())
-            print(f"{self._what}: {self._done}/{self._total}{rates}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self._what}: {self._done}/{self._total}{rates}, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def show(self, **values: str) -> None:
         if self._bar:

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -24,8 +23,8 @@ from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.loggers import MetricsLog, Progress
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
 from consistency_jax.training.sharding import (
-    RULES,
     batch_shardings,
+    on_mesh,
     param_shardings,
     put,
     replicated,
@@ -80,9 +79,7 @@ def fit(
     tx = make_optimizer(optimizer, total_steps, params)
     abstract = jax.eval_shape(lambda p: init_state(p, tx), params)
     where = param_shardings(config, mesh)
-    shardings = State(
-        replicated(mesh), where, state_shardings(mesh, where, params, abstract.optimizer)
-    )
+    shardings = State(replicated(mesh), where, state_shardings(mesh, where, params, abstract.optimizer))
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)
     state = jax.jit(lambda p: copy(init_state(p, tx)), out_shardings=shardings)(params)
 
@@ -102,14 +99,22 @@ def fit(
     leading = 1 if accumulate > 1 else 0
     inputs = StepInput(batch_shardings(mesh, leading), Examples(*[replicated(mesh)] * len(Examples._fields)))
     schedule = make_schedule(optimizer, total_steps)
-    metrics_log, progress = log(first), Progress(stage, total_steps, first)
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
 
-    with stop_signal() as stopped, mesh, nn.logical_axis_rules(RULES), jax.transfer_guard("disallow"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(checkpointer))
+        metrics_log = stack.enter_context(contextlib.closing(log(first)))
+        progress = stack.enter_context(contextlib.closing(Progress(stage, total_steps, first)))
+        stopped = stack.enter_context(stop_signal())
+        stack.enter_context(on_mesh(mesh))
+        stack.enter_context(jax.transfer_guard("disallow"))
+
         for step, batch in enumerate(prefetched(pipeline, first, total_steps), start=first + 1):
             state, metrics = step_fn(state, put(batch, inputs))
             waiting.append(metrics)
-            progress.advance(items=len(batch.examples.gold.reshape(-1)), tokens=int((batch.batch.tree > 0).sum()))
+            progress.advance(
+                items=len(batch.examples.gold.reshape(-1)), tokens=int((batch.batch.tree > 0).sum())
+            )
 
             last = step == total_steps or stopped.is_set()
             if step % log_every == 0 or step % checkpoint_every == 0 or last:
@@ -127,14 +132,11 @@ def fit(
                     measured = evaluate(state.params)
                 metrics_log.write(step, measured)
             if stopped.is_set() and step < total_steps:
-                checkpointer.close()
+                checkpointer.wait()
                 raise Interrupted(
                     f"{stage}: stopped at step {step} of {total_steps}, checkpoint written; "
                     "the same command goes on from here"
                 )
-    progress.close()
-    metrics_log.close()
-    checkpointer.close()
     return state.params
 
 

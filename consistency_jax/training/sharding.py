@@ -9,7 +9,8 @@ Models name what an axis *is* ("embed", "heads", "rows"); only this file says ov
 A mesh of one device is a mesh: there is no unsharded path.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -46,6 +47,13 @@ RULES: tuple[tuple[str, Any], ...] = (
 def make_mesh(sizes: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh (data, fsdp, tensor), over all devices of all processes unless some are named."""
     return jax.make_mesh(sizes, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+    """Where functions are traced: the models' logical names mean this mesh's axes."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        yield
 
 
 def row_groups(mesh: Mesh) -> int:
@@ -121,4 +129,3 @@ def state_shardings(mesh: Mesh, shardings: Any, params: Any, state: Any) -> Any:
         return replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(one, state)
-

@@ -25,7 +25,9 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> State
     return State(jnp.int32(0), params, optimizer.init(params))
 
 
-def make_loss(config: DecoderConfig, objective: Loss) -> Callable[[Params, StepInput], tuple[jax.Array, dict]]:
+def make_loss(
+    config: DecoderConfig, objective: Loss
+) -> Callable[[Params, StepInput], tuple[jax.Array, dict]]:
     """loss(params, input) -> (scalar, metrics) for one micro-batch."""
 
     def loss(params: Params, step_input: StepInput) -> tuple[jax.Array, dict[str, jax.Array]]:

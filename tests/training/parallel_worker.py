@@ -5,7 +5,6 @@ import sys
 
 import jax
 import numpy as np
-from flax import linen as nn
 from flax import traverse_util
 
 from consistency_jax.config import default
@@ -15,9 +14,9 @@ from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.objectives import Examples, make_objective
 from consistency_jax.training.optimizer import make_optimizer
 from consistency_jax.training.sharding import (
-    RULES,
     batch_shardings,
     make_mesh,
+    on_mesh,
     param_shardings,
     put,
     replicated,
@@ -34,7 +33,9 @@ CONFIG = DecoderConfig(
 
 def random_tree(rng: np.random.Generator) -> Tree:
     trunk = rng.integers(3, VOCABULARY, rng.integers(3, 9)).astype(np.int32)
-    branches = tuple(rng.integers(3, VOCABULARY, rng.integers(1, 5)).astype(np.int32) for _ in range(CANDIDATES))
+    branches = tuple(
+        rng.integers(3, VOCABULARY, rng.integers(1, 5)).astype(np.int32) for _ in range(CANDIDATES)
+    )
     kind = np.full(len(trunk), PROMPT, np.uint8)
     kind[0] = UNCOUNTED
     kinds = tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches)
@@ -47,7 +48,9 @@ def data() -> TrainingSet:
     shape = (ITEMS, len(LANGUAGES), CANDIDATES)
     length = np.array([[[len(b) for b in tree.branches] for tree in row] for row in trees], np.int32)
     reference = -5 * length + rng.normal(size=shape).astype(np.float32)
-    return TrainingSet(trees, np.ones(shape, bool), length, np.zeros(ITEMS, np.int32), reference.astype(np.float32))
+    return TrainingSet(
+        trees, np.ones(shape, bool), length, np.zeros(ITEMS, np.int32), reference.astype(np.float32)
+    )
 
 
 def bytes_per_device(tree) -> list[int]:
@@ -72,9 +75,11 @@ def run(sizes: tuple[int, int, int]) -> dict:
     pipeline = Pipeline(data(), seed=0, items=8, groups=row_groups(mesh), shapes=1, total_steps=STEPS)
     inputs = StepInput(batch_shardings(mesh), Examples(*[replicated(mesh)] * len(Examples._fields)))
     step = jax.jit(make_train_step(CONFIG, objective, tx), out_shardings=(shardings, replicated(mesh)))
-    with mesh, nn.logical_axis_rules(RULES):
+    with on_mesh(mesh):
         first = put(pipeline(0), inputs)
-        (_, _), gradients = jax.jit(jax.value_and_grad(make_loss(CONFIG, objective), has_aux=True))(params, first)
+        (_, _), gradients = jax.jit(jax.value_and_grad(make_loss(CONFIG, objective), has_aux=True))(
+            params, first
+        )
         losses = []
         for number in range(STEPS):
             state, metrics = step(state, put(pipeline(number), inputs))

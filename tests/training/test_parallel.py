@@ -32,7 +32,9 @@ def test_one_step_is_that_of_one_device(runs, mesh):
     np.testing.assert_allclose(many["losses"][0], one["losses"][0], rtol=1e-5)
     for name, gradient in one["gradients"].items():
         scale = np.abs(gradient).max()
-        np.testing.assert_allclose(many["gradients"][name], gradient, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+        np.testing.assert_allclose(
+            many["gradients"][name], gradient, rtol=1e-5, atol=1e-5 * scale, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("mesh", MESHES)

@@ -1,0 +1,184 @@
+"""Bad input gets one clear error that names the place and the mend, before long work starts."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+from ml_collections import ConfigDict
+
+from consistency_jax.config import ConfigError, default, parse_arg, validate
+from consistency_jax.data.items import DataError
+from consistency_jax.train import train
+from consistency_jax.training.checkpoints import CheckpointError
+
+
+def rewritten(questions, tmp_path, change):
+    """The questions with the third line changed."""
+    lines = questions.read_text(encoding="utf8").splitlines()
+    lines[2] = change(lines[2])
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(lines), encoding="utf8")
+    return str(path)
+
+
+def edited(**changes):
+    def change(line):
+        return json.dumps(json.loads(line) | changes)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line[: len(line) // 2], "bad.jsonl:3"),
+        (
+            edited(candidates={"en": [" a"], "de": [" a", " b"], "ru": [" a", " b"]}),
+            "bad.jsonl:3.*candidates",
+        ),
+        (edited(prompts={"en": " ", "de": "b", "ru": "c"}), "bad.jsonl:3.*'en' is empty"),
+        (edited(gold=7), "bad.jsonl:3.*gold is 7"),
+    ],
+    ids=["malformed", "unequal candidates", "empty prompt", "gold out of range"],
+)
+def test_a_bad_row_names_file_and_line(small_config, questions, tmp_path, change, message):
+    small_config.data.path = rewritten(questions, tmp_path, change)
+    with pytest.raises(DataError, match=message):
+        train(small_config, tmp_path / "run")
+
+
+def test_skipped_rows_are_counted_and_listed(small_config, questions, tmp_path, capsys):
+    small_config.data.path = rewritten(questions, tmp_path, lambda line: "{")
+    small_config.data.on_error = "skip"
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    assert "1 skipped, the first: " in (out := capsys.readouterr().out)
+    assert "bad.jsonl:3" in out
+
+
+def test_unknown_language_lists_the_known(small_config, tmp_path):
+    small_config.data.languages = ("en", "xx")
+    with pytest.raises(DataError, match="'xx'.*en, de, ru"):
+        train(small_config, tmp_path / "run")
+
+
+def test_steering_an_absent_language_is_an_error(small_config, tmp_path):
+    small_config.objective.steer = ConfigDict({"sw": 2.0})
+    with pytest.raises(ConfigError, match="'sw'.*en, de, ru"):
+        train(small_config, tmp_path / "run")
+
+
+def test_unknown_config_key_names_the_nearest():
+    config = default()
+    config.optimizer.learning_rat = 1.0
+    with pytest.raises(ConfigError, match="optimizer.learning_rat.*did you mean 'learning_rate'"):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batching.accumulate": 3}, "accumulate=3 must divide"),
+        ({"mesh.tensor": 3}, "does not cover the 1 device"),
+        ({"model.dtype": "float8"}, "model.dtype='float8'"),
+        ({"objective.scale": "meen"}, "did you mean 'mean'"),
+        ({"total_steps": 0}, "total_steps=0"),
+        ({"model.path": ""}, "no model: give --config.model.path"),
+        ({"objective.name": "dcoo"}, "objective.name='dcoo' is unknown"),
+        ({"batching.languages": 9}, "batching.languages=9"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused(small_config, tmp_path, change, message):
+    small_config.update_from_flattened_dict(change)
+    with pytest.raises(ConfigError, match=message):
+        train(small_config, tmp_path / "run")
+
+
+def test_options_of_a_config_file_are_typed():
+    assert parse_arg("steps=3,lr=0.5,fast", steps=1, lr=1.0, fast=False).to_dict() == {
+        "steps": 3,
+        "lr": 0.5,
+        "fast": True,
+    }
+    with pytest.raises(ConfigError, match="no option 'step'.*did you mean 'steps'"):
+        parse_arg("step=3", steps=1)
+    with pytest.raises(ConfigError, match="steps='x' is not of type int"):
+        parse_arg("steps=x", steps=1)
+
+
+def test_a_workdir_of_another_config_is_refused(small_config, tmp_path):
+    small_config.total_steps = 2
+    train(small_config, tmp_path / "run")
+    small_config.optimizer.learning_rate = 5e-4
+    with pytest.raises(
+        ConfigError, match=r"another config:\s+optimizer.learning_rate: 0.001 there, 0.0005 now"
+    ):
+        train(small_config, tmp_path / "run")
+
+
+def test_an_unwritable_workdir_is_told_first(small_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write to the workdir.*choose another --workdir"):
+        train(small_config, tmp_path / "file" / "run")
+
+
+def test_a_corrupt_checkpoint_is_named_with_the_mend(small_config, tmp_path):
+    workdir = tmp_path / "run"
+    train(small_config, workdir)
+    for path in (workdir / "checkpoints" / "6").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(b"damaged")
+    with pytest.raises(
+        CheckpointError, match=r"checkpoints/6 cannot be read.*Delete that folder to resume from step 4"
+    ):
+        train(small_config, workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(small_config, tmp_path):
+    small_config.optimizer.learning_rate = 1e30
+    small_config.optimizer.clip_norm = 0.0
+    with pytest.raises(FloatingPointError, match="at step 2;"):
+        train(small_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints" / "2").exists()  # nothing spoilt is kept
+
+
+def command(*arguments, before=""):
+    """The real command, in a shell that runs `before` first."""
+    line = f"{before} exec {shlex.join([sys.executable, '-m', 'consistency_jax.train', *arguments])}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+
+
+def test_a_full_disk_stops_with_one_message(small_model, questions, tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from consistency_jax.config import default\n"
+        "def get_config(arg=None):\n"
+        "    config = default()\n"
+        f"    config.model.path, config.data.path = {str(small_model)!r}, {str(questions)!r}\n"
+        "    config.total_steps, config.checkpoint.every = 4, 2\n"
+        "    config.logging.tensorboard = False\n"
+        "    return config\n"
+    )
+
+    no_large_files = "ulimit -f 40;"
+    done = command(f"--config={config}", f"--workdir={tmp_path / 'run'}", before=no_large_files)
+    assert done.returncode == 1
+    assert "cannot write a checkpoint to" in done.stderr
+    assert "Traceback" not in done.stderr.split("error: ")[-1]
+
+
+def test_the_command_line_names_a_wrong_key(tmp_path):
+    done = command("--config=configs/custom.py", f"--workdir={tmp_path}", "--config.optimizer.learning_rat=1")
+    assert done.returncode != 0
+    assert "learning_rat" in done.stderr
+
+
+def test_the_command_line_takes_every_name(tmp_path):
+    # `items` is also a method of ConfigDict: it must still be a key
+    done = command("--config=configs/custom.py", f"--workdir={tmp_path / 'run'}", "--config.batching.items=6")
+    assert done.returncode == 1
+    assert "no model: give --config.model.path" in done.stderr
