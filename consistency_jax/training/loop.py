@@ -116,7 +116,8 @@ def fit(
                 items=len(batch.examples.gold.reshape(-1)), tokens=int((batch.batch.tree > 0).sum())
             )
 
-            last = step == total_steps or stopped.is_set()
+            stopping = stopped.is_set() and step < total_steps  # looked at once: it may change at any moment
+            last = step == total_steps or stopping
             if step % log_every == 0 or step % checkpoint_every == 0 or last:
                 values = _fetch(waiting, step)
                 waiting = []
@@ -131,7 +132,7 @@ def fit(
                 with jax.transfer_guard("allow"):
                     measured = evaluate(state.params)
                 metrics_log.write(step, measured)
-            if stopped.is_set() and step < total_steps:
+            if stopping:
                 checkpointer.wait()
                 raise Interrupted(
                     f"{stage}: stopped at step {step} of {total_steps}, checkpoint written; "
