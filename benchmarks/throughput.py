@@ -1,0 +1,250 @@
+"""Speed and memory of the train step and of scoring. Prints one JSON line.
+
+    python benchmarks/throughput.py                   # DCO steps on BMLAMA-17 (or the embedded world), random Llama
+    python benchmarks/throughput.py --naive           # also one sequence per candidate: the gain of trees, in one run
+    python benchmarks/throughput.py --peers=FOLDER    # the fixed inputs of a folder of peer benchmarks, as its records
+
+Times are medians of whole steps after everything is compiled; compile seconds stand apart. `flops` counts the matrix
+products of one step by hand, `flops_compiled` is XLA's own count of the compiled program (which counts a loop's body
+once, so the layers are inlined here). Run it on a quiet machine; only ratios from one run mean anything.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from consistency_jax.config import default
+from consistency_jax.data.items import Items
+from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
+from consistency_jax.data.pipeline import Pipeline, StepInput, TrainingSet
+from consistency_jax.data.sources import load_items
+from consistency_jax.data.trees import Tree, TreeBuilder
+from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.objectives import Examples, make_objective
+from consistency_jax.scoring import table_frame
+from consistency_jax.training.optimizer import make_optimizer
+from consistency_jax.training.sharding import batch_shardings, make_mesh, on_mesh, put, replicated
+from consistency_jax.training.step import init_state, make_train_step
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--naive", action="store_true", help="also time one sequence per candidate")
+    parser.add_argument("--peers", metavar="FOLDER", help="run the fixed inputs of this folder instead")
+    parser.add_argument(
+        "--only", default="", help="with --peers: parts of record names to run, comma separated"
+    )
+    parser.add_argument("--languages", default="en,fr", help="of BMLAMA-17")
+    parser.add_argument("--items", type=int, default=4, help="of one step")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of computation")
+    for name, size in {
+        "hidden": 512,
+        "layers": 8,
+        "heads": 8,
+        "kv_heads": 4,
+        "mlp": 1536,
+        "vocab": 32000,
+    }.items():
+        parser.add_argument(f"--{name}", type=int, default=size)
+    args = parser.parse_args()
+    if args.peers:
+        from peer_inputs import run_all
+
+        run_all(Path(args.peers).resolve(), [part for part in args.only.split(",") if part])
+        return
+    print(json.dumps(measure(args)))
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """The record of one benchmark run."""
+    items, source = load_questions(args.languages.split(","))
+    config = DecoderConfig(
+        vocab_size=args.vocab,
+        hidden=args.hidden,
+        layers=args.layers,
+        heads=args.heads,
+        kv_heads=args.kv_heads,
+        head_dim=args.hidden // args.heads,
+        mlp=args.mlp,
+        tied=False,
+        dtype=args.dtype,
+        scan_layers=False,
+    )
+    languages = tuple(args.languages.split(","))
+    trees = TreeBuilder(make_tokenizer(items), boundary="separate").build(items, languages)
+    frame = table_frame(items, languages, trees)
+    rows = [trees[i : i + len(languages)] for i in range(0, len(trees), len(languages))]
+    reference = np.zeros(frame.mask.shape, np.float32)
+    data = TrainingSet(rows, frame.mask, frame.length, frame.gold, reference)
+    pipeline = Pipeline(data, seed=0, items=args.items, total_steps=args.steps)
+    batches = [pipeline(step) for step in range(args.steps)]
+    run = Runner(config, languages, args.steps)
+    record = {
+        "source": source,
+        "model": {"parameters": config.num_params, "dtype": args.dtype},
+        "languages": len(languages),
+        "candidates": int(frame.mask.shape[2]),
+        "items_per_step": args.items,
+        "device": jax.devices()[0].device_kind,
+    }
+    record["trees"] = run.time(batches)
+    if args.naive:
+        drawn = [pipeline.draw(step) for step in range(args.steps)]
+        naive = [
+            StepInput(
+                one_sequence_per_candidate([t for i in draw.items for t in rows[i]], frame.mask.shape[2]),
+                b.examples,
+            )
+            for draw, b in zip(drawn, batches, strict=True)
+        ]
+        record["naive"] = run.time(naive)
+        record["gain_of_trees"] = record["naive"]["step_s"] / record["trees"]["step_s"]
+    return record
+
+
+class Runner:
+    """Compiles and times train steps of one model."""
+
+    def __init__(self, config: DecoderConfig, languages: tuple[str, ...], steps: int):
+        options = default()
+        objective, _ = make_objective(options.objective, languages)
+        self.config, self.mesh = config, make_mesh((1, 1, 1), jax.devices()[:1])
+        params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
+        optimizer = make_optimizer(options.optimizer, steps, params)
+        self.state = jax.device_put(init_state(params, optimizer), replicated(self.mesh))
+        self.step = jax.jit(make_train_step(config, objective, optimizer), donate_argnums=0)
+        self.inputs = StepInput(
+            batch_shardings(self.mesh), Examples(*[replicated(self.mesh)] * len(Examples._fields))
+        )
+
+    def time(self, batches: list[StepInput]) -> dict[str, Any]:
+        """Median seconds of a step over these batches, and what they hold."""
+        compiled, seconds, flops = {}, 0.0, []
+        with on_mesh(self.mesh):
+            for batch in batches:
+                key = str(jax.tree.map(np.shape, batch))
+                if key not in compiled:
+                    start = time.perf_counter()
+                    compiled[key] = self.step.lower(self.state, put(batch, self.inputs)).compile()
+                    seconds += time.perf_counter() - start
+            walls = []
+            for number, batch in enumerate([*batches[:2], *batches]):  # two steps to warm up
+                run, placed = compiled[str(jax.tree.map(np.shape, batch))], put(batch, self.inputs)
+                jax.block_until_ready((placed, self.state))
+                start = time.perf_counter()
+                self.state, metrics = run(self.state, placed)
+                jax.block_until_ready((self.state, metrics))
+                if number >= 2:
+                    walls.append(time.perf_counter() - start)
+                    flops.append(run.cost_analysis()["flops"])
+        tokens = [int((batch.batch.tree > 0).sum()) for batch in batches]
+        padded = [batch.batch.tokens.size for batch in batches]
+        items = len(batches[0].examples.gold)
+        step_s = statistics.median(walls)
+        return {
+            "step_s": step_s,
+            "items_per_s": items / step_s,
+            "tokens_per_s": statistics.median(t / w for t, w in zip(tokens, walls, strict=True)),
+            "padding": 1 - sum(tokens) / sum(padded),
+            "flops": statistics.median(step_flops(self.config, batch.batch) for batch in batches),
+            "flops_compiled": statistics.median(flops),
+            "shapes": len(compiled),
+            "compile_s": seconds,
+            "peak_memory_gb": peak_memory() / 2**30,
+        }
+
+
+def step_flops(config: DecoderConfig, batch: Batch) -> float:
+    """Multiply-adds x 2 of a train step's matrix products: forward, and twice that backward; padding included."""
+    rows, length = batch.tokens.shape
+    heads, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    projections = config.hidden * (2 * heads + 2 * kv) + 3 * config.hidden * config.mlp
+    attention = 2 * length * heads
+    decoder = rows * length * config.layers * (projections + attention)
+    head = batch.sources.size * config.hidden * config.vocab_size
+    return 6.0 * (decoder + head)
+
+
+def peak_memory() -> int:
+    """Bytes: of the device where it tells, else of this process."""
+    stats = jax.devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] if stats else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def one_sequence_per_candidate(trees: list[Tree | None], candidates: int) -> Batch:
+    """The same cells as `pack(trees)`, each candidate as a row of its own, prompt and all, padded to the longest."""
+    single = []
+    for n, tree in enumerate(trees):
+        for k in range(len(tree.branches) if tree is not None else 0):
+            alone = Tree(
+                tree.trunk,
+                (tree.branches[k],),
+                tree.trunk_kind,
+                (tree.branch_kinds[k],),
+                tree.bytes[k : k + 1],
+            )
+            single.append((n, k, alone))
+    sizes = tree_sizes([tree for _, _, tree in single])
+    length, sources, targets = (int(size) for size in sizes.max(0))
+    shape = Shape(rows=1, length=length, sources=sources, targets=targets)
+    parts = []
+    for row, (n, k, tree) in enumerate(single):
+        part = pack([tree], shape, candidates=1)
+        cell = n * (candidates + 1) + k + 1
+        slot = np.where(part.target_slot < 2, cell, len(trees) * (candidates + 1))
+        parts.append(
+            part._replace(target_slot=slot.astype(np.int32), trunk_end=part.trunk_end + row * length)
+        )
+    arrays = [np.concatenate(field) for field in zip(*parts, strict=True)]
+    ends = np.zeros(len(trees), np.int32)
+    return Batch(*arrays)._replace(trunk_end=ends)
+
+
+def load_questions(languages: list[str]) -> tuple[Items, str]:
+    """BMLAMA-17 where it lies ($CONSISTENCY_DATA/bmlama17), items of ten candidates; else the embedded world."""
+    folder = Path(os.environ.get("CONSISTENCY_DATA", ROOT.parent / "shared" / "data")) / "bmlama17"
+    if folder.is_dir():
+        items = load_items("bmlama17", path=folder, languages=languages, split="train")
+        return Items([item for item in items if item.num_candidates == 10][:400]), "bmlama17"
+    return Items(load_items("cldr", languages=languages, split="train")[:400]), "cldr"
+
+
+def make_tokenizer(items: Items) -> Any:
+    """A byte-level BPE trained on the questions: no file is needed, and lengths are like those of real ones."""
+    import tokenizers
+    import transformers
+
+    texts = [
+        text
+        for item in items
+        for language in item.prompts
+        for text in (item.prompts[language], *item.candidates[language])
+    ]
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=2000,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+
+
+if __name__ == "__main__":
+    main()
