@@ -51,12 +51,21 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
 def _xla(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array, cap: float | None) -> jax.Array:
     rows, length, heads, head_dim = query.shape
     kv_heads = key.shape[2]
-    query = query.reshape(rows, length, kv_heads, heads // kv_heads, head_dim)
-    logits = jnp.einsum("RTKGH,RSKH->RKGTS", query, key, preferred_element_type=jnp.float32)
-    logits = soft_cap(logits, cap) + bias[:, None, None]
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    out = jnp.einsum("RKGTS,RSKH->RTKGH", weights, value, preferred_element_type=jnp.float32)
-    return out.astype(value.dtype).reshape(rows, length, heads, head_dim)
+    group = heads // kv_heads
+    # Laid out as plain batched products (R, K) x [G * T, H] x [H, S] before they are taken: on CPU that is twice
+    # as fast as einsums that leave the transposes to the product, and the keys are never repeated.
+    query = query.reshape(rows, length, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
+    query = query.reshape(rows, kv_heads, group * length, head_dim)
+    key, value = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
+    logits = jnp.matmul(query, key, preferred_element_type=jnp.float32)
+    logits = soft_cap(logits, cap).reshape(rows, kv_heads, group, length, length) + bias[:, None, None]
+    # The softmax divides at the end, H numbers a query instead of S.
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
+    total = weights.sum(-1, keepdims=True)
+    weights = weights.astype(value.dtype).reshape(rows, kv_heads, group * length, length)
+    out = jnp.matmul(weights, value, preferred_element_type=jnp.float32)
+    out = out.reshape(rows, kv_heads, group, length, head_dim) / total
+    return out.astype(value.dtype).transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, head_dim)
 
 
 BACKENDS: dict[str, Callable[..., jax.Array]] = {"xla": _xla}

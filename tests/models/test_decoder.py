@@ -1,6 +1,7 @@
 """Laws of the decoder on packed token trees, and of the ways it can run."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -56,10 +57,22 @@ def randomized(config: DecoderConfig, seed: int = 0) -> Params:
     return structure.unflatten(x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys))
 
 
-def run(config: DecoderConfig, params: Params, row: dict[str, np.ndarray]) -> np.ndarray:
-    """Hidden states [T, D] of one row."""
-    fields = (jnp.asarray(row[name])[None] for name in ("tokens", "positions", "tree", "branch"))
-    return np.asarray(jax.jit(Decoder(config).apply)({"params": params}, *fields)[0])
+FIELDS = ("tokens", "positions", "tree", "branch")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _states(config: DecoderConfig, params: Params, fields: list[jax.Array]) -> jax.Array:
+    return Decoder(config).apply({"params": params}, *fields)
+
+
+def run(config: DecoderConfig, params: Params, *rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Hidden states [R, T, D] of rows, padded to the longest: one call, one compilation."""
+    longest = max(len(row["tree"]) for row in rows)
+    fields = [
+        jnp.asarray(np.stack([np.pad(row[name], (0, longest - len(row[name]))) for row in rows]))
+        for name in FIELDS
+    ]
+    return np.asarray(_states(config, params, fields))
 
 
 def random_forest(rng: np.random.Generator, trees: int = 3) -> list[tuple[np.ndarray, list[np.ndarray]]]:
@@ -97,17 +110,21 @@ def test_trees_in_a_row_equal_separate_sequences(config: DecoderConfig) -> None:
     params = randomized(config)
     forest = random_forest(rng)
     row = packed(forest)
-    hidden = run(config, params, row)
+    paths = [
+        (number, index, trunk, branch)
+        for number, (trunk, branches) in enumerate(forest, 1)
+        for index, branch in enumerate([np.zeros(0, int), *branches])
+    ]
+    alone = run(config, params, *(sequence(np.concatenate([trunk, branch])) for _, _, trunk, branch in paths))
+    hidden = run(config, params, row)[0]
     assert np.isfinite(hidden).all()
-    for number, (trunk, branches) in enumerate(forest, 1):
-        for index, branch in enumerate([np.zeros(0, int), *branches]):
-            alone = run(config, params, sequence(np.concatenate([trunk, branch])))
-            mine = (row["tree"] == number) & (row["branch"] == 0)
-            # float32 sums over a longer, mostly masked row: 5e-6 seen on states of size about 3.
-            np.testing.assert_allclose(hidden[mine], alone[: len(trunk)], atol=3e-5)
-            if index:
-                mine = (row["tree"] == number) & (row["branch"] == index)
-                np.testing.assert_allclose(hidden[mine], alone[len(trunk) :], atol=3e-5)
+    for (number, index, trunk, branch), states in zip(paths, alone, strict=True):
+        # float32 sums over rows of another length, mostly masked: 5e-6 seen on states of size about 3.
+        mine = (row["tree"] == number) & (row["branch"] == 0)
+        np.testing.assert_allclose(hidden[mine], states[: len(trunk)], atol=3e-5)
+        if index:
+            mine = (row["tree"] == number) & (row["branch"] == index)
+            np.testing.assert_allclose(hidden[mine], states[len(trunk) : len(trunk) + len(branch)], atol=3e-5)
 
 
 def test_changing_one_tree_never_changes_a_neighbour() -> None:
@@ -115,7 +132,7 @@ def test_changing_one_tree_never_changes_a_neighbour() -> None:
     params = randomized(EVERYTHING)
     row = packed(random_forest(rng))
     changed = dict(row, tokens=np.where(row["tree"] == 2, (row["tokens"] + 7) % 61, row["tokens"]))
-    before, after = run(EVERYTHING, params, row), run(EVERYTHING, params, changed)
+    before, after = run(EVERYTHING, params, row, changed)
     others = row["tree"] != 2
     np.testing.assert_array_equal(before[others], after[others])  # exactly: masked weights are exact zeros
     assert (before[~others] != after[~others]).any(-1).all()
@@ -135,14 +152,14 @@ def test_padding_gives_finite_states_and_gradients_and_takes_no_part() -> None:
         )
         return jnp.sum(jnp.where(real, states, 0.0) ** 2)
 
-    value, gradient = jax.value_and_grad(loss)(params, row["tokens"])
-    other = jax.grad(loss)(params, jnp.where(real[..., 0], row["tokens"], 5))
+    grad = jax.jit(jax.value_and_grad(loss))
+    value, gradient = grad(params, row["tokens"])
+    _, other = grad(params, jnp.where(real[..., 0], row["tokens"], 5))
     assert np.isfinite(value)
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradient))
     jax.tree.map(np.testing.assert_array_equal, gradient["layers"], other["layers"])
-    nothing = jax.tree.map(jnp.zeros_like, row)
-    states = Decoder(SMALL).apply({"params": params}, *nothing.values())
-    assert bool(jnp.isfinite(states).all())
+    nothing = {name: np.zeros(12, np.int32) for name in FIELDS}
+    assert np.isfinite(run(SMALL, params, nothing)).all()
 
 
 def brute_force_mask(row: dict[str, np.ndarray], window: int | None) -> np.ndarray:
@@ -182,10 +199,8 @@ def test_attention_equals_plain_softmax_with_repeated_keys() -> None:
 
 
 RUNS = {
-    "inlined": {"scan_layers": False},
     "two layers a step": {"unroll": 2},
     "remat full": {"remat": "full"},
-    "remat dots": {"remat": "dots"},
     "remat dots, inlined": {"remat": "dots", "scan_layers": False},
 }
 
@@ -196,13 +211,14 @@ def test_how_it_runs_does_not_change_values_or_gradients(how: dict) -> None:
     row = packed(random_forest(np.random.default_rng(4)))
     fields = [jnp.asarray(v)[None] for v in row.values()]
 
-    def outcome(config: DecoderConfig) -> tuple[jax.Array, Params]:
+    @functools.partial(jax.jit, static_argnums=0)
+    def outcome(config: DecoderConfig, params: Params) -> tuple[jax.Array, Params]:
         def loss(params: Params) -> jax.Array:
             return jnp.sum(jnp.sin(Decoder(config).apply({"params": params}, *fields)))
 
-        return jax.jit(jax.value_and_grad(loss))(params)
+        return jax.value_and_grad(loss)(params)
 
-    plain, other = outcome(EVERYTHING), outcome(dataclasses.replace(EVERYTHING, **how))
+    plain, other = outcome(EVERYTHING, params), outcome(dataclasses.replace(EVERYTHING, **how), params)
     # The same float32 operations, fused otherwise: 1e-5 of the largest gradient.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(a).max() + 1)), plain, other
