@@ -61,7 +61,7 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
 
     It adds no BOS or EOS by itself. Control pieces are special tokens and never come from text.
     """
-    # Imported here: protobuf classes cost a second, and only this needs them.
+    # Imported here: only these files need protobuf.
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto()

@@ -101,19 +101,18 @@ def test_real_checkpoints_give_torch_logits(data_folder: Path, name: str) -> Non
     tokens = np.random.default_rng(0).integers(0, model.config.vocab_size, (1, 500))
     ours = np.asarray(model.apply(tokens))
     assert ours.dtype == np.float32
-    # float32 sums in another order over 500 positions: 2e-5 seen.
+    # The bound asked of the port; float32 sums in another order gave 2.4e-5.
     np.testing.assert_allclose(ours, torch_logits(folder, tokens), atol=1e-4, rtol=0)
 
 
 def test_real_checkpoint_writes_its_story(data_folder: Path) -> None:
     model = load_pretrained(data_folder / "checkpoints" / "hf_stories260K")
     text = [model.tokenizer.bos_token_id]
-    padded = np.zeros((1, 32), np.int32)  # one shape, one compilation; later columns are not seen
-    while len(text) < 32:
+    padded = np.zeros((1, 40), np.int32)  # one shape, one compilation; later columns are not seen
+    while len(text) < 40:
         padded[0, : len(text)] = text
         text.append(int(model.apply(padded)[0, len(text) - 1].argmax()))
-    assert model.tokenizer.decode(text, skip_special_tokens=True).startswith(GREEDY[:60])
-    assert GREEDY.startswith(model.tokenizer.decode(text, skip_special_tokens=True)[: len(GREEDY)])
+    assert model.tokenizer.decode(text, skip_special_tokens=True).startswith(GREEDY)
 
 
 @pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS.keys())
@@ -123,8 +122,8 @@ def test_random_llamas_give_torch_logits_and_come_back_bit_for_bit(tmp_path: Pat
     tokens = np.random.default_rng(1).integers(0, 97, (2, 120))
     reference = torch_logits(folder, tokens)
     assert np.abs(reference).max() > 1  # the comparison means something
-    # float32 in another order, and logits up to about 30: 3e-5 seen.
-    np.testing.assert_allclose(np.asarray(model.apply(tokens)), reference, atol=2e-4, rtol=0)
+    # float32 sums in another order: 2.1e-5 seen on logits up to 6.2.
+    np.testing.assert_allclose(np.asarray(model.apply(tokens)), reference, atol=1e-4, rtol=0)
 
     out = tmp_path / "ours"
     save_pretrained(model, out, max_shard_bytes=40_000)
@@ -164,9 +163,9 @@ def test_bfloat16_goes_in_and_out_unchanged(tmp_path: Path) -> None:
     changed = json.loads((tmp_path / "wide" / "config.json").read_text())
     assert changed == json.loads((folder / "config.json").read_text()) | {"dtype": "float32"}
     tokens = np.random.default_rng(2).integers(0, 97, (1, 50))
-    # bfloat16 has 8 bits: logits up to 20 are a few hundredths apart for each of 3 layers.
+    # bfloat16 keeps 8 bits through 3 layers: 0.2 seen on logits up to 5.6.
     np.testing.assert_allclose(
-        np.asarray(model.apply(tokens)), torch_logits(tmp_path / "wide", tokens), atol=1.0, rtol=0.1
+        np.asarray(model.apply(tokens)), torch_logits(tmp_path / "wide", tokens), atol=0.4, rtol=0
     )
 
 
