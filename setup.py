@@ -23,6 +23,7 @@ setup(
         "array_record>=0.8",
         "Babel>=2.18",  # the embedded world: Unicode CLDR
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
+        "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it
         "jinja2>=3.1",
         "ml_collections>=1.1",
         "numpy>=2.0",

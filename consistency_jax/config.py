@@ -61,7 +61,7 @@ def default() -> ConfigDict:
                 "name": "dco",
                 "partners": "all",  # all | random
                 "candidates": "all",  # all | pair
-                "scale": "mean",  # mean | product
+                "scale": "mean",  # mean | product | one
                 "steer": {},  # free: language -> weight > 0, larger stays closer to the reference; default 1
                 "normalization": "mean",  # sft: mean (per token) | sum
             },
@@ -103,8 +103,9 @@ def default() -> ConfigDict:
 
 def _optimizer() -> dict[str, Any]:
     return {
-        "name": "adamw",
+        "name": "adamw",  # adamw | muon
         "learning_rate": 1e-5,
+        "matrix_learning_rate": 0.02,  # muon: of the layers' matrices
         "schedule": "linear",  # linear | cosine | constant, after the warm-up
         "warmup_steps": 0,
         "end": 0.0,  # share of the learning rate that is left at the last step
@@ -169,14 +170,14 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     _one_of(config, "objective.name", tuple(OBJECTIVES))
     _one_of(config, "objective.partners", ("all", "random"))
     _one_of(config, "objective.candidates", ("all", "pair"))
-    _one_of(config, "objective.scale", ("mean", "product"))
+    _one_of(config, "objective.scale", ("mean", "product", "one"))
     _one_of(config, "objective.normalization", ("mean", "sum"))
     _one_of(config, "batching.name", ("random",))
     _one_of(config, "model.remat", ("none", "full", "dots"))
     for name in ("model.dtype", "model.compute_dtype"):
         _one_of(config, name, ("float32", "bfloat16", "float64"))
     for name in ("optimizer", "pretrain.optimizer"):
-        _one_of(config, f"{name}.name", ("adamw",))
+        _one_of(config, f"{name}.name", ("adamw", "muon"))
         _one_of(config, f"{name}.schedule", ("linear", "cosine", "constant"))
         _positive(config, f"{name}.learning_rate")
     for name in [

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from consistency_jax import report
+from consistency_jax.cache import cache_folder
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import DataError
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
@@ -36,7 +37,7 @@ from consistency_jax.table import Table, read_tables, write_tables
 from consistency_jax.training.checkpoints import Checkpointer, CheckpointError
 from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.loop import Interrupted, fit
-from consistency_jax.training.pretrain import cache_folder, load_base, pretrained_base
+from consistency_jax.training.pretrain import load_base, pretrained_base
 from consistency_jax.training.sharding import make_mesh, row_groups
 from consistency_jax.workdir import open_workdir
 
@@ -258,6 +259,8 @@ def checkpoint_params(workdir: Path, step: int | None, like: Params) -> Params:
 
 def run_command(command: Callable[..., Any], *args: Any) -> None:
     """Runs a command; what its user can mend ends it with one message instead of a traceback."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # the libraries' own reports; --verbosity=0 shows them
     try:
         command(*args)
     except Interrupted as stop:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SCALES = ("mean", "product")
+SCALES = ("mean", "product", "one")
 
 
 def dco(
@@ -49,7 +49,9 @@ def dco(
         two are the same, absent or outside 0..K-1 is not counted.
       scale: "mean" keeps the scale of the published loss for any number of languages, c_i = 1 + mean_{j != i}
         v_j / v_i; "product" is the plain product of experts, c_i = sum_j v_j / v_i. Alike for two languages,
-        and so for partners.
+        and so for partners, who take no part in this. "one" is the weighted mean itself, c_i = 1: as consistent
+        (c_i is a temperature, which the definition leaves free), and it neither sharpens what the model says nor,
+        where one weight is large, asks for far larger differences than the reference has.
 
     Returns:
       The loss (a scalar, nats): mean over candidate pairs, sum over languages, mean over items; 0 if no item
@@ -136,7 +138,8 @@ def _target(reference, mask, steer, partners, scale) -> jax.Array:
     total = weight.sum(1, keepdims=True)
     others = jnp.maximum(present.sum(1, keepdims=True) - 1, 1) if scale == "mean" else 1
     consensus = jnp.einsum("BL,BLK->BK", weight, reference, precision="highest") / jnp.maximum(total, 1e-30)
-    return (1 + (total - weight) / (others * steer))[:, :, None] * consensus[:, None, :]
+    temperature = jnp.ones_like(weight) if scale == "one" else 1 + (total - weight) / (others * steer)
+    return temperature[:, :, None] * consensus[:, None, :]
 
 
 def _present(mask) -> jax.Array:

@@ -98,7 +98,7 @@ def fit(
     )
     leading = 1 if accumulate > 1 else 0
     inputs = StepInput(batch_shardings(mesh, leading), Examples(*[replicated(mesh)] * len(Examples._fields)))
-    schedule = make_schedule(optimizer, total_steps)
+    schedule = make_schedule(optimizer, optimizer.learning_rate, total_steps)
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
 
     with contextlib.ExitStack() as stack:

@@ -8,7 +8,6 @@ run goes on where it was.
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import transformers
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from consistency_jax.cache import cache_folder
 from consistency_jax.config import ConfigError
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.sources import load_corpus
@@ -33,14 +33,6 @@ from consistency_jax.training.loop import fit
 from consistency_jax.training.sharding import param_shardings, row_groups
 
 FORMAT = 1  # raise it when the same settings would give another model
-
-
-def cache_folder() -> Path:
-    """Where things that several runs share are kept: $CONSISTENCY_CACHE, else the user's cache folder."""
-    named = os.environ.get("CONSISTENCY_CACHE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "consistency_jax"
 
 
 def base_folder(config: ConfigDict) -> Path:
@@ -129,10 +121,14 @@ def train_tokenizer(
             model_prefix=str(folder / "tokenizer"),
             model_type="bpe",
             vocab_size=size,
-            character_coverage=0.9999,
+            character_coverage=0.9995,
             byte_fallback=True,
-            split_digits=True,
+            split_by_unicode_script=False,  # so that a word and its colon may be one piece
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
             normalization_rule_name="identity",
+            max_sentence_length=8192,
+            hard_vocab_limit=False,
             num_threads=1,  # so that the same text gives the same pieces
             minloglevel=2,
         )

@@ -72,11 +72,13 @@ def brute_force_target(reference: np.ndarray, steer: np.ndarray, scale: str) -> 
     for i in languages:
         consensus = sum(steer[j] * reference[:, j].astype(np.float64) for j in languages) / sum(steer)
         ratios = [steer[j] / steer[i] for j in languages if j != i]
-        target[:, i] = (1 + np.mean(ratios) if scale == "mean" else 1 + np.sum(ratios)) * consensus
+        target[:, i] = {"mean": 1 + np.mean(ratios), "product": 1 + np.sum(ratios), "one": 1}[
+            scale
+        ] * consensus
     return target
 
 
-@pytest.mark.parametrize("scale", ["mean", "product"])
+@pytest.mark.parametrize("scale", ["mean", "product", "one"])
 def test_target_of_many_languages_is_the_formula(scale):
     _, reference = tables(3, 7, 5, 4)
     steer = np.array([4.0, 1.0, 0.3, 2.0, 1.0])
@@ -87,7 +89,7 @@ def test_target_of_many_languages_is_the_formula(scale):
     )
 
 
-@pytest.mark.parametrize("scale", ["mean", "product"])
+@pytest.mark.parametrize("scale", ["mean", "product", "one"])
 def test_target_of_partners_is_reference_plus_the_weighted_partner(scale):
     _, reference = tables(4, 6, 3, 4)
     steer = np.array([2.0, 1.0, 0.5])
@@ -170,7 +172,7 @@ def test_a_table_trained_on_two_languages_comes_to_the_optimum(b):
     np.testing.assert_allclose(change[:, 1], b * change[:, 0], atol=0.02 * (1 + b))
 
 
-@pytest.mark.parametrize("scale", ["mean", "product"])
+@pytest.mark.parametrize("scale", ["mean", "product", "one"])
 def test_a_table_trained_on_five_languages_comes_to_the_optimum_and_all_rank_alike(scale):
     options = {"steer": np.array([4.0, 1.0, 0.5, 2.0, 1.5], np.float32), "scale": scale}
     reference = separated(8, 6, 5, 4, **options)

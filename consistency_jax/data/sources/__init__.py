@@ -84,11 +84,15 @@ def load_corpus(name: str, *, languages: Sequence[str], seed: int, **options: An
     """
     corpus = getattr(importlib.import_module(MODULES[name]), "corpus", None) if name in MODULES else None
     if corpus is None:
-        raise DataError.at("data.source", f"{name!r} offers no text to pretrain on", "Give model.path, or use cldr")
+        raise DataError.at(
+            "data.source", f"{name!r} offers no text to pretrain on", "Give model.path, or use cldr"
+        )
     known = [key for key in inspect.signature(corpus).parameters if key not in ("languages", "seed")]
     unknown = [key for key in options if key not in known]
     if unknown:
         raise DataError.at(
-            "pretrain.options", f"unknown option {', '.join(map(repr, unknown))}", f"Known: {', '.join(known)}"
+            "pretrain.options",
+            f"unknown option {', '.join(map(repr, unknown))}",
+            f"Known: {', '.join(known)}",
         )
     return list(corpus(languages=languages, seed=seed, **options))

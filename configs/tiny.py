@@ -1,0 +1,51 @@
+"""The embedded world: a small model that knows more in English than in Swahili, made consistent by DCO.
+
+python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
+"""
+
+from ml_collections import ConfigDict
+
+from consistency_jax.config import default, parse_arg
+
+# language -> share of the facts that the base model is told in it
+TOLD = {"en": 1.0, "fr": 0.6, "ru": 0.45, "zh": 0.4, "ar": 0.35, "hi": 0.25, "sw": 0.15}
+# language -> how readily a sentence mixes it with another
+MIXED = {"en": 1.0, "fr": 0.8, "ru": 0.7, "zh": 0.6, "ar": 0.6, "hi": 0.5, "sw": 0.4}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    given = parse_arg(arg, seed=0, steps=300, pretrain=2600, lr=3e-4, en=8.0, items=12)
+    config = default()
+    config.seed = given.seed
+    config.total_steps = given.steps
+
+    config.model.architecture = {
+        "hidden": 128,
+        "layers": 4,
+        "heads": 4,
+        "kv_heads": 4,
+        "head_dim": 32,
+        "mlp": 256,
+        "initializer_range": 128**-0.5,
+    }
+    config.data.source = "cldr"
+    config.data.languages = tuple(TOLD)
+    config.data.test = ("test", "test_disjoint")
+    config.data.max_length = 128
+
+    config.pretrain.total_steps = given.pretrain
+    config.pretrain.options = {"told": TOLD, "mixed": MIXED}
+    config.pretrain.vocabulary = 5000
+    config.pretrain.sentences = 40
+    config.pretrain.optimizer.update(
+        name="muon", learning_rate=3e-3, warmup_steps=130, end=0.02, b2=0.98, weight_decay=0.1
+    )
+
+    config.objective.scale = "one"
+    config.objective.steer = {"en": given.en}
+    config.batching.items = given["items"]
+    config.optimizer.learning_rate = given.lr
+    config.evaluation.normalization = "sum"  # the very table that DCO trains; every candidate is one name
+    config.evaluation.every = 100
+    config.checkpoint.every = 50
+    return config
