@@ -1,13 +1,14 @@
 """The embedded world: parallel multiple-choice facts from Unicode CLDR, as Babel ships it. Nothing is downloaded.
 
-Seven relations (a city's country, official language and currency; a country's official language and currency; a language's
-script and country) with names in thirty languages. A question has five candidates of the same relation, drawn once per
-fact, the same in all languages, in shuffled order. Splits: train, validation and test are random by fact, as in the papers;
-test_disjoint shares no country, city or language with them. Dates are pinned, so that the facts do not change with time.
+Seven relations (a city's country, official language and currency; a country's official language and currency; a
+language's script and country) with names in thirty languages. A question has five candidates of the same relation,
+drawn once per fact, the same in all languages, in shuffled order. Splits: train, validation and test are random by
+fact, as in the papers; test_disjoint shares no country, city or language with them. Dates are pinned, so that the
+facts do not change with time.
 
-The facts are a TFDS builder with one language per config, cached as ArrayRecord; `read` joins languages by id. `corpus` is
-the text of an unequal world to pretrain a small model on: facts are told in English nearly always and in other languages
-less and less often, beside a dictionary of the names.
+The facts are a TFDS builder with one language per config, cached as ArrayRecord; `read` joins languages by id.
+`corpus` is the text of an unequal world to pretrain a small model on: facts are told in English nearly always and in
+other languages less and less often, beside a dictionary of the names.
 """
 
 import contextlib
@@ -57,8 +58,8 @@ NAMES = {  # kind -> where CLDR keeps its names
     "script": "scripts",
 }
 # countries that, with their cities and languages, appear in test_disjoint alone
-DISJOINT = frozenset("IT RO KE TZ JP VN PE CL SE FI IR PK MM UZ ZM CM ET NP PG CU".split())
-NOT_LATIN = frozenset("el ru uk ar he fa hi bn ta th zh ja ko".split())
+DISJOINT = frozenset("IT RO KE TZ JP VN PE CL SE FI IR PK MM UZ ZM CM ET NP PG CU".split())  # noqa: SIM905
+NOT_LATIN = frozenset("el ru uk ar he fa hi bn ta th zh ja ko".split())  # noqa: SIM905
 NO_SPACES = frozenset(("zh", "ja", "th"))  # written without spaces: prefixes of words mean nothing
 
 
@@ -278,7 +279,7 @@ def _capped(facts: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     return sorted(kept)
 
 
-# --------------------------------------------------------------------------------------------------------- as a data set
+# ------------------------------------------------------------------------------------------------------ as a data set
 class Cldr(tfds.core.GeneratorBasedBuilder):
     """The facts in one language, a TFDS builder; flat features, so that it is written and read without TensorFlow."""
 
