@@ -8,12 +8,14 @@ which tensor of its checkpoint is which of our parameters. A new family is one f
 from collections.abc import Mapping
 from typing import Any
 
-from consistency_jax.models.families import llama
+from consistency_jax.models.families import gemma, llama
 from consistency_jax.models.families.family import ConfigError, Family, Weight
 
 __all__ = ["FAMILIES", "ConfigError", "Family", "Weight", "find_family"]
 
 FAMILIES: dict[str, Family] = {
+    "Gemma2ForCausalLM": gemma.GEMMA2,
+    "Gemma3ForCausalLM": gemma.GEMMA3,
     "LlamaForCausalLM": llama.FAMILY,
 }
 
