@@ -303,9 +303,10 @@ class Decoder(nn.Module):
     ) -> jax.Array:
         """tokens, positions, tree, branch: i32[R, T] (`data/packing.py`) -> [R, T, D] in `config.dtype`."""
         c = self.config
-        x = Embedding(c, name="embedding")(tokens).astype(c.dtype)
-        if c.embedding_scale is not None:
-            x = x * jnp.asarray(c.embedding_scale, c.dtype)
+        x = Embedding(c, name="embedding")(tokens)
+        if c.embedding_scale is not None:  # rounded to the parameters' type, as the families' own code does
+            x = x * jnp.asarray(c.embedding_scale, c.param_dtype)
+        x = x.astype(c.dtype)
         x = _constrain(x, "rows", "length", "activation_embed")
 
         block, length = Block, c.layers

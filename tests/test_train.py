@@ -1,0 +1,200 @@
+"""The whole path on a small scale: pretrain, measure, train, report, evaluate, export."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from consistency_jax.config import default
+from consistency_jax.data.pipeline import Pipeline
+from consistency_jax.data.sources import load_items
+from consistency_jax.evaluate import Split, split_of
+from consistency_jax.export import export
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.objectives import make_objective
+from consistency_jax.scoring import Scorer, tree_logps
+from consistency_jax.table import Table, read_tables
+from consistency_jax.train import evaluate_workdir, reference_table, train, training_set
+from consistency_jax.training.pretrain import load_base
+from consistency_jax.training.sharding import make_mesh
+from consistency_jax.training.step import make_loss
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def config_file(name, arg=None):
+    spec = importlib.util.spec_from_file_location("config", ROOT / "configs" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arg)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's config with a few steps, run in a workdir and cache of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSISTENCY_CACHE", str(folder / "cache"))
+        config = config_file("tiny.py", "pretrain=6,steps=4,items=4")
+        config.pretrain.vocabulary = 1500
+        config.evaluation.bootstrap = 50
+        config.evaluation.every = 2
+        config.logging.every = 1
+        summary = train(config, folder / "run")
+        yield config, folder / "run", summary
+
+
+def test_a_workdir_holds_what_the_readme_says(demo):
+    _, workdir, summary = demo
+    for name in ("config.json", "checkpoints", "metrics.jsonl", "tensorboard", "report.json", "report.html"):
+        assert (workdir / name).exists(), name
+    assert set(read_tables(workdir / "tables" / "base.npz")) == {"test", "test_disjoint"}
+    assert set(read_tables(workdir / "tables" / "final.npz")) == {"test", "test_disjoint"}
+    assert json.loads((workdir / "report.json").read_text(encoding="utf8")) == json.loads(json.dumps(summary))
+    for part in ("base", "final"):
+        figures = summary[part]["test"]
+        assert set(figures["accuracy"]) == {"en", "fr", "ru", "zh", "ar", "hi", "sw"}
+        assert {"clc_all", "clc_en", "accuracy_non_en"} <= set(figures)
+        assert 0 <= figures["clc_all"] <= 100
+    low, high = summary["confidence"]["test"]["clc_all"]
+    assert low <= summary["delta"]["test"]["clc_all"] <= high
+
+
+def test_metrics_hold_every_stage_and_the_evaluations_inside_training(demo):
+    _, workdir, _ = demo
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["stage"] == "dco" and "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "validation/clc_all" in line] == [2]
+    assert any(line["stage"] == "pretrain" for line in lines)
+
+
+def test_the_base_model_is_made_once_for_its_settings(demo, tmp_path, capsys):
+    config, workdir, _ = demo
+    config = config.copy_and_resolve_references()
+    config.total_steps = 1
+    train(config, tmp_path / "other")
+    assert "pretrain:" not in capsys.readouterr().out
+    base, again = (read_tables(w / "tables" / "base.npz")["test"] for w in (workdir, tmp_path / "other"))
+    np.testing.assert_array_equal(base.logp, again.logp)
+
+
+def test_a_finished_run_started_again_only_reports(demo):
+    config, workdir, summary = demo
+    assert json.loads(json.dumps(train(config, workdir))) == json.loads(json.dumps(summary))
+
+
+def test_evaluate_gives_what_training_reported(demo):
+    config, workdir, summary = demo
+    again = evaluate_workdir(config, workdir)
+    assert json.loads(json.dumps(again)) == json.loads(json.dumps(summary))
+    base = evaluate_workdir(config, workdir, "base")
+    assert base["final"] == base["base"]
+
+
+def test_the_exported_folder_is_the_trained_model(demo, tmp_path):
+    import torch
+    import transformers
+
+    _, workdir, _ = demo
+    folder = export(workdir, tmp_path / "model")
+    ours = load_pretrained(folder)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokens = np.random.default_rng(0).integers(3, ours.config.vocab_size, (2, 20))
+    with torch.no_grad():
+        expected = theirs(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(ours.apply(tokens), expected, atol=1e-4)  # float32 in another order
+
+
+@pytest.fixture(scope="module")
+def prepared(small_model, questions, tmp_path_factory):
+    """A model, its training split, and the reference table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSISTENCY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        config = default()
+        config.data.path = str(questions)
+        model = load_base(small_model, config, make_mesh((1, 1, 1)))
+        items = load_items("jsonl", path=questions, split="train")
+        split = split_of(config, "train", items, model, "separate")
+        scorer = Scorer(model.config, make_mesh((1, 1, 1)))
+        reference = reference_table(config, scorer, model.params, split)
+        yield config, model, split, scorer, reference
+
+
+def pipeline_of(split: Split, reference: Table, **options):
+    return Pipeline(
+        training_set(split, reference), seed=0, shapes=1, total_steps=8, **({"items": 4} | options)
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"languages": 2, "pairs": True}], ids=["all", "published"])
+def test_policy_is_reference_at_step_0(prepared, options):
+    """Precomputed, cached and packed otherwise: still the reference that the loop would compute."""
+    _, model, split, _, reference = prepared
+    value = pipeline_of(split, reference, **options)(3)
+    shape = value.examples.mask.shape
+    logp = jax.jit(lambda p, b: tree_logps(model.config, p, b, candidates=shape[2])["logp"])(
+        model.params, value.batch
+    )
+    mask = value.examples.mask
+    # sums of a few float32 terms in another order
+    np.testing.assert_allclose(logp.reshape(shape)[mask], value.examples.reference[mask], atol=1e-4)
+
+
+def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared):
+    config, model, split, _, reference = prepared
+    objective, _ = make_objective(config.objective, split.languages)
+    gradient = jax.jit(jax.grad(lambda p, x: make_loss(model.config, objective)(p, x)[0]))
+    whole = gradient(model.params, pipeline_of(split, reference)(0))
+    parts = pipeline_of(split, reference, accumulate=2)(0)
+    halves = [gradient(model.params, jax.tree.map(lambda a, i=i: a[i], parts)) for i in (0, 1)]
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(mean), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)  # float32 sums in another order
+
+
+def test_a_batch_depends_on_seed_and_step_alone(prepared):
+    *_, split, _, reference = prepared
+    one, other = (
+        pipeline_of(split, reference, languages=2, pairs=True),
+        pipeline_of(split, reference, languages=2, pairs=True),
+    )
+    one(0), one(5)  # what was asked before does not matter
+    for a, b in zip(jax.tree.leaves(one(3)), jax.tree.leaves(other(3)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_item_comes_once_an_epoch(prepared):
+    *_, split, _, reference = prepared
+    pipeline = pipeline_of(split, reference)
+    count = len(split.items)
+    drawn = np.concatenate([pipeline.draw(step).items for step in range(count // 4)])
+    assert sorted(drawn) == list(range(count))
+
+
+def test_drawn_languages_are_each_others_partners(prepared):
+    *_, split, _, reference = prepared
+    draw = pipeline_of(split, reference, languages=2, pairs=True).draw(1)
+    assert (draw.languages.sum(1) == 2).all()
+    for present, partners in zip(draw.languages, draw.partners, strict=True):
+        i, j = np.flatnonzero(present)
+        assert partners[i] == j
+        assert partners[j] == i
+        assert (partners[~present] == -1).all()
+
+
+def test_the_reference_is_cached_and_a_stale_key_computes_anew(prepared, monkeypatch):
+    config, model, split, scorer, reference = prepared
+    calls = []
+    monkeypatch.setattr("consistency_jax.train.score_trees", lambda *a, **k: calls.append(1) or reference)
+    reference_table(config, scorer, model.params, split)
+    assert not calls
+    other = jax.tree.map(lambda x: x * 1.0001, model.params)
+    reference_table(config, scorer, other, split)
+    assert len(calls) == 1
+    fewer = dataclasses.replace(split, items=split.items[:-1], trees=split.trees[:-3])
+    reference_table(config, scorer, model.params, fewer)
+    assert len(calls) == 2
