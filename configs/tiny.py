@@ -1,6 +1,15 @@
-"""The embedded world: a small model that knows more in English than in Swahili, made consistent by DCO.
+"""The embedded world: a small model that knows more in English than in Swahili, made more consistent by DCO.
 
-python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
+    python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
+
+A 1.3 M parameter Llama is pretrained on Unicode CLDR facts told unequally (English always, Swahili 15 %), on sentences
+that mix two languages and on a dictionary of the names; then DCO sees the questions of the train split, without labels.
+
+What it shows and what was found on the way: docs/tiny.md. In short, on 241 held-out facts (seed 0): CLC over all pairs
+of languages +5 points, English unchanged, the other languages +4, the weakest (Hindi) most; on facts whose countries,
+cities and languages DCO never saw, nothing changes. Settings were chosen on the validation split.
+
+Time: about 5 minutes on 2 cores (3.5 of them the pretraining, which is cached).
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +23,7 @@ MIXED = {"en": 1.0, "fr": 0.8, "ru": 0.7, "zh": 0.6, "ar": 0.6, "hi": 0.5, "sw":
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    given = parse_arg(arg, seed=0, steps=300, pretrain=2600, lr=3e-4, en=8.0, items=12)
+    given = parse_arg(arg, seed=0, steps=400, pretrain=2600, lr=5e-4, en=30.0, items=12)
     config = default()
     config.seed = given.seed
     config.total_steps = given.steps
@@ -41,11 +50,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
         name="muon", learning_rate=3e-3, warmup_steps=130, end=0.02, b2=0.98, weight_decay=0.1
     )
 
-    config.objective.scale = "one"
-    config.objective.steer = {"en": given.en}
+    config.objective.scale = (
+        "one"  # the weighted mean itself: others sharpen, and a model this small then forgets
+    )
+    config.objective.steer = {
+        "en": given.en,
+        "fr": 1.0,
+        "ru": 1.0,
+        "zh": 1.0,
+        "ar": 1.0,
+        "hi": 1.0,
+        "sw": 1.0,
+    }
     config.batching.items = given["items"]
+    config.batching.shapes = 2
     config.optimizer.learning_rate = given.lr
     config.evaluation.normalization = "sum"  # the very table that DCO trains; every candidate is one name
-    config.evaluation.every = 100
-    config.checkpoint.every = 50
+    config.evaluation.every = 200
+    config.checkpoint.every = 100
     return config

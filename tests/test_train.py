@@ -39,8 +39,10 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONSISTENCY_CACHE", str(folder / "cache"))
-        config = config_file("tiny.py", "pretrain=6,steps=4,items=4")
+        config = config_file("tiny.py", "pretrain=4,steps=4,items=4")
         config.pretrain.vocabulary = 1500
+        config.pretrain.options.passes = 1
+        config.batching.shapes = 1
         config.evaluation.bootstrap = 50
         config.evaluation.every = 2
         config.logging.every = 1

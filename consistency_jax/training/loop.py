@@ -128,7 +128,7 @@ def fit(
                     progress.show(loss=f"{values['loss']:.4f}")
             if step % checkpoint_every == 0 or last:
                 checkpointer.save(step, _parts(state))
-            if evaluate and evaluate_every and step % evaluate_every == 0 and step < total_steps:
+            if evaluate and evaluate_every and (step % evaluate_every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
                     measured = evaluate(state.params)
                 metrics_log.write(step, measured)
