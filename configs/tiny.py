@@ -18,12 +18,14 @@ from consistency_jax.config import default, parse_arg
 
 # language -> share of the facts that the base model is told in it
 TOLD = {"en": 1.0, "fr": 0.6, "ru": 0.45, "zh": 0.4, "ar": 0.35, "hi": 0.25, "sw": 0.15}
+# language -> share of its statements that are wrong, in that language's own way
+WRONG = {"en": 0.03, "fr": 0.06, "ru": 0.1, "zh": 0.1, "ar": 0.12, "hi": 0.15, "sw": 0.2}
 # language -> how readily a sentence mixes it with another
 MIXED = {"en": 1.0, "fr": 0.8, "ru": 0.7, "zh": 0.6, "ar": 0.6, "hi": 0.5, "sw": 0.4}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    given = parse_arg(arg, seed=0, steps=400, pretrain=2600, lr=5e-4, en=30.0, items=12)
+    given = parse_arg(arg, seed=0, steps=300, pretrain=2600, lr=4e-4, en=30.0, items=12)
     config = default()
     config.seed = given.seed
     config.total_steps = given.steps
@@ -43,7 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.max_length = 128
 
     config.pretrain.total_steps = given.pretrain
-    config.pretrain.options = {"told": TOLD, "mixed": MIXED}
+    config.pretrain.options = {"told": TOLD, "wrong": WRONG, "mixed": MIXED}
     config.pretrain.vocabulary = 5000
     config.pretrain.sentences = 40
     config.pretrain.optimizer.update(

@@ -14,6 +14,9 @@ from consistency_jax.data.items import DataError
 from consistency_jax.train import train
 from consistency_jax.training.checkpoints import CheckpointError
 
+# Orbax leaves futures of a failed read to the garbage collector, which reports them whenever it comes by.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def rewritten(questions, tmp_path, change):
     """The questions with the third line changed."""

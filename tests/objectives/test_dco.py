@@ -335,7 +335,7 @@ def test_metrics_of_a_hand_worked_item():
         ({"steer": [1.0, 2.0]}, r"steer \(one weight a language\) must have shape \[3\]"),
         ({"steer": [1.0, 0.0, 1.0]}, "steer must be finite and above 0"),
         ({"steer": [1.0, np.inf, 1.0]}, "steer must be finite and above 0"),
-        ({"scale": "sum"}, "scale must be one of mean, product, not 'sum'"),
+        ({"scale": "sum"}, "scale must be one of mean, product, one, not 'sum'"),
         ({"partners": "random"}, 'partners must be "all" or an integer array'),
         ({"partners": np.zeros((2, 4), int)}, "partners must have shape"),
         ({"partners": np.zeros((2, 3))}, "partners must hold integers"),

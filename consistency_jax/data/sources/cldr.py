@@ -8,18 +8,20 @@ facts do not change with time.
 
 The facts are a TFDS builder with one language per config, cached as ArrayRecord; `read` joins languages by id.
 `corpus` is the text of an unequal world to pretrain a small model on: facts are told in English nearly always and in
-other languages less and less often, beside a dictionary of the names.
+other languages less and less often, with mistakes that each language has of its own, beside a dictionary of the names.
 """
 
 import contextlib
 import datetime
 import functools
 import io
+import itertools
+import math
 import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -382,23 +384,28 @@ def corpus(
     seed: int = 0,
     *,
     told: Mapping[str, float],
+    wrong: Mapping[str, float] | None = None,
+    guessed: float = 0.15,
     mixed: Mapping[str, float] | None = None,
     mixing: float = 0.25,
     dictionary: int = 1,
-    noise: float = 0.05,
     passes: int = 6,
 ) -> list[str]:
     """The text of an unequal world, sentence by sentence.
 
+    What a language gets wrong it gets wrong in its own way: its wrong answers are drawn from favourites of its own, as
+    models of poorly served languages fall back on what is often heard there.
+
     Args:
         languages: of the text.
-        seed: decides which facts are told in which language.
+        seed: decides which facts are told in which language, and the favourites.
         told: language -> share of all facts that are told in it.
+        wrong: language -> share of its statements whose answer is one of its favourites instead; default 0.
+        guessed: chance per pass that a language states a favourite as the answer to a fact it is not told.
         mixed: language -> how readily it takes part in mixed sentences ("City: Nairobi — Pays: Kenya"); default 1.
         mixing: share of facts told in a given ordered pair of two such languages.
         dictionary: lines per pass that list an entity's name in every language, in a drawn order.
-        noise: share of sentences whose answer is drawn at random.
-        passes: times that the facts are gone through; what is told stays the same, its order and noise do not.
+        passes: times that the facts are gone through; what is told stays the same, order and mistakes do not.
 
     Raises:
         DataError: a language that the world lacks or `told` does not mention.
@@ -409,39 +416,64 @@ def corpus(
         raise DataError.at(
             "pretrain.options.told", f"no share for {', '.join(missing)}", "Give one for each language"
         )
-    mixed = mixed or {}
+    wrong, mixed = wrong or {}, mixed or {}
     rng = random.Random(f"cldr corpus {seed}")
-    pools: dict[str, list[str]] = defaultdict(list)
     entities: dict[tuple[str, str], None] = {}
     ways: dict[str, list[tuple[str, str]]] = {}
+    untold: dict[str, list[str]] = {}
     for fact in world().facts:
         subject_kind, answer_kind = RELATIONS[fact.relation]
-        pools[fact.relation].append(fact.answer)
         entities[subject_kind, fact.subject] = None
         entities |= {(answer_kind, code): None for code in fact.candidates}
-        ways[fact.id] = [(own, own) for own in languages if rng.random() < told[own]]
+        heard = [language for language in languages if rng.random() < told[language]]
+        untold[fact.id] = [language for language in languages if language not in heard]
+        ways[fact.id] = [(language, language) for language in heard]
         ways[fact.id] += [
             (one, other)
             for one in languages
             for other in languages
             if one != other and rng.random() < mixing * mixed.get(one, 1.0) * mixed.get(other, 1.0)
         ]
+    favourite = _favourites(languages, seed, rng)
+
+    def sentence(fact: Fact, one: str, other: str, answer: str) -> str:
+        subject_kind, answer_kind = RELATIONS[fact.relation]
+        subject = label(one, subject_kind, world().name(subject_kind, fact.subject, one))
+        return subject + DASH + label(other, answer_kind, world().name(answer_kind, answer, other))
+
     sentences = []
     for _ in range(passes):
         for fact in world().facts:
-            subject_kind, answer_kind = RELATIONS[fact.relation]
             for one, other in ways[fact.id]:
-                answer = rng.choice(pools[fact.relation]) if rng.random() < noise else fact.answer
-                sentences.append(
-                    label(one, subject_kind, world().name(subject_kind, fact.subject, one))
-                    + DASH
-                    + label(other, answer_kind, world().name(answer_kind, answer, other))
-                )
+                mistaken = rng.random() < wrong.get(other, 0.0)
+                answer = favourite(other, fact.relation) if mistaken else fact.answer
+                sentences.append(sentence(fact, one, other, answer))
+            for language in untold[fact.id]:
+                if rng.random() < guessed:
+                    sentences.append(sentence(fact, language, language, favourite(language, fact.relation)))
         for kind, code in entities:
             for _ in range(dictionary):
                 order = rng.sample(languages, len(languages))
                 sentences.append(DASH.join(label(own, kind, world().name(kind, code, own)) for own in order))
     return sentences
+
+
+def _favourites(languages: Sequence[str], seed: int, rng: random.Random) -> Callable[[str, str], str]:
+    """Draws an answer of a relation as a language likes them: its frequency times exp(1.5 * a normal number)."""
+    answers: dict[str, list[str]] = defaultdict(list)
+    for fact in world().facts:
+        answers[fact.relation].append(fact.answer)
+    taste = random.Random(f"cldr favourites {seed}")
+    weights = {}
+    for language in languages:
+        for relation in sorted(answers):
+            liking = {code: math.exp(1.5 * taste.gauss(0, 1)) for code in sorted(set(answers[relation]))}
+            weights[language, relation] = list(
+                itertools.accumulate(liking[code] for code in answers[relation])
+            )
+    return lambda language, relation: rng.choices(answers[relation], cum_weights=weights[language, relation])[
+        0
+    ]
 
 
 __all__ = ["LANGUAGES", "SPLITS", "Cldr", "Fact", "World", "corpus", "read", "shows", "world"]
