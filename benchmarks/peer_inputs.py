@@ -25,7 +25,10 @@ def run_all(folder: Path, only: list[str]) -> None:
         name = "__".join(entry)
         if only and not any(part in name for part in only):
             continue
-        done = subprocess.run([sys.executable, __file__, str(folder), *entry], check=False)
+        # As the Makefile sets it: large arrays on large pages, kept between steps.
+        malloc = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296"
+        environment = {"GLIBC_TUNABLES": malloc} | os.environ
+        done = subprocess.run([sys.executable, __file__, str(folder), *entry], env=environment, check=False)
         if done.returncode:
             print(json.dumps({"entry": name, "failed": done.returncode}))
 
@@ -42,7 +45,7 @@ def run_one(folder: Path, model_name: str, dataset: str, kind: str, precision: s
 
     model = load_pretrained(folder / "models" / model_name)
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
-    model.config = dataclasses.replace(model.config, dtype=dtype)
+    model.config = dataclasses.replace(model.config, dtype=dtype, scan_layers=False)
     (train if kind == "step" else score)(peer, model, model_name, dataset, precision)
 
 

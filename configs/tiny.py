@@ -25,7 +25,7 @@ MIXED = {"en": 1.0, "fr": 0.8, "ru": 0.7, "zh": 0.6, "ar": 0.6, "hi": 0.5, "sw":
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    given = parse_arg(arg, seed=0, steps=300, pretrain=2600, lr=4e-4, en=30.0, items=12)
+    given = parse_arg(arg, seed=0, steps=350, pretrain=2600, lr=4e-4, en=30.0, items=12)
     config = default()
     config.seed = given.seed
     config.total_steps = given.steps

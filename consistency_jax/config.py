@@ -44,6 +44,7 @@ def default() -> ConfigDict:
                 "compute_dtype": "float32",  # of activations and matmul inputs; sums are float32 always
                 "attention": "auto",
                 "remat": "none",  # none | full | dots
+                "scan_layers": True,  # False inlines them: longer to compile, for small models on CPU faster
                 "architecture": {},  # free: DecoderConfig fields of a model made here
             },
             "data": {

@@ -40,7 +40,8 @@ def base_folder(config: ConfigDict) -> Path:
     settings = {
         "format": FORMAT,
         "seed": config.seed,
-        "model": config.model.to_dict(),
+        "model": {name: config.model[name] for name in ("family", "dtype", "compute_dtype")},
+        "architecture": config.model.architecture.to_dict(),
         "data": {name: config.data[name] for name in ("source", "path", "languages")},
         "options": config.data.options.to_dict(),
         "pretrain": config.pretrain.to_dict(),
@@ -175,6 +176,7 @@ def _decoder_config(config: ConfigDict, vocabulary: int) -> DecoderConfig:
             param_dtype=config.model.dtype,
             remat=config.model.remat,
             attention=config.model.attention,
+            scan_layers=config.model.scan_layers,
             **architecture,
         )
     except (TypeError, ValueError) as error:
@@ -189,5 +191,6 @@ def load_base(path: str | Path, config: ConfigDict, mesh: Mesh) -> Model:
         dtype=config.model.compute_dtype,
         remat=config.model.remat,
         attention=config.model.attention,
+        scan_layers=config.model.scan_layers,
     )
     return model
