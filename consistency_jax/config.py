@@ -96,7 +96,7 @@ def default() -> ConfigDict:
                 "split": "validation",  # the split of those
                 "bootstrap": 2000,  # resamples behind each interval
             },
-            "checkpoint": {"every": 100, "keep": 2, "best": False},  # best: keep the one with the highest CLC
+            "checkpoint": {"every": 100, "keep": 2},
             "logging": {"every": 10, "tensorboard": True, "wandb": ""},  # wandb: a project name
         }
     )
