@@ -75,9 +75,9 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
     from consistency_jax.data.planning import choose, plan
     from consistency_jax.objectives import Examples, make_objective
     from consistency_jax.scoring import Scorer
+    from consistency_jax.sharding import mesh_of, on_mesh, put
     from consistency_jax.training.optimizer import make_optimizer
-    from consistency_jax.training.sharding import batch_shardings, mesh_of, on_mesh, put, replicated
-    from consistency_jax.training.step import init_state, make_train_step
+    from consistency_jax.training.step import init_state, sharded_step, trained_names
 
     steps = peer.STEPS[dataset] if model_name == "llama_s" else 6
     rows = peer.train_batches(dataset, peer.WARMUP + steps)
@@ -89,9 +89,11 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
 
     shapes = plan([tree_sizes(step) for step in trees], limit=6)
     inputs = []
-    for step, reference in zip(trees, references, strict=True):
-        shape = choose(shapes, [tree_sizes(step)])
-        length = np.array([[len(b) for b in t.branches] for t in step], np.int32).reshape(reference.shape)
+    for step_trees, reference in zip(trees, references, strict=True):
+        shape = choose(shapes, [tree_sizes(step_trees)])
+        length = np.array([[len(b) for b in t.branches] for t in step_trees], np.int32).reshape(
+            reference.shape
+        )
         examples = Examples(
             mask=np.ones(reference.shape, bool),
             length=length,
@@ -99,25 +101,24 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
             partners=np.full(reference.shape[:2], -1, np.int32),
             reference=reference,
         )
-        inputs.append(StepInput(pack(step, shape, candidates=2), examples))
+        inputs.append(StepInput(pack(step_trees, shape, candidates=2), examples))
 
     options = default()
-    optimizer = make_optimizer(options.optimizer, len(rows), model.params)
+    optimizer = make_optimizer(options.optimizer, len(rows))
     objective, _ = make_objective(options.objective, peer.LANGS)
-    state = init_state(model.params, optimizer)
-    where = StepInput(batch_shardings(mesh), Examples(*[replicated(mesh)] * len(Examples._fields)))
-    step_fn = jax.jit(make_train_step(model.config, objective, optimizer), donate_argnums=0)
+    step = sharded_step(model.config, objective, optimizer, mesh, trained_names(model.config, ""))
+    state = jax.device_put(init_state(model.params, optimizer), step.state)
     clock, losses, compiled = peer.Clock(), [], {}
     with on_mesh(mesh):
         for value in inputs:  # compiled beforehand, as for the peers
             key = value.batch.tokens.shape, value.batch.sources.shape, value.batch.target_slot.shape
             if key not in compiled:
-                compiled[key] = step_fn.lower(state, put(value, where)).compile()
+                compiled[key] = step.run.lower(state, {}, put(value, step.inputs)).compile()
         with peer.PeakRSS() as rss:
             clock.mark()
             for value in inputs:
                 key = value.batch.tokens.shape, value.batch.sources.shape, value.batch.target_slot.shape
-                state, metrics = compiled[key](state, put(value, where))
+                state, metrics = compiled[key](state, {}, put(value, step.inputs))
                 jax.block_until_ready(state)
                 losses.append(float(metrics["loss"]))
                 clock.mark()
@@ -143,7 +144,7 @@ def score(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
     from consistency_jax.data.packing import tree_sizes
     from consistency_jax.data.planning import batch_plan
     from consistency_jax.scoring import Scorer
-    from consistency_jax.training.sharding import mesh_of
+    from consistency_jax.sharding import mesh_of
 
     items, languages, candidates, passes, _ = peer.SCORE[(model_name, dataset)]
     requests = peer.score_requests(dataset, items, languages, candidates)

@@ -28,11 +28,11 @@ from consistency_jax.data.pipeline import Pipeline, StepInput, TrainingSet
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import Tree, TreeBuilder
 from consistency_jax.models.decoder import DecoderConfig, init_params
-from consistency_jax.objectives import Examples, make_objective
+from consistency_jax.objectives import make_objective
 from consistency_jax.scoring import table_frame
+from consistency_jax.sharding import make_mesh, on_mesh, put
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.sharding import batch_shardings, make_mesh, on_mesh, put, replicated
-from consistency_jax.training.step import init_state, make_train_step
+from consistency_jax.training.step import init_state, sharded_step, trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -123,12 +123,9 @@ class Runner:
         objective, _ = make_objective(options.objective, languages)
         self.config, self.mesh = config, make_mesh((1, 1, 1), jax.devices()[:1])
         params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
-        optimizer = make_optimizer(options.optimizer, steps, params)
-        self.state = jax.device_put(init_state(params, optimizer), replicated(self.mesh))
-        self.step = jax.jit(make_train_step(config, objective, optimizer), donate_argnums=0)
-        self.inputs = StepInput(
-            batch_shardings(self.mesh), Examples(*[replicated(self.mesh)] * len(Examples._fields))
-        )
+        optimizer = make_optimizer(options.optimizer, steps)
+        self.step = sharded_step(config, objective, optimizer, self.mesh, trained_names(config, ""))
+        self.state = jax.device_put(init_state(params, optimizer), self.step.state)
 
     def time(self, batches: list[StepInput]) -> dict[str, Any]:
         """Median seconds of a step over these batches, and what they hold."""
@@ -138,14 +135,16 @@ class Runner:
                 key = str(jax.tree.map(np.shape, batch))
                 if key not in compiled:
                     start = time.perf_counter()
-                    compiled[key] = self.step.lower(self.state, put(batch, self.inputs)).compile()
+                    compiled[key] = self.step.run.lower(
+                        self.state, {}, put(batch, self.step.inputs)
+                    ).compile()
                     seconds += time.perf_counter() - start
             walls = []
             for number, batch in enumerate([*batches[:2], *batches]):  # two steps to warm up
-                run, placed = compiled[str(jax.tree.map(np.shape, batch))], put(batch, self.inputs)
+                run, placed = compiled[str(jax.tree.map(np.shape, batch))], put(batch, self.step.inputs)
                 jax.block_until_ready((placed, self.state))
                 start = time.perf_counter()
-                self.state, metrics = run(self.state, placed)
+                self.state, metrics = run(self.state, {}, placed)
                 jax.block_until_ready((self.state, metrics))
                 if number >= 2:
                     walls.append(time.perf_counter() - start)

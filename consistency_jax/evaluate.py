@@ -6,11 +6,16 @@ Scores every candidate of every item in every language with the base model and w
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from consistency_jax.config import ConfigError
+from consistency_jax import report
+from consistency_jax.commands import checkpoint_params, command_line, log_of, run_command
+from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import Tree, TreeBuilder
@@ -18,7 +23,10 @@ from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
 from consistency_jax.scoring import Scorer, score_trees
-from consistency_jax.table import Table
+from consistency_jax.sharding import make_mesh
+from consistency_jax.table import Table, write_tables
+from consistency_jax.training.pretrain import base_model
+from consistency_jax.workdir import open_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +65,6 @@ def load_split(config: ConfigDict, name: str) -> Items:
 def languages_of(config: ConfigDict, items: Items) -> tuple[str, ...]:
     """The order of axis L: as the config names them, else as the data has them."""
     return tuple(config.data.languages) or items.languages
-
-
-def build_split(config: ConfigDict, name: str, model: Model, boundary: str) -> Split:
-    """A split as trees."""
-    items = load_split(config, name)
-    return split_of(config, name, items, model, boundary)
 
 
 def split_of(config: ConfigDict, name: str, items: Items, model: Model, boundary: str) -> Split:
@@ -119,13 +121,64 @@ def headline(config: ConfigDict, table: Table) -> dict[str, float]:
     }
 
 
+def write_report(
+    config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table], final: dict[str, Table]
+) -> dict[str, Any]:
+    """report.json, report.html, and the table on the terminal."""
+    summary = report.summarise(
+        base,
+        final,
+        normalization=config.evaluation.normalization,
+        seed=config.seed,
+        resamples=config.evaluation.bootstrap,
+    )
+    report.write_report(
+        workdir,
+        summary,
+        base,
+        final,
+        {split.name: split.items for split in tests},
+        config=config.to_dict(),
+        command=command_line(),
+    )
+    print(report.terminal_table(summary))
+    print(f"report: {workdir / 'report.html'}")
+    return summary
+
+
+def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = "latest") -> dict[str, Any]:
+    """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
+
+    Args:
+      checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
+
+    Raises:
+      ConfigError: a checkpoint that is neither of these, or is not there.
+    """
+    validate(config, jax.device_count())
+    workdir = open_workdir(workdir, config)
+    mesh = make_mesh(mesh_shape(config, jax.device_count()))
+    if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
+        raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
+    model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
+    params = model.params
+    if checkpoint != "base":
+        step = None if checkpoint == "latest" else int(checkpoint)
+        params = checkpoint_params(config, workdir, step, model)
+    scorer = Scorer(model.config, mesh)
+    boundary = config.evaluation.boundary
+    tests = [split_of(config, name, load_split(config, name), model, boundary) for name in config.data.test]
+    base = measure(config, scorer, model.params, tests, "base")
+    write_tables(workdir / "tables" / "base.npz", base)
+    final = base
+    if params is not model.params:
+        final = measure(config, scorer, params, tests, "final")
+        write_tables(workdir / "tables" / "final.npz", final)
+    return write_report(config, workdir, tests, base, final)
+
+
 def main(argv: Sequence[str]) -> None:
     del argv
-    from consistency_jax.train import (  # train.py is the story; this is one scene of it
-        evaluate_workdir,
-        run_command,
-    )
-
     run_command(evaluate_workdir, _CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
 
 

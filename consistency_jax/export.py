@@ -12,11 +12,11 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from consistency_jax.commands import checkpoint_params, log_of, run_command
 from consistency_jax.config import ConfigError, mesh_shape
 from consistency_jax.models.huggingface import save_pretrained
-from consistency_jax.train import checkpoint_params, log_of, run_command
-from consistency_jax.training.pretrain import load_base, pretrained_base
-from consistency_jax.training.sharding import make_mesh
+from consistency_jax.sharding import make_mesh
+from consistency_jax.training.pretrain import base_model
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Path:
@@ -33,10 +33,8 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Pat
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"{workdir} has no checkpoints yet: train first")
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
-    model = load_base(
-        config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh
-    )
-    model.params = checkpoint_params(workdir, step, model.params)
+    model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
+    model.params = checkpoint_params(config, workdir, step, model)
     save_pretrained(model, out)
     print(f"exported to {out}")
     return out

@@ -28,9 +28,9 @@ from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
 from consistency_jax.models.huggingface import Model
+from consistency_jax.progress import Progress
+from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
 from consistency_jax.table import Table
-from consistency_jax.training.loggers import Progress
-from consistency_jax.training.sharding import batch_shardings, mesh_of, put, replicated, row_groups
 
 LOGITS_BYTES = 2**28  # float32 logits held at once per group of rows; more states than that go chunk by chunk
 
@@ -160,7 +160,8 @@ class Scorer:
 
         running = None
         for number, batch in enumerate(prefetched(prepare, 0, len(batches))):
-            out = self._run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
+            with on_mesh(self._mesh):
+                out = self._run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
             running = (batches[number].trees, out)

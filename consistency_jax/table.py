@@ -1,7 +1,6 @@
 """The table: how likely each answer is, in each language, for each question. Everything else is a function of it."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +60,6 @@ class Table:
                 f"unknown normalization {normalization!r}; choose from {', '.join(NORMALIZATIONS)}"
             )
         return np.where(self.mask, values, -np.inf)
-
-    def select(self, rows: Sequence[int] | np.ndarray) -> "Table":
-        """The table of these items, in this order."""
-        rows = np.asarray(rows)
-        part = {name: value[rows] for name, value in self._arrays().items() if value is not None}
-        return dataclasses.replace(self, ids=tuple(self.ids[i] for i in rows), **part)
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz file."""

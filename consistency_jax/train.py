@@ -5,40 +5,34 @@
 The same command resumes a run that was stopped or killed. Read this file from top to bottom: it is the whole story.
 """
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from consistency_jax import report
 from consistency_jax.cache import cache_folder
+from consistency_jax.commands import log_of, run_command
 from consistency_jax.config import ConfigError, mesh_shape, validate
-from consistency_jax.data.items import DataError
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.evaluate import (
     Split,
-    build_split,
     headline,
     languages_of,
     load_split,
     measure,
     split_of,
+    write_report,
 )
 from consistency_jax.models.decoder import Params
-from consistency_jax.models.huggingface import CheckpointError as HuggingFaceError
 from consistency_jax.objectives import make_objective
 from consistency_jax.scoring import Scorer, fingerprint, score_trees, stored, table_frame, table_key
+from consistency_jax.sharding import make_mesh, row_groups
 from consistency_jax.table import Table, read_tables, write_tables
-from consistency_jax.training.checkpoints import Checkpointer, CheckpointError
-from consistency_jax.training.loggers import MetricsLog
-from consistency_jax.training.loop import Interrupted, fit
-from consistency_jax.training.pretrain import load_base, pretrained_base
-from consistency_jax.training.sharding import make_mesh, row_groups
+from consistency_jax.training.loop import fit
+from consistency_jax.training.pretrain import base_model
 from consistency_jax.workdir import open_workdir
 
 
@@ -66,8 +60,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded
     # base model, pretrained here once and cached.
-    folder = config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain"))
-    model = load_base(folder, config, mesh)
+    model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
     scorer = Scorer(model.config, mesh)
 
     # ------------------------------------------------------------------------------------------ how it answers before
@@ -97,7 +90,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # -------------------------------------------------------------------------------------------------- the train loop
     validation = None
     if config.evaluation.every:
-        validation = build_split(config, config.evaluation.split, model, config.evaluation.boundary)
+        name = config.evaluation.split
+        validation = split_of(config, name, load_split(config, name), model, config.evaluation.boundary)
     params = fit(
         stage=config.objective.name,
         config=model.config,
@@ -136,14 +130,6 @@ def check_languages(config: ConfigDict, languages: Sequence[str]) -> None:
         raise ConfigError(
             f"batching.languages={config.batching.languages}: draw 2 to {len(languages)} languages an item, 0 for all"
         )
-
-
-def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], MetricsLog]:
-    """Makes a stage's metrics log, given the step that the stage goes on from."""
-    settings = config.logging
-    return lambda first: MetricsLog(
-        workdir, stage=stage, first_step=first, tensorboard=settings.tensorboard, wandb=settings.wandb
-    )
 
 
 def tables_at(path: Path, make: Callable[[], dict[str, Table]]) -> dict[str, Table]:
@@ -190,85 +176,6 @@ def validator(config: ConfigDict, scorer: Scorer, split: Split) -> Callable[[Par
         return {f"{split.name}/{name}": value for name, value in values.items()}
 
     return run
-
-
-def write_report(
-    config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table], final: dict[str, Table]
-) -> dict[str, Any]:
-    """report.json, report.html, and the table on the terminal."""
-    summary = report.summarise(
-        base,
-        final,
-        normalization=config.evaluation.normalization,
-        seed=config.seed,
-        resamples=config.evaluation.bootstrap,
-    )
-    report.write_report(
-        workdir,
-        summary,
-        base,
-        final,
-        {split.name: split.items for split in tests},
-        config=config.to_dict(),
-        command=" ".join(["python", "-m", "consistency_jax.train", *map(shlex.quote, sys.argv[1:])]),
-    )
-    print(report.terminal_table(summary))
-    print(f"report: {workdir / 'report.html'}")
-    return summary
-
-
-def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = "latest") -> dict[str, Any]:
-    """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
-
-    Args:
-      checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
-
-    Raises:
-      ConfigError: a checkpoint that is neither of these, or is not there.
-    """
-    validate(config, jax.device_count())
-    workdir = open_workdir(workdir, config)
-    mesh = make_mesh(mesh_shape(config, jax.device_count()))
-    if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
-        raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
-    model = load_base(
-        config.model.path or pretrained_base(config, mesh, log_of(config, workdir, "pretrain")), config, mesh
-    )
-    params = model.params
-    if checkpoint != "base":
-        params = checkpoint_params(workdir, None if checkpoint == "latest" else int(checkpoint), model.params)
-    scorer = Scorer(model.config, mesh)
-    tests = [build_split(config, name, model, config.evaluation.boundary) for name in config.data.test]
-    base = measure(config, scorer, model.params, tests, "base")
-    write_tables(workdir / "tables" / "base.npz", base)
-    final = base
-    if params is not model.params:
-        final = measure(config, scorer, params, tests, "final")
-        write_tables(workdir / "tables" / "final.npz", final)
-    return write_report(config, workdir, tests, base, final)
-
-
-def checkpoint_params(workdir: Path, step: int | None, like: Params) -> Params:
-    """The parameters of a workdir's checkpoint, the newest one for None; `like` where it has no checkpoint at all."""
-    checkpointer = Checkpointer(workdir / "checkpoints")
-    step = checkpointer.latest_step if step is None else step
-    params = like if step is None else checkpointer.restore(step, {"params": like})["params"]
-    checkpointer.close()
-    return params
-
-
-def run_command(command: Callable[..., Any], *args: Any) -> None:
-    """Runs a command; what its user can mend ends it with one message instead of a traceback."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # the libraries' own reports; --verbosity=0 shows them
-    try:
-        command(*args)
-    except Interrupted as stop:
-        print(stop.code, file=sys.stderr)
-        sys.exit(0)
-    except (ConfigError, DataError, CheckpointError, HuggingFaceError, FloatingPointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def main(argv: Sequence[str]) -> None:

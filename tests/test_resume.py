@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from consistency_jax.train import checkpoint_params
-from consistency_jax.training.pretrain import load_base
-from consistency_jax.training.sharding import make_mesh
+from consistency_jax.commands import checkpoint_params
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.sharding import make_mesh
 
 STEPS = 24
 CONFIG = """
@@ -85,8 +85,8 @@ def final_params(workdir: Path, small_model: Path):
     from consistency_jax.config import default
 
     config = default()
-    model = load_base(small_model, config, make_mesh((1, 1, 1)))
-    return checkpoint_params(workdir, STEPS, model.params)
+    model = load_pretrained(small_model, mesh=make_mesh((1, 1, 1)))
+    return checkpoint_params(config, workdir, STEPS, model)
 
 
 def assert_same_result(workdir: Path, unbroken: Path, small_model: Path) -> None:

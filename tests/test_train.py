@@ -12,15 +12,14 @@ import pytest
 from consistency_jax.config import default
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
-from consistency_jax.evaluate import Split, split_of
+from consistency_jax.evaluate import Split, evaluate_workdir, split_of
 from consistency_jax.export import export
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import make_objective
 from consistency_jax.scoring import Scorer, tree_logps
+from consistency_jax.sharding import make_mesh
 from consistency_jax.table import Table, read_tables
-from consistency_jax.train import evaluate_workdir, reference_table, train, training_set
-from consistency_jax.training.pretrain import load_base
-from consistency_jax.training.sharding import make_mesh
+from consistency_jax.train import reference_table, train, training_set
 from consistency_jax.training.step import make_loss
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,7 +117,7 @@ def prepared(small_model, questions, tmp_path_factory):
         patch.setenv("CONSISTENCY_CACHE", str(tmp_path_factory.mktemp("cache")))
         config = default()
         config.data.path = str(questions)
-        model = load_base(small_model, config, make_mesh((1, 1, 1)))
+        model = load_pretrained(small_model, mesh=make_mesh((1, 1, 1)))
         items = load_items("jsonl", path=questions, split="train")
         split = split_of(config, "train", items, model, "separate")
         scorer = Scorer(model.config, make_mesh((1, 1, 1)))
@@ -149,7 +148,7 @@ def test_policy_is_reference_at_step_0(prepared, options):
 def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared):
     config, model, split, _, reference = prepared
     objective, _ = make_objective(config.objective, split.languages)
-    gradient = jax.jit(jax.grad(lambda p, x: make_loss(model.config, objective)(p, x)[0]))
+    gradient = jax.jit(jax.grad(lambda p, x: make_loss(model.config, objective)(p, {}, x)[0]))
     whole = gradient(model.params, pipeline_of(split, reference)(0))
     parts = pipeline_of(split, reference, accumulate=2)(0)
     halves = [gradient(model.params, jax.tree.map(lambda a, i=i: a[i], parts)) for i in (0, 1)]

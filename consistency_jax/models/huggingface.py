@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
+from consistency_jax.sharding import param_shardings
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -73,7 +74,7 @@ def load_pretrained(
     Args:
       folder_or_hub_id: a folder with config.json and safetensors, or "organisation/name" (downloaded once).
       dtype: of parameters and computation: float32, bfloat16 or float16; tensors are cast as they are read.
-      mesh: parameters are split over it by `training/sharding.py`; None: the default device.
+      mesh: parameters are split over it by `sharding.py`; None: the default device.
 
     Raises: CheckpointError (folder, tensors), ConfigError (architecture, config.json), TokenizerError.
     """
@@ -83,11 +84,7 @@ def load_pretrained(
     hf_config = read_config(folder)
     architecture, family = find_family(hf_config)
     config = dataclasses.replace(family.from_hf(hf_config), dtype=dtype, param_dtype=dtype)
-    shardings = None
-    if mesh is not None:
-        from consistency_jax.training.sharding import param_shardings  # a later room: only where asked for
-
-        shardings = param_shardings(config, mesh)
+    shardings = None if mesh is None else param_shardings(config, mesh)
     params = load_params(folder, config, family, shardings)
     return Model(config, params, load_tokenizer(folder), folder, architecture)
 

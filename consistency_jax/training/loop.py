@@ -16,21 +16,22 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from consistency_jax.data.pipeline import Pipeline, StepInput, prefetched
+from consistency_jax.data.pipeline import Pipeline, prefetched
 from consistency_jax.models.decoder import DecoderConfig, Params
-from consistency_jax.objectives import Examples, Loss
+from consistency_jax.objectives import Loss
+from consistency_jax.progress import Progress
+from consistency_jax.sharding import on_mesh, put
 from consistency_jax.training.checkpoints import Checkpointer
-from consistency_jax.training.loggers import MetricsLog, Progress
+from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
-from consistency_jax.training.sharding import (
-    batch_shardings,
-    on_mesh,
-    param_shardings,
-    put,
-    replicated,
-    state_shardings,
+from consistency_jax.training.step import (
+    State,
+    init_state,
+    merge_params,
+    sharded_step,
+    split_params,
+    trained_names,
 )
-from consistency_jax.training.step import State, init_state, make_train_step
 
 
 class Interrupted(SystemExit):
@@ -62,7 +63,7 @@ def fit(
       stage: name for progress and logs.
       params: where to start; they are not donated and stay usable.
       pipeline: batch = f(step).
-      optimizer: config of `training/optimizer.py`.
+      optimizer: config of `training/optimizer.py`; what its `freeze` finds is not trained.
       checkpoints: folder of this stage's checkpoints.
       log: makes the metrics log, given the step to continue from.
       evaluate: measured and logged every `evaluate_every` steps (0: never).
@@ -75,13 +76,12 @@ def fit(
       CheckpointError: a checkpoint that cannot be written or read.
       Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
     """
-    # State: parameters where the rules put them, moments beside them, everything else on every device.
-    tx = make_optimizer(optimizer, total_steps, params)
-    abstract = jax.eval_shape(lambda p: init_state(p, tx), params)
-    where = param_shardings(config, mesh)
-    shardings = State(replicated(mesh), where, state_shardings(mesh, where, params, abstract.optimizer))
-    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)
-    state = jax.jit(lambda p: copy(init_state(p, tx)), out_shardings=shardings)(params)
+    tx = make_optimizer(optimizer, total_steps)
+    names = trained_names(config, optimizer.freeze)
+    step_fn = sharded_step(config, objective, tx, mesh, names, accumulate)
+    trained, frozen = split_params(params, names)
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=step_fn.state)
+    state = jax.jit(lambda p: copy(init_state(p, tx)), out_shardings=step_fn.state)(trained)
 
     # Newest checkpoint, if any. The copy owns its buffers, so that the first step may donate them.
     checkpointer = Checkpointer(checkpoints, keep)
@@ -91,13 +91,6 @@ def fit(
         state = copy(State(params=stored["params"], **stored["progress"]))
         print(f"{stage}: resuming at step {first} of {total_steps}")
 
-    step_fn = jax.jit(
-        make_train_step(config, objective, tx, accumulate),
-        donate_argnums=0,
-        out_shardings=(shardings, replicated(mesh)),
-    )
-    leading = 1 if accumulate > 1 else 0
-    inputs = StepInput(batch_shardings(mesh, leading), Examples(*[replicated(mesh)] * len(Examples._fields)))
     schedule = make_schedule(optimizer, optimizer.learning_rate, total_steps)
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
 
@@ -110,7 +103,7 @@ def fit(
         stack.enter_context(jax.transfer_guard("disallow"))
 
         for step, batch in enumerate(prefetched(pipeline, first, total_steps), start=first + 1):
-            state, metrics = step_fn(state, put(batch, inputs))
+            state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))
             waiting.append(metrics)
             progress.advance(
                 items=len(batch.examples.gold.reshape(-1)), tokens=int((batch.batch.tree > 0).sum())
@@ -130,7 +123,7 @@ def fit(
                 checkpointer.save(step, _parts(state))
             if evaluate and evaluate_every and (step % evaluate_every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
-                    measured = evaluate(state.params)
+                    measured = evaluate(merge_params(state.params, frozen))
                 metrics_log.write(step, measured)
             if stopping:
                 checkpointer.wait()
@@ -138,7 +131,7 @@ def fit(
                     f"{stage}: stopped at step {step} of {total_steps}, checkpoint written; "
                     "the same command goes on from here"
                 )
-    return state.params
+    return merge_params(state.params, frozen)
 
 
 def _parts(state: State) -> dict[str, Any]:

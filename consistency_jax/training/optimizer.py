@@ -1,11 +1,10 @@
 """Optimizer from config: optax, with a warm-up, a schedule and global-norm clipping."""
 
-import re
 from typing import Any
 
-import jax
 import optax
 import optax.contrib
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 
@@ -44,41 +43,20 @@ def _muon(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
 def _matrices(params: Any) -> Any:
     """The stacked kernels [layers, in, out] are matrices; None for everything else."""
     matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: matrix if re.search("^layers/.*kernel$", param_name(path)) else None, params
+    return traverse_util.path_aware_map(
+        lambda path, _: matrix if path[0] == "layers" and path[-1] == "kernel" else None, params
     )
 
 
 OPTIMIZERS = {"adamw": _adamw, "muon": _muon}
 
 
-def make_optimizer(config: ConfigDict, total_steps: int, params: Any) -> optax.GradientTransformation:
+def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
     """The optax transformation of one stage.
 
     Args:
-      config: `config.optimizer`. `freeze` is a regular expression searched in paths such as "layers/mlp/up/kernel":
-        what it finds is not trained and takes no optimizer memory.
+      config: `config.optimizer`.
       total_steps: length of the schedule.
-      params: tree of parameters (arrays or shapes) that `freeze` is matched against.
-
-    Raises:
-      ValueError: where `freeze` finds nothing, or everything.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    optimizer = optax.chain(clip, OPTIMIZERS[config.name](config, total_steps))
-    if not config.freeze:
-        return optimizer
-    labels = jax.tree_util.tree_map_with_path(
-        lambda path, _: "frozen" if re.search(config.freeze, param_name(path)) else "trained", params
-    )
-    found = set(jax.tree.leaves(labels))
-    if found != {"frozen", "trained"}:
-        names = [param_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        what = "no parameter" if found == {"trained"} else "every parameter"
-        raise ValueError(f"optimizer.freeze={config.freeze!r} matches {what}; there are: {', '.join(names)}")
-    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
-
-
-def param_name(path: tuple[Any, ...]) -> str:
-    """A tree path as "layers/mlp/up/kernel"."""
-    return "/".join(str(getattr(key, "key", key)) for key in path)
+    return optax.chain(clip, OPTIMIZERS[config.name](config, total_steps))

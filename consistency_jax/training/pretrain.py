@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import filelock
 import jax
 import numpy as np
 import sentencepiece
@@ -28,9 +29,9 @@ from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.objectives import make_objective
+from consistency_jax.sharding import param_shardings, row_groups
 from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.loop import fit
-from consistency_jax.training.sharding import param_shardings, row_groups
 
 FORMAT = 1  # raise it when the same settings would give another model
 
@@ -59,6 +60,23 @@ def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Metrics
     folder = base_folder(config)
     if (folder / "config.json").is_file():
         return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        print("pretrain: another run is making the same base model; waiting for it")
+        lock.acquire()
+    try:
+        if not (folder / "config.json").is_file():
+            _pretrain(config, mesh, log, folder)
+    finally:
+        lock.release()
+    return folder
+
+
+def _pretrain(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog], folder: Path) -> None:
+    """Makes the base model in its folder; config.json appears last."""
     settings = config.pretrain
     sentences = load_corpus(
         config.data.source, languages=tuple(config.data.languages), seed=config.seed, **settings.options
@@ -105,7 +123,6 @@ def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Metrics
     for path in sorted((work / "model").iterdir(), key=lambda path: path.name == "config.json"):
         path.replace(folder / path.name)  # config.json last: it marks the folder as complete
     shutil.rmtree(work)
-    return folder
 
 
 def train_tokenizer(
@@ -183,8 +200,14 @@ def _decoder_config(config: ConfigDict, vocabulary: int) -> DecoderConfig:
         raise ConfigError(f"model.architecture={architecture} is no decoder: {error}") from error
 
 
-def load_base(path: str | Path, config: ConfigDict, mesh: Mesh) -> Model:
-    """The base model of a run, from a Hugging Face folder or hub id, set to compute as `config.model` says."""
+def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog]) -> Model:
+    """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
+    is pretrained here first where the cache does not have it.
+
+    Raises:
+      ConfigError, CheckpointError: a folder or architecture that cannot be used.
+    """
+    path = config.model.path or pretrained_base(config, mesh, log)
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
     model.config = dataclasses.replace(
         model.config,

@@ -4,26 +4,18 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from consistency_jax.config import default
-from consistency_jax.data.pipeline import Pipeline, StepInput, TrainingSet
+from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.models.decoder import DecoderConfig, init_params
-from consistency_jax.objectives import Examples, make_objective
+from consistency_jax.objectives import make_objective
+from consistency_jax.sharding import make_mesh, on_mesh, param_shardings, put, row_groups
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.sharding import (
-    batch_shardings,
-    make_mesh,
-    on_mesh,
-    param_shardings,
-    put,
-    replicated,
-    row_groups,
-    state_shardings,
-)
-from consistency_jax.training.step import State, init_state, make_loss, make_train_step
+from consistency_jax.training.step import init_state, make_loss, sharded_step, trained_names
 
 STEPS, ITEMS, LANGUAGES, CANDIDATES, VOCABULARY = 20, 24, ("en", "de", "sw"), 3, 64
 CONFIG = DecoderConfig(
@@ -68,21 +60,18 @@ def run(sizes: tuple[int, int, int]) -> dict:
     objective, _ = make_objective(config.objective, LANGUAGES)
     where = param_shardings(CONFIG, mesh)
     params = jax.jit(lambda key: init_params(CONFIG, key), out_shardings=where)(jax.random.key(0))
-    tx = make_optimizer(config.optimizer, STEPS, params)
-    abstract = jax.eval_shape(lambda p: init_state(p, tx), params)
-    shardings = State(replicated(mesh), where, state_shardings(mesh, where, params, abstract.optimizer))
-    state = jax.jit(lambda p: init_state(p, tx), out_shardings=shardings)(params)
+    tx = make_optimizer(config.optimizer, STEPS)
+    step = sharded_step(CONFIG, objective, tx, mesh, trained_names(CONFIG, ""))
+    state = jax.jit(lambda p: init_state(p, tx), out_shardings=step.state)(jax.tree.map(jnp.copy, params))
     pipeline = Pipeline(data(), seed=0, items=8, groups=row_groups(mesh), shapes=1, total_steps=STEPS)
-    inputs = StepInput(batch_shardings(mesh), Examples(*[replicated(mesh)] * len(Examples._fields)))
-    step = jax.jit(make_train_step(CONFIG, objective, tx), out_shardings=(shardings, replicated(mesh)))
     with on_mesh(mesh):
-        first = put(pipeline(0), inputs)
+        first = put(pipeline(0), step.inputs)
         (_, _), gradients = jax.jit(jax.value_and_grad(make_loss(CONFIG, objective), has_aux=True))(
-            params, first
+            params, {}, first
         )
         losses = []
         for number in range(STEPS):
-            state, metrics = step(state, put(pipeline(number), inputs))
+            state, metrics = step.run(state, {}, put(pipeline(number), step.inputs))
             losses.append(float(metrics["loss"]))
     return {
         "losses": losses,

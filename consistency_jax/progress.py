@@ -1,0 +1,50 @@
+"""How far long work is: one line on the terminal, with rates and the time left."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar with rates and time left on a terminal, a plain line every few seconds elsewhere."""
+
+    def __init__(self, what: str, total: int, first: int = 0, every_s: float = 10.0):
+        self._what, self._total, self._first, self._done = what, total, first, first
+        self._start, self._last, self._every_s = time.monotonic(), time.monotonic(), every_s
+        self._counts: dict[str, float] = {}
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=first, desc=what, dynamic_ncols=True) if terminal else None
+
+    def advance(self, steps: int = 1, **counts: float) -> None:
+        """`counts` are amounts of work (items, tokens), shown as rates."""
+        self._done += steps
+        for name, count in counts.items():
+            self._counts[name] = self._counts.get(name, 0) + count
+        if self._bar:
+            self._bar.update(steps)
+        elif time.monotonic() - self._last > self._every_s or self._done >= self._total:
+            self._last = time.monotonic()
+            left = (self._total - self._done) * self.elapsed / max(1, self._done - self._first)
+            rates = "".join(f", {rate:,.0f} {name}/s" for name, rate in self.rates().items())
+            print(
+                f"{self._what}: {self._done}/{self._total}{rates}, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def show(self, **values: str) -> None:
+        if self._bar:
+            rates = {f"{name}/s": f"{rate:,.0f}" for name, rate in self.rates().items()}
+            self._bar.set_postfix(values | rates, refresh=False)
+
+    @property
+    def elapsed(self) -> float:
+        return max(1e-9, time.monotonic() - self._start)
+
+    def rates(self) -> dict[str, float]:
+        return {name: count / self.elapsed for name, count in self._counts.items()}
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.close()
