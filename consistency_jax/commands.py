@@ -1,5 +1,6 @@
 """What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -7,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
-from consistency_jax.config import ConfigError
-from consistency_jax.data.items import DataError
+from consistency_jax.errors import UserError
 from consistency_jax.models.decoder import Params
-from consistency_jax.models.huggingface import CheckpointError as HuggingFaceError
 from consistency_jax.models.huggingface import Model
-from consistency_jax.training.checkpoints import Checkpointer, CheckpointError
+from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.loop import Interrupted
 from consistency_jax.training.step import merge_params, split_params, trained_names
@@ -29,9 +28,19 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
     except Interrupted as stop:
         print(stop.code, file=sys.stderr)
         sys.exit(0)
-    except (ConfigError, DataError, CheckpointError, HuggingFaceError, FloatingPointError, OSError) as error:
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except (UserError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def config_flag() -> flags.FlagHolder:
+    """--config=file.py:key=value,... with --config.a.b=value for single keys; unknown keys are told by `validate`."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "Python file with get_config(arg).", lock_config=False, accept_new_attributes=True
+    )
 
 
 def command_line() -> str:
@@ -49,18 +58,20 @@ def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], Met
     )
 
 
-def checkpoint_params(config: ConfigDict, workdir: Path, step: int | None, base: Model) -> Params:
-    """The parameters of a workdir's checkpoint, the newest one for None; the base's where it has no checkpoint at all.
+def latest_step(workdir: Path) -> int | None:
+    """The newest checkpoint of a workdir; None where it has none."""
+    if not (workdir / "checkpoints").is_dir():
+        return None
+    with contextlib.closing(Checkpointer(workdir / "checkpoints")) as checkpointer:
+        return checkpointer.latest_step
+
+
+def checkpoint_params(config: ConfigDict, workdir: Path, step: int, base: Model) -> Params:
+    """The parameters of a workdir's checkpoint of that step.
 
     Raises:
       CheckpointError: a step that is not there, or cannot be read.
     """
-    checkpointer = Checkpointer(workdir / "checkpoints")
-    try:
-        step = checkpointer.latest_step if step is None else step
-        if step is None:
-            return base.params
-        trained, frozen = split_params(base.params, trained_names(base.config, config.optimizer.freeze))
+    trained, frozen = split_params(base.params, trained_names(base.config, config.optimizer.freeze))
+    with contextlib.closing(Checkpointer(workdir / "checkpoints")) as checkpointer:
         return merge_params(checkpointer.restore(step, {"params": trained})["params"], frozen)
-    finally:
-        checkpointer.close()

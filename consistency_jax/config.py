@@ -12,10 +12,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from consistency_jax.errors import UserError
 from consistency_jax.objectives import OBJECTIVES
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config that cannot run; the message names the key and the mend."""
 
 
@@ -176,11 +177,13 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     _one_of(config, "batching.name", ("random",))
     _one_of(config, "model.remat", ("none", "full", "dots"))
     for name in ("model.dtype", "model.compute_dtype"):
-        _one_of(config, name, ("float32", "bfloat16", "float64"))
+        _one_of(config, name, ("float32", "bfloat16"))
     for name in ("optimizer", "pretrain.optimizer"):
         _one_of(config, f"{name}.name", ("adamw", "muon"))
         _one_of(config, f"{name}.schedule", ("linear", "cosine", "constant"))
         _positive(config, f"{name}.learning_rate")
+        for key in ("warmup_steps", "clip_norm", "weight_decay", "end"):
+            _at_least_0(config, f"{name}.{key}")
     for name in [
         "total_steps",
         "batching.items",
@@ -201,8 +204,15 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     if config.lora.rank:
         raise ConfigError("lora.rank > 0 is not available yet; set --config.lora.rank=0 (full fine-tuning)")
     for language, weight in config.objective.steer.items():
-        if not weight > 0:
-            raise ConfigError(f"objective.steer.{language}={weight} must be greater than 0")
+        if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise ConfigError(f"objective.steer.{language}={weight!r} must be a number greater than 0")
+    for name in ("seed", "data.train.items", "batching.languages", "batching.row_length", "evaluation.every"):
+        _at_least_0(config, name)
+    if not config.data.test:
+        raise ConfigError("data.test=() names no split to measure; give one or more")
+    for name in ("data.languages", "data.test"):
+        if not all(isinstance(entry, str) for entry in _get(config, name)):
+            raise ConfigError(f"{name}={_get(config, name)!r} must hold names")
     if not config.model.path and not config.pretrain.total_steps:
         raise ConfigError(
             "no model: give --config.model.path=FOLDER_OR_HUB_ID (a Hugging Face checkpoint), "
@@ -278,6 +288,11 @@ def _one_of(config: ConfigDict, name: str, known: tuple[str, ...]) -> None:
 def _positive(config: ConfigDict, name: str) -> None:
     if not _get(config, name) > 0:
         raise ConfigError(f"{name}={_get(config, name)} must be greater than 0")
+
+
+def _at_least_0(config: ConfigDict, name: str) -> None:
+    if not _get(config, name) >= 0:
+        raise ConfigError(f"{name}={_get(config, name)} must not be negative")
 
 
 def to_json(config: ConfigDict) -> str:

@@ -11,18 +11,26 @@ from typing import Any
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from consistency_jax import report
-from consistency_jax.commands import checkpoint_params, command_line, log_of, run_command
+from consistency_jax.cache import cache_folder
+from consistency_jax.commands import (
+    checkpoint_params,
+    command_line,
+    config_flag,
+    latest_step,
+    log_of,
+    run_command,
+)
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items
-from consistency_jax.data.sources import load_items
+from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees import Tree, TreeBuilder
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
-from consistency_jax.scoring import Scorer, score_trees
+from consistency_jax.scoring import Scorer, fingerprint, score_trees, stored, table_key
 from consistency_jax.sharding import make_mesh
 from consistency_jax.table import Table, write_tables
 from consistency_jax.training.pretrain import base_model
@@ -46,13 +54,16 @@ def load_split(config: ConfigDict, name: str) -> Items:
       DataError: for bad data (or skipped rows that leave nothing).
     """
     data = config.data
+    options = data.options.to_dict()
+    if "seed" in source_options(data.source):  # three seeds of a run are three splits, as published
+        options = {"seed": config.seed} | options
     items = load_items(
         data.source,
         path=data.path or None,
         languages=tuple(data.languages) or None,
         split=name,
         on_error=data.on_error,
-        **data.options,
+        **options,
     )
     for kind, messages in (("skipped", items.skipped), ("warnings", items.warnings)):
         if messages:
@@ -89,20 +100,65 @@ def split_of(config: ConfigDict, name: str, items: Items, model: Model, boundary
     return Split(name, items, languages, trees)
 
 
-def measure(
-    config: ConfigDict, scorer: Scorer, params: Params, splits: Sequence[Split], what: str = ""
-) -> dict[str, Table]:
-    """The table of each split; `what` names the progress bars (empty: none)."""
-    return {
-        split.name: score_trees(
+def score_split(
+    config: ConfigDict,
+    scorer: Scorer,
+    params: Params,
+    split: Split,
+    *,
+    prompt: bool,
+    progress: str = "",
+    params_key: str = "",
+) -> Table:
+    """The table of a split.
+
+    Args:
+      prompt: also the prompt's log-probabilities.
+      progress: what a progress bar is called; empty for none.
+      params_key: `fingerprint` of the parameters: the table is then read from the user's cache folder, or kept there,
+        under a key of everything that it depends on. Empty: it is made anew.
+    """
+
+    def make() -> Table:
+        return score_trees(
             scorer,
             params,
             split.items,
             split.languages,
             split.trees,
-            prompt=config.evaluation.normalization == "mean_full",
+            prompt=prompt,
             tokens=config.evaluation.tokens,
+            progress=progress,
+        )
+
+    if not params_key:
+        return make()
+    ids, gold = ([getattr(item, name) for item in split.items] for name in ("id", "gold"))
+    key = table_key(
+        scorer.config, params_key, split.trees, ids=ids, gold=gold, languages=split.languages, prompt=prompt
+    )
+    return stored(key, cache_folder() / "tables", make)
+
+
+def measure(
+    config: ConfigDict,
+    scorer: Scorer,
+    params: Params,
+    splits: Sequence[Split],
+    what: str = "",
+    params_key: str = "",
+) -> dict[str, Table]:
+    """The table of each split, with what the config's normalization needs; see `score_split`."""
+    prompt = config.evaluation.normalization == "mean_full"
+    return {
+        split.name: score_split(
+            config,
+            scorer,
+            params,
+            split,
+            prompt=prompt,
             progress=f"{what} {split.name}" if what else "",
+            params_key=params_key,
         )
         for split in splits
     }
@@ -153,25 +209,29 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = 
       checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
 
     Raises:
-      ConfigError: a checkpoint that is neither of these, or is not there.
+      ConfigError: a checkpoint that is none of these.
+      CheckpointError: a step that is not there.
     """
     validate(config, jax.device_count())
     workdir = open_workdir(workdir, config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
+    test_items = {name: load_split(config, name) for name in config.data.test}
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
-    params = model.params
-    if checkpoint != "base":
-        step = None if checkpoint == "latest" else int(checkpoint)
-        params = checkpoint_params(config, workdir, step, model)
+    step = (
+        latest_step(workdir) if checkpoint == "latest" else None if checkpoint == "base" else int(checkpoint)
+    )
+    if checkpoint == "latest" and step is None:
+        print(f"{workdir} has no checkpoint: measuring the base model alone")
     scorer = Scorer(model.config, mesh)
     boundary = config.evaluation.boundary
-    tests = [split_of(config, name, load_split(config, name), model, boundary) for name in config.data.test]
-    base = measure(config, scorer, model.params, tests, "base")
+    tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
+    base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
     write_tables(workdir / "tables" / "base.npz", base)
     final = base
-    if params is not model.params:
+    if step is not None:
+        params = checkpoint_params(config, workdir, step, model)
         final = measure(config, scorer, params, tests, "final")
         write_tables(workdir / "tables" / "final.npz", final)
     return write_report(config, workdir, tests, base, final)
@@ -183,9 +243,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file(
-        "config", None, "Python file with get_config(arg).", lock_config=True
-    )
+    _CONFIG = config_flag()
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
     flags.mark_flags_as_required(["config", "workdir"])

@@ -4,19 +4,18 @@ Writes the newest checkpoint of a workdir (or --step) as a Hugging Face folder t
 safetensors, the source's config.json, its tokenizer and generation files.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict
 
-from consistency_jax.commands import checkpoint_params, log_of, run_command
-from consistency_jax.config import ConfigError, mesh_shape
+from consistency_jax.commands import checkpoint_params, latest_step, log_of, run_command
+from consistency_jax.config import ConfigError
 from consistency_jax.models.huggingface import save_pretrained
 from consistency_jax.sharding import make_mesh
 from consistency_jax.training.pretrain import base_model
+from consistency_jax.workdir import read_config
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Path:
@@ -27,12 +26,11 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Pat
       CheckpointError: a checkpoint that is not there or cannot be read.
     """
     workdir, out = Path(workdir).expanduser().absolute(), Path(out).expanduser().absolute()
-    if not (workdir / "config.json").is_file():
-        raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run")
-    config = ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf8")))
-    if not (workdir / "checkpoints").is_dir():
-        raise ConfigError(f"{workdir} has no checkpoints yet: train first")
-    mesh = make_mesh(mesh_shape(config, jax.device_count()))
+    config = read_config(workdir)
+    step = latest_step(workdir) if step is None else step
+    if step is None:
+        raise ConfigError(f"{workdir} has no checkpoint yet: train first")
+    mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
     model.params = checkpoint_params(config, workdir, step, model)
     save_pretrained(model, out)

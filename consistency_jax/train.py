@@ -11,28 +11,30 @@ from typing import Any
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from consistency_jax.cache import cache_folder
-from consistency_jax.commands import log_of, run_command
+from consistency_jax.commands import config_flag, log_of, run_command
 from consistency_jax.config import ConfigError, mesh_shape, validate
-from consistency_jax.data.pipeline import Pipeline, TrainingSet
+from consistency_jax.data.items import Items
+from consistency_jax.data.pipeline import Pipeline, TrainingSet, item_arrays
 from consistency_jax.evaluate import (
     Split,
     headline,
     languages_of,
     load_split,
     measure,
+    score_split,
     split_of,
     write_report,
 )
 from consistency_jax.models.decoder import Params
-from consistency_jax.objectives import make_objective
-from consistency_jax.scoring import Scorer, fingerprint, score_trees, stored, table_frame, table_key
+from consistency_jax.objectives import OBJECTIVES, make_objective
+from consistency_jax.scoring import Scorer, fingerprint, table_frame
 from consistency_jax.sharding import make_mesh, row_groups
-from consistency_jax.table import Table, read_tables, write_tables
+from consistency_jax.table import Table, write_tables
 from consistency_jax.training.loop import fit
 from consistency_jax.training.pretrain import base_model
+from consistency_jax.training.step import trained_names
 from consistency_jax.workdir import open_workdir
 
 
@@ -40,7 +42,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """Runs a config in a workdir, or resumes it there; returns what report.json holds.
 
     Raises:
-      ConfigError, DataError: before any work, for a config or data that cannot run.
+      UserError: for a config or data that cannot run; where it can be known, before any work.
       FloatingPointError, CheckpointError, Interrupted: see training/loop.py.
     """
     # ------------------------------------------------------------------------------------------ config, workdir, mesh
@@ -53,8 +55,10 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     if config.data.train.items:
         del train_items[config.data.train.items :]
     test_items = {name: load_split(config, name) for name in config.data.test}
+    validation_items = load_split(config, config.evaluation.split) if config.evaluation.every else None
     languages = languages_of(config, train_items)
     check_languages(config, languages)
+    train_items = usable_items(config, train_items, languages)
     objective, needs_reference = make_objective(config.objective, languages)
 
     # ---------------------------------------------------------------------------------- the base model, also reference
@@ -62,36 +66,34 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # base model, pretrained here once and cached.
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
     scorer = Scorer(model.config, mesh)
+    trained_names(model.config, config.optimizer.freeze)  # looks at the expression before anything is scored
+    params_key = fingerprint(model.params)
 
-    # ------------------------------------------------------------------------------------------ how it answers before
-    tests = [
-        split_of(config, name, items, model, config.evaluation.boundary) for name, items in test_items.items()
-    ]
-    base = tables_at(
-        workdir / "tables" / "base.npz", lambda: measure(config, scorer, model.params, tests, "base")
-    )
-
-    # ------------------------------------------------------------------- training trees and reference log-probabilities
+    # ------------------------------------------------------------------------------------------- everything as trees
+    boundary = config.evaluation.boundary
+    tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
     training = split_of(config, config.data.train.split, train_items, model, config.data.boundary)
-    reference = reference_table(config, scorer, model.params, training) if needs_reference else None
-    pipeline = Pipeline(
-        training_set(training, reference),
-        seed=config.seed,
-        items=config.batching.items,
-        languages=config.batching.languages,
-        pairs=config.objective.candidates == "pair",
-        accumulate=config.batching.accumulate,
-        groups=row_groups(mesh),
-        shapes=config.batching.shapes,
-        row_length=config.batching.row_length,
-        total_steps=config.total_steps,
-    )
+    validation = None
+    if validation_items:
+        validation = split_of(config, config.evaluation.split, validation_items, model, boundary)
+
+    # ------------------------------------------------------------------- what the base model says: tests and reference
+    base = measure(config, scorer, model.params, tests, "base", params_key)
+    write_tables(workdir / "tables" / "base.npz", base)
+    reference = None
+    if needs_reference:
+        reference = score_split(
+            config,
+            scorer,
+            model.params,
+            training,
+            prompt=False,
+            progress="reference",
+            params_key=params_key,
+        )
+    pipeline = make_pipeline(config, training_set(training, reference), row_groups(mesh))
 
     # -------------------------------------------------------------------------------------------------- the train loop
-    validation = None
-    if config.evaluation.every:
-        name = config.evaluation.split
-        validation = split_of(config, name, load_split(config, name), model, config.evaluation.boundary)
     params = fit(
         stage=config.objective.name,
         config=model.config,
@@ -132,30 +134,27 @@ def check_languages(config: ConfigDict, languages: Sequence[str]) -> None:
         )
 
 
-def tables_at(path: Path, make: Callable[[], dict[str, Table]]) -> dict[str, Table]:
-    """The tables of a file, made and written first where there is none."""
-    if not path.exists():
-        write_tables(path, make())
-    return read_tables(path)
+def usable_items(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items:
+    """The items that the objective can learn from; says how many are left out.
 
-
-def reference_table(config: ConfigDict, scorer: Scorer, params: Params, split: Split) -> Table:
-    """What the reference says about the training items: computed once, cached under a key of all it depends on."""
-    key = table_key(scorer.config, fingerprint(params), split.trees, ids=[item.id for item in split.items])
-    return stored(
-        key,
-        cache_folder() / "tables",
-        lambda: score_trees(
-            scorer,
-            params,
-            split.items,
-            split.languages,
-            split.trees,
-            prompt=False,
-            tokens=config.evaluation.tokens,
-            progress="reference",
-        ),
+    Raises:
+      ConfigError: where none is left.
+    """
+    objective = OBJECTIVES[config.objective.name]
+    usable = objective.usable(*item_arrays(items, languages))
+    if usable.all():
+        return items
+    split = f"split {config.data.train.split!r} of data.source={config.data.source!r}"
+    if not usable.any():
+        raise ConfigError(
+            f"{split} has no item that objective.name={config.objective.name!r} can learn from: "
+            f"it needs {objective.needs}"
+        )
+    print(
+        f"data: {split}: {(~usable).sum()} of {len(items)} items left out of training: "
+        f"{config.objective.name} needs {objective.needs}"
     )
+    return Items([item for item, use in zip(items, usable, strict=True) if use])
 
 
 def training_set(split: Split, reference: Table | None) -> TrainingSet:
@@ -165,6 +164,30 @@ def training_set(split: Split, reference: Table | None) -> TrainingSet:
     rows = [split.trees[start : start + wide] for start in range(0, len(split.trees), wide)]
     logp = None if reference is None else reference.logp
     return TrainingSet(rows, frame.mask, frame.length, frame.gold, logp)
+
+
+def make_pipeline(config: ConfigDict, data: TrainingSet, groups: int) -> Pipeline:
+    """The batches of a run, as `config.batching` says.
+
+    Raises:
+      ConfigError: settings that these data do not fit.
+    """
+    batching = config.batching
+    try:
+        return Pipeline(
+            data,
+            seed=config.seed,
+            items=batching["items"],
+            languages=batching.languages,
+            pairs=config.objective.candidates == "pair",
+            accumulate=batching.accumulate,
+            groups=groups,
+            shapes=batching.shapes,
+            row_length=batching.row_length,
+            total_steps=config.total_steps,
+        )
+    except ValueError as error:
+        raise ConfigError(f"batching: {error}") from error
 
 
 def validator(config: ConfigDict, scorer: Scorer, split: Split) -> Callable[[Params], dict[str, float]]:
@@ -184,9 +207,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file(
-        "config", None, "Python file with get_config(arg).", lock_config=True
-    )
+    _CONFIG = config_flag()
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -8,23 +8,20 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, to_json
 
-# Keys that do not change what a run computes, so that a run may be resumed with others.
+# Keys that change at most the rounding of what a run computes: it may be resumed with others.
 FREE_TO_CHANGE = ("logging.", "checkpoint.", "evaluation.", "mesh.", "data.test", "batching.shapes")
 
 
 def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
-    """Makes the folder, or checks that the one that is there is of the same config; stores the config.
+    """Makes the folder, or checks that what ran in the one that is there ran with the same config; stores the config.
 
     Raises:
       ConfigError: the folder belongs to another config, or cannot be made or written.
     """
     folder = Path(workdir).expanduser().absolute()
     text = to_json(config)
-    stored = folder / "config.json"
-    if stored.exists():
-        differing = _differences(
-            _flat(json.loads(stored.read_text(encoding="utf8"))), _flat(json.loads(text))
-        )
+    if any((folder / name).exists() for name in ("checkpoints", "tables")):
+        differing = _differences(_flat(read_config(folder).to_dict()), _flat(json.loads(text)))
         differing = {k: v for k, v in differing.items() if not k.startswith(FREE_TO_CHANGE)}
         if differing:
             lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
@@ -34,12 +31,27 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(stored, text)
+        write_text(folder / "config.json", text)
     except OSError as error:
         raise ConfigError(
             f"cannot write to the workdir {folder}: {error}; choose another --workdir"
         ) from error
     return folder
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config that a workdir's run was started with.
+
+    Raises:
+      ConfigError: a folder that is no workdir, or whose config.json is damaged.
+    """
+    path = workdir / "config.json"
+    try:
+        return ConfigDict(json.loads(path.read_text(encoding="utf8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,9 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, parse_arg, validate
 from consistency_jax.data.items import DataError
+from consistency_jax.errors import UserError
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.export import export
 from consistency_jax.train import train
 from consistency_jax.training.checkpoints import CheckpointError
 
@@ -25,6 +28,14 @@ def rewritten(questions, tmp_path, change):
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(lines), encoding="utf8")
     return str(path)
+
+
+def unflattened(change):
+    """{"a.b": 1} -> {"a": {"b": 1}}"""
+    ((name, value),) = change.items()
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
 
 
 def edited(**changes):
@@ -92,12 +103,56 @@ def test_unknown_config_key_names_the_nearest():
         ({"model.path": ""}, "no model: give --config.model.path"),
         ({"objective.name": "dcoo"}, "objective.name='dcoo' is unknown"),
         ({"batching.languages": 9}, "batching.languages=9"),
+        ({"batching.languages": -1}, "batching.languages=-1 must not be negative"),
+        ({"batching.row_length": 4}, "batching: .*longer"),
+        ({"data.test": ()}, "data.test"),
+        ({"data.languages": ("en",)}, "no item that objective.name='dco' can learn from.*two languages"),
+        ({"data.train.items": -3}, "data.train.items=-3"),
+        ({"evaluation.every": 1}, "unknown split 'validation'"),
+        ({"objective.steer": {"en": "much"}}, "objective.steer.en='much'"),
+        ({"optimizer.clip_norm": -1.0}, "clip_norm=-1.0"),
+        ({"optimizer.freeze": "("}, "is no regular expression"),
+        ({"optimizer.freeze": "nothing"}, "matches no parameter; there are: embedding/weight"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
 def test_a_config_that_cannot_run_is_refused(small_config, tmp_path, change, message):
-    small_config.update_from_flattened_dict(change)
-    with pytest.raises(ConfigError, match=message):
+    small_config.update(ConfigDict(unflattened(change)))
+    with pytest.raises(UserError, match=message):
         train(small_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "tables" / "final.npz").exists()
+
+
+def test_a_corrected_command_may_use_the_workdir_of_one_that_failed_early(small_config, tmp_path):
+    wrong = small_config.copy_and_resolve_references()
+    wrong.data.languages = ("en",)
+    with pytest.raises(ConfigError):
+        train(wrong, tmp_path / "run")
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+
+
+def test_items_without_a_label_are_left_out_of_supervised_training(small_config, questions, tmp_path, capsys):
+    small_config.objective.name = "sft"
+    small_config.total_steps = 1
+    lines = [json.loads(line) | {"gold": None} for line in questions.read_text(encoding="utf8").splitlines()]
+    path = tmp_path / "unlabelled.jsonl"
+    small_config.data.path = str(path)
+    path.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ConfigError, match="it needs a gold answer"):
+        train(small_config, tmp_path / "run")
+    lines[:20] = [line | {"gold": 0} for line in lines[:20]]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    train(small_config, tmp_path / "run")
+    assert "items left out of training: sft needs a gold answer" in capsys.readouterr().out
+
+
+def test_exporting_what_was_never_trained_is_an_error(small_config, tmp_path):
+    evaluate_workdir(small_config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="has no checkpoint yet: train first"):
+        export(tmp_path / "run", tmp_path / "out")
+    with pytest.raises(ConfigError, match="has no config.json"):
+        export(tmp_path, tmp_path / "out")
 
 
 def test_options_of_a_config_file_are_typed():
@@ -179,12 +234,15 @@ def test_a_full_disk_stops_with_one_message(small_model, questions, tmp_path):
 
 def test_the_command_line_names_a_wrong_key(tmp_path):
     done = command("--config=configs/custom.py", f"--workdir={tmp_path}", "--config.optimizer.learning_rat=1")
-    assert done.returncode != 0
-    assert "learning_rat" in done.stderr
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown config key 'optimizer.learning_rat' (did you mean")
 
 
 def test_the_command_line_takes_every_name(tmp_path):
-    # `items` is also a method of ConfigDict: it must still be a key
-    done = command("--config=configs/custom.py", f"--workdir={tmp_path / 'run'}", "--config.batching.items=6")
+    # `items` is also a method of ConfigDict, and the keys of a free section are not in the defaults
+    keys = ("batching.items=6", "objective.steer.de=4.0", "data.options.train_size=0.5")
+    done = command(
+        "--config=configs/custom.py", f"--workdir={tmp_path / 'run'}", *(f"--config.{key}" for key in keys)
+    )
     assert done.returncode == 1
     assert "no model: give --config.model.path" in done.stderr

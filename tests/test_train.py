@@ -6,21 +6,24 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from consistency_jax.commands import checkpoint_params
 from consistency_jax.config import default
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
-from consistency_jax.evaluate import Split, evaluate_workdir, split_of
+from consistency_jax.evaluate import Split, evaluate_workdir, score_split, split_of
 from consistency_jax.export import export
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import make_objective
-from consistency_jax.scoring import Scorer, tree_logps
+from consistency_jax.scoring import Scorer, fingerprint, tree_logps
 from consistency_jax.sharding import make_mesh
 from consistency_jax.table import Table, read_tables
-from consistency_jax.train import reference_table, train, training_set
-from consistency_jax.training.step import make_loss
+from consistency_jax.train import train, training_set
+from consistency_jax.training.step import init_state, make_train_step, split_params, trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -121,8 +124,12 @@ def prepared(small_model, questions, tmp_path_factory):
         items = load_items("jsonl", path=questions, split="train")
         split = split_of(config, "train", items, model, "separate")
         scorer = Scorer(model.config, make_mesh((1, 1, 1)))
-        reference = reference_table(config, scorer, model.params, split)
+        reference = stored_table(config, scorer, model.params, split)
         yield config, model, split, scorer, reference
+
+
+def stored_table(config, scorer, params, split):
+    return score_split(config, scorer, params, split, prompt=False, params_key=fingerprint(params))
 
 
 def pipeline_of(split: Split, reference: Table, **options):
@@ -145,16 +152,32 @@ def test_policy_is_reference_at_step_0(prepared, options):
     np.testing.assert_allclose(logp.reshape(shape)[mask], value.examples.reference[mask], atol=1e-4)
 
 
-def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared):
+@pytest.mark.parametrize("name", ["dco", "sft"])
+def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, name):
+    """Also where they are uneven: items in one language teach DCO nothing, answers differ in length."""
     config, model, split, _, reference = prepared
+    config = config.copy_and_resolve_references()
+    config.objective.name = name
     objective, _ = make_objective(config.objective, split.languages)
-    gradient = jax.jit(jax.grad(lambda p, x: make_loss(model.config, objective)(p, {}, x)[0]))
-    whole = gradient(model.params, pipeline_of(split, reference)(0))
-    parts = pipeline_of(split, reference, accumulate=2)(0)
-    halves = [gradient(model.params, jax.tree.map(lambda a, i=i: a[i], parts)) for i in (0, 1)]
-    mean = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(mean), strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)  # float32 sums in another order
+    data = training_set(split, reference)
+    data.mask[::3, 1:] = False
+    data.gold[1::3] = -1
+    trees = [row if i % 3 else [row[0], None, None] for i, row in enumerate(data.trees)]
+    tx, names = optax.sgd(1.0), trained_names(model.config, "")
+    start, frozen = split_params(model.params, names)
+
+    def update(accumulate):
+        value = Pipeline(data._replace(trees=trees), seed=0, items=6, shapes=1, accumulate=accumulate)(0)
+        step = jax.jit(make_train_step(model.config, objective, tx, accumulate))
+        state, metrics = step(init_state(start, tx), frozen, value)
+        return jax.tree.map(lambda new, old: old - new, state.params, start), metrics
+
+    (whole, one), (parts, other) = update(1), update(3)
+    assert one["items"] == other["items"]
+    np.testing.assert_allclose(other["loss"], one["loss"], rtol=1e-5)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5 * largest)  # float32 sums in another order
 
 
 def test_a_batch_depends_on_seed_and_step_alone(prepared):
@@ -190,12 +213,59 @@ def test_drawn_languages_are_each_others_partners(prepared):
 def test_the_reference_is_cached_and_a_stale_key_computes_anew(prepared, monkeypatch):
     config, model, split, scorer, reference = prepared
     calls = []
-    monkeypatch.setattr("consistency_jax.train.score_trees", lambda *a, **k: calls.append(1) or reference)
-    reference_table(config, scorer, model.params, split)
+    monkeypatch.setattr("consistency_jax.evaluate.score_trees", lambda *a, **k: calls.append(1) or reference)
+    stored_table(config, scorer, model.params, split)
     assert not calls
     other = jax.tree.map(lambda x: x * 1.0001, model.params)
-    reference_table(config, scorer, other, split)
+    stored_table(config, scorer, other, split)
     assert len(calls) == 1
     fewer = dataclasses.replace(split, items=split.items[:-1], trees=split.trees[:-3])
-    reference_table(config, scorer, model.params, fewer)
+    stored_table(config, scorer, model.params, fewer)
     assert len(calls) == 2
+
+
+def test_an_old_base_table_is_not_reported_beside_new_questions(small_config, questions, tmp_path):
+    path = tmp_path / "questions.jsonl"
+    small_config.data.path = str(path)
+    small_config.total_steps = 1
+    text = questions.read_text(encoding="utf8")
+    path.write_text(text)
+    train(small_config, tmp_path / "run")
+    before = read_tables(tmp_path / "run" / "tables" / "base.npz")["test"]
+    path.write_text(text.replace("capital", "largest city"))
+    small_config.evaluation.normalization = "sum"
+    train(small_config, tmp_path / "run")
+    base, final = (
+        read_tables(tmp_path / "run" / "tables" / f"{name}.npz")["test"] for name in ("base", "final")
+    )
+    assert before.prompt_logp is not None
+    assert base.prompt_logp is None
+    assert not np.allclose(base.logp, before.logp)
+    np.testing.assert_allclose(base.logp, final.logp, atol=5)  # one step away
+
+
+def test_a_run_exports_where_there_are_fewer_devices(small_config, tmp_path):
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    stored["mesh"] = {"data": 1, "fsdp": 8, "tensor": 1}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    assert (export(tmp_path / "run", tmp_path / "model") / "model.safetensors").is_file()
+
+
+def test_frozen_parameters_stay_and_take_no_room(small_config, small_model, tmp_path):
+    small_config.optimizer.freeze = "embedding|norm"
+    train(small_config, tmp_path / "run")
+    model = load_pretrained(small_model)
+    params = checkpoint_params(small_config, tmp_path / "run", 6, model)
+    names = trained_names(model.config, "embedding|norm")
+    (trained, frozen), (base, kept) = split_params(params, names), split_params(model.params, names)
+    assert jax.tree.all(jax.tree.map(np.array_equal, frozen, kept))
+    assert not any(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(trained), jax.tree.leaves(base), strict=True)
+    )
+    size = sum(path.stat().st_size for path in (tmp_path / "run" / "checkpoints" / "6").rglob("*"))
+    small_config.optimizer.freeze = ""
+    train(small_config, tmp_path / "whole")
+    whole = sum(path.stat().st_size for path in (tmp_path / "whole" / "checkpoints" / "6").rglob("*"))
+    assert size < whole

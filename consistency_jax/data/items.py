@@ -7,10 +7,12 @@ the same thing in every language, every text holds something, and a cloze has ex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from consistency_jax.errors import UserError
+
 MASK = "<mask>"
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Bad data. The message reads `place: reason. mend`; the place is `file:line` where there is a line."""
 
     @classmethod

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.planning import choose, plan
 from consistency_jax.data.trees import Tree
@@ -45,6 +46,14 @@ class TrainingSet(NamedTuple):
     length: np.ndarray  # i32[n, L, K], answer tokens
     gold: np.ndarray  # i32[n], -1 unknown
     reference: np.ndarray | None = None  # f32[n, L, K]
+
+
+def item_arrays(items: Sequence[ParallelItem], languages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The mask bool[n, L, K] and gold i32[n] (-1 unknown) of items."""
+    mask = np.zeros((len(items), len(languages), max(item.num_candidates for item in items)), bool)
+    for cells, item in zip(mask, items, strict=True):
+        cells[[language in item.prompts for language in languages], : item.num_candidates] = True
+    return mask, np.array([-1 if item.gold is None else item.gold for item in items], np.int32)
 
 
 class Pipeline:
@@ -120,8 +129,6 @@ class Pipeline:
         micro_trees = self._micro_trees(draw)
         sizes = [tree_sizes(trees) for trees in micro_trees]
         shape = choose(self.shapes, sizes, groups=self._groups)
-        if shape not in self.shapes:  # longer than anything that planning saw: one more compilation
-            self.shapes = (*self.shapes, shape)
         parts = [
             StepInput(pack(trees, shape, candidates=self._candidates), examples)
             for trees, examples in zip(micro_trees, self._micro_examples(draw), strict=True)

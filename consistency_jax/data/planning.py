@@ -96,7 +96,8 @@ def choose(
 ) -> Shape:
     """The cheapest of the shapes that holds every one of these batches (micro-batches of one step, say).
 
-    Where none does, a new one with some room to spare: it costs one more compilation.
+    Where none does, the largest of them grown by quarters until it does: one more compilation, but of few shapes.
+    The answer depends on these batches alone, so that a resumed run chooses as an unbroken one.
 
     Args:
         shapes: of `plan`.
@@ -113,7 +114,13 @@ def choose(
         if shape.holds(tight[shape.length]):
             return shape
     length = max([_up(int(longest), multiple), *(shape.length for shape in shapes)])
-    return _grown(_largest([lay_out(sizes, length, groups).shape for sizes in batches]), 0.1, multiple)
+    needed = _largest([lay_out(sizes, length, groups).shape for sizes in batches])
+    grown = (
+        replace(_largest(shapes), length=length, groups=groups) if shapes else _grown(needed, 0.0, multiple)
+    )
+    while not grown.holds(needed):
+        grown = _grown(grown, 0.25, multiple)
+    return grown
 
 
 def batch_plan(

@@ -22,6 +22,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from consistency_jax.errors import UserError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
@@ -31,7 +32,7 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stor
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint folder that cannot be loaded or written: says what, where, and the mend."""
 
 

@@ -14,6 +14,8 @@ import transformers
 from tokenizers import decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram
 
+from consistency_jax.errors import UserError
+
 SPACE = "▁"
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,7 +30,7 @@ TOKENIZER_FILES = (
 )
 
 
-class TokenizerError(ValueError):
+class TokenizerError(UserError):
     """A tokenizer file that is there but cannot be read."""
 
 

@@ -25,6 +25,8 @@ class Examples(NamedTuple):
     reference: jax.Array  # f32[B, L, K], nats; zeros for an objective that needs none
 
 
+# loss(policy f32[B, L, K], examples) -> (a mean, metrics). metrics["weight"] says over how much that mean is taken
+# (items, tokens), so that the means of micro-batches combine to that of the whole.
 Loss = Callable[[jax.Array, Examples], tuple[jax.Array, dict[str, jax.Array]]]
 
 
@@ -33,6 +35,8 @@ class Objective(NamedTuple):
 
     make: Callable[[Any, Sequence[str]], Loss]
     needs_reference: bool
+    usable: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (mask bool[n, L, K], gold i32[n]) -> bool[n]
+    needs: str  # what makes an item usable, in words
 
 
 def _make_dco(options: Any, languages: Sequence[str]) -> Loss:
@@ -67,9 +71,20 @@ def _make_sft(options: Any, languages: Sequence[str]) -> Loss:
     return loss
 
 
+def _comparable(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    del gold
+    present = mask.sum(2) >= 2
+    shared = (mask | ~present[:, :, None]).all(1)
+    return (present.sum(1) >= 2) & (shared.sum(1) >= 2)
+
+
+def _labelled(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    return (gold >= 0) & mask.any((1, 2))
+
+
 OBJECTIVES: dict[str, Objective] = {
-    "dco": Objective(_make_dco, needs_reference=True),
-    "sft": Objective(_make_sft, needs_reference=False),
+    "dco": Objective(_make_dco, True, _comparable, "two languages with two candidates in common"),
+    "sft": Objective(_make_sft, False, _labelled, "a gold answer"),
 }
 
 

@@ -100,6 +100,7 @@ def dco(
         "drift": _mean(policy - reference, cell_weight),
         "kl": _mean(_candidate_kl(policy, reference, cells), counted),
         "items": items,
+        "weight": items.astype(policy.dtype),
     }
     return loss, metrics
 

@@ -21,7 +21,8 @@ def sft(
       normalization: "mean" per token, or "sum" per item.
 
     Returns:
-      The loss (a scalar, nats) and metrics: loss, perplexity (per token), items.
+      The loss (a scalar, nats) and metrics: loss, perplexity (per token), items, weight (what the
+      mean is taken over).
 
     Raises:
       ValueError: for an unknown normalization.
@@ -36,4 +37,5 @@ def sft(
     per_token = nll / jnp.maximum(tokens, 1)
     loss = per_token if normalization == "mean" else nll / jnp.maximum(items, 1)
     metrics = {"loss": loss, "perplexity": jnp.exp(per_token), "items": items}
+    metrics["weight"] = (tokens if normalization == "mean" else items).astype(jnp.float32)
     return loss, jax.tree.map(jax.lax.stop_gradient, metrics)

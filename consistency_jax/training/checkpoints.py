@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from consistency_jax.errors import UserError
 
-class CheckpointError(RuntimeError):
+
+class CheckpointError(UserError):
     """A checkpoint that cannot be written or read; the message names the folder and the mend."""
 
 

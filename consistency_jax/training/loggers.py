@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+
+from consistency_jax.config import ConfigError
+from consistency_jax.workdir import write_text
 
 
 class MetricsLog:
@@ -30,18 +34,22 @@ class MetricsLog:
         _drop_later_lines(path, stage, first_step)
         self._file = path.open("a", encoding="utf8")
         self._writer = (
-            SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step) if tensorboard else None
+            SummaryWriter(
+                str(workdir / "tensorboard" / stage), purge_step=first_step + 1 if first_step else None
+            )
+            if tensorboard
+            else None
         )
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line. `values` are plain numbers; the stage's name goes in front of their TensorBoard tags."""
+        """One line. `values` are plain numbers; each stage has a TensorBoard run of its own."""
         line = {"step": step, "stage": self._stage, **{k: _short(v) for k, v in values.items()}}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._writer:
             for name, value in values.items():
-                self._writer.add_scalar(f"{self._stage}/{name}", value, step)
+                self._writer.add_scalar(name, value, step)
         if self._wandb:
             self._wandb.log({f"{self._stage}/{k}": v for k, v in values.items()}, step=step)
 
@@ -66,15 +74,20 @@ def _drop_later_lines(path: Path, stage: str, first_step: int) -> None:
             record = json.loads(line)
             if record.get("stage") != stage or record["step"] <= first_step:
                 kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf8")
+    write_text(path, "".join(kept))
 
 
 def _start_wandb(project: str, workdir: Path) -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ImportError(
+        raise ConfigError(
             "logging.wandb is set but wandb is not installed: pip install 'consistency_jax[wandb]', "
             "or set --config.logging.wandb="
         ) from error
-    return wandb.init(project=project, dir=str(workdir), name=workdir.name, resume="allow")
+    path = workdir / "wandb_id"  # one W&B run a workdir, however often it is resumed
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex[:12])
+    return wandb.init(
+        project=project, dir=str(workdir), name=workdir.name, id=path.read_text(), resume="allow"
+    )

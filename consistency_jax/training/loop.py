@@ -119,12 +119,12 @@ def fit(
                         values["learning_rate"] = float(schedule(step - 1))
                     metrics_log.write(step, values | _speed(progress))
                     progress.show(loss=f"{values['loss']:.4f}")
-            if step % checkpoint_every == 0 or last:
-                checkpointer.save(step, _parts(state))
             if evaluate and evaluate_every and (step % evaluate_every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
                     measured = evaluate(merge_params(state.params, frozen))
                 metrics_log.write(step, measured)
+            if step % checkpoint_every == 0 or last:  # after all that is logged of this step
+                checkpointer.save(step, _parts(state))
             if stopping:
                 checkpointer.wait()
                 raise Interrupted(
@@ -150,7 +150,7 @@ def _fetch(waiting: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(metrics[name]):
                 raise FloatingPointError(
-                    f"{name} is {metrics[name]} at step {number}; the last checkpoint is older and good. "
+                    f"{name} is {metrics[name]} at step {number}; what an earlier step has checkpointed is good. "
                     "Lower optimizer.learning_rate, or look at the batch of that step."
                 )
     return {name: float(value) for name, value in fetched[-1].items()}

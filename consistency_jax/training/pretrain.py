@@ -36,15 +36,15 @@ from consistency_jax.training.loop import fit
 FORMAT = 1  # raise it when the same settings would give another model
 
 
-def base_folder(config: ConfigDict) -> Path:
-    """The folder of the base model that these settings give (made or not)."""
+def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
+    """The folder of the base model that these settings and this text give (made or not)."""
     settings = {
         "format": FORMAT,
         "seed": config.seed,
         "model": {name: config.model[name] for name in ("family", "dtype", "compute_dtype")},
         "architecture": config.model.architecture.to_dict(),
-        "data": {name: config.data[name] for name in ("source", "path", "languages")},
-        "options": config.data.options.to_dict(),
+        "text": hashlib.sha256("\n".join(sentences).encode()).hexdigest(),
+        "max_length": config.data.max_length,
         "pretrain": config.pretrain.to_dict(),
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:16]
@@ -57,7 +57,13 @@ def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Metrics
     Raises:
       ConfigError: where the architecture's settings are not a decoder's.
     """
-    folder = base_folder(config)
+    sentences = load_corpus(
+        config.data.source,
+        languages=tuple(config.data.languages),
+        seed=config.seed,
+        **config.pretrain.options,
+    )
+    folder = base_folder(config, sentences)
     if (folder / "config.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,18 +75,21 @@ def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Metrics
         lock.acquire()
     try:
         if not (folder / "config.json").is_file():
-            _pretrain(config, mesh, log, folder)
+            _pretrain(config, mesh, log, sentences, folder)
     finally:
         lock.release()
     return folder
 
 
-def _pretrain(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog], folder: Path) -> None:
+def _pretrain(
+    config: ConfigDict,
+    mesh: Mesh,
+    log: Callable[[int], MetricsLog],
+    sentences: Sequence[str],
+    folder: Path,
+) -> None:
     """Makes the base model in its folder; config.json appears last."""
     settings = config.pretrain
-    sentences = load_corpus(
-        config.data.source, languages=tuple(config.data.languages), seed=config.seed, **settings.options
-    )
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(sentences, settings.vocabulary, work)

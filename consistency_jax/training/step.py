@@ -93,7 +93,8 @@ def make_train_step(
 ) -> Callable[[State, Params, StepInput], tuple[State, dict[str, jax.Array]]]:
     """step(state, frozen, input) -> (state, metrics).
 
-    Gradients of `accumulate` micro-batches are averaged in float32, then there is one update.
+    Gradients of `accumulate` micro-batches are averaged in float32, each with the weight of its loss (objectives'
+    metrics["weight"]), which gives the gradient of the whole batch; then there is one update.
     """
     gradient = jax.value_and_grad(make_loss(config, objective), has_aux=True)
 
@@ -105,11 +106,16 @@ def make_train_step(
 
             def add(total: Params, part: StepInput) -> tuple[Params, dict[str, jax.Array]]:
                 (_, metrics), grads = gradient(state.params, frozen, part)
-                return jax.tree.map(lambda t, g: t + g / accumulate, total, grads), metrics
+                return jax.tree.map(lambda t, g: t + g * metrics["weight"], total, grads), metrics
 
             grads, metrics = jax.lax.scan(add, zeros, step_input)
-            metrics = jax.tree.map(lambda m: m.mean(0), metrics)
-            grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
+            share = metrics["weight"] / jnp.maximum(metrics["weight"].sum(), 1e-30)
+            metrics = {name: (share * values).sum() for name, values in metrics.items()} | {
+                name: metrics[name].sum() for name in ("weight", "items")
+            }
+            total = jnp.maximum(metrics["weight"], 1e-30)
+            grads = jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grads, state.params)
+        metrics = {name: value for name, value in metrics.items() if name != "weight"}
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = metrics | {"gradient_norm": optax.tree.norm(grads)}

@@ -59,21 +59,29 @@ def load_items(
     Raises:
         DataError: unknown name, language, split or option, a missing file, or a bad row.
     """
-    if name not in MODULES:
-        raise DataError.at("data.source", f"unknown data set {name!r}", f"Known: {', '.join(MODULES)}")
     if on_error not in ("raise", "skip"):
         raise DataError.at("data.on_error", f"unknown value {on_error!r}", 'Known: "raise", "skip"')
-    read = SOURCES[name]
-    parameters = inspect.signature(read).parameters
-    unknown = [key for key in options if key not in parameters]
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        known = [key for key in parameters if key not in ("path", "languages", "split", "on_error")]
+    known = source_options(name)
+    unknown = [key for key in options if key not in known]
+    if unknown:
         raise DataError.at(
             f"data set {name!r}",
             f"unknown option {', '.join(map(repr, unknown))}",
             f"Known: {', '.join(known) or 'none'}",
         )
-    return read(path=path, languages=languages, split=split, on_error=on_error, **options)
+    return SOURCES[name](path=path, languages=languages, split=split, on_error=on_error, **options)
+
+
+def source_options(name: str) -> tuple[str, ...]:
+    """Names of the further options that a source's reader takes.
+
+    Raises:
+        DataError: unknown name.
+    """
+    if name not in MODULES:
+        raise DataError.at("data.source", f"unknown data set {name!r}", f"Known: {', '.join(MODULES)}")
+    given = ("path", "languages", "split", "on_error")
+    return tuple(key for key in inspect.signature(SOURCES[name]).parameters if key not in given)
 
 
 def load_corpus(name: str, *, languages: Sequence[str], seed: int, **options: Any) -> list[str]:

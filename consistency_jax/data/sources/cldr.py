@@ -14,11 +14,14 @@ other languages less and less often, with mistakes that each language has of its
 import contextlib
 import datetime
 import functools
+import hashlib
+import inspect
 import io
 import itertools
 import math
 import random
 import re
+import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import babel
 import numpy as np
 import tensorflow_datasets as tfds
 from babel import Locale
@@ -33,6 +37,7 @@ from babel.core import get_global
 
 from consistency_jax.cache import cache_folder
 from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, validate
+from consistency_jax.data.sources import cldr_words
 from consistency_jax.data.sources.cldr_words import DASH, WORDS, label, question
 
 LANGUAGES = tuple(WORDS)
@@ -346,7 +351,7 @@ def read(
     asked = LANGUAGES if languages is None else check_languages(languages, LANGUAGES, "cldr")
     if split is not None and split not in SPLITS:
         raise DataError.at("cldr", f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, or None for all")
-    folder = Path(path) if path else cache_folder() / "datasets"
+    folder = Path(path) if path else cache_folder() / "datasets" / _edition()
     items = []
     for part in SPLITS if split is None else (split,):
         rows = {language: _rows(language, part, folder) for language in asked}
@@ -362,6 +367,13 @@ def read(
             validate(item, f"cldr:{key}")
             items.append(item)
     return Items(items)
+
+
+def _edition() -> str:
+    """A name for what this file and this Babel make: the prepared data set of another one is not read by mistake."""
+    modules = (sys.modules[__name__], cldr_words)
+    text = babel.__version__ + "".join(inspect.getsource(module) for module in modules)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _rows(language: str, split: str, folder: Path) -> dict[str, dict[str, Any]]:

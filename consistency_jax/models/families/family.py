@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from consistency_jax.errors import UserError
 from consistency_jax.models.decoder import DecoderConfig, Rope
 
 HfConfig = Mapping[str, Any]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config.json that cannot be run as it says."""
 
 

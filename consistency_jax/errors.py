@@ -1,0 +1,8 @@
+"""The one base class of everything that a user can mend."""
+
+
+class UserError(ValueError):
+    """Bad input (a config key, a row, a folder): the message names the place and the mend.
+
+    Commands print it without a traceback.
+    """
