@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
-from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
+from consistency_jax.models.families import FAMILIES, ConfigError, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
@@ -90,8 +90,11 @@ def load_pretrained(
         raise CheckpointError(f"dtype {dtype!r} is not supported; supported: {', '.join(DTYPES)}")
     folder = find_folder(folder_or_hub_id)
     hf_config = read_config(folder)
-    architecture, family = find_family(hf_config)
-    config = dataclasses.replace(family.from_hf(hf_config), dtype=dtype, param_dtype=dtype)
+    try:
+        architecture, family = find_family(hf_config)
+        config = dataclasses.replace(family.from_hf(hf_config), dtype=dtype, param_dtype=dtype)
+    except ValueError as error:  # a ConfigError, or traits that clash in the decoder's own eyes
+        raise ConfigError(f"{folder}: {error}") from error
     shardings = None
     if mesh is not None:
         from consistency_jax.training.sharding import param_shardings  # a later room: only where asked for
@@ -209,7 +212,7 @@ class _Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.slices[name].get_shape())
 
-    def read(self, name: str, index: tuple[slice, ...] = (slice(None),)) -> np.ndarray:
+    def read(self, name: str, index: tuple[Any, ...] = (...,)) -> np.ndarray:
         return self.slices[name][index]
 
     def nbytes(self, name: str) -> int:
