@@ -33,13 +33,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.total_steps = given.steps
 
     config.model.architecture = {
-        "hidden": 128,
-        "layers": 4,
-        "heads": 4,
-        "kv_heads": 4,
-        "head_dim": 32,
-        "mlp": 256,
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
         "initializer_range": 128**-0.5,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
     }
     config.data.source = "cldr"
     config.data.languages = tuple(TOLD)

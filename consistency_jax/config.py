@@ -39,14 +39,13 @@ def default() -> ConfigDict:
             "seed": 0,
             "total_steps": 1000,  # steps of the objective (the embedded pretraining counts its own)
             "model": {
-                "family": "llama",
                 "path": "",  # Hugging Face folder or hub id; empty: the base model that `pretrain` makes
                 "dtype": "float32",  # of the parameters
                 "compute_dtype": "float32",  # of activations and matmul inputs; sums are float32 always
                 "attention": "auto",
                 "remat": "none",  # none | full | dots
                 "scan_layers": True,  # False inlines them: longer to compile, for small models on CPU faster
-                "architecture": {},  # free: DecoderConfig fields of a model made here
+                "architecture": {},  # free: config.json keys of a model made here; its vocabulary is `pretrain`'s
             },
             "data": {
                 "source": "jsonl",

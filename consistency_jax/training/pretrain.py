@@ -26,6 +26,7 @@ from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.sources import load_corpus
 from consistency_jax.data.trees import ANSWER, UNCOUNTED, Tree
 from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.models.families import find_family
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.objectives import make_objective
@@ -41,7 +42,7 @@ def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
     settings = {
         "format": FORMAT,
         "seed": config.seed,
-        "model": {name: config.model[name] for name in ("family", "dtype", "compute_dtype")},
+        "model": {name: config.model[name] for name in ("dtype", "compute_dtype")},
         "architecture": config.model.architecture.to_dict(),
         "text": hashlib.sha256("\n".join(sentences).encode()).hexdigest(),
         "max_length": config.data.max_length,
@@ -93,7 +94,7 @@ def _pretrain(
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(sentences, settings.vocabulary, work)
-    decoder = _decoder_config(config, len(tokenizer))
+    architecture, decoder = _decoder_config(config, len(tokenizer))
     params = jax.jit(lambda key: init_params(decoder, key), out_shardings=param_shardings(decoder, mesh))(
         jax.random.key(config.seed)
     )
@@ -126,7 +127,7 @@ def _pretrain(
         checkpoint_every=settings.checkpoint_every,
         keep=1,
     )
-    finished = Model(dataclasses.replace(decoder, dtype=config.model.dtype), params, tokenizer)
+    finished = Model(decoder, params, tokenizer, architecture=architecture)
     save_pretrained(finished, work / "model")
     shutil.copyfile(work / "tokenizer.model", work / "model" / "tokenizer.model")
     for path in sorted((work / "model").iterdir(), key=lambda path: path.name == "config.json"):
@@ -193,20 +194,26 @@ def sentence_set(
     )
 
 
-def _decoder_config(config: ConfigDict, vocabulary: int) -> DecoderConfig:
-    architecture = config.model.architecture.to_dict()
+def _decoder_config(config: ConfigDict, vocabulary: int) -> tuple[str, DecoderConfig]:
+    """The architecture's name and its decoder, from `config.model.architecture`."""
+    hf = config.model.architecture.to_dict() | {"vocab_size": vocabulary}
     try:
-        return DecoderConfig(
-            vocab_size=vocabulary,
-            dtype=config.model.compute_dtype,
-            param_dtype=config.model.dtype,
-            remat=config.model.remat,
-            attention=config.model.attention,
-            scan_layers=config.model.scan_layers,
-            **architecture,
-        )
+        name, family = find_family(hf)
+        return name, computing(config, family.from_hf(hf))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.architecture={architecture} is no decoder: {error}") from error
+        raise ConfigError(f"model.architecture: {error}") from error
+
+
+def computing(config: ConfigDict, decoder: DecoderConfig) -> DecoderConfig:
+    """The decoder set to compute as `config.model` says."""
+    return dataclasses.replace(
+        decoder,
+        param_dtype=config.model.dtype,
+        dtype=config.model.compute_dtype,
+        remat=config.model.remat,
+        attention=config.model.attention,
+        scan_layers=config.model.scan_layers,
+    )
 
 
 def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog]) -> Model:
@@ -218,11 +225,5 @@ def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog])
     """
     path = config.model.path or pretrained_base(config, mesh, log)
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
-    model.config = dataclasses.replace(
-        model.config,
-        dtype=config.model.compute_dtype,
-        remat=config.model.remat,
-        attention=config.model.attention,
-        scan_layers=config.model.scan_layers,
-    )
+    model.config = computing(config, model.config)
     return model
