@@ -1,0 +1,28 @@
+"""Qwen 3: the experiments of "Post-Training Language Models for Crosslingual Consistency" (arXiv 2603.04678).
+
+    python -m consistency_jax.train --workdir=runs/qwen3 \
+        --config=configs/qwen3.py:size=8b,data=bmlama17,data_path=FOLDER,path=FOLDER_OR_HUB_ID
+    python -m consistency_jax.train --workdir=runs/toy --config=configs/qwen3.py:runlocal=True
+
+The second is the same command at toy size, with random weights and embedded data, in under a minute on a laptop. Without
+`path` the published checkpoint is fetched from the Hugging Face Hub (most ask you to agree to a licence first).
+Options and the published settings: consistency_jax/recipes.py.
+
+Reproduces the Qwen3 rows. Expected on BMLAMA-17: CLC +12 to +17 over the paper's models; the figures of these rows are
+not in what was published beside the paper.
+Slice and time: docs/slices.md (full fine-tuning in bfloat16; `lora=16` needs a smaller one).
+"""
+
+from ml_collections import ConfigDict
+
+from consistency_jax.recipes import paper_config
+
+SIZES = {
+    "14b": "Qwen/Qwen3-14B",
+    "8b": "Qwen/Qwen3-8B",
+    "0.6b": "Qwen/Qwen3-0.6B",
+}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    return paper_config(arg, SIZES, size="8b")

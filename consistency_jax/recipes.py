@@ -1,0 +1,123 @@
+"""The papers' experiments as configs: one function, from which configs/gemma3.py, qwen3.py, ... are made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from consistency_jax.config import ConfigError, default, parse_arg, published
+from consistency_jax.models.published import PUBLISHED, published_config
+
+# What the paper trains on: source -> (optimizer steps of 4 items, languages)
+DATA = {
+    "bmlama17": (1250, "en fr nl es ru ja zh ko vi el hu he tr ca ar uk fa"),
+    "jsonl": (500, ""),
+    "cldr": (350, "en fr ru zh ar hi sw"),
+}
+METHODS = ("dco", "dco_all", "sft")
+
+
+def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> ConfigDict:
+    """The config of a published experiment (PCO/DCO paper, section "Training set-up" of its code).
+
+    Args:
+      arg: what stands behind the colon of --config; its keys:
+        size       which of `sizes`
+        path       folder or hub id to load instead of the published one
+        data       bmlama17, jsonl, cldr; data_path is its folder or file
+        method     dco (the published loss: 2 random languages, one random candidate pair an item), dco_all (all
+                   candidates and all languages at once: no noise from the draw, exactly consistent target), sft
+        steer_en   weight of English in DCO; larger keeps it closer to what it was
+        lora       rank of the adapters; 0 trains all parameters
+        lr, steps  0: as published
+        runlocal   the same family at toy size with random weights, on embedded data: the real command on a laptop
+      sizes: size -> hub id.
+      size: the default one.
+
+    Raises:
+      ConfigError: an unknown size, data set or method.
+    """
+    given = parse_arg(
+        arg,
+        size=size,
+        path="",
+        data="bmlama17",
+        data_path="",
+        method="dco",
+        steer_en=1.0,
+        lora=0,
+        lr=0.0,
+        steps=0,
+        seed=0,
+        runlocal=False,
+    )
+    for key, known in (("size", sizes), ("data", DATA), ("method", METHODS)):
+        if given[key] not in known:
+            raise ConfigError(f"--config option {key}={given[key]!r}; choose from {', '.join(known)}")
+    config = default()
+    published(config)
+    config.seed = given.seed
+    hub_id = sizes[given.size]
+    config.model.path = given.path or hub_id
+    config.model.remat = "full"
+    config.mesh.update(data=1, fsdp=-1, tensor=1)
+    config.data.source, config.data.path = given.data, given.data_path
+    config.total_steps, languages = DATA[given.data]
+    config.data.languages = tuple(languages.split())
+    config.data.max_length = 1024
+    if given.method == "dco":
+        config.batching.languages = 2
+        config.objective.update(candidates="pair", partners="random")
+    config.objective.name = given.method.removesuffix("_all")
+    if given.steer_en != 1.0:
+        config.objective.steer = {"en": given.steer_en}
+    if given.lora:
+        config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
+        config.optimizer.learning_rate = 1e-4
+    config.optimizer.learning_rate = given.lr or config.optimizer.learning_rate
+    config.total_steps = given.steps or config.total_steps
+    if given.runlocal:
+        run_local(config, hub_id)
+        config.total_steps = given.steps or 4
+    return config
+
+
+def run_local(config: ConfigDict, hub_id: str) -> None:
+    """Turns a config into one that any laptop runs in under a minute: a toy of the same family, embedded data."""
+    config.model.path = ""
+    config.model.remat = "none"
+    config.model.dtype = config.model.compute_dtype = "float32"
+    config.model.architecture = toy(hub_id)
+    config.data.source, config.data.path = "cldr", ""
+    config.data.languages = ("en", "ru", "sw")
+    config.data.max_length = 128
+    config.data.train.update(items=64)
+    config.pretrain.update(total_steps=2, vocabulary=1500, sentences=16)
+    config.pretrain.options = {"passes": 1}
+    config.batching.shapes = 1
+    config.evaluation.bootstrap = 200
+    config.logging.every = 1
+
+
+def toy(hub_id: str) -> dict[str, Any]:
+    """A published config.json shrunk to toy size: the same traits, a vision part left out."""
+    hf = PUBLISHED[hub_id]
+    text = dict(hf.get("text_config") or hf)
+    architecture = hf["architectures"][0]
+    if architecture == "Gemma3ForConditionalGeneration":
+        architecture = "Gemma3ForCausalLM"
+    small = {
+        "architectures": [architecture],
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 128,
+        "max_window_layers": 2,
+    }
+    if published_config(hub_id).window:
+        small |= {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]}
+    if "query_pre_attn_scalar" in text:
+        small |= {"query_pre_attn_scalar": 16}
+    return text | small

@@ -1,0 +1,69 @@
+"""Every published config is real: it validates, names a known model, and its toy runs from start to end."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from consistency_jax.config import ConfigError, validate
+from consistency_jax.export import export
+from consistency_jax.models.families import find_family
+from consistency_jax.models.published import PUBLISHED
+from consistency_jax.recipes import toy
+from consistency_jax.train import train
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+NAMES = ("aya", "gemma3", "llama3", "qwen2_5", "qwen3")
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_size_and_method_is_a_valid_config_of_a_known_model(name: str):
+    module = load(name)
+    for size, hub_id in module.SIZES.items():
+        assert hub_id in PUBLISHED
+        for method in ("dco", "dco_all", "sft"):
+            config = module.get_config(f"size={size},method={method},lora=8")
+            validate(config)
+            assert config.model.path == hub_id
+            assert config.lora.rank == 8
+    full = module.get_config("steer_en=4")
+    assert full.model.dtype == full.model.compute_dtype == "bfloat16"
+    assert full.objective.steer.to_dict() == {"en": 4.0}
+    assert full.total_steps == 1250
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_real_command_runs_at_toy_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    config = load(name).get_config("runlocal=True,steps=2")
+    config.evaluation.bootstrap = 20
+    summary = train(config, tmp_path / "run")
+    assert set(summary["final"]["test"]["accuracy"]) == {"en", "ru", "sw"}
+    architecture = find_family(config.model.architecture.to_dict())[0]
+    assert f'"{architecture}"' in (export(tmp_path / "run", tmp_path / "out") / "config.json").read_text()
+
+
+@pytest.mark.parametrize("hub_id", PUBLISHED)
+def test_a_toy_keeps_the_traits_of_its_model(hub_id: str):
+    hf = PUBLISHED[hub_id]
+    name, family = find_family(toy(hub_id) | {"vocab_size": 100})
+    small, published = family.from_hf(toy(hub_id) | {"vocab_size": 100}), find_family(hf)[1].from_hf(hf)
+    assert name == hf["architectures"][0].replace("ForConditionalGeneration", "ForCausalLM")
+    sizes = {"vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp"}
+    sizes |= {"window", "sliding", "query_scale", "embedding_scale"}
+    assert set(small.differences(published)) <= sizes
+    assert (small.window is None) == (published.window is None)
+
+
+def test_what_a_recipe_does_not_know_is_named():
+    with pytest.raises(ConfigError, match="size='9b'; choose from 12b, 4b"):
+        load("gemma3").get_config("size=9b")
+    with pytest.raises(ConfigError, match="no option 'methd'.*did you mean 'method'"):
+        load("gemma3").get_config("methd=dco")
