@@ -3,6 +3,9 @@
     {"id": "Q1", "group": "geography", "gold": 0, "prompts": {"en": "The capital of France is", "fr": "..."},
      "candidates": {"en": [" Paris", " Rome"], "fr": [" Paris", " Rome"]}}
 
+A candidate is put after its prompt (or into the gap) exactly as it is: its leading space is the file's to write, in the
+languages that write one. Where two words run together for want of it, that is a warning.
+
 `<mask>` in a prompt marks a cloze; `context` ({language: text}) is optional; `gold` may be null or absent.
 """
 
@@ -11,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, validate
+from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, run_together, validate
 from consistency_jax.data.sources.splits import split_rows
+
+LEADING_SPACE = "written"
 
 
 def read(
@@ -40,6 +45,7 @@ def read(
     file = _find(path, split)
     rows = []
     skipped: list[str] = []
+    joined: list[str] = []
     seen: dict[str, str] = {}
     with open(file, "rb") as lines:
         for number, raw in enumerate(lines, start=1):
@@ -55,6 +61,7 @@ def read(
                     )
                 seen[item.id] = where
                 rows.append(item)
+                joined.extend(f"{where}: {reason}" for reason in run_together(item))
             except DataError as error:
                 if on_error == "raise":
                     raise
@@ -64,7 +71,7 @@ def read(
         raise DataError.at(str(file), f"no usable line ({len(skipped)} skipped)", "Check the file")
     if Path(path).is_file():
         rows = [rows[i] for i in split_rows(len(rows), split, train_size, seed, str(file))]
-    items = Items((item for item in rows if item is not None), skipped=skipped)
+    items = Items((item for item in rows if item is not None), skipped=skipped, warnings=joined)
     if languages is not None:
         items = _keep_languages(items, check_languages(languages, items.languages, str(file)), str(file))
     return items
