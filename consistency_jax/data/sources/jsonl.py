@@ -45,7 +45,6 @@ def read(
     file = _find(path, split)
     rows = []
     skipped: list[str] = []
-    joined: list[str] = []
     seen: dict[str, str] = {}
     with open(file, "rb") as lines:
         for number, raw in enumerate(lines, start=1):
@@ -61,7 +60,6 @@ def read(
                     )
                 seen[item.id] = where
                 rows.append(item)
-                joined.extend(f"{where}: {reason}" for reason in run_together(item))
             except DataError as error:
                 if on_error == "raise":
                     raise
@@ -71,9 +69,11 @@ def read(
         raise DataError.at(str(file), f"no usable line ({len(skipped)} skipped)", "Check the file")
     if Path(path).is_file():
         rows = [rows[i] for i in split_rows(len(rows), split, train_size, seed, str(file))]
-    items = Items((item for item in rows if item is not None), skipped=skipped, warnings=joined)
+    items = Items((item for item in rows if item is not None), skipped=skipped)
     if languages is not None:
         items = _keep_languages(items, check_languages(languages, items.languages, str(file)), str(file))
+    for item in items:
+        items.warnings.extend(f"{file}: item {item.id!r}: {reason}." for reason in run_together(item))
     return items
 
 
