@@ -18,7 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees import ANSWER, PROMPT, TreeBuilder
+from consistency_jax.data.trees import ANSWER, UNCOUNTED, TreeBuilder
 from consistency_jax.models.tokenizers import load_tokenizer
 
 Encoder = Callable[[list[str]], list[list[int]]]
@@ -86,7 +86,7 @@ def check(real: Real, items: list[ParallelItem], boundary: str) -> None:
     bos = [] if real.tokenizer.bos_token_id is None else [real.tokenizer.bos_token_id]
     # Without BOS, EOS stands in where an answer opens the sentence.
     start = bos or [real.tokenizer.eos_token_id]
-    special = np.array(real.tokenizer.all_special_ids)
+    special = set(real.tokenizer.all_special_ids)
     heads, fulls, opening, following = [], [], [], []
     for item in items:
         for language in languages:
@@ -103,20 +103,20 @@ def check(real: Real, items: list[ParallelItem], boundary: str) -> None:
     first, after = iter(real.whole(opening)), iter(real.continued(following))
     assert len(trees) == len(items) * len(languages)
     for tree in trees:
-        prompt = next(prompts)
+        prompt, trunk, trunk_kind = next(prompts), tree.trunk.tolist(), tree.trunk_kind.tolist()
         for branch, kind in zip(tree.branches, tree.branch_kinds):
-            tokens, kinds = np.r_[tree.trunk, branch], np.r_[tree.trunk_kind, kind]
+            tokens, kinds = trunk + branch.tolist(), trunk_kind + kind.tolist()
             if boundary == "joint":
                 whole = next(expected)
-                assert tokens.tolist() in (bos + whole, start + whole)
+                assert tokens in (bos + whole, start + whole)
             else:
                 front = bos if prompt else start
-                assert tree.trunk.tolist() == front + prompt
+                assert trunk == front + prompt
                 assert branch.tolist() == next(after if prompt else first)
-            assert not np.isin(tokens[1:], special).any()
-            assert (np.diff(kinds.astype(int)) >= 0).all()
-            assert ANSWER in kinds
-            assert set(kinds[1:].tolist()) <= {PROMPT, ANSWER}
+            assert special.isdisjoint(tokens[1:])
+            assert kinds == sorted(kinds)
+            assert (kinds[0], kinds[-1]) == (UNCOUNTED, ANSWER)
+            assert UNCOUNTED not in kinds[1:]
 
 
 @pytest.mark.parametrize("boundary", ["separate", "joint"])
