@@ -4,7 +4,7 @@
         --config=configs/aya.py:size=8b,data=bmlama17,data_path=FOLDER,path=FOLDER_OR_HUB_ID
     python -m consistency_jax.train --workdir=runs/toy --config=configs/aya.py:runlocal=True
 
-The second is the same command at toy size, with random weights and embedded data, in under a minute on a laptop. Without
+The second is the same command at toy size, random weights and embedded data, in under a minute on a laptop. Without
 `path` the published checkpoint is fetched from the Hugging Face Hub (most ask you to agree to a licence first).
 Options and the published settings: consistency_jax/recipes.py.
 

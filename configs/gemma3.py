@@ -4,7 +4,7 @@
         --config=configs/gemma3.py:size=4b,data=bmlama17,data_path=FOLDER,path=FOLDER_OR_HUB_ID
     python -m consistency_jax.train --workdir=runs/toy --config=configs/gemma3.py:runlocal=True
 
-The second is the same command at toy size, with random weights and embedded data, in under a minute on a laptop. Without
+The second is the same command at toy size, random weights and embedded data, in under a minute on a laptop. Without
 `path` the published checkpoint is fetched from the Hugging Face Hub (most ask you to agree to a licence first).
 Options and the published settings: consistency_jax/recipes.py.
 

@@ -57,6 +57,8 @@ def default() -> ConfigDict:
                 "on_error": "raise",  # raise | skip
                 "max_length": 1024,  # tokens of a prompt with its longest answer; cut from the left
                 "boundary": "separate",  # how training tokenizes: separate | joint
+                "chat_template": "off",  # off | tokenizer: prompts as turns of a chat, by its template
+                "system_prompt": "",  # of that chat; empty: none
             },
             "objective": {
                 "name": "dco",
@@ -166,6 +168,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     _check_keys(config.to_dict(), default().to_dict(), "")
     _one_of(config, "data.on_error", ("raise", "skip"))
     _one_of(config, "data.boundary", ("separate", "joint"))
+    _one_of(config, "data.chat_template", ("off", "tokenizer"))
     _one_of(config, "evaluation.boundary", ("separate", "joint"))
     _one_of(config, "evaluation.normalization", ("sum", "mean", "mean_full", "bytes"))
     _one_of(config, "objective.name", tuple(OBJECTIVES))
@@ -216,6 +219,16 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         raise ConfigError(
             "no model: give --config.model.path=FOLDER_OR_HUB_ID (a Hugging Face checkpoint), "
             "or set pretrain.total_steps to make a small one"
+        )
+    if config.data.system_prompt and config.data.chat_template == "off":
+        raise ConfigError(
+            "data.system_prompt is set, but data.chat_template=off gives no place to put it; "
+            "set --config.data.chat_template=tokenizer"
+        )
+    if config.data.chat_template == "tokenizer" and not config.model.path:
+        raise ConfigError(
+            "data.chat_template=tokenizer needs a model with a chat template, which the embedded base model has not; "
+            "give --config.model.path=FOLDER_OR_HUB_ID or set --config.data.chat_template=off"
         )
     mesh_shape(config, devices)
 

@@ -24,7 +24,9 @@ from consistency_jax.commands import (
     run_command,
 )
 from consistency_jax.config import ConfigError, mesh_shape, validate
+from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.items import Items
+from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees import Tree, TreeBuilder
 from consistency_jax.metrics import accuracy, clc
@@ -83,20 +85,28 @@ def split_of(config: ConfigDict, name: str, items: Items, model: Model, boundary
 
     Raises:
       ConfigError: where the model has no tokenizer.
-      DataError: for an item that does not fit.
+      DataError: for an item that does not fit, or a tokenizer without the chat template asked for.
     """
     if model.tokenizer is None:
         raise ConfigError(
             f"the model folder {model.folder} has no tokenizer files; put them beside config.json"
         )
     languages = languages_of(config, items)
-    builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, cache=False)
+    chat = None
+    if config.data.chat_template != "off":
+        chat = ChatTemplate(model.tokenizer, config.data.system_prompt)
+    builder = TreeBuilder(
+        model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat, cache=False
+    )
     trees = builder.build(items, languages)
     cut = sum(tree is not None and tree.truncated > 0 for tree in trees)
     if cut:
         print(
             f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
         )
+    read_back = round_trip(model.tokenizer, items, languages)
+    if read_back.changed:
+        print(f"data: split {name!r}: {read_back}")
     return Split(name, items, languages, trees)
 
 

@@ -4,12 +4,29 @@ Everything downstream (trees, tables, losses, metrics) relies on what `validate`
 the same thing in every language, every text holds something, and a cloze has exactly one mask.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from consistency_jax.errors import UserError
 
 MASK = "<mask>"
+# Who decides about the space between a prompt and its answer; each source states one as LEADING_SPACE.
+SPACINGS = {
+    "candidate": "every candidate begins with the space, in every language",
+    "mask": "the sentence around the mask has the space or not, as its language writes; no candidate begins with one",
+    "written": "as the file has it, prompt and candidate joined as they are",
+}
+UNSPACED = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+)  # as Unicode names begin
 
 
 class DataError(UserError):
@@ -145,6 +162,49 @@ def validate(item: ParallelItem, where: str, *, allow_doubled: bool = False) -> 
     if not allow_doubled:
         for reason in doubled_candidates(item):
             raise DataError.at(where, reason, "Make the candidates distinct")
+
+
+def check_spacing(item: ParallelItem, spacing: str, where: str) -> None:
+    """Checks that an item keeps the policy that its source states.
+
+    Args:
+        item: the item to check.
+        spacing: a key of SPACINGS.
+        where: its place, for the message.
+
+    Raises:
+        DataError: naming the place, the language and the candidate.
+    """
+    if spacing == "written":
+        return
+    spaces = int(spacing == "candidate")
+    for language, prompt in item.prompts.items():
+        wrong = [c for c in item.candidates[language] if len(c) - len(c.lstrip()) != spaces]
+        if prompt[-1].isspace() if spaces else MASK not in prompt:
+            wrong.insert(0, prompt)
+        if wrong:
+            reason = f"{wrong[0]!r} in {language!r} breaks its rule for spaces: {SPACINGS[spacing]}"
+            raise DataError.at(where, reason, "Take the original file, or mend the reader")
+
+
+def run_together(item: ParallelItem) -> list[str]:
+    """One description for each language in which a prompt's last word and an answer's first become one word."""
+    found = []
+    for language, prompt in item.prompts.items():
+        if MASK in prompt:
+            continue
+        for candidate in item.candidates[language]:
+            if _is_spaced_letter(prompt[-1]) and _is_spaced_letter(candidate[0]):
+                found.append(
+                    f"in {language!r} no space parts the prompt {prompt[-20:]!r} from the candidate {candidate!r}"
+                )
+                break
+    return found
+
+
+def _is_spaced_letter(character: str) -> bool:
+    """Whether it is a letter of a script that writes spaces between words."""
+    return character.isalpha() and not unicodedata.name(character, "").startswith(UNSPACED)
 
 
 def check_languages(asked: Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:

@@ -18,35 +18,43 @@ def first_answer_token(encoding: Any, start: int) -> int:
     return next(ends, len(encoding.ids))
 
 
-def encode(tokenizer: Any, texts: list[str]) -> Iterator[Any]:
-    """The encoding of each text, without special tokens."""
-    return _encode(tokenizer, tokenizer.backend_tokenizer, texts)
+def encode(tokenizer: Any, texts: list[str], *, special: bool = False, offsets: bool = True) -> Iterator[Any]:
+    """The encoding of each text; nothing is put around it.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        texts: what to encode.
+        special: whether "</s>" in a text is the special token (in a rendered chat) or four characters.
+        offsets: False is faster, and leaves the encodings without true offsets.
+    """
+    return _encode(tokenizer.backend_tokenizer, texts, special, offsets)
 
 
 def encode_continuations(tokenizer: Any, texts: list[str]) -> Iterator[Any]:
-    """The encoding of texts that go on from others: as `encode`, without a dummy space in front.
+    """The encoding of texts that go on from others: no dummy space in front, no special tokens, no offsets.
 
     Sentencepiece models (and some byte-level ones) are trained to put a space before every text. Between a
     prompt and its answer that would double a space that is there, and make one up where none is written.
     """
     if tokenizer not in _CONTINUATIONS:
         _CONTINUATIONS[tokenizer] = _continuation_backend(tokenizer.backend_tokenizer)
-    return _encode(tokenizer, _CONTINUATIONS[tokenizer], texts)
+    return _encode(_CONTINUATIONS[tokenizer], texts, special=False, offsets=False)
 
 
 _CONTINUATIONS: WeakKeyDictionary = WeakKeyDictionary()
 
 
-def _encode(tokenizer: Any, backend: Any, texts: list[str]) -> Iterator[Any]:
+def _encode(backend: Any, texts: list[str], special: bool, offsets: bool) -> Iterator[Any]:
     # Settings that a tokenizer file may carry; transformers sets them on each of its own calls too.
-    backend.encode_special_tokens = tokenizer.split_special_tokens
+    backend.encode_special_tokens = not special  # True stands for: as ordinary text
     if backend.truncation is not None:
         backend.no_truncation()
     if backend.padding is not None:
         backend.no_padding()
+    batch = backend.encode_batch if offsets else backend.encode_batch_fast
     # A chunk at a time: an encoding takes a kilobyte or more.
     for start in range(0, len(texts), ENCODE_CHUNK):
-        yield from backend.encode_batch(texts[start : start + ENCODE_CHUNK], add_special_tokens=False)
+        yield from batch(texts[start : start + ENCODE_CHUNK], add_special_tokens=False)
 
 
 def _continuation_backend(backend: Any) -> Any:

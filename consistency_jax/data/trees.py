@@ -8,13 +8,17 @@ Boundaries:
               prefix, so trunk + branch k is, token for token, full string k.
 
 A token is an answer token when it covers any character from the answer's start on (of the answer, or of the
-rest of the sentence after a mask), else a prompt token. One BOS stands in front where the tokenizer has
-one. Without one, nothing predicts the first token and it is not counted; where that would leave an answer
-without a state to be predicted from (the answer opens the sentence), EOS, which ends the document before,
-stands in for BOS.
+rest of the sentence after a mask), else a prompt token. One BOS stands in front where the tokenizer has one
+(a chat template's own BOS is that one). Without one, nothing predicts the first token and it is not counted;
+where that would leave an answer without a state to be predicted from (the answer opens the sentence), EOS,
+which ends the document before, stands in for BOS.
+
+Special tokens never come from an item's text: "</s>" in it is four characters. (Under a chat template, whose
+own special tokens count, it is an error.)
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -22,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.tokenization import encode, encode_continuations, first_answer_token
 
@@ -96,6 +101,8 @@ class TreeBuilder:
         max_length: longest trunk + branch, tokens; longer ones lose tokens at the left of the trunk, after
             BOS.
         row_length: longest tree as it is fed to the model (trunk + all branches); None = any.
+        chat: renders prompts as turns of a conversation; None = plain text. All before the answer is the
+            prompt then, and a cut takes the template's first tokens too.
         cache: keep trees, so that an item met again is not tokenised again.
     """
 
@@ -106,6 +113,7 @@ class TreeBuilder:
         boundary: str = "separate",
         max_length: int = 1024,
         row_length: int | None = None,
+        chat: ChatTemplate | None = None,
         cache: bool = True,
     ):
         if boundary not in BOUNDARIES:
@@ -116,7 +124,12 @@ class TreeBuilder:
         self.boundary = boundary
         self.max_length = max_length
         self.row_length = row_length
+        self.chat = chat
         self.bos: int | None = tokenizer.bos_token_id
+        added = tokenizer.added_tokens_decoder.items()
+        self._special = {token.content: index for index, token in added if token.special}
+        strings = sorted(self._special, key=len, reverse=True)
+        self._special_text = re.compile("|".join(map(re.escape, strings)) if strings else r"(?!)")
         self._keep = cache
         self._trees: dict[tuple, Tree] = {}
 
@@ -164,22 +177,47 @@ class TreeBuilder:
             trees.append(self._cut(tree, items[b].id, languages[l]))
         return trees
 
-    def _whole(self, keys: list[tuple], names: list[tuple[str, str]]) -> Iterable[Tree]:
+    def _whole(self, keys: list[tuple], names: list[tuple[str, str]]) -> list[Tree]:
         """Trees with every candidate, before any cut."""
         if not keys:
             return []
-        parts = [_parts(*key) for key in keys]
-        return (self._separate if self.boundary == "separate" else self._joint)(parts, names)
+        suspects = {}  # tree -> the special token that its text spells
+        for n, (context, prompt, candidates) in enumerate(keys):
+            found = self._special_text.search("\n".join((context, prompt.replace(MASK, "\n"), *candidates)))
+            if found:
+                suspects[n] = found[0]
+        if self.chat is None:
+            parts = [_parts(*key) for key in keys]
+        else:
+            for n, token in suspects.items():
+                raise _special_in_text(names[n], token, "and the chat template would make it one")
+            heads = self.chat.render([_after(context, prompt) for context, prompt, _ in keys])
+            space = self.chat.separator
+            parts = [_chat_parts(head, space, candidates) for head, (_, _, candidates) in zip(heads, keys)]
+        trees = (self._separate if self.boundary == "separate" else self._joint)(parts, names)
+        # Some vocabularies hold their special tokens as pieces of text too, and there is no way around them.
+        special = [index for index in self._special.values() if index != self.tokenizer.unk_token_id]
+        for n, token in suspects.items():
+            tokens = trees[n].flat[0]
+            if np.isin(tokens[int(self._is_start(int(tokens[0]))) :], special).any():
+                raise _special_in_text(names[n], token, "and the tokenizer cannot read it as text")
+        return trees
+
+    def _own_bos(self, ids: list[int]) -> int:
+        """1 where the chat template wrote BOS, which every tree is given anyway; else 0."""
+        return int(self.chat is not None and self.bos is not None and ids[:1] == [self.bos])
 
     def _separate(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
         texts = dict.fromkeys(part.prompt for part in parts)
-        prompts = dict(zip(texts, (e.ids for e in encode(self.tokenizer, list(texts)))))
+        special = self.chat is not None
+        encodings = encode(self.tokenizer, list(texts), special=special, offsets=False)
+        prompts = {text: e.ids[self._own_bos(e.ids) :] for text, e in zip(texts, encodings)}
         # An answer that opens the text is tokenised as such, every other one as the continuation of a prompt.
         opening = dict.fromkeys(chain.from_iterable(part.answers for part in parts if not part.prompt))
         following = dict.fromkeys(chain.from_iterable(part.answers for part in parts if part.prompt))
         first, after = {}, {}
         if opening:
-            encodings = encode(self.tokenizer, list(opening))
+            encodings = encode(self.tokenizer, list(opening), offsets=False)
             first = {text: np.array(e.ids, np.int32) for text, e in zip(opening, encodings)}
         if following:
             encodings = encode_continuations(self.tokenizer, list(following))
@@ -210,11 +248,12 @@ class TreeBuilder:
     def _joint(self, parts: list["Parts"], names: list[tuple[str, str]]) -> list[Tree]:
         full = [(part.head + answer, len(part.head)) for part in parts for answer in part.tails]
         distinct = dict.fromkeys(full)
-        encodings = encode(self.tokenizer, [text for text, _ in distinct])
-        encoded = {
-            key: (encoding.ids, first_answer_token(encoding, key[1]))
-            for key, encoding in zip(distinct, encodings)
-        }
+        encodings = encode(self.tokenizer, [text for text, _ in distinct], special=self.chat is not None)
+        encoded = {}
+        for key, encoding in zip(distinct, encodings):
+            ids, first = encoding.ids, first_answer_token(encoding, key[1])
+            bos = self._own_bos(ids)
+            encoded[key] = (ids[bos:], first - bos)
         trees, at = [], 0
         for part, name in zip(parts, names):
             sequences, firsts = zip(*(encoded[key] for key in full[at : at + len(part.tails)]))
@@ -333,13 +372,30 @@ def _key(item: ParallelItem, language: str) -> tuple[str, str, tuple[str, ...]]:
 
 def _parts(context: str, prompt: str, candidates: tuple[str, ...]) -> Parts:
     head, mask, rest = prompt.partition(MASK)
-    if context:
-        head = f"{context}\n\n{head}"
+    head = _after(context, head)
     tails = tuple(candidate + rest for candidate in candidates)
     size = np.array([len(tail.encode()) for tail in tails], np.int32)
     start = head.rstrip() if mask else head
     space = head[len(start) :]
     return Parts(head, tails, start, tuple(space + tail for tail in tails) if space else tails, size)
+
+
+def _after(context: str, prompt: str) -> str:
+    """The prompt behind its context."""
+    return f"{context}\n\n{prompt}" if context else prompt
+
+
+def _chat_parts(head: str, separator: str, candidates: tuple[str, ...]) -> Parts:
+    tails = tuple(separator + candidate.lstrip() for candidate in candidates)
+    return Parts(head, tails, head, tails, np.array([len(tail.encode()) for tail in tails], np.int32))
+
+
+def _special_in_text(name: tuple[str, str], token: str, reason: str) -> DataError:
+    return DataError.at(
+        f"item {name[0]!r}, language {name[1]!r}",
+        f"its text holds {token!r}, a special token of the tokenizer, {reason}",
+        "Write it in another way, or drop the item",
+    )
 
 
 def _no_token(name: tuple[str, str]) -> DataError:

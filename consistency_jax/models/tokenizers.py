@@ -1,10 +1,13 @@
 """Tokenizers of checkpoint folders, always fast ones (with character offsets).
 
-A folder that holds only a sentencepiece `tokenizer.model` is converted here, setting by setting, from the
-model file itself: `AutoTokenizer` alone drops the leading space that sentencepiece adds, and so segments text
-differently from the tokenizer the model was trained with.
+A `tokenizer.json` is taken as it stands: for some families `AutoTokenizer` rebuilds it from the vocabulary
+alone, and then a Llama tokenizer loses one of two leading spaces. A folder that holds only a sentencepiece
+`tokenizer.model` is converted here, setting by setting, from the model file itself: `AutoTokenizer` alone drops
+the leading space that sentencepiece adds, and so segments text differently from the tokenizer the model was
+trained with.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -39,15 +42,30 @@ def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast |
     folder = Path(folder)
     model_file = folder / "tokenizer.model"
     try:
-        if (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file():
+        if (folder / "tokenizer.json").is_file():
+            return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+        if (folder / "vocab.json").is_file():
             return transformers.AutoTokenizer.from_pretrained(folder)
         if not model_file.is_file():
             return None
-        if _is_tiktoken(model_file):
-            return _from_tiktoken(model_file)
-        return from_sentencepiece(model_file)
+        tokenizer = _from_tiktoken(model_file) if _is_tiktoken(model_file) else from_sentencepiece(model_file)
+        tokenizer.chat_template = _chat_template(folder)
+        return tokenizer
     except Exception as error:  # transformers, tokenizers and protobuf each raise their own kinds
         raise TokenizerError(f"{folder}: the tokenizer cannot be read: {error}") from error
+
+
+def _chat_template(folder: Path) -> str | dict[str, str] | None:
+    """The chat template beside a `tokenizer.model`, in any of the three places where one is kept."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            found = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
+            if found:
+                named = isinstance(found, list)
+                return {entry["name"]: entry["template"] for entry in found} if named else found
+    return None
 
 
 def copy_tokenizer_files(source: Path, target: Path) -> list[str]:

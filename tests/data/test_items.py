@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, doubled_candidates, validate
+from consistency_jax.data.items import (
+    DataError,
+    Items,
+    ParallelItem,
+    check_spacing,
+    doubled_candidates,
+    run_together,
+    validate,
+)
 
 GOOD = ParallelItem(
     id="Q1",
@@ -57,3 +65,53 @@ def test_items_is_a_list_that_remembers_what_was_skipped():
     assert items == [GOOD]
     assert items.languages == ("en", "fr")
     assert (items.skipped, items.warnings) == (["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("spacing", "prompt", "candidate", "kept"),
+    [
+        ("candidate", "City:", " Rome", True),
+        ("candidate", "城市:", " 罗马", True),
+        ("candidate", "City:", "Rome", False),
+        ("candidate", "City:", "  Rome", False),
+        ("candidate", "City: ", " Rome", False),
+        ("mask", "born in <mask> .", "Rome", True),
+        ("mask", "<mask>に生まれた", "ローマ 市", True),
+        ("mask", "born in <mask> .", " Rome", False),
+        ("mask", "born in", "Rome", False),
+        ("written", "city: ", "  Rome", True),
+    ],
+)
+def test_a_source_keeps_to_the_spaces_it_states(spacing, prompt, candidate, kept):
+    item = ParallelItem("x", "", {"en": prompt}, {"en": (candidate,)})
+    if kept:
+        check_spacing(item, spacing, "set")
+    else:
+        with pytest.raises(DataError, match="^set: .* in 'en' breaks its rule for spaces"):
+            check_spacing(item, spacing, "set")
+
+
+def test_words_that_run_together_are_found():
+    prompts = {
+        "en": "The capital is",
+        "zh": "首都是",
+        "ja": "首都は",
+        "th": "เมืองหลวงคือ",
+        "ko": "수도는",
+        "fr": "Ville (",
+        "ru": "в <mask>",
+    }
+    answers = {
+        "en": "Rome",
+        "zh": "罗马",
+        "ja": "ローマ",
+        "th": "โรม",
+        "ko": "로마",
+        "fr": "Rome",
+        "ru": "Рим",
+    }
+    item = ParallelItem("x", "", prompts, {language: (text,) for language, text in answers.items()})
+    found = run_together(item)
+    assert len(found) == 2
+    assert found[0] == "in 'en' no space parts the prompt 'The capital is' from the candidate 'Rome'"
+    assert "'ko'" in found[1]

@@ -1,15 +1,11 @@
 """Laws of token trees: joint trees are full strings, token for token; separate ones lose and add nothing."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import sentencepiece
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem
-from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree, TreeBuilder, build_tree
-from consistency_jax.models.tokenizers import from_sentencepiece, load_tokenizer
+from consistency_jax.models.tokenizers import from_sentencepiece
 
 ITEMS = [
     ParallelItem(
@@ -240,29 +236,30 @@ def test_bad_calls_are_clear(small_tokenizer):
         TreeBuilder(object())
 
 
-@pytest.fixture(scope="module", params=["llama2", "llama3", "qwen3_rebuilt"])
-def real_tokenizer(request, data_folder: Path):
-    return load_tokenizer(data_folder / "tokenizers" / request.param)
+def test_special_tokens_in_a_text_are_ordinary_characters(small_tokenizer):
+    item = ParallelItem("x", "", {"en": "Write </s> or <s> ,"}, {"en": (" </s>", " <pad>")})
+    for boundary in ("separate", "joint"):
+        for (ids, _), text in zip(
+            sequences(build_tree(small_tokenizer, item, "en", boundary=boundary)), item.candidates["en"]
+        ):
+            assert not set(ids[1:]) & set(small_tokenizer.all_special_ids)
+            assert small_tokenizer.decode(ids[1:]) == item.prompts["en"] + text
 
 
-def test_joint_trees_of_bmlama_are_full_strings_in_17_languages(real_tokenizer, data_folder: Path):
-    items = load_items("bmlama17", path=data_folder / "bmlama17")[::340]
-    trees = TreeBuilder(real_tokenizer, boundary="joint").build(items)
-    languages = items[0].languages
-    for n, tree in enumerate(trees):
-        head, texts = full_texts(items[n // len(languages)], languages[n % len(languages)])
-        for got, text in zip(sequences(tree), texts):
-            assert got == expected_joint(real_tokenizer, head, text)
-
-
-def test_separate_trees_of_bmlama_read_as_the_full_strings(real_tokenizer, data_folder: Path):
-    items = load_items("bmlama17", path=data_folder / "bmlama17")[::340]
-    trees = TreeBuilder(real_tokenizer, boundary="separate").build(items)
-    languages = items[0].languages
-    start = int(real_tokenizer.bos_token_id is not None)
-    for n, tree in enumerate(trees):
-        _, texts = full_texts(items[n // len(languages)], languages[n % len(languages)])
-        for (ids, _), text in zip(sequences(tree), texts):
-            whole = real_tokenizer(text, add_special_tokens=False)["input_ids"]
-            assert real_tokenizer.decode(ids[start:]) == real_tokenizer.decode(whole)
-            assert np.array(ids).max() < len(real_tokenizer)
+def test_a_special_token_that_cannot_be_read_as_text_is_an_error(tmp_path):
+    # Unigram vocabularies hold their control symbols as pieces like any other.
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT * 20),
+        model_prefix=str(tmp_path / "tokenizer"),
+        model_type="unigram",
+        vocab_size=400,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    tokenizer = from_sentencepiece(tmp_path / "tokenizer.model")
+    for boundary in ("separate", "joint"):
+        for prompt, candidate in (("Write </s> ,", " Paris"), ("Write", " </s>")):
+            item = ParallelItem("odd", "", {"en": prompt}, {"en": (" Rome", candidate)})
+            with pytest.raises(DataError, match="item 'odd', language 'en': its text holds '</s>'"):
+                build_tree(tokenizer, item, "en", boundary=boundary)

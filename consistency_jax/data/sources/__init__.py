@@ -1,6 +1,7 @@
 """Data sets by name.
 
-A new one is one file with `read(path, languages, split, on_error, **options) -> Items`, and one line here.
+A new one is one file with `read(path, languages, split, on_error, **options) -> Items` and LEADING_SPACE (a key of
+`items.SPACINGS`: who decides about the space before an answer), and one line here.
 """
 
 import importlib
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from consistency_jax.data.items import DataError, Items
+from consistency_jax.data.items import DataError, Items, check_spacing
 
 MODULES = {
     "cldr": "consistency_jax.data.sources.cldr",
@@ -69,7 +70,11 @@ def load_items(
             f"unknown option {', '.join(map(repr, unknown))}",
             f"Known: {', '.join(known) or 'none'}",
         )
-    return SOURCES[name](path=path, languages=languages, split=split, on_error=on_error, **options)
+    items = SOURCES[name](path=path, languages=languages, split=split, on_error=on_error, **options)
+    spacing = importlib.import_module(MODULES[name]).LEADING_SPACE
+    for item in items:
+        check_spacing(item, spacing, f"data set {name!r}, item {item.id!r}")
+    return items
 
 
 def source_options(name: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ LANGUAGES = (
     *("en", "fr", "nl", "es", "ru", "ja", "zh", "ko", "vi"),
     *("el", "hu", "he", "tr", "ca", "ar", "uk", "fa"),
 )
+LEADING_SPACE = "mask"
 DOWNLOAD = "Set data.path to the folder that holds en.tsv, fr.tsv ... of BMLAMA-17"
 
 

@@ -41,6 +41,7 @@ from consistency_jax.data.sources import cldr_words
 from consistency_jax.data.sources.cldr_words import DASH, WORDS, label, question
 
 LANGUAGES = tuple(WORDS)
+LEADING_SPACE = "candidate"  # after the colon of a label, in scripts without spaces too
 SPLITS = ("train", "validation", "test", "test_disjoint")
 CANDIDATES = 5
 DATE = datetime.date(2024, 1, 1)  # currencies that were legal tender on this day

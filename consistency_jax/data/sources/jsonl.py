@@ -3,6 +3,9 @@
     {"id": "Q1", "group": "geography", "gold": 0, "prompts": {"en": "The capital of France is", "fr": "..."},
      "candidates": {"en": [" Paris", " Rome"], "fr": [" Paris", " Rome"]}}
 
+A candidate is put after its prompt (or into the gap) exactly as it is: its leading space is the file's to write, in the
+languages that write one. Where two words run together for want of it, that is a warning.
+
 `<mask>` in a prompt marks a cloze; `context` ({language: text}) is optional; `gold` may be null or absent.
 """
 
@@ -11,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, validate
+from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, run_together, validate
 from consistency_jax.data.sources.splits import split_rows
+
+LEADING_SPACE = "written"
 
 
 def read(
@@ -67,6 +72,8 @@ def read(
     items = Items((item for item in rows if item is not None), skipped=skipped)
     if languages is not None:
         items = _keep_languages(items, check_languages(languages, items.languages, str(file)), str(file))
+    for item in items:
+        items.warnings.extend(f"{file}: item {item.id!r}: {reason}." for reason in run_together(item))
     return items
 
 

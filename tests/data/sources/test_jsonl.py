@@ -1,5 +1,6 @@
 """The JSONL reader: what it reads, and one clear error for each kind of bad line."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -133,3 +134,26 @@ def test_an_empty_file_is_an_error(tmp_path: Path):
 def test_the_registry_holds_a_reader_a_name():
     assert set(SOURCES) >= {"cldr", "bmlama17", "jsonl"}
     assert callable(SOURCES["jsonl"])
+
+
+def test_spaces_are_the_files_own_and_their_want_is_a_warning(tmp_path: Path):
+    bare = {**RECORD, "id": "Q2", "candidates": {"en": [" Paris", " Rome"], "fr": ["Paris", "Rome"]}}
+    file = write(tmp_path, RECORD, bare)
+    items = load_items("jsonl", path=file)
+    assert items[1].candidates["fr"] == ("Paris", "Rome")
+    assert len(items.warnings) == 1
+    assert "set.jsonl: item 'Q2': in 'fr' no space parts the prompt" in items.warnings[0]
+    assert not load_items("jsonl", path=file, languages=["en"]).warnings
+
+
+def test_every_source_states_its_spaces(tmp_path: Path, monkeypatch):
+    from consistency_jax.data.items import SPACINGS
+    from consistency_jax.data.sources import MODULES, jsonl
+
+    for module in MODULES.values():
+        assert importlib.import_module(module).LEADING_SPACE in SPACINGS
+    # `load_items` holds a source to what it states.
+    monkeypatch.setattr(jsonl, "LEADING_SPACE", "candidate")
+    file = write(tmp_path, {**RECORD, "candidates": {"en": [" Paris"], "fr": ["Paris"]}})
+    with pytest.raises(DataError, match="data set 'jsonl', item 'Q1': 'Paris' in 'fr' breaks its rule"):
+        load_items("jsonl", path=file)
