@@ -109,9 +109,7 @@ def parse_item(record: Any, where: str) -> ParallelItem:
             "Objectives that align languages need candidates; pairs are for DPO, SimPO, ORPO and SFT",
         )
     if unknown := [key for key in record if key not in KEYS]:
-        raise DataError.at(
-            where, f"unknown key {', '.join(map(repr, unknown))}", f"Known: {', '.join(KEYS)}"
-        )
+        raise DataError.at(where, f"unknown key {', '.join(map(repr, unknown))}", f"Known: {', '.join(KEYS)}")
     for key in ("id", "prompts", "candidates"):
         if key not in record:
             raise DataError.at(where, f"the key {key!r} is missing", f'Add "{key}"')
