@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, to_json
+from consistency_jax.files import write_text
 
 # Keys that do not change what a run computes, so that a run may be resumed with others.
 FREE_TO_CHANGE = ("logging.", "checkpoint.", "evaluation.", "mesh.", "data.test", "batching.shapes")
@@ -40,13 +41,6 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
             f"cannot write to the workdir {folder}: {error}; choose another --workdir"
         ) from error
     return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that appears under its name only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    partial.replace(path)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,8 @@ marks an item that a figure does not speak about.
 import numpy as np
 
 from consistency_jax.metrics.accuracy import correct, top_choice
-from consistency_jax.metrics.rankc import checked_scores, language_pairs
+from consistency_jax.metrics.arrays import checked_scores
+from consistency_jax.metrics.rankc import language_pairs
 
 
 def top1_agreement(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
