@@ -96,7 +96,7 @@ def read_tables(path: str | Path) -> dict[str, Table]:
       ValueError: for a file that is damaged or holds no tables.
     """
     try:
-        with np.load(path) as stored:
+        with open(path, "rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
             arrays = {name: stored[name] for name in stored.files}
         tables = {}
         for split in arrays["splits"].tolist():
