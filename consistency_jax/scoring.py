@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from consistency_jax.data.items import ParallelItem
+from consistency_jax.data.items import Items, ParallelItem, check_languages
 from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
@@ -194,7 +194,7 @@ def score(
       items: B items.
       boundary: "joint" tokenizes each full string, "separate" prompt and answer apart (data/trees.py).
       tokenizer: instead of the model's own.
-      languages: the order of axis L; all that the items have, by default.
+      languages: the order of axis L; all that the items have, by default. Items may lack some of them.
       prompt: also the prompt's log-probabilities, which `scores("mean_full")` needs.
       state: also the last hidden state of each prompt.
       max_length: longest prompt + answer in tokens; longer ones lose tokens at the left.
@@ -203,15 +203,15 @@ def score(
 
     Raises:
       ValueError: where neither the model nor the call has a tokenizer, or there are no items.
-      DataError: for an item that cannot be made into trees.
+      DataError: for a language that no item has, or an item that cannot be made into trees.
     """
     tokenizer = model.tokenizer if tokenizer is None else tokenizer
     if tokenizer is None:
         raise ValueError(f"the model of {model.folder} has no tokenizer: give one, score(..., tokenizer=...)")
     if not items:
         raise ValueError("there are no items to score")
-    if languages is None:
-        languages = tuple(dict.fromkeys(language for item in items for language in item.prompts))
+    known = Items(items).languages
+    languages = known if languages is None else check_languages(languages, known, "score")
     builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length, cache=False)
     trees = builder.build(items, languages)
     return score_trees(
@@ -252,6 +252,9 @@ def score_trees(
         progress=progress,
     )
     arrays = {name: values.reshape(*shape, -1).astype(np.float32) for name, values in arrays.items()}
+    for name in arrays.keys() & {"logp", "prompt_logp"}:
+        # what a trunk shares is summed for candidates that are not there too
+        arrays[name] = np.where(frame.mask, arrays[name], np.float32(0))
     if not prompt:
         frame = dataclasses.replace(frame, prompt_length=None)
     return dataclasses.replace(frame, **arrays)
@@ -261,27 +264,39 @@ def table_frame(
     items: Sequence[ParallelItem], languages: Sequence[str], trees: Sequence[Tree | None]
 ) -> Table:
     """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
-    candidates = max(len(tree.branches) for tree in trees if tree is not None)
-    cells = np.zeros((4, len(trees), candidates), np.int32)  # length, prompt_length, bytes, mask
-    for n, tree in enumerate(trees):
-        if tree is not None:
-            k = len(tree.branches)
-            for i, kind in enumerate((ANSWER, PROMPT)):
-                cells[i, n, :k] = np.count_nonzero(tree.trunk_kind == kind)
-                cells[i, n, :k] += [np.count_nonzero(own == kind) for own in tree.branch_kinds]
-            cells[2, n, :k] = tree.bytes
-            cells[3, n, :k] = 1
-    length, prompt_length, size, mask = cells.reshape(4, len(items), len(languages), candidates)
+    count = np.array([0 if tree is None else len(tree.branches) for tree in trees])
+    mask = np.arange(count.max()) < count[:, None]  # its cells, row by row, are the branches of all trees
+    cells = np.zeros((3, *mask.shape), np.int32)  # answer tokens, prompt tokens, bytes
+    present = [tree for tree in trees if tree is not None]
+    cells[0][mask], cells[1][mask] = _token_counts(present)
+    cells[2][mask] = np.concatenate([tree.bytes for tree in present])
+    shape = (len(items), len(languages), -1)
+    length, prompt_length, size = (values.reshape(shape) for values in cells)
     return Table(
         ids=tuple(item.id for item in items),
         languages=tuple(languages),
-        logp=np.zeros(mask.shape, np.float32),
+        logp=np.zeros(length.shape, np.float32),
         length=length,
         bytes=size,
-        mask=mask.astype(bool),
+        mask=mask.reshape(shape),
         gold=np.array([-1 if item.gold is None else item.gold for item in items], np.int32),
         prompt_length=prompt_length,
     )
+
+
+def _token_counts(trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
+    """i64[sum of K] each: the answer tokens and the prompt tokens of every branch, with those of its trunk."""
+    _, kinds, lengths = zip(*(tree.flat for tree in trees))
+    segments = np.array([len(own) for own in lengths])  # trunk, branch 0, branch 1, ... of each tree
+    segment = np.repeat(np.arange(segments.sum()), np.concatenate(lengths))
+    is_trunk = np.zeros(segments.sum(), bool)
+    is_trunk[np.cumsum(segments) - segments] = True
+
+    def count(kind: int) -> np.ndarray:
+        own = np.bincount(segment[np.concatenate(kinds) == kind], minlength=len(is_trunk))
+        return own[~is_trunk] + np.repeat(own[is_trunk], segments - 1)
+
+    return count(ANSWER), count(PROMPT)
 
 
 # ----------------------------------------------------------------------------------------------------- the stored table

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from consistency_jax.files import complete_file
+
 NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes")
 
 
@@ -83,10 +85,8 @@ def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
         arrays[f"{split}/ids"] = np.array(table.ids)
         arrays[f"{split}/languages"] = np.array(table.languages)
         arrays |= {f"{split}/{name}": value for name, value in table._arrays().items() if value is not None}
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with complete_file(path) as file:
         np.savez(file, **arrays)
-    partial.replace(path)
 
 
 def read_tables(path: str | Path) -> dict[str, Table]:
@@ -96,7 +96,7 @@ def read_tables(path: str | Path) -> dict[str, Table]:
       ValueError: for a file that is damaged or holds no tables.
     """
     try:
-        with np.load(path) as stored:
+        with open(path, "rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
             arrays = {name: stored[name] for name in stored.files}
         tables = {}
         for split in arrays["splits"].tolist():

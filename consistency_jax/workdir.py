@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, to_json
+from consistency_jax.files import write_text
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others.
 FREE_TO_CHANGE = ("logging.", "checkpoint.", "evaluation.", "mesh.", "data.test", "batching.shapes")
@@ -52,13 +53,6 @@ def read_config(workdir: Path) -> ConfigDict:
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that appears under its name only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    partial.replace(path)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Parallel items: one question, asked in several languages, with candidate answers aligned by index.
 
 Everything downstream (trees, tables, losses, metrics) relies on what `validate` promises: candidate k means
-the same thing in every language, every text holds something, and a cloze has exactly one mask.
+the same thing in every language, every text holds something and is UTF-8, and a cloze has exactly one mask.
 """
 
 import unicodedata
@@ -115,6 +115,7 @@ def validate(item: ParallelItem, where: str, *, allow_doubled: bool = False) -> 
     Raises:
         DataError: naming the place, the reason and the mend.
     """
+    _check_characters(item, where)
     if not item.prompts:
         raise DataError.at(where, f"item {item.id!r} has no language", "Give at least one prompt")
     if set(item.prompts) != set(item.candidates):
@@ -205,6 +206,23 @@ def run_together(item: ParallelItem) -> list[str]:
 def _is_spaced_letter(character: str) -> bool:
     """Whether it is a letter of a script that writes spaces between words."""
     return character.isalpha() and not unicodedata.name(character, "").startswith(UNSPACED)
+
+
+def _check_characters(item: ParallelItem, where: str) -> None:
+    """Refuses lone surrogates (JSON can write half of a pair, "\\ud800"): tokenizers and files take none."""
+    texts = [("the id", item.id), ("the group", item.group)]
+    for name, part in (("prompt", item.prompts), ("context", item.context or {})):
+        for language, text in part.items():
+            texts += [(f"the name of language {language!r}", language), (f"the {name} in {language!r}", text)]
+    for language, candidates in item.candidates.items():
+        texts += [(f"candidate {k} in {language!r}", text) for k, text in enumerate(candidates)]
+    for name, text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError.at(
+                where, f"{name} holds a lone surrogate, {text[error.start]!r}", "Write the whole character"
+            ) from None
 
 
 def check_languages(asked: Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:

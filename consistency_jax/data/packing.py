@@ -77,11 +77,6 @@ class Batch(NamedTuple):
     target_slot: Any
     trunk_end: Any
 
-    @property
-    def real_share(self) -> float:
-        """Share of row tokens that are no padding, 0..1 (of numpy arrays)."""
-        return float(np.mean(np.asarray(self.tree) > 0))
-
 
 class Flat(NamedTuple):
     """Trees laid end to end: N trees, S segments (trunk, branch 0, branch 1, ... of each), P tokens.

@@ -10,7 +10,6 @@ from consistency_jax.metrics.agreement import (
     all_agree,
     all_agree_but_wrong,
     all_right,
-    candidate_entropy,
     changed_answers,
     top1_agreement,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "all_right",
     "anchor_pairs",
     "bootstrap_mean",
-    "candidate_entropy",
     "chance",
     "chance_corrected",
     "changed_answers",

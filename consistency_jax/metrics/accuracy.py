@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consistency_jax.metrics.rankc import checked_scores, mean_known
+from consistency_jax.metrics.arrays import checked_scores, mean_known, variance_known
 
 
 def top_choice(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -77,11 +77,6 @@ def accuracy(
         mean_others=float(mean_known(per_language[others], axis=0)),
         variance=float(variance_known(per_language)),
     )
-
-
-def variance_known(values: np.ndarray) -> np.ndarray:
-    """Variance over the last axis of the entries that are not NaN."""
-    return mean_known((values - mean_known(values, axis=-1)[..., None]) ** 2, axis=-1)
 
 
 def _checked_gold(gold: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

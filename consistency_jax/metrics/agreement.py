@@ -9,7 +9,8 @@ marks an item that a figure does not speak about.
 import numpy as np
 
 from consistency_jax.metrics.accuracy import correct, top_choice
-from consistency_jax.metrics.rankc import checked_scores, language_pairs
+from consistency_jax.metrics.arrays import checked_scores
+from consistency_jax.metrics.rankc import language_pairs
 
 
 def top1_agreement(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -67,22 +68,6 @@ def changed_answers(base: np.ndarray, scores: np.ndarray, mask: np.ndarray | Non
     scores, mask = checked_scores(scores, mask)
     moved = np.abs(top_choice(scores, mask) - top_choice(base, mask)).sum(-1) / 2
     return np.where(mask.any(2), moved, np.nan)
-
-
-def candidate_entropy(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """f64[N, L], nats: entropy of softmax(scores) over an item's candidates: how undecided a language is.
-
-    `scores` should be log-probabilities. NaN where a language lacks the item.
-    """
-    scores, mask = checked_scores(scores, mask)
-    present = mask.any(2)
-    scores = np.where(mask, scores, -np.inf)
-    shifted = scores - np.where(present, scores.max(-1), 0.0)[..., None]
-    weight = np.exp(shifted)
-    total = np.where(present, weight.sum(-1), 1.0)
-    # H = log Z - sum p log p~ ; a candidate of probability 0 adds nothing.
-    inner = (weight * np.where(weight > 0, shifted, 0.0)).sum(-1)
-    return np.where(present, np.log(total) - inner / total, np.nan)
 
 
 def _choice_or_one(scores, mask) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from consistency_jax.metrics.arrays import checked_scores, mean_known
+
 WEIGHTS = ("softmax", "norm1", "norm2")
 
 # Items at once: with 26 languages and 10 candidates the overlaps of a chunk take 28 MB.
@@ -198,31 +200,10 @@ def pair_matrix(values: np.ndarray, count: int, diagonal: float) -> np.ndarray:
     return matrix
 
 
-def mean_known(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean over the entries that are not NaN; NaN, without a warning, where there is none."""
-    known = ~np.isnan(values)
-    count = known.sum(axis)
-    total = np.where(known, values, 0.0).sum(axis)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
-
-
 def shared_candidates(mask: np.ndarray) -> np.ndarray:
     """bool[N, L, K] -> bool[N, K]: the candidates that all languages present in an item have."""
     present = mask.any(2)
     return (mask | ~present[:, :, None]).all(1) & present.any(1, keepdims=True)
-
-
-def checked_scores(scores: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """scores f64[N, L, K] and mask bool[N, L, K], or a ValueError that says what is wrong."""
-    scores = np.asarray(scores, np.float64)
-    if scores.ndim != 3:
-        raise ValueError(f"scores must be [items, languages, candidates], not {list(scores.shape)}")
-    mask = np.ones(scores.shape, bool) if mask is None else np.asarray(mask, bool)
-    if mask.shape != scores.shape:
-        raise ValueError(f"mask must have shape {list(scores.shape)}, not {list(mask.shape)}")
-    if bad := np.argwhere(np.isnan(scores) & mask).tolist():
-        raise ValueError(f"{len(bad)} scores are NaN, the first at [item, language, candidate] = {bad[0]}")
-    return scores, mask
 
 
 def _top_chances(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:

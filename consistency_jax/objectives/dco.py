@@ -46,7 +46,8 @@ def dco(
       partners: "all" languages at once, or i32[B, L], the index of each language's partner in each item. A
         language whose partner is absent, itself, or outside 0..L-1 (say -1) sits out in that item.
       candidates: "all" pairs of candidates, or i32[B, 2], one pair (chosen, rejected) an item; an item whose
-        two are the same, absent or outside 0..K-1 is not counted.
+        two are the same or absent is not counted; indices outside 0..K-1 are an error in numpy, and where they
+        cannot be seen (a jax array) the item is not counted.
       scale: "mean" keeps the scale of the published loss for any number of languages, c_i = 1 + mean_{j != i}
         v_j / v_i; "product" is the plain product of experts, c_i = sum_j v_j / v_i. Alike for two languages,
         and so for partners, who take no part in this. "one" is the weighted mean itself, c_i = 1: as consistent

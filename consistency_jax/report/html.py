@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from consistency_jax.files import write_text
 from consistency_jax.report import charts
 from consistency_jax.report.examples import changed_examples
 from consistency_jax.report.names import language_name
@@ -69,7 +70,7 @@ def write_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    _write(folder / "report.json", text + "\n")
+    write_text(folder / "report.json", text + "\n")
     shown, changed, split = [], 0, next(iter(summary["base"]), None)
     if split is not None and items and split in items:
         settings = summary["settings"]
@@ -93,7 +94,7 @@ def write_report(
         command=command,
         anchor=language_name(summary["settings"]["anchor"]),
     )
-    _write(folder / "report.html", page)
+    write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
@@ -171,9 +172,3 @@ def _number(value: float | None, digits: int = 1, sign: str = "") -> str:
         return "\u2013"
     value = round(value, digits) + 0.0
     return f"{value:{sign if value else ''},.{digits}f}".replace("-", "\u2212")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

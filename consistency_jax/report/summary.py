@@ -10,11 +10,11 @@ known is null.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from consistency_jax.metrics.accuracy import correct, variance_known
+from consistency_jax.metrics.accuracy import correct
 from consistency_jax.metrics.agreement import (
     agreement_if_either_right,
     all_agree,
@@ -23,23 +23,12 @@ from consistency_jax.metrics.agreement import (
     changed_answers,
     top1_agreement,
 )
+from consistency_jax.metrics.arrays import mean_known, variance_known
 from consistency_jax.metrics.bootstrap import interval, resampled_means, weighted_means
-from consistency_jax.metrics.rankc import anchor_pairs, clc_values, mean_known, pair_matrix
+from consistency_jax.metrics.rankc import anchor_pairs, clc_values, pair_matrix
+from consistency_jax.table import Table
 
 _DIGITS = 6
-
-
-class Table(Protocol):
-    """The part of a scored table that a report reads: B items, L languages, K candidates."""
-
-    ids: tuple[str, ...]
-    languages: tuple[str, ...]
-    mask: np.ndarray  # bool[B, L, K]
-    gold: np.ndarray  # i32[B], -1 unknown
-
-    def scores(self, normalization: str) -> np.ndarray:
-        """f64[B, L, K], higher is better."""
-        ...
 
 
 Tables = Table | Mapping[str, Table]

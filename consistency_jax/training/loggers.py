@@ -10,7 +10,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from consistency_jax.config import ConfigError
-from consistency_jax.workdir import write_text
+from consistency_jax.files import write_text
 
 
 class MetricsLog:

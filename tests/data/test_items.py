@@ -46,6 +46,8 @@ def test_a_good_item_passes():
         ({"gold": 2}, "gold is 2, with 2 candidates"),
         ({"gold": -1}, "gold is -1"),
         ({"context": {"de": "x"}}, "context has languages without a prompt .de"),
+        ({"id": "Q\udfff"}, r"the id holds a lone surrogate, '\\udfff'"),
+        ({"prompts": {"en": "x", "fr": "\ud800"}}, "the prompt in 'fr' holds a lone surrogate"),
         ({"candidates": {"en": (" Rome", " Rome"), "fr": ("Paris", "Rome")}}, "' Rome' more than once"),
     ],
 )

@@ -10,7 +10,6 @@ from consistency_jax.metrics import (
     all_agree,
     all_agree_but_wrong,
     all_right,
-    candidate_entropy,
     changed_answers,
     language_pairs,
     top1_agreement,
@@ -77,11 +76,3 @@ def test_changed_answers_of_hand_worked_tables():
     final = np.array([[[9.0, 1, 0]], [[0, 1, 0]], [[5, 5, 0]], [[5, 0, 0]], [[1, 1, 1]]])
     # The same answer; another; the same tie; one of two tied; the same tie of three.
     np.testing.assert_allclose(changed_answers(base, final)[:, 0], [0, 1, 0, 0.5, 0])
-
-
-def test_entropy_is_that_of_the_softmax_over_existing_candidates():
-    scores = np.array([[[0.0, 0.0, 0.0, 99.0]], [[np.log(3), 0.0, -np.inf, 7.0]], [[1.0, 1.0, 1.0, 1.0]]])
-    mask = np.ones(scores.shape, bool)
-    mask[:2, :, 3] = mask[2] = False
-    expected = [np.log(3), -(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), np.nan]
-    np.testing.assert_allclose(candidate_entropy(scores, mask)[:, 0], expected, atol=1e-12)

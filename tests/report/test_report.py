@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.metrics import accuracy, bootstrap_delta, clc, clc_values
+from consistency_jax.metrics import accuracy, bootstrap_delta, changed_answers, clc, clc_values
 from consistency_jax.report import charts, summarise, terminal_table, write_report
 from consistency_jax.report.examples import changed_examples
 from consistency_jax.table import Table
@@ -263,6 +263,25 @@ def test_examples_are_a_seeded_draw_of_changed_questions(tables):
     again, _ = changed_examples(before, after, items, normalization="sum", count=5, languages=3)
     other, _ = changed_examples(before, after, items, normalization="sum", count=5, languages=3, seed=1)
     assert [e.id for e in again] == [e.id for e in examples] != [e.id for e in other]
+
+
+def test_examples_and_figures_treat_ties_alike(tmp_path):
+    before, after = make_table(0, items=5), make_table(0, items=5)
+    before.gold[:] = after.gold[:] = [0, 1, 0, 3, 0]
+    first = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]], np.float32)
+    last = np.array([[2, 2, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [7, 7, 7, 7], [1, 0, 0, 0]], np.float32)
+    before.logp[:], after.logp[:] = first[:, None], last[:, None]
+    examples, changed = changed_examples(before, after, make_items(before), normalization="sum", languages=1)
+    assert changed == 2  # the same tie, of two or of all, is the same answer
+    expected = changed_answers(before.scores("sum"), after.scores("sum"), before.mask)
+    assert [e.id for e in examples] == [before.ids[row] for row in np.flatnonzero(expected.any(1))]
+    broken, tied = (example.answers[0] for example in examples)
+    assert (broken.before, broken.before_right) == ("Egypt / Kenya", 0.5)
+    assert (broken.after, broken.after_right) == ("Kenya", 1)
+    assert (tied.before_right, tied.after, tied.after_right) == (1, "Egypt / Kenya", 0.5)
+    summary = summarise(before, after, normalization="sum", resamples=10)
+    page = write_report(tmp_path, summary, before, after, {"test": make_items(before)}).read_text("utf-8")
+    assert page.count('class="mark tied"') == 8
 
 
 @pytest.mark.parametrize(

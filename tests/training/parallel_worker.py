@@ -80,6 +80,7 @@ def run(sizes: tuple[int, int, int]) -> dict:
             for path, leaf in traverse_util.flatten_dict(gradients).items()
         },
         "bytes_per_device": bytes_per_device(state),
+        "row_bytes": first.batch.tokens.nbytes,
         "row_bytes_per_device": bytes_per_device(first.batch.tokens),
     }
 

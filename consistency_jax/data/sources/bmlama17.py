@@ -9,8 +9,9 @@ seed a row, and the same order in every language.
 
 import csv
 import random
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ LANGUAGES = (
 )
 LEADING_SPACE = "mask"
 DOWNLOAD = "Set data.path to the folder that holds en.tsv, fr.tsv ... of BMLAMA-17"
+AGAIN = "Download the original file again"
 
 
 class Row(NamedTuple):
@@ -179,10 +181,12 @@ def _read_table(file: Path, on_error: str) -> list[Row | DataError]:
         raise DataError.at(str(file), "no such file", DOWNLOAD)
     table: list[Row | DataError] = []
     # The csv module wants newline="" (fields are quoted, lines end in CRLF); a bare split loses quoted golds.
-    with open(file, encoding="utf-8-sig", newline="") as lines:
+    # Bytes that are no UTF-8 pass as surrogates, so that `_row` can tell their line.
+    with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         reader = csv.reader(lines, delimiter="\t")
-        next(reader, None)
-        for fields in reader:
+        rows = _rows(reader)
+        next(rows, None)
+        for fields in rows:
             try:
                 table.append(_row(fields, f"{file}:{reader.line_num}", reader.line_num))
             except DataError as error:
@@ -190,15 +194,28 @@ def _read_table(file: Path, on_error: str) -> list[Row | DataError]:
                     raise
                 table.append(error)
     if not table:
-        raise DataError.at(str(file), "the file has no rows", "Download it again")
+        raise DataError.at(str(file), "the file has no rows", AGAIN)
     return table
 
 
-def _row(fields: list[str], where: str, line: int) -> Row:
+def _rows(reader: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
+    """The rows of a csv reader; one that it cannot read is its error, and reading goes on after it."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
+
+
+def _row(fields: list[str] | csv.Error, where: str, line: int) -> Row:
+    if isinstance(fields, csv.Error):
+        raise DataError.at(where, f"the row cannot be read ({fields})", AGAIN)
+    if broken := re.search("[\ud800-\udfff]", "".join(fields)):
+        raise DataError.at(where, f"the row is not UTF-8 (byte {ord(broken[0]) - 0xDC00:#x})", AGAIN)
     if len(fields) != 4:
-        raise DataError.at(
-            where, f"the row has {len(fields)} columns, not 4", "Download the original file again"
-        )
+        raise DataError.at(where, f"the row has {len(fields)} columns, not 4", AGAIN)
     prompt, gold, joined, subject = fields
     candidates = tuple(joined.split(", "))
     if prompt.count(MASK) != 1:

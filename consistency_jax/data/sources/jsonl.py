@@ -7,6 +7,7 @@ A candidate is put after its prompt (or into the gap) exactly as it is: its lead
 languages that write one. Where two words run together for want of it, that is a warning.
 
 `<mask>` in a prompt marks a cloze; `context` ({language: text}) is optional; `gold` may be null or absent.
+Any other key is an error: a misspelt one would be lost without a word.
 """
 
 import json
@@ -18,6 +19,7 @@ from consistency_jax.data.items import DataError, Items, ParallelItem, check_lan
 from consistency_jax.data.sources.splits import split_rows
 
 LEADING_SPACE = "written"
+KEYS = ("id", "group", "gold", "prompts", "candidates", "context")
 
 
 def read(
@@ -43,16 +45,38 @@ def read(
         DataError: naming file, line, reason and mend.
     """
     file = _find(path, split)
-    rows = []
+    rows, skipped = _read_file(file, on_error)
+    whole = Items(item for item in rows if item is not None)
+    if not whole:
+        raise DataError.at(str(file), f"no usable line ({len(skipped)} skipped)", "Check the file")
+    if Path(path).is_file():
+        rows = [rows[i] for i in split_rows(len(rows), split, train_size, seed, str(file))]
+    items = Items((item for item in rows if item is not None), skipped=skipped)
+    if languages is not None:
+        try:
+            languages = check_languages(languages, whole.languages, str(path))
+        except DataError:  # of a folder, a language may be in another split alone
+            known = dict.fromkeys((*whole.languages, *_languages_beside(file, path)))
+            languages = check_languages(languages, known, str(path))
+        items = _keep_languages(items, languages, str(file))
+    for item in items:
+        items.warnings.extend(f"{file}: item {item.id!r}: {reason}." for reason in run_together(item))
+    return items
+
+
+def _read_file(file: Path, on_error: str) -> tuple[list[ParallelItem | None], list[str]]:
+    """The items of a file's lines that are not blank, None for one that was skipped; and why each was."""
+    rows: list[ParallelItem | None] = []
     skipped: list[str] = []
     seen: dict[str, str] = {}
     with open(file, "rb") as lines:
         for number, raw in enumerate(lines, start=1):
-            if not raw.strip():
-                continue
             where = f"{file}:{number}"
             try:
-                item = parse_item(_decode(raw, where), where)
+                text = _decode(raw, where)
+                if not text.strip():
+                    continue
+                item = parse_item(_parse(text, where), where)
                 validate(item, where)
                 if item.id in seen:
                     raise DataError.at(
@@ -65,23 +89,22 @@ def read(
                     raise
                 skipped.append(str(error))
                 rows.append(None)
-    if not any(rows):
-        raise DataError.at(str(file), f"no usable line ({len(skipped)} skipped)", "Check the file")
-    if Path(path).is_file():
-        rows = [rows[i] for i in split_rows(len(rows), split, train_size, seed, str(file))]
-    items = Items((item for item in rows if item is not None), skipped=skipped)
-    if languages is not None:
-        items = _keep_languages(items, check_languages(languages, items.languages, str(file)), str(file))
-    for item in items:
-        items.warnings.extend(f"{file}: item {item.id!r}: {reason}." for reason in run_together(item))
-    return items
+    return rows, skipped
+
+
+def _languages_beside(file: Path, path: str | Path) -> tuple[str, ...]:
+    """The languages of the other splits, where path is a folder."""
+    others = [other for other in sorted(Path(path).glob("*.jsonl")) if other != file]
+    return Items(
+        item for other in others for item in _read_file(other, "skip")[0] if item is not None
+    ).languages
 
 
 def parse_item(record: Any, where: str) -> ParallelItem:
     """The item of one JSON value, its types checked; `validate` checks the rest.
 
     Raises:
-        DataError: a missing key or a value of the wrong type.
+        DataError: a missing or unknown key, or a value of the wrong type.
     """
     if not isinstance(record, dict):
         raise DataError.at(where, "the line is not a JSON object", 'Write {"id": ..., "prompts": ...}')
@@ -91,6 +114,8 @@ def parse_item(record: Any, where: str) -> ParallelItem:
             "this is a preference pair, not a parallel item",
             "Objectives that align languages need candidates; pairs are for DPO, SimPO, ORPO and SFT",
         )
+    if unknown := [key for key in record if key not in KEYS]:
+        raise DataError.at(where, f"unknown key {', '.join(map(repr, unknown))}", f"Known: {', '.join(KEYS)}")
     for key in ("id", "prompts", "candidates"):
         if key not in record:
             raise DataError.at(where, f"the key {key!r} is missing", f'Add "{key}"')
@@ -131,19 +156,37 @@ def _is_map(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) and key for key in value)
 
 
-def _decode(raw: bytes, where: str) -> Any:
+def _decode(raw: bytes, where: str) -> str:
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError.at(
             where, f"the line is not UTF-8 (byte {error.start})", "Save the file as UTF-8"
         ) from None
+
+
+def _parse(text: str, where: str) -> Any:
+    """The JSON value of a line, in which no object holds a key twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key, part in pairs:
+            if key in value:
+                raise DataError.at(where, f"the key {key!r} stands twice in one object", "Keep one of them")
+            value[key] = part
+        return value
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except DataError:
+        raise
     except json.JSONDecodeError as error:
-        raise DataError.at(
-            where,
-            f"the line is not JSON ({error.msg} at column {error.colno})",
-            "Write one JSON object a line",
-        ) from None
+        reason = f"the line is not JSON ({error.msg} at column {error.colno})"
+    except RecursionError:
+        reason = "the line is nested too deeply"
+    except ValueError as error:  # a number of thousands of digits
+        reason = f"the line cannot be read ({error})"
+    raise DataError.at(where, reason, "Write one JSON object a line")
 
 
 def _find(path: str | Path | None, split: str | None) -> Path:

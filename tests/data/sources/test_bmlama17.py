@@ -92,6 +92,25 @@ def test_a_bad_row_is_named_or_skipped_in_all_languages(tmp_path: Path, row: tup
     assert len(items.skipped) == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b"caf\xe9 <mask>\tRome\tOslo, Rome\tX", "zh.tsv:3: the row is not UTF-8 .byte 0xe9."),
+        (b'"' + b"x" * 200_000 + b' <mask>"\tRome\tOslo, Rome\tX', "zh.tsv:3: .*field larger than"),
+    ],
+    ids=["not UTF-8", "a huge field"],
+)
+def test_a_row_that_cannot_be_read_is_named_or_skipped(tmp_path: Path, row: bytes, reason: str):
+    folder = write(tmp_path)
+    lines = (folder / "zh.tsv").read_bytes().split(b"\r\n")
+    (folder / "zh.tsv").write_bytes(b"\r\n".join([*lines[:2], row, *lines[3:]]))
+    with pytest.raises(DataError, match=reason):
+        load_items("bmlama17", path=folder, languages=["en", "zh"])
+    items = load_items("bmlama17", path=folder, languages=["en", "zh"], on_error="skip")
+    assert [item.prompts["zh"] for item in items] == [ROWS["zh"][i][0] for i in (0, 2, 3)]
+    assert len(items.skipped) == 1
+
+
 def test_a_doubled_candidate_is_a_counted_warning(tmp_path: Path):
     lines = [("<mask> a", "Rome", "Rome, Oslo, Rome", "X"), *ROWS["zh"][1:]]
     items = load_items("bmlama17", path=write(tmp_path, {"zh": lines}), languages=["zh"])

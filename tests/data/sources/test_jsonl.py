@@ -69,6 +69,17 @@ BAD = [
     (changed(candidates={"en": [" a", " a"], "fr": [" a", " b"]}), "more than once"),
     (changed(context="x"), "context is not a map"),
     (changed(chosen=" a", rejected=" b"), "preference pair"),
+    (changed(golds=1), "unknown key 'golds'. Known: id, group, gold, prompts, candidates, context"),
+    (json.dumps(changed())[:-1] + ', "gold": 1}', "the key 'gold' stands twice in one object"),
+    (json.dumps(changed()).replace('"fr"', '"en"'), "the key 'en' stands twice in one object"),
+    (changed(prompts={"en": "a \ud800 b", "fr": "x"}), r"prompt in 'en' holds a lone surrogate, '\\ud800'"),
+    (changed(candidates={"en": [" a", " b"], "fr": [" a", "\udc00"]}), "candidate 1 in 'fr' holds a lone"),
+    (changed(context={"en": "\ud83d"}), "context in 'en' holds a lone"),
+    (changed(id="\ud800"), r"the id holds a lone surrogate, '\\ud800'"),
+    (changed(group="\ud800"), "the group holds a lone"),
+    (changed(prompts={"\ud800": "x"}, candidates={"\ud800": [" a"]}), "name of language .* holds a lone"),
+    ('{"id": ' + "[" * 100_000 + "]" * 100_000 + "}", "the line is nested too deeply"),
+    ('{"id": ' + "1" * 5000 + "}", "the line cannot be read .*digits"),
 ]
 
 
@@ -88,6 +99,43 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path):
     file.write_bytes(json.dumps(RECORD).encode() + b'\n{"id": "\xff"}\n')
     with pytest.raises(DataError, match="set.jsonl:2: the line is not UTF-8"):
         load_items("jsonl", path=file)
+
+
+def test_byte_order_marks_and_blank_lines_are_no_lines(tmp_path: Path):
+    file = tmp_path / "set.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(RECORD).encode() + b"\n\xef\xbb\xbf\n \r\n\xef\xbb\xbf")
+    assert [item.id for item in load_items("jsonl", path=file)] == ["Q1"]
+
+
+def test_pairs_of_surrogates_are_characters(tmp_path: Path):
+    record = {**RECORD, "prompts": {"en": "\U0001f600 is", "fr": "x"}}
+    (item,) = load_items("jsonl", path=write(tmp_path, json.dumps(record)))  # escaped as \\ud83d\\ude00
+    assert item.prompts["en"] == "\U0001f600 is"
+
+
+def only(language: str, number: int) -> dict:
+    texts = {"prompts": {language: "x"}, "candidates": {language: [" a", " b"]}}
+    return {**RECORD, "id": f"Q{number}", **texts}
+
+
+def test_a_language_may_be_in_one_split_alone(tmp_path: Path):
+    splits = {"split": "train"}, {"split": "test"}
+    file = write(tmp_path, *(only("en", n) for n in range(10)))
+    drawn = {item.id for item in load_items("jsonl", path=file, split="train")}
+    ragged = [only("sw" if f"Q{n}" in drawn and n % 2 else "en", n) for n in range(10)]
+    file = write(tmp_path, *ragged)
+    train, test = (load_items("jsonl", path=file, languages=["en", "sw"], **split) for split in splits)
+    assert set(train.languages) == {"en", "sw"}
+    assert set(test.languages) == {"en"}
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    write(folder, only("en", 0), "{", name="train.jsonl")
+    write(folder, only("en", 1), only("sw", 2), name="test.jsonl")
+    train = load_items("jsonl", path=folder, split="train", languages=["sw", "en"], on_error="skip")
+    assert [item.id for item in train] == ["Q0"]
+    for path, split in ((file, "test"), (folder, "test"), (folder, "train")):
+        with pytest.raises(DataError, match="unknown language 'fr'. Known: en, sw"):
+            load_items("jsonl", path=path, split=split, languages=["fr"], on_error="skip")
 
 
 def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
