@@ -16,7 +16,7 @@ steering weight `weight`, the others 1; leave it empty to treat all alike. Time:
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import default, parse_arg
+from consistency_jax.config import default, parse_arg, published
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -24,9 +24,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4
     )
     config = default()
+    published(config)
     config.total_steps = given.steps
     config.model.path = given.path
-    config.model.dtype = config.model.compute_dtype = "bfloat16"  # the published recipe
     config.data.source = "jsonl"
     config.data.path = given.data
     config.data.languages = tuple(filter(None, given.languages.split("+")))

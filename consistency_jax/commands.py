@@ -1,5 +1,6 @@
 """What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError
+from consistency_jax.config import ConfigError, lora_config
 from consistency_jax.data.items import DataError
-from consistency_jax.models.decoder import Params
+from consistency_jax.models.adapters import add_adapters
 from consistency_jax.models.huggingface import CheckpointError as HuggingFaceError
 from consistency_jax.models.huggingface import Model
 from consistency_jax.training.checkpoints import Checkpointer, CheckpointError
@@ -49,8 +50,17 @@ def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], Met
     )
 
 
-def checkpoint_params(config: ConfigDict, workdir: Path, step: int | None, base: Model) -> Params:
-    """The parameters of a workdir's checkpoint, the newest one for None; the base's where it has no checkpoint at all.
+def policy_model(config: ConfigDict, base: Model) -> Model:
+    """What training starts from: the base model, with new adapters where `config.lora` asks for them.
+
+    Base and policy share their arrays: the reference costs no memory.
+    """
+    adapters = lora_config(config)
+    return add_adapters(base, adapters, config.seed) if adapters else base
+
+
+def checkpoint_model(config: ConfigDict, workdir: Path, step: int | None, base: Model) -> Model:
+    """The model of a workdir's checkpoint, the newest one for None; the base where it has no checkpoint at all.
 
     Raises:
       CheckpointError: a step that is not there, or cannot be read.
@@ -59,8 +69,10 @@ def checkpoint_params(config: ConfigDict, workdir: Path, step: int | None, base:
     try:
         step = checkpointer.latest_step if step is None else step
         if step is None:
-            return base.params
-        trained, frozen = split_params(base.params, trained_names(base.config, config.optimizer.freeze))
-        return merge_params(checkpointer.restore(step, {"params": trained})["params"], frozen)
+            return base
+        policy = policy_model(config, base)
+        trained, frozen = split_params(policy.params, trained_names(policy.config, config.optimizer.freeze))
+        restored = checkpointer.restore(step, {"params": trained})["params"]
+        return dataclasses.replace(policy, params=merge_params(restored, frozen))
     finally:
         checkpointer.close()

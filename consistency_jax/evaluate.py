@@ -14,7 +14,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from consistency_jax import report
-from consistency_jax.commands import checkpoint_params, command_line, log_of, run_command
+from consistency_jax.commands import checkpoint_model, command_line, log_of, run_command
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items
 from consistency_jax.data.sources import load_items
@@ -161,18 +161,19 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = 
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
-    params = model.params
+    trained = model
     if checkpoint != "base":
         step = None if checkpoint == "latest" else int(checkpoint)
-        params = checkpoint_params(config, workdir, step, model)
+        trained = checkpoint_model(config, workdir, step, model)
     scorer = Scorer(model.config, mesh)
     boundary = config.evaluation.boundary
     tests = [split_of(config, name, load_split(config, name), model, boundary) for name in config.data.test]
     base = measure(config, scorer, model.params, tests, "base")
     write_tables(workdir / "tables" / "base.npz", base)
     final = base
-    if params is not model.params:
-        final = measure(config, scorer, params, tests, "final")
+    if trained is not model:
+        scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
+        final = measure(config, scorer, trained.params, tests, "final")
         write_tables(workdir / "tables" / "final.npz", final)
     return write_report(config, workdir, tests, base, final)
 

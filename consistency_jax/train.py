@@ -14,7 +14,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from consistency_jax.cache import cache_folder
-from consistency_jax.commands import log_of, run_command
+from consistency_jax.commands import log_of, policy_model, run_command
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.evaluate import (
@@ -59,9 +59,11 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded
-    # base model, pretrained here once and cached.
+    # base model, pretrained here once and cached. With adapters, policy and reference share the base's arrays.
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
+    policy = policy_model(config, model)
     scorer = Scorer(model.config, mesh)
+    policy_scorer = scorer if policy is model else Scorer(policy.config, mesh)
 
     # ------------------------------------------------------------------------------------------ how it answers before
     tests = [
@@ -94,8 +96,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         validation = split_of(config, name, load_split(config, name), model, config.evaluation.boundary)
     params = fit(
         stage=config.objective.name,
-        config=model.config,
-        params=model.params,
+        config=policy.config,
+        params=policy.params,
         objective=objective,
         pipeline=pipeline,
         optimizer=config.optimizer,
@@ -107,12 +109,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         checkpoint_every=config.checkpoint.every,
         keep=config.checkpoint.keep,
         accumulate=config.batching.accumulate,
-        evaluate=validator(config, scorer, validation) if validation else None,
+        evaluate=validator(config, policy_scorer, validation) if validation else None,
         evaluate_every=config.evaluation.every,
     )
 
     # ------------------------------------------------------------------------------- how it answers now, and the report
-    final = measure(config, scorer, params, tests, "final")
+    final = measure(config, policy_scorer, params, tests, "final")
     write_tables(workdir / "tables" / "final.npz", final)
     return write_report(config, workdir, tests, base, final)
 
