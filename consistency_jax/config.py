@@ -124,7 +124,7 @@ def _optimizer() -> dict[str, Any]:
         "weight_decay": 0.0,
         "clip_norm": 1.0,  # 0: no clipping
         "freeze": "",  # regular expression: parameters that are not trained
-        # An update is computed in float32 always; these say how it is kept (docs of training/precision.py).
+        # An update is computed in float32 always; these say how it is kept (see training/precision.py).
         "state_dtype": "",  # of moments: float32 | bfloat16; empty: as the parameters
         "rounding": "nearest",  # of bfloat16 parameters: nearest | stochastic | master (a float32 copy beside them)
     }
