@@ -11,8 +11,8 @@
 
 A fifth of the items (chosen by `seed`) is held out and reported. `anchor` is the language to keep as it is: it gets the
 steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank of adapters, 0 trains
-every weight (adapters want a higher `lr`, 1e-4 say). Time: one pass over the data; on one GPU an 8B model takes about as
-long as a DPO run of the same items.
+every weight (adapters want a higher `lr`, 1e-4 say). Time: one pass over the data; on one GPU an 8B model takes about
+as long as a DPO run of the same items.
 """
 
 from ml_collections import ConfigDict
