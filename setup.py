@@ -38,7 +38,7 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "test": ["pytest>=9", "pytest-xdist>=3", "ruff>=0.14", "torch==2.13.0"],
+        "test": ["peft>=0.21", "pytest>=9", "pytest-xdist>=3", "ruff>=0.14", "torch==2.13.0"],
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "wandb": ["wandb"],

@@ -10,23 +10,24 @@
      "candidates": {"en": [" Paris", " Rome"], "sw": [" Paris", " Roma"]}}
 
 A fifth of the items (chosen by `seed`) is held out and reported. `anchor` is the language to keep as it is: it gets the
-steering weight `weight`, the others 1; leave it empty to treat all alike. Time: one pass over the data; on one GPU an
-8B model takes about as long as a DPO run of the same items.
+steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank of adapters, 0 trains
+every weight (adapters want a higher `lr`, 1e-4 say). Time: one pass over the data; on one GPU an 8B model takes about
+as long as a DPO run of the same items.
 """
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import default, parse_arg
+from consistency_jax.config import default, parse_arg, published
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     given = parse_arg(
-        arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4
+        arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4, lora=0
     )
     config = default()
+    published(config)
     config.total_steps = given.steps
     config.model.path = given.path
-    config.model.dtype = config.model.compute_dtype = "bfloat16"  # the published recipe
     config.data.source = "jsonl"
     config.data.path = given.data
     config.data.languages = tuple(filter(None, given.languages.split("+")))
@@ -34,4 +35,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.objective.steer = {given.anchor: given.weight}
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr
+    config.lora.rank = given.lora
     return config

@@ -1,6 +1,7 @@
 """What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
 
 import contextlib
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from consistency_jax.config import lora_config
 from consistency_jax.errors import UserError
-from consistency_jax.models.decoder import Params
+from consistency_jax.models.adapters import add_adapters
 from consistency_jax.models.huggingface import Model
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.loggers import MetricsLog
@@ -66,12 +68,23 @@ def latest_step(workdir: Path) -> int | None:
         return checkpointer.latest_step
 
 
-def checkpoint_params(config: ConfigDict, workdir: Path, step: int, base: Model) -> Params:
-    """The parameters of a workdir's checkpoint of that step.
+def policy_model(config: ConfigDict, base: Model) -> Model:
+    """What training starts from: the base model, with new adapters where `config.lora` asks for them.
+
+    Base and policy share their arrays: the reference costs no memory.
+    """
+    adapters = lora_config(config)
+    return add_adapters(base, adapters, config.seed) if adapters else base
+
+
+def checkpoint_model(config: ConfigDict, workdir: Path, step: int, base: Model) -> Model:
+    """The model of a workdir's checkpoint of that step.
 
     Raises:
       CheckpointError: a step that is not there, or cannot be read.
     """
-    trained, frozen = split_params(base.params, trained_names(base.config, config.optimizer.freeze))
+    policy = policy_model(config, base)
+    trained, frozen = split_params(policy.params, trained_names(policy.config, config.optimizer.freeze))
     with contextlib.closing(Checkpointer(workdir / "checkpoints")) as checkpointer:
-        return merge_params(checkpointer.restore(step, {"params": trained})["params"], frozen)
+        restored = checkpointer.restore(step, {"params": trained})["params"]
+    return dataclasses.replace(policy, params=merge_params(restored, frozen))

@@ -13,7 +13,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax.errors import UserError
+from consistency_jax.models.lora import LoraConfig
 from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.training.optimizer import OPTIMIZERS
+from consistency_jax.training.precision import ROUNDINGS
 
 
 class ConfigError(UserError):
@@ -80,7 +83,12 @@ def default() -> ConfigDict:
             ),
             "optimizer": _optimizer(),
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # -1: the devices that the others leave
-            "lora": {"rank": 0},
+            "lora": {
+                "rank": 0,  # 0: no adapters, every parameter is trained
+                "alpha": 32.0,  # adapters count alpha / rank times
+                "targets": "attention|mlp",  # regular expression: projections ("layers/attention/query") with adapters
+                "dtype": "float32",  # of the adapters
+            },
             "pretrain": {
                 "total_steps": 0,
                 "options": {},  # free: passed on to the source's corpus
@@ -106,7 +114,7 @@ def default() -> ConfigDict:
 
 def _optimizer() -> dict[str, Any]:
     return {
-        "name": "adamw",  # adamw | muon
+        "name": "adamw",  # adamw | adafactor | lion | muon
         "learning_rate": 1e-5,
         "matrix_learning_rate": 0.02,  # muon: of the layers' matrices
         "schedule": "linear",  # linear | cosine | constant, after the warm-up
@@ -118,6 +126,9 @@ def _optimizer() -> dict[str, Any]:
         "weight_decay": 0.0,
         "clip_norm": 1.0,  # 0: no clipping
         "freeze": "",  # regular expression: parameters that are not trained
+        # An update is computed in float32 always; these say how it is kept (see training/precision.py).
+        "state_dtype": "",  # of moments: float32 | bfloat16; empty: as the parameters
+        "rounding": "nearest",  # of bfloat16 parameters: nearest | stochastic | master (a float32 copy beside them)
     }
 
 
@@ -181,7 +192,9 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for name in ("model.dtype", "model.compute_dtype"):
         _one_of(config, name, ("float32", "bfloat16"))
     for name in ("optimizer", "pretrain.optimizer"):
-        _one_of(config, f"{name}.name", ("adamw", "muon"))
+        _one_of(config, f"{name}.name", tuple(OPTIMIZERS))
+        _one_of(config, f"{name}.state_dtype", ("", "float32", "bfloat16"))
+        _one_of(config, f"{name}.rounding", ROUNDINGS)
         _one_of(config, f"{name}.schedule", ("linear", "cosine", "constant"))
         _positive(config, f"{name}.learning_rate")
         for key in ("warmup_steps", "clip_norm", "weight_decay", "end"):
@@ -203,8 +216,17 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         raise ConfigError(
             f"batching.accumulate={config.batching.accumulate} must divide batching.items={config.batching.items}"
         )
-    if config.lora.rank:
-        raise ConfigError("lora.rank > 0 is not available yet; set --config.lora.rank=0 (full fine-tuning)")
+    adapters = lora_config(config)
+    trained = {"optimizer": adapters.dtype if adapters else config.model.dtype}
+    if config.pretrain.total_steps:
+        trained["pretrain.optimizer"] = config.model.dtype
+    for name, dtype in trained.items():
+        rounding = _get(config, f"{name}.rounding")
+        if rounding != "nearest" and dtype != "bfloat16":
+            raise ConfigError(
+                f"{name}.rounding={rounding!r} is for parameters in bfloat16, and these are trained in {dtype}; "
+                "set it to nearest"
+            )
     for language, weight in config.objective.steer.items():
         if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise ConfigError(f"objective.steer.{language}={weight!r} must be a number greater than 0")
@@ -231,6 +253,33 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             "give --config.model.path=FOLDER_OR_HUB_ID or set --config.data.chat_template=off"
         )
     mesh_shape(config, devices)
+
+
+def lora_config(config: ConfigDict) -> LoraConfig | None:
+    """The adapters that `config.lora` asks for, None for rank 0.
+
+    Raises:
+      ConfigError: settings that no adapter can have, or targets that find no projection.
+    """
+    if not config.lora.rank:
+        return None
+    try:
+        return LoraConfig(**config.lora.to_dict())
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def published(config: ConfigDict) -> None:
+    """Sets the published recipe's weights, optimizer and batch: full fine-tuning in bfloat16, AdamW.
+
+    Weights, moments and updates are bfloat16, rounded to nearest; lr 1e-5 (1e-6 was used for XCSQA with gemma-3-4b,
+    gemma-3-12b and Llama-3.1-8B), linear decay without warm-up, clipping at 1, batches of 4 items. How those are drawn
+    (2 languages x 2 answers) is `batching.languages` and `objective.candidates`.
+    """
+    config.model.dtype = config.model.compute_dtype = "bfloat16"
+    config.lora.rank = 0
+    config.optimizer.update(_optimizer())
+    config.batching["items"] = 4
 
 
 def mesh_shape(config: ConfigDict, devices: int) -> tuple[int, int, int]:

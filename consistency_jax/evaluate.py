@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from consistency_jax import report
 from consistency_jax.cache import cache_folder
 from consistency_jax.commands import (
-    checkpoint_params,
+    checkpoint_model,
     command_line,
     config_flag,
     latest_step,
@@ -241,8 +241,9 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = 
     write_tables(workdir / "tables" / "base.npz", base)
     final = base
     if step is not None:
-        params = checkpoint_params(config, workdir, step, model)
-        final = measure(config, scorer, params, tests, "final")
+        trained = checkpoint_model(config, workdir, step, model)
+        scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
+        final = measure(config, scorer, trained.params, tests, "final")
         write_tables(workdir / "tables" / "final.npz", final)
     return write_report(config, workdir, tests, base, final)
 

@@ -1,7 +1,8 @@
 """Take the model home: python -m consistency_jax.export --workdir=runs/tiny --out=folder
 
 Writes the newest checkpoint of a workdir (or --step) as a Hugging Face folder that transformers and vLLM load:
-safetensors, the source's config.json, its tokenizer and generation files.
+safetensors, the source's config.json, its tokenizer and generation files. Adapters (lora.rank > 0) are merged into the
+weights; with --adapter they are written alone, as a PEFT folder that belongs beside the base model.
 """
 
 from collections.abc import Sequence
@@ -10,19 +11,23 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from consistency_jax.commands import checkpoint_params, latest_step, log_of, run_command
+from consistency_jax.commands import checkpoint_model, latest_step, log_of, run_command
 from consistency_jax.config import ConfigError
+from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
 from consistency_jax.sharding import make_mesh
 from consistency_jax.training.pretrain import base_model
 from consistency_jax.workdir import read_config
 
 
-def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Path:
+def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
     """Writes a checkpoint of a workdir (the newest one for None) as a Hugging Face folder.
 
+    Args:
+      adapter: write the adapters alone, as a PEFT folder, instead of merging them.
+
     Raises:
-      ConfigError: a folder that is no workdir, or one that has no checkpoint yet.
+      ConfigError: a folder that is no workdir, one that has no checkpoint yet, or `adapter` where it has no adapters.
       CheckpointError: a checkpoint that is not there or cannot be read.
     """
     workdir, out = Path(workdir).expanduser().absolute(), Path(out).expanduser().absolute()
@@ -30,22 +35,28 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None) -> Pat
     step = latest_step(workdir) if step is None else step
     if step is None:
         raise ConfigError(f"{workdir} has no checkpoint yet: train first")
+    if adapter and not config.lora.rank:
+        raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
-    model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
-    model.params = checkpoint_params(config, workdir, step, model)
-    save_pretrained(model, out)
+    base = base_model(config, mesh, log_of(config, workdir, "pretrain"))
+    model = checkpoint_model(config, workdir, step, base)
+    if adapter:
+        save_adapter(model, out, base=config.model.path or str(base.folder))
+    else:
+        save_pretrained(merge_adapters(model), out)
     print(f"exported to {out}")
     return out
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_command(export, _WORKDIR.value, _OUT.value, _STEP.value)
+    run_command(export, _WORKDIR.value, _OUT.value, _STEP.value, _ADAPTER.value)
 
 
 if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a training run.")
     _OUT = flags.DEFINE_string("out", None, "Folder to write.")
     _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
+    _ADAPTER = flags.DEFINE_bool("adapter", False, "Write the adapters alone, as a PEFT folder.")
     flags.mark_flags_as_required(["workdir", "out"])
     app.run(main)

@@ -10,8 +10,8 @@ A mesh of one device is a mesh: there is no unsharded path.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from consistency_jax.data.packing import Batch
 from consistency_jax.models.decoder import DecoderConfig, abstract_params, logical_axes
+
+T = TypeVar("T")
 
 ROWS = ("data", "fsdp")  # the mesh axes that split a batch
 
@@ -31,6 +33,7 @@ RULES: tuple[tuple[str, Any], ...] = (
     ("kv_heads", "tensor"),
     ("mlp", "tensor"),
     ("norm", None),
+    ("rank", None),
     ("layers", None),
     # activations
     ("rows", ROWS),
@@ -109,6 +112,12 @@ def put(array: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda a, s: jax.device_put(np.asarray(a), s), array, shardings)
 
 
+def owner(path: tuple[Any, ...], by_path: Mapping[tuple[Any, ...], T]) -> T | None:
+    """What `by_path` (tree paths of parameters) has for the parameter that a leaf of an optimizer's state belongs to:
+    the one in whose path the leaf's path ends. None for a leaf that belongs to no parameter."""
+    return next((by_path[path[n:]] for n in range(len(path)) if path[n:] in by_path), None)
+
+
 def state_shardings(mesh: Mesh, shardings: Any, params: Any, state: Any) -> Any:
     """Shardings of a tree that holds copies of parameters (moments of an optimizer): a leaf whose path ends in a
     parameter's path, with that parameter's shape, lies as the parameter does; every other leaf is replicated.
@@ -122,10 +131,7 @@ def state_shardings(mesh: Mesh, shardings: Any, params: Any, state: Any) -> Any:
     by_path = dict(zip(paths, zip(shapes, jax.tree.leaves(shardings), strict=True), strict=True))
 
     def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        for start in range(len(path)):
-            shape, sharding = by_path.get(path[start:], (None, None))
-            if shape == leaf.shape:
-                return sharding
-        return replicated(mesh)
+        shape, sharding = owner(path, by_path) or (None, None)
+        return sharding if shape == leaf.shape else replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(one, state)

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from consistency_jax.commands import config_flag, log_of, run_command
+from consistency_jax.commands import config_flag, log_of, policy_model, run_command
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items
 from consistency_jax.data.pipeline import Pipeline, TrainingSet, item_arrays
@@ -63,10 +63,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded
-    # base model, pretrained here once and cached.
+    # base model, pretrained here once and cached. With adapters, policy and reference share the base's arrays.
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
+    policy = policy_model(config, model)
     scorer = Scorer(model.config, mesh)
-    trained_names(model.config, config.optimizer.freeze)  # looks at the expression before anything is scored
+    trained_names(policy.config, config.optimizer.freeze)  # looks at the expression before anything is scored
+    policy_scorer = scorer if policy is model else Scorer(policy.config, mesh)
     params_key = fingerprint(model.params)
 
     # ------------------------------------------------------------------------------------------- everything as trees
@@ -96,8 +98,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # -------------------------------------------------------------------------------------------------- the train loop
     params = fit(
         stage=config.objective.name,
-        config=model.config,
-        params=model.params,
+        config=policy.config,
+        params=policy.params,
         objective=objective,
         pipeline=pipeline,
         optimizer=config.optimizer,
@@ -109,12 +111,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         checkpoint_every=config.checkpoint.every,
         keep=config.checkpoint.keep,
         accumulate=config.batching.accumulate,
-        evaluate=validator(config, scorer, validation) if validation else None,
+        evaluate=validator(config, policy_scorer, validation) if validation else None,
         evaluate_every=config.evaluation.every,
     )
 
     # ------------------------------------------------------------------------------- how it answers now, and the report
-    final = measure(config, scorer, params, tests, "final")
+    final = measure(config, policy_scorer, params, tests, "final")
     write_tables(workdir / "tables" / "final.npz", final)
     return write_report(config, workdir, tests, base, final)
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from consistency_jax.commands import checkpoint_params
+from consistency_jax.commands import checkpoint_model
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.sharding import make_mesh
 
@@ -86,7 +86,7 @@ def final_params(workdir: Path, small_model: Path):
 
     config = default()
     model = load_pretrained(small_model, mesh=make_mesh((1, 1, 1)))
-    return checkpoint_params(config, workdir, STEPS, model)
+    return checkpoint_model(config, workdir, STEPS, model).params
 
 
 def assert_same_result(workdir: Path, unbroken: Path, small_model: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from consistency_jax.commands import checkpoint_params
+from consistency_jax.commands import checkpoint_model
 from consistency_jax.config import default
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
@@ -257,7 +257,7 @@ def test_frozen_parameters_stay_and_take_no_room(small_config, small_model, tmp_
     small_config.optimizer.freeze = "embedding|norm"
     train(small_config, tmp_path / "run")
     model = load_pretrained(small_model)
-    params = checkpoint_params(small_config, tmp_path / "run", 6, model)
+    params = checkpoint_model(small_config, tmp_path / "run", 6, model).params
     names = trained_names(model.config, "embedding|norm")
     (trained, frozen), (base, kept) = split_params(params, names), split_params(model.params, names)
     assert jax.tree.all(jax.tree.map(np.array_equal, frozen, kept))

@@ -11,6 +11,7 @@ Parameters (a plain nested dict, kernels are [in, out]):
     layers/attention/{query,key,value,out}/{kernel,bias}
     layers/attention/{query,key}_norm/scale [L, H], or [L, N, H] and [L, K, H] with a scale for each head
     layers/mlp/{gate,up,down}/{kernel,bias}       layers/{attention,mlp}_post_norm/scale [L, D]
+    {lora_a,lora_b} beside a kernel that has an adapter (`lora.py`)
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from consistency_jax.models.attention import attend, check_backend, mask_bias, soft_cap, tree_mask
+from consistency_jax.models.lora import LoraConfig, Projection
 from consistency_jax.models.projection import dot_general
 
 Params = dict[str, Any]
@@ -107,6 +109,7 @@ class DecoderConfig:
     final_cap: float | None = None
     max_length: int = 2048  # what the checkpoint was made for; nothing is cut here
     initializer_range: float = 0.02
+    lora: LoraConfig | None = None  # adapters beside the kernels of projections
     # how it runs; none of these changes what the model is
     dtype: str = "float32"  # of activations and matmul inputs
     param_dtype: str = "float32"
@@ -193,9 +196,11 @@ class Norm(nn.Module):
         return (x * scale).astype(c.dtype)
 
 
-def _dense(config: DecoderConfig, features: int, axes: tuple[str, str], bias: bool, name: str) -> nn.Dense:
-    return nn.Dense(
+def _dense(config: DecoderConfig, features: int, axes: tuple[str, str], bias: bool, name: str) -> Projection:
+    return Projection(
         features,
+        axes=axes,
+        lora=config.lora,
         use_bias=bias,
         dtype=jnp.dtype(config.dtype),
         param_dtype=jnp.dtype(config.param_dtype),
@@ -402,7 +407,7 @@ def abstract_params(config: DecoderConfig) -> Params:
 def logical_axes(config: DecoderConfig) -> Params:
     """The same tree with a `PartitionSpec` of logical names a parameter: ("layers", "embed", "mlp"), ...
 
-    Names: vocab, embed, heads, kv_heads, mlp, norm, layers. `nn.logical_to_mesh_sharding` takes this tree.
+    Names: vocab, embed, heads, kv_heads, mlp, norm, rank, layers. `nn.logical_to_mesh_sharding` takes this tree.
     Activations use: rows, length, keys, activation_embed, activation_heads, activation_kv_heads,
     activation_mlp, head_dim.
     """

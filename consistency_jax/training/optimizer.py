@@ -1,4 +1,4 @@
-"""Optimizer from config: optax, with a warm-up, a schedule and global-norm clipping."""
+"""Optimizer from config: optax, with a warm-up, a schedule, global-norm clipping and a policy of precision."""
 
 from typing import Any
 
@@ -6,6 +6,9 @@ import optax
 import optax.contrib
 from flax import traverse_util
 from ml_collections import ConfigDict
+
+from consistency_jax.models.lora import ADAPTERS
+from consistency_jax.training.precision import with_precision
 
 
 def make_schedule(config: ConfigDict, peak: float, total_steps: int) -> optax.Schedule:
@@ -28,6 +31,23 @@ def _adamw(config: ConfigDict, total_steps: int) -> optax.GradientTransformation
     return optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay)
 
 
+def _adafactor(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """Adam without a first moment, its second one kept as row and column means. Unlike `optax.adafactor`, the learning
+    rate means what it means elsewhere: steps are not scaled by the size of the weights, and it scales the decay."""
+    return optax.chain(
+        optax.scale_by_factored_rms(),
+        optax.clip_by_block_rms(1.0),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(make_schedule(config, config.learning_rate, total_steps)),
+    )
+
+
+def _lion(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """The sign of a momentum (b1, b2; b2 = 0.99 is usual). Wants a third to a tenth of AdamW's learning rate."""
+    rate = make_schedule(config, config.learning_rate, total_steps)
+    return optax.lion(rate, config.b1, config.b2, weight_decay=config.weight_decay)
+
+
 def _muon(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
     """Muon on the matrices of the layers, at `matrix_learning_rate`; Adam on embeddings, norms and biases."""
     return optax.contrib.muon(
@@ -41,14 +61,14 @@ def _muon(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
 
 
 def _matrices(params: Any) -> Any:
-    """The stacked kernels [layers, in, out] are matrices; None for everything else."""
+    """The stacked kernels and adapters [layers, in, out] are matrices; None for everything else."""
     matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
     return traverse_util.path_aware_map(
-        lambda path, _: matrix if path[0] == "layers" and path[-1] == "kernel" else None, params
+        lambda path, _: matrix if path[0] == "layers" and path[-1] in ("kernel", *ADAPTERS) else None, params
     )
 
 
-OPTIMIZERS = {"adamw": _adamw, "muon": _muon}
+OPTIMIZERS = {"adamw": _adamw, "adafactor": _adafactor, "lion": _lion, "muon": _muon}
 
 
 def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
@@ -59,4 +79,5 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
       total_steps: length of the schedule.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, OPTIMIZERS[config.name](config, total_steps))
+    optimizer = optax.chain(clip, OPTIMIZERS[config.name](config, total_steps))
+    return with_precision(optimizer, config.state_dtype, config.rounding)

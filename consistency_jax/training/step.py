@@ -1,7 +1,7 @@
 """One optimizer step: packed rows -> table -> objective -> update. Used by train.py, aot.py and the benchmarks.
 
 Parameters come in two trees: those that are trained, which have gradients and optimizer state and are checkpointed, and
-frozen ones, which are only read (`optimizer.freeze`; with adapters, the whole base model).
+frozen ones, which are only read (what `optimizer.freeze` finds; with adapters, the whole base model).
 """
 
 import re
@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from consistency_jax.config import ConfigError
 from consistency_jax.data.pipeline import StepInput
 from consistency_jax.models.decoder import DecoderConfig, Params, abstract_params
+from consistency_jax.models.lora import is_adapter
 from consistency_jax.objectives import Examples, Loss
 from consistency_jax.scoring import tree_logps
 from consistency_jax.sharding import batch_shardings, param_shardings, replicated, state_shardings
@@ -36,7 +37,8 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> State
 
 # ------------------------------------------------------------------------------------------------- trained and frozen
 def trained_names(config: DecoderConfig, freeze: str) -> frozenset[str]:
-    """Names ("layers/mlp/up/kernel") of the parameters that are trained: all that `freeze` does not find.
+    """Names ("layers/mlp/up/kernel") of the parameters that are trained: of all, or of the adapters where the model has
+    some, those that `freeze` does not find.
 
     Args:
       freeze: a regular expression searched in names; empty freezes nothing.
@@ -45,6 +47,8 @@ def trained_names(config: DecoderConfig, freeze: str) -> frozenset[str]:
       ConfigError: where `freeze` is no regular expression, or finds nothing, or everything.
     """
     names = frozenset(traverse_util.flatten_dict(abstract_params(config), sep="/"))
+    if config.lora:
+        names = frozenset(filter(is_adapter, names))
     try:
         frozen = {name for name in names if freeze and re.search(freeze, name)}
     except re.error as error:

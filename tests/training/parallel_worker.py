@@ -1,5 +1,7 @@
-"""Trains a small decoder for 20 steps on each mesh named on the command line; prints one JSON object."""
+"""Trains a small decoder for 20 steps on each mesh named on the command line, adapters of it for one step where the
+name begins with "lora:"; prints one JSON object."""
 
+import dataclasses
 import json
 import sys
 
@@ -12,15 +14,23 @@ from consistency_jax.config import default
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.models.lora import LoraConfig
 from consistency_jax.objectives import make_objective
 from consistency_jax.sharding import make_mesh, on_mesh, param_shardings, put, row_groups
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.step import init_state, make_loss, sharded_step, trained_names
+from consistency_jax.training.step import (
+    init_state,
+    make_loss,
+    sharded_step,
+    split_params,
+    trained_names,
+)
 
 STEPS, ITEMS, LANGUAGES, CANDIDATES, VOCABULARY = 20, 24, ("en", "de", "sw"), 3, 64
 CONFIG = DecoderConfig(
     vocab_size=VOCABULARY, hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=64, tied=False
 )
+ADAPTED = dataclasses.replace(CONFIG, lora=LoraConfig(rank=4))
 
 
 def random_tree(rng: np.random.Generator) -> Tree:
@@ -53,32 +63,45 @@ def bytes_per_device(tree) -> list[int]:
     return [held[number] for number in sorted(held)]
 
 
-def run(sizes: tuple[int, int, int]) -> dict:
+def named(tree) -> dict[str, list]:
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {name: np.asarray(leaf).tolist() for name, leaf in flat.items()}
+
+
+def initial(config: DecoderConfig, key: jax.Array):
+    """Random parameters; B of an adapter too, or nothing would reach A."""
+    return jax.tree.map_with_path(
+        lambda path, p: 0.1 * jax.random.normal(key, p.shape) if path[-1].key == "lora_b" else p,
+        init_params(config, key),
+    )
+
+
+def run(model: DecoderConfig, sizes: tuple[int, int, int], steps: int) -> dict:
     mesh = make_mesh(sizes, jax.devices()[: int(np.prod(sizes))])
     config = default()
     config.optimizer.learning_rate = 1e-3
     objective, _ = make_objective(config.objective, LANGUAGES)
-    where = param_shardings(CONFIG, mesh)
-    params = jax.jit(lambda key: init_params(CONFIG, key), out_shardings=where)(jax.random.key(0))
+    where = param_shardings(model, mesh)
+    names = trained_names(model, "")
+    params = jax.jit(lambda key: initial(model, key), out_shardings=where)(jax.random.key(0))
+    params, frozen = split_params(params, names)
     tx = make_optimizer(config.optimizer, STEPS)
-    step = sharded_step(CONFIG, objective, tx, mesh, trained_names(CONFIG, ""))
+    step = sharded_step(model, objective, tx, mesh, names)
     state = jax.jit(lambda p: init_state(p, tx), out_shardings=step.state)(jax.tree.map(jnp.copy, params))
     pipeline = Pipeline(data(), seed=0, items=8, groups=row_groups(mesh), shapes=1, total_steps=STEPS)
     with on_mesh(mesh):
         first = put(pipeline(0), step.inputs)
-        (_, _), gradients = jax.jit(jax.value_and_grad(make_loss(CONFIG, objective), has_aux=True))(
-            params, {}, first
+        (_, _), gradients = jax.jit(jax.value_and_grad(make_loss(model, objective), has_aux=True))(
+            params, frozen, first
         )
         losses = []
-        for number in range(STEPS):
-            state, metrics = step.run(state, {}, put(pipeline(number), step.inputs))
+        for number in range(steps):
+            state, metrics = step.run(state, frozen, put(pipeline(number), step.inputs))
             losses.append(float(metrics["loss"]))
     return {
         "losses": losses,
-        "gradients": {
-            "/".join(path): np.asarray(leaf).tolist()
-            for path, leaf in traverse_util.flatten_dict(gradients).items()
-        },
+        "gradients": named(gradients),
+        "params": named(state.params),
         "bytes_per_device": bytes_per_device(state),
         "row_bytes": first.batch.tokens.nbytes,
         "row_bytes_per_device": bytes_per_device(first.batch.tokens),
@@ -86,4 +109,8 @@ def run(sizes: tuple[int, int, int]) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: run(tuple(map(int, name.split("x")))) for name in sys.argv[1:]}))
+    runs = {}
+    for name in sys.argv[1:]:
+        sizes = tuple(map(int, name.removeprefix("lora:").split("x")))
+        runs[name] = run(ADAPTED, sizes, 1) if name.startswith("lora:") else run(CONFIG, sizes, STEPS)
+    print(json.dumps(runs))

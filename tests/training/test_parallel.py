@@ -22,7 +22,10 @@ def runs():
     package = str(Path(consistency_jax.__file__).parents[1])  # the one under test, wherever the worker starts
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": package}
     done = subprocess.run(
-        [sys.executable, str(WORKER), "1x1x1", *MESHES], env=environment, capture_output=True, text=True
+        [sys.executable, str(WORKER), "1x1x1", *MESHES, "lora:1x1x1", "lora:2x2x2"],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -60,3 +63,19 @@ def test_parameters_and_moments_really_are_split(runs):
 def test_rows_are_split_over_the_data_and_fsdp_axes(runs, mesh, shares):
     whole, held = runs[mesh]["row_bytes"], runs[mesh]["row_bytes_per_device"]
     assert held == [whole / shares] * 8
+
+
+def test_adapters_are_trained_alike_and_split(runs):
+    one, many = runs["lora:1x1x1"], runs["lora:2x2x2"]
+    assert {name.rpartition("/")[2] for name in one["gradients"]} == {"lora_a", "lora_b"}
+    np.testing.assert_allclose(many["losses"], one["losses"], rtol=1e-5)
+    for name, gradient in one["gradients"].items():
+        scale = np.abs(gradient).max()
+        assert scale > 0
+        np.testing.assert_allclose(many["gradients"][name], gradient, rtol=1e-5, atol=1e-5 * scale)
+        # Adam's first step is lr * sign(gradient): rounding may turn the sign of a gradient that is nearly zero
+        large = np.abs(gradient) > 1e-4 * scale
+        difference = np.abs(np.subtract(many["params"][name], one["params"][name]))[large]
+        assert difference.max() < 1e-6, name
+    # A and B are each split over fsdp or tensor, along the axis that is not the rank
+    assert max(many["bytes_per_device"]) <= one["bytes_per_device"][0] / 2 * 1.01
