@@ -93,7 +93,7 @@ def run_local(config: ConfigDict, hub_id: str) -> None:
     config.data.max_length = 128
     config.data.train.update(items=64)
     config.pretrain.update(total_steps=2, vocabulary=1500, sentences=16)
-    config.pretrain.options = {"passes": 1}
+    config.pretrain.options = {"told": {"en": 1.0, "ru": 0.5, "sw": 0.2}, "passes": 1}
     config.batching.shapes = 1
     config.evaluation.bootstrap = 200
     config.logging.every = 1

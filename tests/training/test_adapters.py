@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 
-from consistency_jax.commands import checkpoint_model, policy_model
+from consistency_jax.commands import checkpoint_model, latest_step, policy_model
 from consistency_jax.config import ConfigError, default, lora_config, validate
 from consistency_jax.evaluate import evaluate_workdir, load_split, measure, split_of
 from consistency_jax.export import export
@@ -89,7 +89,7 @@ def test_training_goes_on_from_the_adapters_of_a_checkpoint_bit_for_bit(run, tmp
 def test_evaluate_and_export_know_adapters(run, tmp_path):
     config, workdir, base, summary = run
     assert json.loads(json.dumps(evaluate_workdir(config, workdir))) == json.loads(json.dumps(summary))
-    trained = checkpoint_model(config, workdir, None, base)
+    trained = checkpoint_model(config, workdir, latest_step(workdir), base)
     merged = load_pretrained(export(workdir, tmp_path / "merged"))
     for name, leaf in flat(merge_adapters(trained).params).items():
         np.testing.assert_array_equal(flat(merged.params)[name], leaf)

@@ -100,12 +100,11 @@ def load_corpus(name: str, *, languages: Sequence[str], seed: int, **options: An
         raise DataError.at(
             "data.source", f"{name!r} offers no text to pretrain on", "Give model.path, or use cldr"
         )
-    known = [key for key in inspect.signature(corpus).parameters if key not in ("languages", "seed")]
+    known = {k: p for k, p in inspect.signature(corpus).parameters.items() if k not in ("languages", "seed")}
     unknown = [key for key in options if key not in known]
-    if unknown:
-        raise DataError.at(
-            "pretrain.options",
-            f"unknown option {', '.join(map(repr, unknown))}",
-            f"Known: {', '.join(known)}",
-        )
+    missing = [key for key, p in known.items() if p.default is p.empty and key not in options]
+    for kind, keys in (("unknown", unknown), ("missing", missing)):
+        if keys:
+            reason = f"{kind} option {', '.join(map(repr, keys))}"
+            raise DataError.at("pretrain.options", reason, f"Known: {', '.join(known)}")
     return list(corpus(languages=languages, seed=seed, **options))
