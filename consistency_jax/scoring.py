@@ -196,7 +196,7 @@ def score(
       tokenizer: instead of the model's own.
       languages: the order of axis L; all that the items have, by default. Items may lack some of them.
       prompt: also the prompt's log-probabilities, which `scores("mean_full")` needs.
-      state: also the last hidden state of each prompt.
+      state: also the last hidden state of each trunk.
       max_length: longest prompt + answer in tokens; longer ones lose tokens at the left.
       tokens: row tokens of one batch.
       progress: what a progress bar is called; empty for none.
