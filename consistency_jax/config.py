@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from consistency_jax.models.attention import CHOICES
 from consistency_jax.objectives import OBJECTIVES
 
 
@@ -42,7 +43,7 @@ def default() -> ConfigDict:
                 "path": "",  # Hugging Face folder or hub id; empty: the base model that `pretrain` makes
                 "dtype": "float32",  # of the parameters
                 "compute_dtype": "float32",  # of activations and matmul inputs; sums are float32 always
-                "attention": "auto",
+                "attention": "auto",  # auto | xla | splash (TPU) | cudnn (NVIDIA GPU)
                 "remat": "none",  # none | full | dots
                 "scan_layers": True,  # False inlines them: longer to compile, for small models on CPU faster
                 "architecture": {},  # free: DecoderConfig fields of a model made here
@@ -175,6 +176,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     _one_of(config, "objective.normalization", ("mean", "sum"))
     _one_of(config, "batching.name", ("random",))
     _one_of(config, "model.remat", ("none", "full", "dots"))
+    _one_of(config, "model.attention", CHOICES)
     for name in ("model.dtype", "model.compute_dtype"):
         _one_of(config, name, ("float32", "bfloat16", "float64"))
     for name in ("optimizer", "pretrain.optimizer"):
