@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax.errors import UserError
+from consistency_jax.models.attention import CHOICES
 from consistency_jax.models.lora import LoraConfig
 from consistency_jax.objectives import OBJECTIVES
 from consistency_jax.training.optimizer import OPTIMIZERS
@@ -45,7 +46,7 @@ def default() -> ConfigDict:
                 "path": "",  # Hugging Face folder or hub id; empty: the base model that `pretrain` makes
                 "dtype": "float32",  # of the parameters
                 "compute_dtype": "float32",  # of activations and matmul inputs; sums are float32 always
-                "attention": "auto",
+                "attention": "auto",  # auto | xla | splash (TPU) | cudnn (NVIDIA GPU)
                 "remat": "none",  # none | full | dots
                 "scan_layers": True,  # False inlines them: longer to compile, for small models on CPU faster
                 "architecture": {},  # free: config.json keys of a model made here; its vocabulary is `pretrain`'s
@@ -189,6 +190,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     _one_of(config, "objective.normalization", ("mean", "sum"))
     _one_of(config, "batching.name", ("random",))
     _one_of(config, "model.remat", ("none", "full", "dots"))
+    _one_of(config, "model.attention", CHOICES)
     for name in ("model.dtype", "model.compute_dtype"):
         _one_of(config, name, ("float32", "bfloat16"))
     for name in ("optimizer", "pretrain.optimizer"):

@@ -6,14 +6,29 @@ A row holds several trees, each a trunk (branch 0) and K branches. The token at 
     [and position[t] - position[s] < window, in sliding layers]
 
 Padding is tree 0 and sees earlier padding by the same rule. So every token sees at least itself, no softmax
-runs over nothing, and no real token ever sees padding. Einsum letters: R rows, T query, S key, K kv heads,
-G query heads per kv head, H head dim.
+runs over nothing, and no real token ever sees padding.
+
+Three backends compute the same thing, each the same mask to float32 rounding:
+
+    xla      plain matrix products, anywhere
+    splash   a TPU kernel that skips what no token sees (`splash.py`)
+    cudnn    cuDNN's flash attention, on NVIDIA GPUs
+    auto     splash or cudnn where it runs and should pay (`choose_backend`), otherwise xla
+
+Letters: R rows, T query, S key, N query heads, K kv heads, G query heads per kv head, H head dim.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from consistency_jax.models import splash
 
 HIDDEN = -1e30  # added to the logit of a key that must not be seen: exp() of it is exactly 0 in float32
 
@@ -68,33 +83,176 @@ def _xla(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array, ca
     return out.astype(value.dtype).transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, head_dim)
 
 
-BACKENDS: dict[str, Callable[..., jax.Array]] = {"xla": _xla}
+def _splash(
+    query: jax.Array, key: jax.Array, value: jax.Array, blocks: splash.Blocks, cap: float | None
+) -> jax.Array:
+    return splash.attend(query, key, value, blocks, cap, interpret=platform() != "tpu")
+
+
+def _cudnn(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    cap: float | None,
+    implementation: str = "cudnn",
+) -> jax.Array:
+    assert cap is None  # `obstacle` has said so
+    return jax.nn.dot_product_attention(
+        query, key, value, mask=mask[:, None], scale=1.0, implementation=implementation
+    )
+
+
+class Backend(NamedTuple):
+    """How one backend takes the mask bool[R, T, S], once for all layers, and how it attends."""
+
+    prepare: Callable[[jax.Array], Any]  # -> arrays with a leading axis R
+    attend: Callable[..., jax.Array]  # (query, key, value, what `prepare` gave, cap) -> [R, T, N, H]
+
+
+BACKENDS = {
+    "xla": Backend(mask_bias, _xla),
+    "splash": Backend(splash.cut_mask, _splash),
+    "cudnn": Backend(lambda mask: mask, _cudnn),
+}
+CHOICES = ("auto", *BACKENDS)
+SPLASH_LENGTH = 1024
 
 
 def check_backend(name: str) -> None:
     """ValueError naming the known backends where `name` is not one of them."""
-    if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"unknown attention backend {name!r}; known: {', '.join(['auto', *BACKENDS])}")
+    if name not in CHOICES:
+        raise ValueError(f"unknown attention backend {name!r}; known: {', '.join(CHOICES)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """The static facts that decide which backends can run; sizes are those of the whole batch."""
+
+    rows: int
+    length: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    dtype: str
+    cap: float | None = None
+
+
+def platform() -> str:
+    """ "cpu", "gpu" or "tpu": of the mesh that the program is traced for, which need not be attached to this host;
+    the default device's where no mesh is set."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
+def _compute_capability() -> float:
+    """CUDA's, of the first device here; 0.0 where that is no NVIDIA GPU."""
+    try:
+        return float(getattr(jax.devices()[0], "compute_capability", 0.0))
+    except ValueError:  # other makers' GPUs have names there
+        return 0.0
+
+
+def _specs() -> tuple[PartitionSpec, PartitionSpec]:
+    """How queries [R, T, N, H] and keys [R, S, K, H] are split over the mesh."""
+    return (
+        nn.logical_to_mesh_axes(("rows", "length", "activation_heads", "head_dim")),
+        nn.logical_to_mesh_axes(("rows", "length", "activation_kv_heads", "head_dim")),
+    )
+
+
+def _uneven(problem: Problem) -> str | None:
+    """Which axis does not divide evenly over the mesh, as a kernel that runs on each shard needs; None: all do."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return "several devices and no mesh (trace it inside `on_mesh`)" if jax.device_count() > 1 else None
+    queries, keys = _specs()
+    split = {"rows": queries[0], "heads": queries[2], "kv_heads": keys[2]}
+    for name, axes in split.items():
+        axes = (axes,) if isinstance(axes, str) else axes or ()
+        parts = math.prod(mesh.shape[axis] for axis in axes)
+        if getattr(problem, name) % parts:
+            return f"{name} = {getattr(problem, name)} does not divide over {parts} parts of the mesh"
+    return None
+
+
+def obstacle(name: str, problem: Problem) -> str | None:
+    """Why that backend cannot run the problem where it is traced for; None where it can.
+
+    splash: TPU (interpreted on CPU, for tests); float32 or bfloat16. Rows are padded to a multiple of 128 tokens.
+    cudnn: NVIDIA GPUs from compute capability 8.0; float16 or bfloat16; no soft cap; rows of even length; a head
+    dimension that is a multiple of 8, at most 128 (256 from capability 9.0).
+    Both: rows and heads divide evenly over the mesh. xla: always.
+    """
+    if name == "splash":
+        if platform() == "gpu":
+            return "it runs on TPU"
+        if problem.dtype not in ("float32", "bfloat16"):
+            return f"dtype {problem.dtype} is neither float32 nor bfloat16"
+    if name == "cudnn":
+        capability = _compute_capability() if platform() == "gpu" else 0.0
+        if capability < 8.0:
+            return "it runs on NVIDIA GPUs of compute capability 8.0 or more"
+        if problem.dtype not in ("float16", "bfloat16"):
+            return f"dtype {problem.dtype} is neither float16 nor bfloat16"
+        if problem.cap is not None:
+            return "it has no soft cap of the logits"
+        if problem.length % 2:
+            return f"rows of {problem.length} tokens: their number must be even"
+        widest = 256 if capability >= 9.0 else 128
+        if problem.head_dim % 8 or problem.head_dim > widest:
+            return f"head_dim = {problem.head_dim} is no multiple of 8 up to {widest}"
+    return None if name == "xla" else _uneven(problem)
+
+
+def choose_backend(name: str, problem: Problem) -> str:
+    """The name of the backend to run, never "auto".
+
+    "auto" takes cudnn on GPU and splash on TPU where nothing stands in the way, splash only for rows of at least
+    1024 tokens: compiled for TPU v5e, the xla backend holds the logits of 264 tokens on the chip, of 512 mostly, and
+    writes gigabytes from 1024 on. (That is the compiler's account of memory; the two have not been timed.)
+
+    Raises:
+      ValueError: a backend asked for by name that cannot run the problem; says why.
+    """
+    check_backend(name)
+    if name == "auto":
+        best = {"tpu": "splash", "gpu": "cudnn"}.get(platform(), "xla")
+        if best == "splash" and problem.length < SPLASH_LENGTH or obstacle(best, problem):
+            return "xla"
+        return best
+    reason = obstacle(name, problem)
+    if reason:
+        raise ValueError(f"attention backend {name!r} cannot be used here: {reason}; choose auto or xla")
+    return name
 
 
 def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    bias: jax.Array,
+    mask: Any,
     *,
     cap: float | None = None,
-    backend: str = "auto",
+    backend: str = "xla",
 ) -> jax.Array:
     """Grouped-query attention with a float32 softmax; the queries are already scaled.
 
     Args:
       query: [R, T, N, H]; key, value: [R, S, K, H] with N a multiple of K.
-      bias: f32[R, T, S], from `mask_bias`.
+      mask: what the backend's `prepare` made of bool[R, T, S].
       cap: soft cap of the logits, before the mask.
-      backend: a name of `BACKENDS`, or "auto" (the best one here).
+      backend: a name of `BACKENDS`, from `choose_backend`.
 
     Returns: [R, T, N, H] in the dtype of `value`.
     """
-    check_backend(backend)
-    return BACKENDS["xla" if backend == "auto" else backend](query, key, value, bias, cap)
+
+    def run(query: jax.Array, key: jax.Array, value: jax.Array, mask: Any) -> jax.Array:
+        return BACKENDS[backend].attend(query, key, value, mask, cap)
+
+    if backend != "xla" and not jax.sharding.get_abstract_mesh().empty:
+        # The compiler cannot split a kernel: each device runs it on its own rows and heads.
+        queries, keys = _specs()
+        rows = PartitionSpec(queries[0])
+        run = jax.shard_map(run, in_specs=(queries, keys, keys, rows), out_specs=queries, check_vma=False)
+    return run(query, key, value, mask)

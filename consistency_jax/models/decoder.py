@@ -26,7 +26,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from consistency_jax.models.attention import attend, check_backend, mask_bias, soft_cap, tree_mask
+from consistency_jax.models.attention import (
+    BACKENDS,
+    Problem,
+    attend,
+    check_backend,
+    choose_backend,
+    soft_cap,
+    tree_mask,
+)
 from consistency_jax.models.lora import LoraConfig, Projection
 from consistency_jax.models.projection import dot_general
 
@@ -116,7 +124,7 @@ class DecoderConfig:
     remat: str = "none"  # none | full | dots (keep the outputs of projections)
     scan_layers: bool = True  # False: every layer inlined (parameters stay stacked)
     unroll: int = 1  # layers a step of the scan, where scan_layers
-    attention: str = "auto"
+    attention: str = "auto"  # auto | xla | splash | cudnn
 
     def __post_init__(self) -> None:
         known = {
@@ -227,7 +235,7 @@ class Attention(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, bias: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Any, cos: jax.Array, sin: jax.Array) -> jax.Array:
         c = self.config
 
         def heads(name: str, count: int, axis: str) -> jax.Array:
@@ -245,7 +253,7 @@ class Attention(nn.Module):
         scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
         query = rotate(query, cos * scale, sin * scale, c.rope_style)
         key = rotate(key, cos, sin, c.rope_style)
-        out = attend(query, key, value, bias, cap=c.attention_cap, backend=c.attention)
+        out = attend(query, key, value, mask, cap=c.attention_cap, backend=c.attention)
         out = out.reshape(*x.shape[:2], c.heads * c.head_dim)
         out = _dense(c, c.hidden, ("heads", "embed"), c.out_bias, "out")(out)
         return checkpoint_name(out, "projection")
@@ -267,25 +275,25 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer. `tables` = (bias, cos, sin), each with a leading axis over `config.kinds`: `kind` picks."""
+    """One layer. `tables` = (mask, cos, sin), each with a leading axis over `config.kinds`: `kind` picks."""
 
     config: DecoderConfig
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, kind: jax.Array, tables: tuple[jax.Array, jax.Array, jax.Array]
+        self, x: jax.Array, kind: jax.Array, tables: tuple[Any, jax.Array, jax.Array]
     ) -> tuple[jax.Array, None]:
         c = self.config
         mixed = len(c.kinds) > 1
-        bias, cos, sin = (
-            jax.lax.dynamic_index_in_dim(t, kind, keepdims=False) if mixed else t[0] for t in tables
+        mask, cos, sin = jax.tree.map(
+            lambda t: jax.lax.dynamic_index_in_dim(t, kind, keepdims=False) if mixed else t[0], tables
         )
 
         def norm(y: jax.Array, name: str, present: bool) -> jax.Array:
             return Norm(c, name=name)(y) if present else y
 
         y = norm(x, "attention_norm", c.pre_norm)
-        attended = Attention(c, name="attention")(y, bias, cos, sin)
+        attended = Attention(c, name="attention")(y, mask, cos, sin)
         attended = norm(attended, "attention_post_norm", c.post_norm)
         if c.parallel_block:
             x = x + attended + norm(Mlp(c, name="mlp")(y), "mlp_post_norm", c.post_norm)
@@ -320,6 +328,8 @@ class Decoder(nn.Module):
     ) -> jax.Array:
         """tokens, positions, tree, branch: i32[R, T] (`data/packing.py`) -> [R, T, D] in `config.dtype`."""
         c = self.config
+        problem = Problem(*tokens.shape, c.heads, c.kv_heads, c.head_dim, c.dtype, c.attention_cap)
+        c = dataclasses.replace(c, attention=choose_backend(c.attention, problem))
         x = Embedding(c, name="embedding")(tokens)
         if c.embedding_scale is not None:  # rounded to the parameters' type, as the families' own code does
             x = x * jnp.asarray(c.embedding_scale, c.param_dtype)
@@ -350,16 +360,17 @@ class Decoder(nn.Module):
 
 def layer_tables(
     config: DecoderConfig, positions: jax.Array, tree: jax.Array, branch: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What layers need beside x, made once: bias f32[kinds, R, T, S]; cos, sin f32[kinds, R, T, 1, H / 2]."""
-    biases, angles = [], []
+) -> tuple[Any, jax.Array, jax.Array]:
+    """What layers need beside x, made once: the mask as `config.attention` takes it, every array of it
+    [kinds, R, ...]; cos, sin f32[kinds, R, T, 1, H / 2]."""
+    masks, angles = [], []
     for sliding in config.kinds:
         mask = tree_mask(positions, tree, branch, config.window if sliding else None)
-        biases.append(_constrain(mask_bias(mask), "rows", "length", "keys"))
+        masks.append(BACKENDS[config.attention].prepare(_constrain(mask, "rows", "length", "keys")))
         rope = (config.sliding_rope or config.rope) if sliding else config.rope
         angles.append(positions[:, :, None, None].astype(jnp.float32) * rope.frequencies(config.head_dim))
     angle = jnp.stack(angles)
-    return jnp.stack(biases), jnp.cos(angle), jnp.sin(angle)
+    return jax.tree.map(lambda *kinds: jnp.stack(kinds), *masks), jnp.cos(angle), jnp.sin(angle)
 
 
 def head_weight(params: Mapping[str, Any], config: DecoderConfig) -> jax.Array:
@@ -386,6 +397,7 @@ def logits(params: Mapping[str, Any], config: DecoderConfig, hidden: jax.Array) 
 def boxed_params(config: DecoderConfig, key: jax.Array) -> Params:
     """Random parameters in flax boxes that carry the logical axis names."""
     empty = jnp.zeros((1, 1), jnp.int32)
+    config = dataclasses.replace(config, attention="xla")  # the one that takes a single token, on any mesh
     return Decoder(config).init(key, empty, empty, empty + 1, empty)["params"]
 
 

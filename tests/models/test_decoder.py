@@ -251,7 +251,7 @@ def test_every_parameter_has_logical_axes(config: DecoderConfig) -> None:
         ({"sliding": (True,), "window": 3}, "sliding names 1 layers"),
         ({"sliding": (True, True, False)}, "need a window"),
         ({"norm": "batch"}, "norm = 'batch'; known: rms, layer"),
-        ({"attention": "flash9"}, "unknown attention backend 'flash9'; known: auto, xla"),
+        ({"attention": "flash9"}, "unknown attention backend 'flash9'; known: auto, xla, splash, cudnn"),
         ({"remat": "some"}, "known: none, full, dots"),
         ({"layers": 0}, "at least 1"),
         ({"pre_norm": False}, "needs pre_norm or post_norm"),
