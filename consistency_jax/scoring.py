@@ -26,8 +26,9 @@ from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
-from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
+from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
+from consistency_jax.models.projection import gathered
 from consistency_jax.progress import Progress
 from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
 from consistency_jax.table import Table
@@ -82,16 +83,18 @@ def _target_logps(
     chunks = math.ceil(4 * count * config.vocab_size / LOGITS_BYTES)
     size = math.ceil(count / chunks)
     states = jnp.pad(states, ((0, 0), (0, chunks * size - count), (0, 0)))
-    row = jnp.arange(groups)[:, None]
+    # The whole head, once: not for every chunk, nor parts of it against the logits of all groups.
+    head = gathered(head_weight(params, config).astype(states.dtype), ("vocab", "embed"))
 
     def add_chunk(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         first, part = chunk
-        chunk_logits = logits(params, config, part)  # f32[G, size, V]
+        chunk_logits = head_logits(head, config, part)  # f32[G, size, V]
         log_z = jax.nn.logsumexp(chunk_logits, axis=-1)
         local = source - first
         inside = (local >= 0) & (local < size)
         local = jnp.clip(local, 0, size - 1)
-        logp = chunk_logits[row, local, token] - log_z[row, local]
+        # Group by group, so that the compiler sees that no group looks into another's logits.
+        logp = jax.vmap(lambda logits, log_z, s, t: logits[s, t] - log_z[s])(chunk_logits, log_z, local, token)
         return total + jnp.where(inside, logp, 0.0), None
 
     total = jnp.zeros(source.shape, jnp.float32)
