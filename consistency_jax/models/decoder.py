@@ -8,7 +8,8 @@ Parameters (a plain nested dict, kernels are [in, out]):
 
     embedding/weight [V, D]      head/weight [V, D] (untied only)      final_norm/scale [D]
     layers/attention_norm/scale [L, D]            layers/mlp_norm/scale [L, D] (not in a parallel block)
-    layers/attention/{query,key,value,out}/{kernel,bias}        layers/attention/{query,key}_norm/scale [L, H]
+    layers/attention/{query,key,value,out}/{kernel,bias}
+    layers/attention/{query,key}_norm/scale [L, H], or [L, N, H] and [L, K, H] with a scale for each head
     layers/mlp/{gate,up,down}/{kernel,bias}       layers/{attention,mlp}_post_norm/scale [L, D]
 """
 
@@ -85,6 +86,7 @@ class DecoderConfig:
     pre_norm: bool = True  # norm before attention and before the mlp
     post_norm: bool = False  # norm of what attention and the mlp add
     qk_norm: bool = False  # norm of each query and key head, before the rotation
+    qk_norm_per_head: bool = False  # every head has a scale of its own
     # attention
     qkv_bias: bool = False
     out_bias: bool = False
@@ -137,6 +139,8 @@ class DecoderConfig:
             raise ValueError(f"sliding names {len(self.sliding)} layers, the model has {self.layers}")
         if any(self.sliding) and not self.window:
             raise ValueError("sliding layers need a window")
+        if self.qk_norm_per_head and not self.qk_norm:
+            raise ValueError("qk_norm_per_head needs qk_norm")
         if not (self.pre_norm or self.post_norm):
             raise ValueError("a block needs pre_norm or post_norm")
 
@@ -166,15 +170,21 @@ def _constrain(x: jax.Array, *names: str) -> jax.Array:
 
 
 class Norm(nn.Module):
-    """RMSNorm, or LayerNorm without bias, over the last axis; computed in float32."""
+    """RMSNorm, or LayerNorm without bias, over the last axis; computed in float32.
+
+    `heads`: the name of the axis before the last, where each of its entries has a scale of its own.
+    """
 
     config: DecoderConfig
+    heads: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
         initializer = nn.initializers.zeros if c.norm_offset else nn.initializers.ones
-        scale = self.param("scale", _parameter(initializer, "norm"), (x.shape[-1],), jnp.dtype(c.param_dtype))
+        names = ("norm",) if self.heads is None else (self.heads, "norm")
+        shape = x.shape[-len(names) :]
+        scale = self.param("scale", _parameter(initializer, *names), shape, jnp.dtype(c.param_dtype))
         scale = scale.astype(jnp.float32) + (1.0 if c.norm_offset else 0.0)
         x = x.astype(jnp.float32)
         if c.norm == "layer":
@@ -223,7 +233,9 @@ class Attention(nn.Module):
         query, key = heads("query", c.heads, "heads"), heads("key", c.kv_heads, "kv_heads")
         value = heads("value", c.kv_heads, "kv_heads")
         if c.qk_norm:
-            query, key = Norm(c, name="query_norm")(query), Norm(c, name="key_norm")(key)
+            axes = ("heads", "kv_heads") if c.qk_norm_per_head else (None, None)
+            query = Norm(c, axes[0], name="query_norm")(query)
+            key = Norm(c, axes[1], name="key_norm")(key)
         # The scale rides on the query's rotation: no pass of its own over the queries or the logits.
         scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
         query = rotate(query, cos * scale, sin * scale, c.rope_style)

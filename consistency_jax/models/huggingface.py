@@ -3,14 +3,19 @@
 Every tensor is accounted for before any is read: one that no parameter takes, one that is missing, stored
 twice or of a wrong shape is an error. Parameters are stacked one at a time, so the peak beside the model
 is its largest parameter; with a mesh each host reads only the bytes of its own devices.
+
+A folder's names may begin in several ways (`PREFIXES`); the one it has is found at its embedding, and an export
+keeps it. Of a model that also sees, the text part is loaded; an export takes the other parts from its source.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,10 @@ from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokeniz
 from consistency_jax.sharding import param_shardings
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
+# How the names of a text model may begin -> how its head's name does then: alone, and inside a model that also sees
+# as transformers 4 and 5 write it.
+PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
+COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
@@ -129,9 +138,10 @@ def load_params(
     """The parameters of a folder, in `config.param_dtype`; `shardings` is a tree like theirs, or None."""
     shapes = traverse_util.flatten_dict(abstract_params(config), sep="/")
     places = traverse_util.flatten_dict(shardings, sep="/") if shardings is not None else {}
-    mapping = family.names(config)
     with _Tensors(folder) as tensors:
-        _account(folder, config, family, mapping, shapes, tensors)
+        rename = find_naming(tensors.slices)
+        mapping = _weights(family, config, rename)
+        _account(folder, config, family, mapping, rename, shapes, tensors)
         params = {}
         for path, shape in shapes.items():
             read = functools.partial(_read, tensors, mapping[path], shape)
@@ -140,6 +150,24 @@ def load_params(
             else:
                 params[path] = jnp.asarray(read((slice(None),) * len(shape.shape)))
     return traverse_util.unflatten_dict(params, sep="/")
+
+
+def find_naming(stored: Iterable[str]) -> Callable[[str], str]:
+    """From the tensor names of families to those of a folder, given all names `stored` in it."""
+    stored = set(stored)
+    trunk = next((p for p in PREFIXES if f"{p}embed_tokens.weight" in stored), "model.")
+
+    def rename(name: str) -> str:
+        return trunk + name.removeprefix("model.") if name.startswith("model.") else PREFIXES[trunk] + name
+
+    return rename
+
+
+def _weights(family: Family, config: DecoderConfig, rename: Callable[[str], str]) -> dict[str, Weight]:
+    return {
+        path: dataclasses.replace(weight, name=rename(weight.name))
+        for path, weight in family.names(config).items()
+    }
 
 
 class _Tensors:
@@ -178,8 +206,16 @@ class _Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.slices[name].get_shape())
 
-    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    def read(self, name: str, index: tuple[slice, ...] = (slice(None),)) -> np.ndarray:
         return self.slices[name][index]
+
+    def nbytes(self, name: str) -> int:
+        bits = re.search(r"\d+", self.slices[name].get_dtype())  # F32, BF16, F8_E4M3, BOOL
+        return math.prod(self.shape(name)) * (int(bits[0]) // 8 if bits else 1)
+
+    def of_other_parts(self, family: Family) -> list[str]:
+        """The tensors of a vision tower and the like, which are no text model's."""
+        return [n for n in self.slices if family.other_parts and re.search(family.other_parts, n)]
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -221,6 +257,7 @@ def _account(
     config: DecoderConfig,
     family: Family,
     mapping: Mapping[str, Weight],
+    rename: Callable[[str], str],
     shapes: Mapping[str, jax.ShapeDtypeStruct],
     tensors: _Tensors,
 ) -> None:
@@ -234,19 +271,20 @@ def _account(
         for path, weight in mapping.items()
         for name in _tensor_names(weight, config.layers)
     }
-    aliases = {a: b for a, b in family.aliases(config).items() if a in tensors.slices and b in tensors.slices}
-    unmapped = [n for n in tensors.slices if n not in expected and n not in aliases and not IGNORED.search(n)]
+    aliases = {rename(a): rename(b) for a, b in family.aliases(config).items()}
+    aliases = {a: b for a, b in aliases.items() if a in tensors.slices and b in tensors.slices}
+    known = {*expected, *aliases, *tensors.of_other_parts(family)}
+    unmapped = [name for name in tensors.slices if name not in known and not IGNORED.search(name)]
     missing = [name for name in expected if name not in tensors.slices]
     wrong = [
         f"{name} is {list(tensors.shape(name))}, config.json says {list(shape)}"
         for name, shape in expected.items()
         if name in tensors.slices and tensors.shape(name) != shape
     ]
-    everything = (slice(None),)
     differ = [
         f"{a} differs from {b}"
         for a, b in aliases.items()
-        if not np.array_equal(tensors.read(a, everything), tensors.read(b, everything))
+        if not np.array_equal(tensors.read(a), tensors.read(b))
     ]
     problems = {
         "no parameter takes": unmapped,
@@ -286,10 +324,11 @@ def _read(
 def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_000_000_000) -> None:
     """Writes a folder that `transformers` (and `load_pretrained`) loads, bit for bit the model's parameters.
 
-    A sourced model's config.json is copied with only its dtype changed, and its tokenizer and generation
-    files are copied; a model made here gets a config.json from its family. Weights go to one file, or to
-    shards of at most `max_shard_bytes` with an index. They are written beside and renamed at the end, so
-    that a failure leaves an older folder as it was.
+    A sourced model's config.json is copied with only its dtype changed, its tokenizer, generation and processor
+    files are copied, its tensors keep the source's names, and what the source has beside the text model (a vision
+    tower) is copied as it is; a model made here gets a config.json from its family. Weights go to one file, or
+    to shards of at most `max_shard_bytes` with an index. They are written beside and renamed at the end, so that
+    a failure leaves an older folder as it was.
 
     Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
     """
@@ -302,11 +341,13 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
     fresh.mkdir()
     try:
         (fresh / "config.json").write_text(config_text)
-        _write_weights(model, family, fresh, max_shard_bytes)
+        with _Tensors(model.folder) if model.folder else contextlib.nullcontext() as source:
+            _write_weights(_pieces(model, family, source), fresh, max_shard_bytes)
         if model.folder is not None:
             copy_tokenizer_files(model.folder, fresh)
-            if (model.folder / "generation_config.json").is_file():
-                shutil.copyfile(model.folder / "generation_config.json", fresh / "generation_config.json")
+            for name in COPIED:
+                if (model.folder / name).is_file():
+                    shutil.copyfile(model.folder / name, fresh / name)
         elif model.tokenizer is not None:
             model.tokenizer.save_pretrained(fresh)
         for stale in folder.glob("model*.safetensors*"):
@@ -330,46 +371,66 @@ def _config_text(model: Model, family: Family) -> str:
             f"the model is no longer what {model.folder / 'config.json'} says ({', '.join(differing)});"
             " set model.folder = None to have a new config.json written"
         )
-    key = "torch_dtype" if "torch_dtype" in source and "dtype" not in source else "dtype"
-    if source.get(key) == dtype:
+    changed = {**source, **dict.fromkeys(_dtype_keys(source) or ("dtype",), dtype)}
+    text = source.get("text_config")
+    if isinstance(text, Mapping):
+        changed["text_config"] = {**text, **dict.fromkeys(_dtype_keys(text), dtype)}
+    if changed == source:
         return (model.folder / "config.json").read_text()
-    return json.dumps(source | {key: dtype}, indent=2) + "\n"
+    return json.dumps(changed, indent=2) + "\n"
 
 
-def _pieces(model: Model, family: Family) -> Iterator[tuple[str, jax.Array, int | None, bool]]:
-    """(tensor name, our parameter, layer or None, transpose), in layer order as other writers have it."""
+def _dtype_keys(hf_config: Mapping[str, Any]) -> list[str]:
+    return [key for key in ("dtype", "torch_dtype") if key in hf_config]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """One tensor to write; its values are fetched when its shard's turn has come."""
+
+    name: str
+    nbytes: int
+    read: Callable[[], np.ndarray]
+
+
+def _pieces(model: Model, family: Family, source: _Tensors | None) -> list[_Piece]:
+    """Every tensor of the model, in layer order as other writers have it, then the source's other parts."""
+    rename = find_naming(source.slices if source else ())
     flat = traverse_util.flatten_dict(model.params, sep="/")
-    pieces = []
-    for path, weight in family.names(model.config).items():
+    ours = []
+    for path, weight in _weights(family, model.config, rename).items():
         stacked = "{layer}" in weight.name
         for layer, name in enumerate(_tensor_names(weight, model.config.layers)):
-            pieces.append((layer if stacked else -1, name, flat[path], weight.transpose))
-    for layer, name, parameter, transpose in sorted(pieces, key=lambda piece: piece[:2]):
-        yield name, parameter, None if layer < 0 else layer, transpose
+            read = functools.partial(_fetch, flat[path], layer if stacked else None, weight.transpose)
+            size = flat[path].nbytes // (flat[path].shape[0] if stacked else 1)
+            ours.append((layer if stacked else -1, _Piece(name, size, read)))
+    ours.sort(key=lambda piece: (piece[0], piece[1].name))
+    others = source.of_other_parts(family) if source else []
+    return [piece for _, piece in ours] + [
+        _Piece(name, source.nbytes(name), functools.partial(source.read, name)) for name in sorted(others)
+    ]
 
 
-def _write_weights(model: Model, family: Family, folder: Path, max_shard_bytes: int) -> None:
-    pieces = list(_pieces(model, family))
-    shards: list[list[tuple[str, jax.Array, int | None, bool]]] = [[]]
+def _fetch(parameter: jax.Array, layer: int | None, transpose: bool) -> np.ndarray:
+    tensor = np.asarray(jax.device_get(parameter if layer is None else parameter[layer]))
+    return np.ascontiguousarray(tensor.T if transpose else tensor)
+
+
+def _write_weights(pieces: list[_Piece], folder: Path, max_shard_bytes: int) -> None:
+    shards: list[list[_Piece]] = [[]]
     filled = total = 0
     for piece in pieces:
-        _, parameter, layer, _ = piece
-        size = parameter.nbytes // (1 if layer is None else parameter.shape[0])
-        if shards[-1] and filled + size > max_shard_bytes:
+        if shards[-1] and filled + piece.nbytes > max_shard_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(piece)
-        filled, total = filled + size, total + size
+        filled, total = filled + piece.nbytes, total + piece.nbytes
     where = {}
     for number, shard in enumerate(shards, 1):
         several = len(shards) > 1
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if several else "model.safetensors"
-        tensors = {}
-        for name, parameter, layer, transpose in shard:
-            tensor = np.asarray(jax.device_get(parameter if layer is None else parameter[layer]))
-            tensors[name] = np.ascontiguousarray(tensor.T if transpose else tensor)
-            where[name] = file
-        save_file(tensors, folder / file, metadata={"format": "pt"})
+        save_file({piece.name: piece.read() for piece in shard}, folder / file, metadata={"format": "pt"})
+        where |= {piece.name: file for piece in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from packed_rows import FIELDS, Forest, packed, sequence
 
 from consistency_jax.models.attention import attend, mask_bias, tree_mask
 from consistency_jax.models.decoder import (
@@ -45,7 +46,9 @@ EVERYTHING = dataclasses.replace(
     embedding_scale=3.0,
     tied=False,
 )
-PARALLEL = dataclasses.replace(SMALL, norm="layer", parallel_block=True, logit_scale=0.1)
+PARALLEL = dataclasses.replace(
+    SMALL, norm="layer", parallel_block=True, logit_scale=0.1, qk_norm=True, qk_norm_per_head=True
+)
 CONFIGS = {"llama": SMALL, "everything": EVERYTHING, "parallel": PARALLEL}
 
 
@@ -55,9 +58,6 @@ def randomized(config: DecoderConfig, seed: int = 0) -> Params:
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     return structure.unflatten(x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys))
-
-
-FIELDS = ("tokens", "positions", "tree", "branch")
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -75,33 +75,11 @@ def run(config: DecoderConfig, params: Params, *rows: dict[str, np.ndarray]) -> 
     return np.asarray(_states(config, params, fields))
 
 
-def random_forest(rng: np.random.Generator, trees: int = 3) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+def random_forest(rng: np.random.Generator, trees: int = 3) -> Forest:
     def some(low: int, high: int) -> np.ndarray:
         return rng.integers(0, 61, rng.integers(low, high))
 
     return [(some(1, 9), [some(0, 6) for _ in range(rng.integers(0, 4))]) for _ in range(trees)]
-
-
-def packed(forest: list[tuple[np.ndarray, list[np.ndarray]]], padding: int = 5) -> dict[str, np.ndarray]:
-    """Trees one after the other, branches after their trunk: written here apart from the packer."""
-    columns = []
-    for number, (trunk, branches) in enumerate(forest, 1):
-        columns += [(token, place, number, 0) for place, token in enumerate(trunk)]
-        for index, branch in enumerate(branches, 1):
-            columns += [(token, len(trunk) + place, number, index) for place, token in enumerate(branch)]
-    columns += [(0, 0, 0, 0)] * padding
-    table = np.array(columns, np.int32)
-    return dict(zip(("tokens", "positions", "tree", "branch"), table.T))
-
-
-def sequence(tokens: np.ndarray) -> dict[str, np.ndarray]:
-    length = len(tokens)
-    return {
-        "tokens": tokens.astype(np.int32),
-        "positions": np.arange(length, dtype=np.int32),
-        "tree": np.ones(length, np.int32),
-        "branch": np.zeros(length, np.int32),
-    }
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
@@ -277,6 +255,7 @@ def test_every_parameter_has_logical_axes(config: DecoderConfig) -> None:
         ({"remat": "some"}, "known: none, full, dots"),
         ({"layers": 0}, "at least 1"),
         ({"pre_norm": False}, "needs pre_norm or post_norm"),
+        ({"qk_norm_per_head": True}, "needs qk_norm"),
     ],
 )
 def test_bad_configs_name_the_field(changes: dict, says: str) -> None:

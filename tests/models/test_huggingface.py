@@ -1,7 +1,7 @@
-"""The port against torch transformers, folders in and out bit for bit, and clear errors."""
+"""Real checkpoints against torch transformers, folders of every make in and out, and clear errors."""
 
 import json
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +13,17 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from consistency_jax.models.decoder import DecoderConfig, Rope, init_params
-from consistency_jax.models.families import ConfigError
+from consistency_jax.models.families import FAMILIES, ConfigError
 from consistency_jax.models.huggingface import CheckpointError, Model, load_pretrained, save_pretrained
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from torch_models import VOCABULARY, random_checkpoint, torch_logits  # noqa: E402
+
+LLAMA = "llama, 5 heads without grouping, wide heads, linear rope, gelu"
+UNTIED = "llama, 9 heads, llama3 rope, biases, untied"
+GEMMA = "gemma 3 that sees, 3 heads"
 CHECKPOINTS = ("hf_stories260K", "hf_babyllama105")
 GREEDY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
@@ -29,69 +34,6 @@ def _quiet() -> Iterator[None]:
     transformers.utils.logging.disable_progress_bar()
     yield
     transformers.utils.logging.enable_progress_bar()
-
-
-def torch_logits(folder: Path, tokens: np.ndarray) -> np.ndarray:
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.no_grad():
-        return model(torch.tensor(tokens)).logits.numpy()
-
-
-def random_llama(folder: Path, seed: int = 0, dtype: str = "float32", **traits: object) -> Path:
-    """A tiny random torch Llama in `folder`; weights large enough that every trait shows in the logits."""
-    settings = {
-        "vocab_size": 97,
-        "hidden_size": 48,
-        "intermediate_size": 80,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.2,
-        "max_position_embeddings": 4096,
-    }
-    torch.manual_seed(seed)
-    config = transformers.LlamaConfig(**(settings | traits))
-    model = transformers.LlamaForCausalLM(config)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias") or "norm" in name:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
-    return folder
-
-
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10_000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-TRAITS = {
-    "grouped 3:1, llama3 rope, untied, biases": {
-        "rope_parameters": LLAMA3_ROPE,
-        "tie_word_embeddings": False,
-        "attention_bias": True,
-        "mlp_bias": True,
-    },
-    "5 odd heads, one kv head, wide head_dim, linear rope, tied": {
-        "hidden_size": 50,
-        "num_attention_heads": 5,
-        "num_key_value_heads": 1,
-        "head_dim": 14,
-        "rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.5},
-        "tie_word_embeddings": True,
-    },
-    "7 heads without grouping, rope base 500,000, gelu": {
-        "hidden_size": 56,
-        "num_attention_heads": 7,
-        "num_key_value_heads": 7,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0},
-        "hidden_act": "gelu_pytorch_tanh",
-        "rms_norm_eps": 1e-2,
-    },
-}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -115,43 +57,8 @@ def test_real_checkpoint_writes_its_story(data_folder: Path) -> None:
     assert model.tokenizer.decode(text, skip_special_tokens=True).startswith(GREEDY)
 
 
-@pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS.keys())
-def test_random_llamas_give_torch_logits_and_come_back_bit_for_bit(tmp_path: Path, traits: dict) -> None:
-    folder = random_llama(tmp_path / "torch", **traits)
-    model = load_pretrained(folder)
-    tokens = np.random.default_rng(1).integers(0, 97, (2, 120))
-    reference = torch_logits(folder, tokens)
-    assert np.abs(reference).max() > 1  # the comparison means something
-    # float32 sums in another order: 2.1e-5 seen on logits up to 6.2.
-    np.testing.assert_allclose(np.asarray(model.apply(tokens)), reference, atol=1e-4, rtol=0)
-
-    out = tmp_path / "ours"
-    save_pretrained(model, out, max_shard_bytes=40_000)
-    assert len(list(out.glob("model-*.safetensors"))) > 2
-    before, after = load_file(folder / "model.safetensors"), {}
-    for shard in out.glob("*.safetensors"):
-        after |= load_file(shard)
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert json.loads((out / "config.json").read_text()) == json.loads((folder / "config.json").read_text())
-    np.testing.assert_array_equal(torch_logits(out, tokens), reference)
-
-
-def test_transformers_4_and_5_rope_settings_mean_the_same(tmp_path: Path) -> None:
-    folder = random_llama(tmp_path / "five", rope_parameters=LLAMA3_ROPE)
-    config = json.loads((folder / "config.json").read_text())
-    settings = config.pop("rope_parameters")
-    config["rope_theta"] = settings.pop("rope_theta")
-    config["rope_scaling"] = settings
-    old = tmp_path / "four"
-    shutil.copytree(folder, old)
-    (old / "config.json").write_text(json.dumps(config))
-    assert load_pretrained(old).config == load_pretrained(folder).config
-    assert load_pretrained(old).config.rope.scaling == "llama3"
-
-
 def test_bfloat16_goes_in_and_out_unchanged(tmp_path: Path) -> None:
-    folder = random_llama(tmp_path / "torch", dtype="bfloat16")
+    folder = random_checkpoint(tmp_path / "torch", LLAMA, "bfloat16")
     model = load_pretrained(folder, dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(ml_dtypes.bfloat16)}
     save_pretrained(model, tmp_path / "same")
@@ -162,8 +69,8 @@ def test_bfloat16_goes_in_and_out_unchanged(tmp_path: Path) -> None:
     save_pretrained(load_pretrained(folder, dtype="float32"), tmp_path / "wide")
     changed = json.loads((tmp_path / "wide" / "config.json").read_text())
     assert changed == json.loads((folder / "config.json").read_text()) | {"dtype": "float32"}
-    tokens = np.random.default_rng(2).integers(0, 97, (1, 50))
-    # bfloat16 keeps 8 bits through 3 layers: 0.2 seen on logits up to 5.6.
+    tokens = np.random.default_rng(2).integers(0, VOCABULARY, (1, 50))
+    # bfloat16 keeps 8 bits through 3 layers.
     np.testing.assert_allclose(
         np.asarray(model.apply(tokens)), torch_logits(tmp_path / "wide", tokens), atol=0.4, rtol=0
     )
@@ -192,6 +99,107 @@ def test_source_files_are_copied(data_folder: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == ["model.safetensors"]
 
 
+def renamed(folder: Path, beginnings: dict[str, str]) -> None:
+    """Rewrites the weights with the beginnings of their names changed."""
+
+    def new(name: str) -> str:
+        old = next((old for old in beginnings if name.startswith(old)), "")
+        return beginnings.get(old, "") + name.removeprefix(old)
+
+    tensors = load_file(folder / "model.safetensors")
+    save_file({new(name): tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+
+
+def same_tensors(one: Path, other: Path) -> bool:
+    """Whether both folders hold tensors of the same names, types and values."""
+    before, after = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return before.keys() == after.keys() and all(
+        before[n].dtype == after[n].dtype and before[n].tobytes() == after[n].tobytes() for n in before
+    )
+
+
+def equal_params(one: Model, other: Model) -> bool:
+    return jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one.params, other.params))
+
+
+@pytest.mark.parametrize(
+    ("case", "beginnings"),
+    [
+        (LLAMA, {"model.": "language_model.model."}),
+        (UNTIED, {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."}),
+        (UNTIED, {"model.": "model.language_model."}),
+        (GEMMA, {"language_model.model.": "model.language_model.", "": "model."}),
+    ],
+)
+def test_names_of_every_make_are_read_and_written_back(
+    tmp_path: Path, case: str, beginnings: dict[str, str]
+) -> None:
+    usual = random_checkpoint(tmp_path / "usual", case)
+    other = random_checkpoint(tmp_path / "other", case)
+    renamed(other, beginnings)
+    assert not same_tensors(usual, other)
+    model = load_pretrained(other)
+    assert equal_params(model, load_pretrained(usual))
+    save_pretrained(model, tmp_path / "out")
+    assert same_tensors(tmp_path / "out", other)
+
+
+def test_names_of_two_makes_in_one_folder_are_an_error(tmp_path: Path) -> None:
+    folder = random_checkpoint(tmp_path, UNTIED)
+    renamed(folder, {"model.layers.1.": "language_model.model.layers.1."})
+    with pytest.raises(
+        CheckpointError, match=r"no parameter takes: language_model\.model.*missing: model\.layers\.1"
+    ):
+        load_pretrained(folder)
+
+
+def test_the_eyes_of_a_gemma_are_skipped_by_name_and_come_along_on_export(tmp_path: Path) -> None:
+    folder = random_checkpoint(tmp_path / "torch", GEMMA, "bfloat16")
+    (folder / "preprocessor_config.json").write_text("{}")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["torch_dtype"] = "bfloat16"
+    (folder / "config.json").write_text(json.dumps(config))
+    eyes = [n for n in load_file(folder / "model.safetensors") if "language_model" not in n]
+    assert {name.split(".")[0] for name in eyes} == {"vision_tower", "multi_modal_projector"}
+
+    save_pretrained(load_pretrained(folder, dtype="bfloat16"), tmp_path / "same")
+    assert same_tensors(tmp_path / "same", folder)
+    assert (tmp_path / "same" / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+    assert (tmp_path / "same" / "preprocessor_config.json").read_text() == "{}"
+
+    model = load_pretrained(folder, dtype="float32")
+    model.params["final_norm"]["scale"] += 1.0
+    save_pretrained(model, tmp_path / "wide")
+    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "wide/model.safetensors")
+    assert all(after[name].tobytes() == before[name].tobytes() for name in eyes)  # as they were, in bfloat16
+    norm = "language_model.model.norm.weight"
+    np.testing.assert_array_equal(after[norm], before[norm].astype(np.float32) + 1)
+    changed = json.loads((tmp_path / "wide" / "config.json").read_text())
+    assert (changed.pop("dtype"), changed["text_config"].pop("torch_dtype")) == ("float32", "float32")
+    assert changed["vision_config"] == config["vision_config"]
+
+    # Other parts than these are nobody's: an error, as in a model of text alone.
+    edit(folder, audio_tower__weight=np.zeros(3, np.float32))
+    with pytest.raises(CheckpointError, match=r"no parameter takes: audio_tower\.weight"):
+        load_pretrained(folder)
+    edit(folder, audio_tower__weight=None, language_model__model__norm__weight=None)
+    with pytest.raises(CheckpointError, match=r"missing: language_model\.model\.norm\.weight"):
+        load_pretrained(folder)
+
+
+def test_a_gemma_that_sees_is_written_as_text_alone_without_its_folder(tmp_path: Path) -> None:
+    model = load_pretrained(random_checkpoint(tmp_path / "torch", GEMMA))
+    tokens = np.random.default_rng(4).integers(0, VOCABULARY, (1, 40))
+    reference = torch_logits(tmp_path / "torch", tokens)
+    model.folder = None
+    save_pretrained(model, tmp_path / "text")
+    assert json.loads((tmp_path / "text/config.json").read_text())["architectures"] == ["Gemma3ForCausalLM"]
+    assert equal_params(load_pretrained(tmp_path / "text"), model)
+    np.testing.assert_allclose(
+        torch_logits(tmp_path / "text", tokens), reference, atol=1e-5
+    )  # two code paths
+
+
 def edit(folder: Path, **changes: np.ndarray | None) -> None:
     """Rewrites the weights with tensors replaced, added or (None) dropped; "__" stands for "."."""
     tensors = load_file(folder / "model.safetensors")
@@ -206,7 +214,7 @@ def edit(folder: Path, **changes: np.ndarray | None) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return random_llama(tmp_path / "broken", tie_word_embeddings=True)
+    return random_checkpoint(tmp_path / "broken", LLAMA)
 
 
 def test_every_tensor_is_accounted_for(folder: Path) -> None:
@@ -214,16 +222,16 @@ def test_every_tensor_is_accounted_for(folder: Path) -> None:
         folder,
         extra__weight=np.zeros(3, np.float32),
         model__norm__weight=None,
-        model__layers__1__mlp__up_proj__weight=np.zeros((7, 48), np.float32),
+        model__layers__1__mlp__up_proj__weight=np.zeros((7, 50), np.float32),
         model__layers__0__self_attn__rotary_emb__inv_freq=np.zeros(4, np.float32),
-        lm_head__weight=np.zeros((97, 48), np.float32),
+        lm_head__weight=np.zeros((VOCABULARY, 50), np.float32),
     )
     with pytest.raises(CheckpointError) as caught:
         load_pretrained(folder)
     said = str(caught.value)
     assert "no parameter takes: extra.weight;" in said
     assert "missing: model.norm.weight;" in said
-    assert "model.layers.1.mlp.up_proj.weight is [7, 48], config.json says [80, 48]" in said
+    assert "model.layers.1.mlp.up_proj.weight is [7, 50], config.json says [70, 50]" in said
     assert "lm_head.weight differs from model.embed_tokens.weight" in said
     assert "inv_freq" not in said
 
@@ -254,6 +262,13 @@ def test_doubled_tensors_and_missing_shards_are_errors(folder: Path) -> None:
         load_pretrained(folder)
 
 
+def test_a_source_that_lost_its_weights_is_an_error_on_export(folder: Path, tmp_path: Path) -> None:
+    model = load_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="neither model.safetensors nor"):
+        save_pretrained(model, tmp_path / "out")
+
+
 def test_truncated_weights_are_an_error(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
@@ -271,9 +286,9 @@ def test_unsupported_configs_are_errors(folder: Path) -> None:
             load_pretrained(folder)
         return str(caught.value)
 
-    assert "unsupported architecture: FalconForCausalLM; supported:" in failing(
-        architectures=["FalconForCausalLM"]
-    )
+    said = failing(architectures=["FalconForCausalLM"])
+    assert said.startswith("unsupported architecture: FalconForCausalLM; supported: Cohere2ForCausalLM, ")
+    assert set(FAMILIES) < set(re.findall(r"\w+", said))
     assert "LlamaForCausalLM" in failing(architectures=None)
     assert "rope type 'yarn'" in failing(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4})
     assert "lack 'factor'" in failing(rope_parameters={"rope_type": "linear", "rope_theta": 1e4})

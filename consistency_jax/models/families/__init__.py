@@ -8,15 +8,20 @@ which tensor of its checkpoint is which of our parameters. A new family is one f
 from collections.abc import Mapping
 from typing import Any
 
-from consistency_jax.models.families import gemma, llama
+from consistency_jax.models.families import cohere, gemma, llama, qwen
 from consistency_jax.models.families.family import ConfigError, Family, Weight
 
 __all__ = ["FAMILIES", "ConfigError", "Family", "Weight", "find_family"]
 
 FAMILIES: dict[str, Family] = {
+    "Cohere2ForCausalLM": cohere.COHERE2,
+    "CohereForCausalLM": cohere.COHERE,
     "Gemma2ForCausalLM": gemma.GEMMA2,
     "Gemma3ForCausalLM": gemma.GEMMA3,
+    "Gemma3ForConditionalGeneration": gemma.GEMMA3_MULTIMODAL,
     "LlamaForCausalLM": llama.FAMILY,
+    "Qwen2ForCausalLM": qwen.QWEN2,
+    "Qwen3ForCausalLM": qwen.QWEN3,
 }
 
 
