@@ -15,9 +15,10 @@ import numpy as np
 
 BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}  # of the types whose name does not end in their width
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-FREE = frozenset(  # neither compute nor move anything by themselves
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id iota broadcast while call"
-    " conditional async-start async-update async-done copy-done opt-barrier add-dependency".split()
+FREE = (  # what neither computes nor moves anything by itself
+    *("parameter", "constant", "iota", "broadcast", "bitcast", "tuple", "get-tuple-element", "opt-barrier"),
+    *("while", "call", "conditional", "async-start", "async-update", "async-done", "copy-done", "after-all"),
+    *("partition-id", "replica-id", "add-dependency"),
 )
 SLICES = ("dynamic-slice", "slice", "gather")
 
@@ -80,6 +81,15 @@ class Computation:
     def parameters(self) -> dict[str, int]:
         """Names of the parameters, with their numbers."""
         return {i.name: int(i.inside) for i in self.instructions.values() if i.opcode == "parameter"}
+
+    @functools.cached_property
+    def users(self) -> dict[str, list[Instruction]]:
+        """By name, the instructions that take its value."""
+        found: dict[str, list[Instruction]] = {}
+        for instruction in self.instructions.values():
+            for name in dict.fromkeys(instruction.operands):
+                found.setdefault(name, []).append(instruction)
+        return found
 
     def follow(self, name: str) -> Instruction:
         """The instruction of that name, looked at through copies."""
@@ -155,7 +165,9 @@ class Program:
                 self.unknown_loops.append(loop.name)
             return 1
 
-    def _inlined(self, computation: Computation, name: str) -> tuple[Computation, Instruction, dict[str, str]]:
+    def _inlined(
+        self, computation: Computation, name: str
+    ) -> tuple[Computation, Instruction, dict[str, str]]:
         """What computes a value: through a fusion, the instruction inside and parameter names -> operands."""
         instruction = computation.follow(name)
         if instruction.opcode != "fusion":
@@ -220,7 +232,8 @@ class Program:
                 kind, size = found
                 # One that is spread over several fusions, to overlap with their work, is one; those of its steps that
                 # lie in a loop run more often than it starts.
-                key = run.instruction.attribute("channel_id") or (run.computation.name, run.instruction.name)
+                channel = run.instruction.attribute("channel_id")
+                key = (kind, channel) if channel else (run.computation.name, run.instruction.name)
                 if key not in seen or run.times < seen[key][1]:
                     seen[key] = (kind, run.times, run.times * size)
         totals: dict[str, Collective] = {}
@@ -230,7 +243,7 @@ class Program:
         return totals
 
     def traffic(self) -> float:
-        """Bytes read from and written to main memory, as far as arrays are named: a slice counts as the slice."""
+        """Bytes read from and written to main memory by all but collectives; a slice counts as the slice."""
         return float(
             sum(run.times * self._moved(run) for run in self.executed if not run.fused and _moves(run))
         )
@@ -241,14 +254,57 @@ class Program:
         operands = [computation.instructions[name] for name in instruction.operands]
         if instruction.opcode == "fusion":
             inner = self.computations[instruction.called("calls")[0]]
-            read = sum(_read(inner, name, operands[number]) for name, number in inner.parameters.items())
-            return read + _written(inner, instruction)
+            moved = sum(
+                min(_main(operands[number]), self._read(inner, name))
+                for name, number in inner.parameters.items()
+                if _main(operands[number])
+            )
+            root = inner.follow(inner.root)
+            parts = root.operands if root.opcode == "tuple" else (root.name,)
+            if len(parts) != len(instruction.arrays):
+                return moved + _main(instruction)
+            for array, part in zip(instruction.arrays, parts, strict=True):
+                moved += min(array.bytes, self._written(inner, part)) if array.space == 0 else 0
+            return moved
         written = _main(instruction)
         if instruction.opcode in SLICES:
             return 2 * written
         if instruction.opcode == "dynamic-update-slice":
             return 2 * _main(operands[1])
         return written + sum(_main(operand) for operand in operands)
+
+    def _read(self, inner: Computation, name: str) -> int:
+        """Bytes that a fusion reads of a value: slices where it takes slices of it, nothing where it passes it on."""
+        size = 0
+        for user in inner.users.get(name, ()):
+            first = user.operands[0] == name
+            if user.opcode in SLICES and first:
+                size += _total(user)
+            elif user.opcode == "bitcast":
+                size += self._read(inner, user.name)
+            elif user.opcode == "fusion":
+                nested = self.computations[user.called("calls")[0]]
+                size += sum(
+                    self._read(nested, own)
+                    for own, number in nested.parameters.items()
+                    if user.operands[number] == name
+                )
+            elif not (user.opcode == "dynamic-update-slice" and first) and not _passes(user):
+                size += _total(inner.instructions[name])
+        return size
+
+    def _written(self, inner: Computation, name: str) -> int:
+        """Bytes that a fusion writes of a part of its result: updates where it updates an array in place."""
+        found = inner.follow(name)
+        if found.opcode == "dynamic-update-slice":
+            return _total(inner.instructions[found.operands[1]])
+        if found.opcode == "fusion":
+            nested = self.computations[found.called("calls")[0]]
+            return self._written(nested, nested.root)
+        if found.opcode == "get-tuple-element":
+            found = inner.instructions[found.operands[0]]
+            return 0 if found.opcode in ("parameter", "custom-call") else _total(inner.instructions[name])
+        return 0 if found.opcode == "parameter" or _passes(found) else _total(found)
 
     def shapes(self) -> set[tuple[int, ...]]:
         """Dimensions of every array that the program names, without those of size 1."""
@@ -325,7 +381,10 @@ def _collective(run: Executed) -> tuple[str, float] | None:
 
 def _moves(run: Executed) -> bool:
     opcode = run.instruction.opcode.removesuffix("-start").removesuffix("-done")
-    return run.instruction.opcode not in FREE and opcode not in COLLECTIVES
+    scatters = opcode == "fusion" and any(
+        "reduce-scatter" in name for name in run.instruction.called("calls")
+    )
+    return run.instruction.opcode not in FREE and opcode not in COLLECTIVES and not scatters
 
 
 def _main(instruction: Instruction) -> int:
@@ -333,21 +392,13 @@ def _main(instruction: Instruction) -> int:
     return sum(array.bytes for array in instruction.arrays if array.space == 0)
 
 
-def _read(inner: Computation, parameter: str, operand: Instruction) -> int:
-    """Bytes of a fusion's operand that it reads: slices, where it only takes slices of it."""
-    users = [i for i in inner.instructions.values() if parameter in i.operands]
-    if users and all(i.opcode in SLICES and i.operands[0] == parameter for i in users):
-        return sum(a.bytes for i in users for a in i.arrays) if _main(operand) else 0
-    if users and all(i.opcode == "dynamic-update-slice" and i.operands[0] == parameter for i in users):
-        return 0  # updated in place
-    return _main(operand)
+def _total(instruction: Instruction) -> int:
+    return sum(array.bytes for array in instruction.arrays)
 
 
-def _written(inner: Computation, fusion: Instruction) -> int:
-    root = inner.follow(inner.root)
-    if root.opcode == "dynamic-update-slice" and _main(fusion):
-        return sum(array.bytes for array in inner.instructions[root.operands[1]].arrays)
-    return _main(fusion)
+def _passes(instruction: Instruction) -> bool:
+    """Whether it hands values on, or is a step of a collective that runs beside the fusion it is written in."""
+    return instruction.opcode in ("tuple", "custom-call") or instruction.opcode.startswith(COLLECTIVES)
 
 
 def _constant(computation: Computation, name: str) -> int:

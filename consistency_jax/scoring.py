@@ -94,7 +94,9 @@ def _target_logps(
         inside = (local >= 0) & (local < size)
         local = jnp.clip(local, 0, size - 1)
         # Group by group, so that the compiler sees that no group looks into another's logits.
-        logp = jax.vmap(lambda logits, log_z, s, t: logits[s, t] - log_z[s])(chunk_logits, log_z, local, token)
+        logp = jax.vmap(lambda logits, log_z, s, t: logits[s, t] - log_z[s])(
+            chunk_logits, log_z, local, token
+        )
         return total + jnp.where(inside, logp, 0.0), None
 
     total = jnp.zeros(source.shape, jnp.float32)
@@ -112,11 +114,14 @@ class Scorer:
     Args:
       config: the decoder's.
       mesh: where batches go; parameters must live there already.
+
+    Attributes:
+      run: `tree_logps` as the program that is run, jitted. Trace it inside `on_mesh`.
     """
 
     def __init__(self, config: DecoderConfig, mesh: Mesh):
         self.config, self._mesh = config, mesh
-        self._run = jax.jit(
+        self.run = jax.jit(
             functools.partial(tree_logps, config),
             static_argnames=("candidates", "prompt"),
             out_shardings=replicated(mesh),
@@ -164,7 +169,7 @@ class Scorer:
         running = None
         for number, batch in enumerate(prefetched(prepare, 0, len(batches))):
             with on_mesh(self._mesh):
-                out = self._run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
+                out = self.run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
             running = (batches[number].trees, out)
