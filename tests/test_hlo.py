@@ -24,7 +24,7 @@ HloModule loop
   %zero = s32[] constant(0)
   %slice = f32[1,8,8]{2,1,0} dynamic-slice(%w, %i, %zero, %zero), dynamic_slice_sizes={1,8,8}
   %layer = f32[8,8]{1,0} bitcast(%slice)
-  %d = f32[4,8] dot(%x, %layer), lhs_contracting_dims={1}, rhs_contracting_dims={0}, metadata={op_name="rematted_computation"}
+  %d = f32[4,8] dot(%x, %layer), lhs_contracting_dims={1}, metadata={op_name="rematted_computation"}
   %reduced = f32[4,8]{1,0} all-reduce(%d), channel_id=7, replica_groups={{0,1,2,3}}, to_apply=%sum
   %next = s32[] add(%i, %one)
   ROOT %out = (s32[], f32[4,8]{1,0}, f32[10,8,8]{2,1,0}) tuple(%next, %reduced, %w)
