@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,6 @@ from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
-from consistency_jax.models.projection import gathered
 from consistency_jax.progress import Progress
 from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
 from consistency_jax.table import Table
@@ -83,12 +83,16 @@ def _target_logps(
     chunks = math.ceil(4 * count * config.vocab_size / LOGITS_BYTES)
     size = math.ceil(count / chunks)
     states = jnp.pad(states, ((0, 0), (0, chunks * size - count), (0, 0)))
-    # The whole head, once: not for every chunk, nor parts of it against the logits of all groups.
-    head = gathered(head_weight(params, config).astype(states.dtype), ("vocab", "embed"))
+    # Devices that share the parameters share out the head's rows: the states, which are few, go to all of them, and
+    # the head, which is large, is never whole anywhere, nor are its gradient and the logits.
+    head = nn.with_logical_constraint(head_weight(params, config), ("vocab", "embed"))  # so its gradient too
+    head = nn.with_logical_constraint(head.astype(states.dtype), ("head_vocab", None))
+    states = nn.with_logical_constraint(states, ("head_groups", None, None))
 
     def add_chunk(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         first, part = chunk
         chunk_logits = head_logits(head, config, part)  # f32[G, size, V]
+        chunk_logits = nn.with_logical_constraint(chunk_logits, ("head_groups", None, "head_vocab"))
         log_z = jax.nn.logsumexp(chunk_logits, axis=-1)
         local = source - first
         inside = (local >= 0) & (local < size)
