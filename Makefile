@@ -8,7 +8,7 @@ PIP     = $(BIN)/pip install --quiet --disable-pip-version-check
 # Large arrays on large pages, kept between steps: page faults otherwise take a third of a small model's step on CPU.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow aot lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
@@ -18,6 +18,10 @@ test: $(VENV)/.installed-test lint
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
+
+# The TPU compiler has an environment of its own: with libtpu beside it, JAX would look for a TPU in every other test.
+aot: $(VENV)-aot/.installed
+	JAX_PLATFORMS=cpu $(VENV)-aot/bin/python -m pytest -m aot tests/test_aot.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -42,5 +46,11 @@ $(VENV)/.installed-test: setup.py constraints.txt $(VENV)/.installed
 	$(PIP) --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+$(VENV)-aot/.installed: setup.py constraints.txt
+	$(MAKE) --no-print-directory VENV=$(VENV)-aot $(VENV)-aot/bin/python
+	@echo "Installing the TPU compiler into $(VENV)-aot (first time only) ..."
+	$(VENV)-aot/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[aot]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(VENV)-aot runs build *.egg-info

@@ -41,6 +41,7 @@ setup(
         "test": ["peft>=0.21", "pytest>=9", "pytest-xdist>=3", "ruff>=0.14", "torch==2.13.0"],
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "wandb": ["wandb"],
     },
 )

@@ -27,6 +27,7 @@ from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import Pipeline, StepInput, TrainingSet
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import Tree, TreeBuilder
+from consistency_jax.flops import step_flops
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.objectives import make_objective
 from consistency_jax.scoring import table_frame
@@ -158,23 +159,15 @@ class Runner:
             "items_per_s": items / step_s,
             "tokens_per_s": statistics.median(t / w for t, w in zip(tokens, walls, strict=True)),
             "padding": 1 - sum(tokens) / sum(padded),
-            "flops": statistics.median(step_flops(self.config, batch.batch) for batch in batches),
+            "flops": statistics.median(
+                step_flops(self.config, *batch.batch.tokens.shape, batch.batch.sources.size)
+                for batch in batches
+            ),
             "flops_compiled": statistics.median(flops),
             "shapes": len(compiled),
             "compile_s": seconds,
             "peak_memory_gb": peak_memory() / 2**30,
         }
-
-
-def step_flops(config: DecoderConfig, batch: Batch) -> float:
-    """Multiply-adds x 2 of a train step's matrix products: forward, and twice that backward; padding included."""
-    rows, length = batch.tokens.shape
-    heads, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    projections = config.hidden * (2 * heads + 2 * kv) + 3 * config.hidden * config.mlp
-    attention = 2 * length * heads
-    decoder = rows * length * config.layers * (projections + attention)
-    head = batch.sources.size * config.hidden * config.vocab_size
-    return 6.0 * (decoder + head)
 
 
 def peak_memory() -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +27,7 @@ from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
-from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
+from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
 from consistency_jax.progress import Progress
 from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
@@ -82,16 +83,24 @@ def _target_logps(
     chunks = math.ceil(4 * count * config.vocab_size / LOGITS_BYTES)
     size = math.ceil(count / chunks)
     states = jnp.pad(states, ((0, 0), (0, chunks * size - count), (0, 0)))
-    row = jnp.arange(groups)[:, None]
+    # Devices that share the parameters share out the head's rows: the states, which are few, go to all of them, and
+    # the head, which is large, is never whole anywhere, nor are its gradient and the logits.
+    head = nn.with_logical_constraint(head_weight(params, config), ("vocab", "embed"))  # so its gradient too
+    head = nn.with_logical_constraint(head.astype(states.dtype), ("head_vocab", None))
+    states = nn.with_logical_constraint(states, ("head_groups", None, None))
 
     def add_chunk(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         first, part = chunk
-        chunk_logits = logits(params, config, part)  # f32[G, size, V]
+        chunk_logits = head_logits(head, config, part)  # f32[G, size, V]
+        chunk_logits = nn.with_logical_constraint(chunk_logits, ("head_groups", None, "head_vocab"))
         log_z = jax.nn.logsumexp(chunk_logits, axis=-1)
         local = source - first
         inside = (local >= 0) & (local < size)
         local = jnp.clip(local, 0, size - 1)
-        logp = chunk_logits[row, local, token] - log_z[row, local]
+        # Group by group, so that the compiler sees that no group looks into another's logits.
+        logp = jax.vmap(lambda logits, log_z, s, t: logits[s, t] - log_z[s])(
+            chunk_logits, log_z, local, token
+        )
         return total + jnp.where(inside, logp, 0.0), None
 
     total = jnp.zeros(source.shape, jnp.float32)
@@ -109,11 +118,14 @@ class Scorer:
     Args:
       config: the decoder's.
       mesh: where batches go; parameters must live there already.
+
+    Attributes:
+      run: `tree_logps` as the program that is run, jitted. Trace it inside `on_mesh`.
     """
 
     def __init__(self, config: DecoderConfig, mesh: Mesh):
         self.config, self._mesh = config, mesh
-        self._run = jax.jit(
+        self.run = jax.jit(
             functools.partial(tree_logps, config),
             static_argnames=("candidates", "prompt"),
             out_shardings=replicated(mesh),
@@ -161,7 +173,7 @@ class Scorer:
         running = None
         for number, batch in enumerate(prefetched(prepare, 0, len(batches))):
             with on_mesh(self._mesh):
-                out = self._run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
+                out = self.run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
             running = (batches[number].trees, out)

@@ -44,6 +44,9 @@ RULES: tuple[tuple[str, Any], ...] = (
     ("activation_kv_heads", "tensor"),
     ("activation_mlp", "tensor"),
     ("head_dim", None),
+    # log-probabilities: the head's rows over the devices that share its parameters
+    ("head_vocab", ("tensor", "fsdp")),
+    ("head_groups", "data"),
 )
 
 

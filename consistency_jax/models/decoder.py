@@ -214,7 +214,7 @@ def _dense(config: DecoderConfig, features: int, axes: tuple[str, str], bias: bo
         param_dtype=jnp.dtype(config.param_dtype),
         kernel_init=_parameter(nn.initializers.normal(config.initializer_range), *axes),
         bias_init=_parameter(nn.initializers.zeros, axes[1]),
-        dot_general=dot_general,
+        dot_general=functools.partial(dot_general, axes=axes),
         name=name,
     )
 
@@ -387,7 +387,11 @@ def finish_logits(logits: jax.Array, config: DecoderConfig) -> jax.Array:
 
 def logits(params: Mapping[str, Any], config: DecoderConfig, hidden: jax.Array) -> jax.Array:
     """hidden [..., D] -> f32[..., V]. Makes them all: `scoring.py` has the chunked form for training."""
-    weight = head_weight(params, config).astype(hidden.dtype)
+    return head_logits(head_weight(params, config).astype(hidden.dtype), config, hidden)
+
+
+def head_logits(weight: jax.Array, config: DecoderConfig, hidden: jax.Array) -> jax.Array:
+    """hidden [..., D] and the head's weight [V, D] of the same type -> f32[..., V]."""
     raw = jax.lax.dot_general(
         hidden, weight, (((hidden.ndim - 1,), (1,)), ((), ())), preferred_element_type=jnp.float32
     )

@@ -1,0 +1,165 @@
+"""The table of docs/slices.md: the smallest TPU slice for each published model, and two models over 1 to 256 chips.
+
+    python benchmarks/slices.py                          # all (hours): writes docs/slices.md and docs/slices.json
+    python benchmarks/slices.py --models=Qwen/Qwen3-8B   # some
+    python benchmarks/slices.py --scaling=               # without the second table
+
+Every line is compiled (consistency_jax/aot.py), from the smallest slice up to the first that fits; slices whose chips
+cannot even hold the arguments cost nothing. What is compiled stays in docs/slices.json and is not compiled again.
+Needs libtpu, as `make aot` installs it: run this with .venv-aot/bin/python.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from consistency_jax.aot import prove
+from consistency_jax.chips import GIB, chip_of
+from consistency_jax.config import default
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MODELS = (
+    "Qwen/Qwen2.5-7B",
+    "Qwen/Qwen2.5-14B",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-14B",
+    "google/gemma-3-4b-pt",
+    "google/gemma-3-12b-pt",
+    "meta-llama/Llama-3.1-8B",
+    "meta-llama/Llama-3.2-3B",
+    "CohereLabs/aya-expanse-8b",
+)
+SLICES = ["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8"]
+SCALING = ["v6e:1x1", "v6e:2x2", "v6e:4x4", "v6e:8x8", "v6e:16x16"]
+SCALED = ("meta-llama/Llama-3.2-3B", "google/gemma-3-4b-pt")
+ROWS = 4  # rows of a device in one micro-batch, at most: what the items fill beyond that is accumulated
+
+
+def config_of(model: str, topology: str, rank: int, items: int) -> ConfigDict:
+    """The published recipe on a slice: bfloat16, MMMLU-like items, parameters split over all its devices."""
+    config = default()
+    config.model.path = model
+    config.model.dtype = config.model.compute_dtype = "bfloat16"
+    config.model.remat = "full"
+    config.lora.rank = rank
+    config.data.source = "mmmlu"
+    config.batching["items"] = items
+    config.batching.languages = 2
+    config.mesh.update(data=1, fsdp=-1, tensor=1)
+    rows = items * config.batching.languages // 4  # four typical trees fill a row
+    config.batching.accumulate = min(items, max(1, math.ceil(rows / (ROWS * devices_of(topology)))))
+    return config
+
+
+def devices_of(topology: str) -> int:
+    """Devices of a slice: chips, or their cores where JAX sees those."""
+    shape = topology.partition(":")[2]
+    return math.prod(int(size) for size in shape.split("x")) * chip_of(topology).devices
+
+
+class Reports:
+    """Reports by name, kept in a JSON file."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def __call__(
+        self, model: str, topology: str, rank: int, items: int, programs: tuple[str, ...]
+    ) -> dict[str, Any]:
+        name = f"{model} {topology} rank {rank} items {items} {'+'.join(programs)}"
+        if name not in self._known:
+            print(name, flush=True)
+            self._known[name] = prove(config_of(model, topology, rank, items), topology, programs=programs)
+            self._path.write_text(json.dumps(self._known, indent=1) + "\n", encoding="utf8")
+        return self._known[name]
+
+
+def smallest(reports: Reports, model: str, rank: int) -> str:
+    """The table's line for a model: the first of `SLICES` that fits."""
+    kind = f"LoRA, rank {rank}" if rank else "full"
+    for topology in SLICES:
+        report = reports(model, topology, rank, 32, ("train", "score"))
+        if report["fits"]:
+            train, score = report["programs"]["train"], report["programs"]["score"]
+            return (
+                f"| {model} | {kind} | {topology} | {train['hbm']['arguments'] / GIB:.1f} "
+                f"| {train['hbm']['total'] / GIB:.1f} | {score['hbm']['total'] / GIB:.1f} "
+                f"| {train['flops']['ratio']:.2f} | {train['seconds']['overlapped']:.2f} to "
+                f"{train['seconds']['serial']:.2f} |"
+            )
+    return f"| {model} | {kind} | none up to {SLICES[-1]} | | | | | |"
+
+
+def scaled(reports: Reports, model: str, topology: str) -> str:
+    """The table's line for a model on a slice, with the same items on all slices."""
+    report = reports(model, topology, 0, 512, ("train",))
+    program, devices = report["programs"]["train"], report["devices"]
+    hbm = program["hbm"]
+    if "flops" not in program:
+        return f"| {model} | {devices} | {hbm['arguments'] / GIB:.2f} | does not fit | | | | | |"
+    sent = program["collectives"]
+    gathered = sum(kind["bytes"] for name, kind in sent.items() if name == "all-gather") / 1e9
+    others = sum(kind["bytes"] for name, kind in sent.items() if name != "all-gather") / 1e9
+    return (
+        f"| {model} | {devices} "
+        f"| {hbm['arguments'] / GIB:.2f} | {hbm['temporaries'] / GIB:.2f} "
+        f"| {program['load']['micro_batches']} | {program['flops']['useful'] / 1e12:.1f} | {gathered:.1f} "
+        f"| {others:.1f} | {100 * program['mfu']['serial']:.0f} to {100 * program['mfu']['overlapped']:.0f} % |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default=",".join(MODELS), help="comma separated")
+    parser.add_argument("--scaling", default=",".join(SCALED), help="models of the second table")
+    parser.add_argument("--ranks", default="0,16", help="0: full fine-tuning; others: LoRA")
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    reports = Reports(DOCS / "slices.json")
+    ranks = [int(rank) for rank in args.ranks.split(",")]
+    lines = [
+        "# Which TPU slice a model needs",
+        "",
+        "Made by `python benchmarks/slices.py`, without a TPU: the train step and the scoring step of each model went "
+        "through the TPU compiler. Memory is the compiler's; times and MFU are estimates, from a roofline at the "
+        "chips' data-sheet rates, between all work overlapped and none.",
+        "",
+        "## The smallest slice",
+        "",
+        "bfloat16 weights and AdamW moments, remat full, 32 items in 2 languages a step, four MMMLU-like questions a "
+        f"row, at most {ROWS} rows a device at once (the rest is accumulated). GiB are those of one device.",
+        "",
+        "| model | training | slice | arguments, GiB | train, GiB | score, GiB | compiled / useful FLOPs | step, s |",
+        "|---|---|---|---|---|---|---|---|",
+        *(smallest(reports, model, rank) for model in args.models.split(",") if model for rank in ranks),
+        "",
+        "## From 1 to 256 chips",
+        "",
+        "v6e, full fine-tuning, 512 items a step on every slice. Each micro-batch gathers every layer's weights "
+        "(twice: remat) and scatters their gradients, nearly the whole model whatever the number of chips: what is sent falls "
+        "with the number of micro-batches and then no further, while FLOPs of a device fall as 1 / chips.",
+        "",
+        "| model | chips | arguments, GiB | temporaries, GiB | micro-batches | TFLOP a device "
+        "| gathered, GB "
+        "| other collectives, GB | MFU |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(
+            scaled(reports, model, topology)
+            for model in args.scaling.split(",")
+            if model
+            for topology in SCALING
+        ),
+    ]
+    (DOCS / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf8")
+
+
+if __name__ == "__main__":
+    main()

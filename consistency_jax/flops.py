@@ -1,0 +1,55 @@
+"""Useful FLOPs of a step, counted by hand: multiply-adds x 2 of its matrix products, padding of rows included.
+
+    forward   every kernel for every row token, attention's two products over all [T, T] of a row, the head for every
+              state that predicts something
+    backward  the same again for the gradients of inputs (attention: twice), and for the gradients of trained weights
+
+What is computed a second time to save memory (remat) is not useful and is not counted.
+"""
+
+import math
+import re
+from collections.abc import Collection
+
+from flax import traverse_util
+
+from consistency_jax.models.decoder import DecoderConfig, abstract_params
+
+PRODUCT = re.compile(r"layers/.*(kernel|lora_a|lora_b)$")  # parameters that every token is multiplied with
+
+
+def step_flops(
+    config: DecoderConfig, rows: int, length: int, sources: int, trained: Collection[str] | None = None
+) -> float:
+    """Useful FLOPs of one train step on one batch, of the whole mesh.
+
+    Args:
+      rows, length: R and T of the batch.
+      sources: states that the head runs on, of all groups together.
+      trained: names of the trained parameters ("layers/mlp/up/kernel"); None: all.
+    """
+    products, attention, head = _forward(config, rows, length, sources)
+    gradients = sum(flops for name, flops in products.items() if trained is None or name in trained)
+    head_name = "embedding/weight" if config.tied else "head/weight"
+    gradients += head if trained is None or head_name in trained else 0.0
+    return 2 * (sum(products.values()) + head) + 3 * attention + gradients
+
+
+def forward_flops(config: DecoderConfig, rows: int, length: int, sources: int) -> float:
+    """Useful FLOPs of scoring one batch; arguments as in `step_flops`."""
+    products, attention, head = _forward(config, rows, length, sources)
+    return sum(products.values()) + attention + head
+
+
+def _forward(
+    config: DecoderConfig, rows: int, length: int, sources: int
+) -> tuple[dict[str, float], float, float]:
+    """FLOPs of the forward pass: of each layer parameter, of attention, of the head."""
+    flat = traverse_util.flatten_dict(abstract_params(config), sep="/")
+    products = {
+        name: 2.0 * rows * length * math.prod(leaf.shape)
+        for name, leaf in flat.items()
+        if PRODUCT.match(name)
+    }
+    attention = 4.0 * rows * length**2 * config.layers * config.heads * config.head_dim
+    return products, attention, 2.0 * sources * config.hidden * config.vocab_size
