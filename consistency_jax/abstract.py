@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError
+from consistency_jax.config import ConfigError, lora_config
 from consistency_jax.data.packing import Batch, Shape
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.families import find_family
 from consistency_jax.models.huggingface import read_config
 from consistency_jax.models.published import PUBLISHED, published_config
 from consistency_jax.objectives import Examples
+from consistency_jax.training.pretrain import computing, made_here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,19 +81,9 @@ def abstract_model(config: ConfigDict) -> DecoderConfig:
             f"config.json (no weights are needed), or one of: {', '.join(PUBLISHED)}"
         )
     else:
-        sizes = {"vocab_size": config.pretrain.vocabulary} | model.architecture.to_dict()
-        try:
-            decoder = DecoderConfig(**sizes)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"model.architecture={sizes} is no decoder: {error}") from error
-    return dataclasses.replace(
-        decoder,
-        dtype=model.compute_dtype,
-        param_dtype=model.dtype,
-        remat=model.remat,
-        attention=model.attention,
-        scan_layers=model.scan_layers,
-    )
+        vocabulary = model.architecture.get("vocab_size", config.pretrain.vocabulary)
+        decoder = made_here(config, vocabulary)[1]
+    return dataclasses.replace(computing(config, decoder), lora=lora_config(config))
 
 
 # --------------------------------------------------------------------------------------------------------------- loads

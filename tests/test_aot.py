@@ -22,24 +22,21 @@ from consistency_jax.sharding import make_mesh
 from consistency_jax.training.step import trained_names
 
 SMALL = {
-    "hidden": 256,
-    "layers": 2,
-    "heads": 4,
-    "kv_heads": 2,
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
     "head_dim": 64,
-    "mlp": 640,
+    "intermediate_size": 640,
     "vocab_size": 3000,
 }
-LLAMA = SMALL | {"tied": False}
+LLAMA = SMALL | {"tie_word_embeddings": False}
 GEMMA = SMALL | {
-    "layers": 3,
-    "norm_offset": True,
-    "post_norm": True,
-    "qk_norm": True,
-    "activation": "gelu_tanh",
-    "embedding_scale": 16.0,
-    "window": 64,
-    "sliding": (True, True, False),
+    "architectures": ["Gemma3ForCausalLM"],
+    "num_hidden_layers": 3,
+    "sliding_window": 64,
+    "sliding_window_pattern": 3,
 }
 
 
@@ -127,8 +124,8 @@ def test_what_is_no_model_or_slice_is_told():
     config.model.path = "nobody/nothing"
     with pytest.raises(ConfigError, match=r"nobody/nothing.*config.json.*Llama-3.1-8B"):
         abstract_model(config)
-    config.model.path, config.model.architecture = "", {"hidden": 8}
-    with pytest.raises(ConfigError, match="no decoder"):
+    config.model.path, config.model.architecture = "", {"hidden_size": 8}
+    with pytest.raises(ConfigError, match="model.architecture: unsupported architecture"):
         abstract_model(config)
     for name in ("gpu", "h100:8", "v5e", "v5e:4xfour"):
         with pytest.raises(ConfigError, match=re.escape(repr(name)) + r".*v5e:4x4.*GPU"):

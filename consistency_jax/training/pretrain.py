@@ -94,7 +94,7 @@ def _pretrain(
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(sentences, settings.vocabulary, work)
-    architecture, decoder = _decoder_config(config, len(tokenizer))
+    architecture, decoder = made_here(config, len(tokenizer))
     params = jax.jit(lambda key: init_params(decoder, key), out_shardings=param_shardings(decoder, mesh))(
         jax.random.key(config.seed)
     )
@@ -194,8 +194,12 @@ def sentence_set(
     )
 
 
-def _decoder_config(config: ConfigDict, vocabulary: int) -> tuple[str, DecoderConfig]:
-    """The architecture's name and its decoder, from `config.model.architecture`."""
+def made_here(config: ConfigDict, vocabulary: int) -> tuple[str, DecoderConfig]:
+    """The architecture's name and the decoder that `config.model.architecture` describes.
+
+    Raises:
+      ConfigError: where it describes none.
+    """
     hf = config.model.architecture.to_dict() | {"vocab_size": vocabulary}
     try:
         name, family = find_family(hf)

@@ -118,7 +118,7 @@ def make_train_step(
                 name: metrics[name].sum() for name in ("weight", "items")
             }
             total = jnp.maximum(metrics["weight"], 1e-30)
-            grads = jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grads, state.params)
+            grads = jax.tree.map(lambda g: g / total, grads)
         metrics = {name: value for name, value in metrics.items() if name != "weight"}
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
