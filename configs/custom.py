@@ -9,10 +9,11 @@
      "prompts": {"en": "The capital of France is", "sw": "Mji mkuu wa Ufaransa ni"},
      "candidates": {"en": [" Paris", " Rome"], "sw": [" Paris", " Roma"]}}
 
-A fifth of the items (chosen by `seed`) is held out and reported. `anchor` is the language to keep as it is: it gets the
-steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank of adapters, 0 trains
-every weight (adapters want a higher `lr`, 1e-4 say). Time: one pass over the data; on one GPU an 8B model takes about
-as long as a DPO run of the same items.
+A fifth of the items (drawn with `seed`) is held out and reported. To watch training on others, keep some for it:
+--config.data.options.validation_size=0.1 --config.evaluation.every=100. `anchor` is the language to keep as it is: it
+gets the steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank of adapters, 0
+trains every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with stochastic rounding, moments
+float32. Time: `steps` steps of `items` items in all their languages.
 """
 
 from ml_collections import ConfigDict
@@ -22,10 +23,21 @@ from consistency_jax.config import default, parse_arg, published
 
 def get_config(arg: str | None = None) -> ConfigDict:
     given = parse_arg(
-        arg, path="", data="", languages="", anchor="en", weight=2.0, steps=500, lr=1e-5, items=4, lora=0
+        arg,
+        path="",
+        data="",
+        languages="",
+        anchor="en",
+        weight=2.0,
+        steps=500,
+        lr=1e-5,
+        items=4,
+        lora=0,
+        seed=0,
     )
     config = default()
     published(config)
+    config.seed = given.seed
     config.total_steps = given.steps
     config.model.path = given.path
     config.data.source = "jsonl"
@@ -36,4 +48,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr
     config.lora.rank = given.lora
+    if not given.lora:  # adapters are float32
+        config.optimizer.update(rounding="stochastic", state_dtype="float32")
     return config

@@ -108,7 +108,7 @@ def test_unknown_config_key_names_the_nearest():
         ({"data.test": ()}, "data.test"),
         ({"data.languages": ("en",)}, "no item that objective.name='dco' can learn from.*two languages"),
         ({"data.train.items": -3}, "data.train.items=-3"),
-        ({"evaluation.every": 1}, "unknown split 'validation'"),
+        ({"evaluation.every": 1}, "no split 'validation'.*validation_size"),
         ({"objective.steer": {"en": "much"}}, "objective.steer.en='much'"),
         ({"optimizer.clip_norm": -1.0}, "clip_norm=-1.0"),
         ({"optimizer.freeze": "("}, "is no regular expression"),

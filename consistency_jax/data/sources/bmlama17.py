@@ -55,6 +55,7 @@ def read(
     shuffle: bool = True,
     train_size: int | float = 5000,
     seed: int = 0,
+    validation_size: int | float = 0,
 ) -> Items:
     """Reads BMLAMA-17.
 
@@ -68,6 +69,7 @@ def read(
         shuffle: False keeps the order of the files (the gold last).
         train_size: rows in "train".
         seed: of the split. The order of candidates depends on the row only.
+        validation_size: how many of those to keep apart for validation.
 
     Returns:
         Items with ids `bmlama17-<row>`, group = the English template (`[X] was born in [Y].`), "" where
@@ -93,7 +95,7 @@ def read(
     ambiguous = _second_true_answer(english) if unique_gold else frozenset()
 
     items = Items()
-    for i in split_rows(n, split, train_size, seed, "bmlama17"):
+    for i in split_rows(n, split, train_size, seed, "bmlama17", validation_size):
         if i in ambiguous:
             continue
         where = str(folder)

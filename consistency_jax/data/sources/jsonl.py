@@ -30,6 +30,7 @@ def read(
     *,
     train_size: int | float = 0.8,
     seed: int = 0,
+    validation_size: int | float = 0,
 ) -> Items:
     """Reads a JSONL file, or `<split>.jsonl` where path is a folder.
 
@@ -40,6 +41,7 @@ def read(
         on_error: "raise", or "skip": bad lines are left out and listed.
         train_size: number or share of lines in "train", where a file is split.
         seed: of that split.
+        validation_size: how many of those to keep apart for validation.
 
     Raises:
         DataError: naming file, line, reason and mend.
@@ -50,7 +52,7 @@ def read(
     if not whole:
         raise DataError.at(str(file), f"no usable line ({len(skipped)} skipped)", "Check the file")
     if Path(path).is_file():
-        rows = [rows[i] for i in split_rows(len(rows), split, train_size, seed, str(file))]
+        rows = [rows[i] for i in split_rows(len(rows), split, train_size, seed, str(file), validation_size)]
     items = Items((item for item in rows if item is not None), skipped=skipped)
     if languages is not None:
         try:
