@@ -144,8 +144,8 @@ def main() -> None:
         "## From 1 to 256 chips",
         "",
         "v6e, full fine-tuning, 512 items a step on every slice. Each micro-batch gathers every layer's weights "
-        "(twice: remat) and scatters their gradients, nearly the whole model whatever the number of chips: what is sent falls "
-        "with the number of micro-batches and then no further, while FLOPs of a device fall as 1 / chips.",
+        "(twice: remat) and scatters their gradients, nearly the whole model whatever the number of chips: what is "
+        "sent falls with the number of micro-batches and then no further, while FLOPs of a device fall as 1 / chips.",
         "",
         "| model | chips | arguments, GiB | temporaries, GiB | micro-batches | TFLOP a device "
         "| gathered, GB "
