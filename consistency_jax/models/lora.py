@@ -98,5 +98,5 @@ class Projection(nn.Dense):
         a = adapter("lora_a", uniform, (inputs.shape[-1], rank), self.axes[0], "rank")
         b = adapter("lora_b", nn.initializers.zeros, (rank, self.features), "rank", self.axes[1])
         last = (((inputs.ndim - 1,), (0,)), ((), ()))
-        low = dot_general(inputs.astype(y.dtype), a.astype(y.dtype), last)
-        return y + dot_general(low, (self.lora.scale * b).astype(y.dtype), last)
+        low = dot_general(inputs.astype(y.dtype), a.astype(y.dtype), last, axes=(self.axes[0], "rank"))
+        return y + dot_general(low, (self.lora.scale * b).astype(y.dtype), last, axes=("rank", self.axes[1]))

@@ -313,6 +313,7 @@ def test_metrics_of_a_hand_worked_item():
         "reference_pair_agreement": 0.0,
         "drift": 0.75,
         "items": 1,
+        "weight": 1,
     }
     for name, value in expected.items():
         assert float(metrics[name]) == pytest.approx(value, abs=1e-6), name
