@@ -32,11 +32,11 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     """
     workdir, out = Path(workdir).expanduser().absolute(), Path(out).expanduser().absolute()
     config = read_config(workdir)
+    if adapter and not config.lora.rank:
+        raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     step = latest_step(workdir) if step is None else step
     if step is None:
         raise ConfigError(f"{workdir} has no checkpoint yet: train first")
-    if adapter and not config.lora.rank:
-        raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     base = base_model(config, mesh, log_of(config, workdir, "pretrain"))
     model = checkpoint_model(config, workdir, step, base)
