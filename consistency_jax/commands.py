@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -50,6 +51,12 @@ def command_line() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     start = ["python", "-m", spec.name] if spec else ["python", sys.argv[0]]
     return shlex.join([*start, *sys.argv[1:]])
+
+
+def use_compile_cache(config: ConfigDict) -> None:
+    """Keeps compiled programs in `config.compile_cache`, where it names a folder."""
+    if config.compile_cache:
+        jax.config.update("jax_compilation_cache_dir", str(Path(config.compile_cache).expanduser()))
 
 
 def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], MetricsLog]:

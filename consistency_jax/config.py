@@ -108,6 +108,7 @@ def default() -> ConfigDict:
                 "bootstrap": 2000,  # resamples behind each interval
             },
             "checkpoint": {"every": 100, "keep": 2},
+            "compile_cache": "",  # folder that keeps compiled programs for the next start; empty: none
             "logging": {"every": 10, "tensorboard": True, "wandb": ""},  # wandb: a project name
         }
     )

@@ -22,6 +22,7 @@ from consistency_jax.commands import (
     latest_step,
     log_of,
     run_command,
+    use_compile_cache,
 )
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.chat import ChatTemplate
@@ -224,6 +225,7 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = 
     """
     validate(config, jax.device_count())
     workdir = open_workdir(workdir, config)
+    use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")

@@ -5,16 +5,21 @@ safetensors, the source's config.json, its tokenizer and generation files. Adapt
 weights; with --adapter they are written alone, as a PEFT folder that belongs beside the base model.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags
+from ml_collections import ConfigDict
 
 from consistency_jax.commands import checkpoint_model, latest_step, log_of, run_command
 from consistency_jax.config import ConfigError
+from consistency_jax.files import write_text
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
+from consistency_jax.report.card import model_card
 from consistency_jax.sharding import make_mesh
 from consistency_jax.training.pretrain import base_model
 from consistency_jax.workdir import read_config
@@ -44,8 +49,23 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         save_adapter(model, out, base=config.model.path or str(base.folder))
     else:
         save_pretrained(merge_adapters(model), out)
+    source = config.model.path or "embedded base model"
+    card = model_card(source, _languages(config, workdir), config.objective.name, step, _summary(workdir))
+    write_text(out / "README.md", card)
     print(f"exported to {out}")
     return out
+
+
+def _summary(workdir: Path) -> dict[str, Any] | None:
+    path = workdir / "report.json"
+    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
+
+
+def _languages(config: ConfigDict, workdir: Path) -> list[str]:
+    measured = _summary(workdir)
+    if config.data.languages or not measured:
+        return list(config.data.languages)
+    return list(next(iter(measured["settings"]["splits"].values()))["languages"])
 
 
 def main(argv: Sequence[str]) -> None:

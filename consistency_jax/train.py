@@ -13,7 +13,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from consistency_jax.commands import config_flag, log_of, policy_model, run_command
+from consistency_jax.commands import config_flag, log_of, policy_model, run_command, use_compile_cache
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items
 from consistency_jax.data.pipeline import Pipeline, TrainingSet, item_arrays
@@ -48,6 +48,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # ------------------------------------------------------------------------------------------ config, workdir, mesh
     validate(config, jax.device_count())
     workdir = open_workdir(workdir, config)
+    use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
 
     # ----------------------------------------------------------------------------------------------- the data, checked

@@ -10,7 +10,15 @@ from consistency_jax.config import ConfigError, to_json
 from consistency_jax.files import write_text
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others.
-FREE_TO_CHANGE = ("logging.", "checkpoint.", "evaluation.", "mesh.", "data.test", "batching.shapes")
+FREE_TO_CHANGE = (
+    "logging.",
+    "checkpoint.",
+    "evaluation.",
+    "mesh.",
+    "data.test",
+    "batching.shapes",
+    "compile_cache",
+)
 
 
 def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:

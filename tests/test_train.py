@@ -105,6 +105,9 @@ def test_the_exported_folder_is_the_trained_model(demo, tmp_path):
 
     _, workdir, _ = demo
     folder = export(workdir, tmp_path / "model")
+    card = (folder / "README.md").read_text()
+    assert "- sw\n" in card
+    assert "CLC (RankC x 100)" in card
     ours = load_pretrained(folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     tokens = np.random.default_rng(0).integers(3, ours.config.vocab_size, (2, 20))
@@ -269,3 +272,16 @@ def test_frozen_parameters_stay_and_take_no_room(small_config, small_model, tmp_
     train(small_config, tmp_path / "whole")
     whole = sum(path.stat().st_size for path in (tmp_path / "whole" / "checkpoints" / "6").rglob("*"))
     assert size < whole
+
+
+def test_compiled_programs_are_kept_where_asked(small_config, tmp_path):
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    small_config.compile_cache = str(tmp_path / "programs")
+    small_config.total_steps = 1
+    try:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        train(small_config, tmp_path / "run")
+        assert list((tmp_path / "programs").iterdir())
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before[0])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,24 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
     assert lora is not None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    flat, mapping = _flat(model.params), FAMILIES[model.architecture].names(model.config)
+    family = FAMILIES[model.architecture]
+    flat, mapping = _flat(model.params), family.names(model.config)
     modules, tensors = set(), {}
     for name in sorted(filter(is_adapter, flat)):
         projection, _, part = name.rpartition("/")
         stem = mapping[f"{projection}/kernel"].name.removesuffix(".weight")
+        stem = family.text_modules + stem.removeprefix("model.")
         modules.add(stem.rpartition(".")[2])
         values = np.asarray(jax.device_get(flat[name]))
         for layer, value in enumerate(values):  # torch's linear layers hold [out, in]
             tensors[f"{stem.format(layer=layer)}.{PEFT_NAMES[part]}.weight"] = np.ascontiguousarray(value.T)
     tensors = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}  # PEFT's two wrappers
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    targets: str | list[str] = sorted(modules)
+    if (
+        family.other_parts
+    ):  # whose projections may have the same names: say where ours are (PEFT takes a pattern)
+        targets = rf"{re.escape(family.text_modules)}.*\.({'|'.join(targets)})"
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -94,7 +102,7 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
         "lora_dropout": 0.0,
-        "target_modules": sorted(modules),
+        "target_modules": targets,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,

@@ -171,6 +171,22 @@ def test_an_adapted_model_is_not_exported_unmerged(base, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
+def test_peft_loads_the_adapter_of_a_model_that_sees(tmp_path):
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    import torch_models
+
+    base = torch_models.random_checkpoint(tmp_path / "base", "gemma 3 that sees, 3 heads")
+    ours = adapted(load_pretrained(base))
+    save_adapter(ours, tmp_path / "adapter", base=str(base))
+    theirs = peft.PeftModel.from_pretrained(torch_models.load(base), tmp_path / "adapter").eval()
+    assert not any("vision" in name for name, _ in theirs.named_parameters() if "lora" in name)
+    tokens = TOKENS % torch_models.VOCABULARY
+    with torch.no_grad():
+        expected = theirs(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(ours.apply(tokens), expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
 @pytest.mark.parametrize(("family", "targets"), [("llama", "attention|mlp"), ("gemma3", "query|value|down")])
 def test_peft_loads_the_adapter_onto_the_base(tmp_path, family, targets):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")

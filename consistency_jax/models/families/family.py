@@ -91,6 +91,7 @@ class Family:
     `aliases`: tensors that may be stored beside the one they repeat (a tied head), name -> repeated name.
     `other_parts`: regular expression of tensors that belong to no text model (a vision tower). They are left
       alone on import and copied from the source folder on export.
+    `text_modules`: where transformers keeps the modules whose tensors `names` calls "model.".
     """
 
     from_hf: Callable[[HfConfig], DecoderConfig]
@@ -98,6 +99,7 @@ class Family:
     names: Callable[[DecoderConfig], dict[str, Weight]] = tensor_names
     aliases: Callable[[DecoderConfig], dict[str, str]] = tied_head
     other_parts: str | None = None
+    text_modules: str = "model."
 
 
 # ---------------------------------------------------------------------------------------------------- reading

@@ -163,4 +163,5 @@ GEMMA3_MULTIMODAL = Family(
     gemma3_multimodal_from_hf,
     gemma3_to_hf,
     other_parts=r"^(model\.)?(vision_tower|multi_modal_projector)\.",
+    text_modules="model.language_model.",
 )

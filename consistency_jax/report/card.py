@@ -1,0 +1,48 @@
+"""The model card of an exported folder: what was done to which model, and what it changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consistency_jax.report.terminal import terminal_table
+
+
+def model_card(
+    base: str, languages: list[str], objective: str, step: int, summary: Mapping[str, Any] | None
+) -> str:
+    """README.md of an exported model, as the Hugging Face Hub reads it.
+
+    Args:
+      base: name or folder of the model that training started from.
+      languages: those that it was trained on.
+      objective, step: of the checkpoint.
+      summary: what report.json holds; None where the run has not been measured.
+    """
+    front = ["---", "library_name: transformers"]
+    if not base.startswith(("/", ".", "~")):
+        front.append(f"base_model: {base}")
+    front += [
+        "language:",
+        *(f"- {language}" for language in languages),
+        "tags:",
+        "- crosslingual-consistency",
+        "---",
+    ]
+    lines = [
+        *front,
+        "",
+        f"# {base.rstrip('/').rpartition('/')[2]}, trained for crosslingual consistency",
+        "",
+        f"{objective.upper()}, {step:,} steps, with consistency_jax; base model: `{base}`.",
+        "",
+    ]
+    if summary:
+        lines += [
+            "Before and after: accuracy, and CLC (RankC x 100: how alike two languages rank the same candidate "
+            "answers; 100 = the same order), with a bootstrap interval of the change.",
+            "",
+            "```",
+            terminal_table(dict(summary), color=False),
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
