@@ -17,8 +17,8 @@ def test_the_demo_makes_held_out_facts_more_consistent_and_keeps_english(tmp_pat
     spec.loader.exec_module(module)
     summary = train(module.get_config(), tmp_path / "run")
     delta, confidence = summary["delta"]["test"], summary["confidence"]["test"]
-    # Another machine's rounding trains another model: the README's figures (+6.3, -1.1, +9.9) with room for that.
-    assert delta["clc_all"] >= 3.5
+    # Another machine's rounding trains another model: the README's figures (+6.1, -1.1, +10.0) with room for that.
+    assert delta["clc_all"] >= 4.5
     assert confidence["clc_all"][0] > 0
-    assert delta["accuracy_en"] >= -2.5
-    assert delta["accuracy_non_en"] >= 2
+    assert delta["accuracy_en"] >= -2.3
+    assert delta["accuracy_non_en"] >= 4
