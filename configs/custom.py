@@ -48,6 +48,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr
     config.lora.rank = given.lora
-    if not given.lora:  # adapters are float32
-        config.optimizer.update(rounding="stochastic", state_dtype="float32")
+    config.optimizer.update(rounding="stochastic", state_dtype="float32")
     return config

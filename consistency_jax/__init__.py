@@ -8,6 +8,10 @@ table = cj.score(model, items)                       # log-probability of every 
 cj.metrics.rankc(table.scores()[:, 0], table.scores()[:, 1])
 """
 
+import os
+
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": it is not needed
+
 from consistency_jax import metrics, objectives
 from consistency_jax.data.items import DataError, Items, ParallelItem
 from consistency_jax.data.sources import load_items

@@ -24,9 +24,9 @@ from typing import Any
 import jax
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import flags
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from consistency_jax.abstract import (
     Load,
@@ -39,7 +39,7 @@ from consistency_jax.abstract import (
     train_load,
 )
 from consistency_jax.chips import GIB, Chip, chip_of
-from consistency_jax.commands import run_command
+from consistency_jax.commands import config_flag, run_app, run_command
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.pipeline import StepInput
 from consistency_jax.flops import forward_flops, step_flops
@@ -325,9 +325,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file(
-        "config", None, "Python file with get_config(arg).", lock_config=True
-    )
+    _CONFIG = config_flag()
+    flags.declare_key_flag("config")
     _TOPOLOGY = flags.DEFINE_string(
         "topology", None, "TPU slice, generation:shape, such as v5e:4x4 or v5p:2x2x2."
     )
@@ -338,4 +337,4 @@ if __name__ == "__main__":
     _LENGTH = flags.DEFINE_integer("length", 0, "Tokens of a row; 0: what the source's longest items need.")
     _HLO = flags.DEFINE_string("hlo", "", "Folder to write the compiled programs' HLO to.")
     flags.mark_flags_as_required(["config", "topology"])
-    app.run(main)
+    run_app(main)

@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags, logging
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from consistency_jax.config import lora_config
@@ -37,6 +37,21 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
     except (UserError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def run_app(main: Callable[[Sequence[str]], None]) -> None:
+    """Parses the command line and calls main; a flag that is wrong ends it with one message."""
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            # An error of a config file comes as the text of its traceback, whose last lines are the message.
+            told = str(error).strip().rpartition("ConfigError: ")[2]
+            print(f"error: {told}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(main, flags_parser=parse)
 
 
 def config_flag() -> flags.FlagHolder:

@@ -150,7 +150,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
         key, has_value, text = part.partition("=")
         if key not in defaults:
             raise ConfigError(
-                f"--config takes no option {key!r}{_nearest(key, defaults)}; it takes: {', '.join(sorted(defaults))}"
+                f"--config takes no option {key!r}{_nearest(key, defaults)}; it takes: {', '.join(sorted(defaults))} "
+                "(several languages are joined by +)"
             )
         kind = type(defaults[key])
         try:
@@ -219,17 +220,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         raise ConfigError(
             f"batching.accumulate={config.batching.accumulate} must divide batching.items={config.batching.items}"
         )
-    adapters = lora_config(config)
-    trained = {"optimizer": adapters.dtype if adapters else config.model.dtype}
-    if config.pretrain.total_steps:
-        trained["pretrain.optimizer"] = config.model.dtype
-    for name, dtype in trained.items():
-        rounding = _get(config, f"{name}.rounding")
-        if rounding != "nearest" and dtype != "bfloat16":
-            raise ConfigError(
-                f"{name}.rounding={rounding!r} is for parameters in bfloat16, and these are trained in {dtype}; "
-                "set it to nearest"
-            )
+    lora_config(config)
     for language, weight in config.objective.steer.items():
         if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise ConfigError(f"objective.steer.{language}={weight!r} must be a number greater than 0")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax import report
@@ -21,6 +21,7 @@ from consistency_jax.commands import (
     config_flag,
     latest_step,
     log_of,
+    run_app,
     run_command,
     use_compile_cache,
 )
@@ -37,7 +38,7 @@ from consistency_jax.scoring import Scorer, fingerprint, score_trees, stored, ta
 from consistency_jax.sharding import make_mesh
 from consistency_jax.table import Table, write_tables
 from consistency_jax.training.pretrain import base_model
-from consistency_jax.workdir import open_workdir
+from consistency_jax.workdir import open_workdir, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,16 +214,20 @@ def write_report(
     return summary
 
 
-def evaluate_workdir(config: ConfigDict, workdir: str | Path, checkpoint: str = "latest") -> dict[str, Any]:
+def evaluate_workdir(
+    config: ConfigDict | None, workdir: str | Path, checkpoint: str = "latest"
+) -> dict[str, Any]:
     """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
 
     Args:
+      config: None for the one that the workdir was made with.
       checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
 
     Raises:
       ConfigError: a checkpoint that is none of these.
       CheckpointError: a step that is not there.
     """
+    config = read_config(Path(workdir).expanduser().absolute()) if config is None else config
     validate(config, jax.device_count())
     workdir = open_workdir(workdir, config)
     use_compile_cache(config)
@@ -257,7 +262,8 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
+    flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    flags.mark_flags_as_required(["workdir"])
+    run_app(main)

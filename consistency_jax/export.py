@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
-from consistency_jax.commands import checkpoint_model, latest_step, log_of, run_command
+from consistency_jax.commands import checkpoint_model, latest_step, log_of, run_app, run_command
 from consistency_jax.config import ConfigError
 from consistency_jax.files import write_text
 from consistency_jax.models.adapters import merge_adapters, save_adapter
@@ -42,6 +42,10 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     step = latest_step(workdir) if step is None else step
     if step is None:
         raise ConfigError(f"{workdir} has no checkpoint yet: train first")
+    other = "config.json" if adapter else "adapter_config.json"
+    if (out / other).exists():
+        kind = ("a whole model", "adapters")[not adapter]
+        raise ConfigError(f"--out={out} holds {kind} already ({other}); choose another folder")
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     base = base_model(config, mesh, log_of(config, workdir, "pretrain"))
     model = checkpoint_model(config, workdir, step, base)
@@ -52,7 +56,8 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     source = config.model.path or "embedded base model"
     card = model_card(source, _languages(config, workdir), config.objective.name, step, _summary(workdir))
     write_text(out / "README.md", card)
-    print(f"exported to {out}")
+    unfinished = "" if step >= config.total_steps else f" of {config.total_steps:,}: training is not finished"
+    print(f"exported step {step:,}{unfinished}, {model.config.param_dtype}, to {out}")
     return out
 
 
@@ -79,4 +84,4 @@ if __name__ == "__main__":
     _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
     _ADAPTER = flags.DEFINE_bool("adapter", False, "Write the adapters alone, as a PEFT folder.")
     flags.mark_flags_as_required(["workdir", "out"])
-    app.run(main)
+    run_app(main)

@@ -1,6 +1,7 @@
 """Files that are never half there: each appears under its name only when it is complete."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,13 @@ def complete_file(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def readable(path: Path) -> None:
+    """Gives a file that a library wrote for its owner alone the mode that any new file gets."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def write_text(path: Path, text: str) -> None:

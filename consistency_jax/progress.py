@@ -7,10 +7,14 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar with rates and time left on a terminal, a plain line every few seconds elsewhere."""
+    """A bar with rates and time left on a terminal, a plain line every few seconds elsewhere.
+
+    The clock starts when the first step ends: that one is mostly compilation.
+    """
 
     def __init__(self, what: str, total: int, first: int = 0, every_s: float = 10.0):
-        self._what, self._total, self._first, self._done = what, total, first, first
+        self._what, self._total, self._done = what, total, first
+        self._timed: int | None = None  # steps that were done when the clock was started
         self._start, self._last, self._every_s = time.monotonic(), time.monotonic(), every_s
         self._counts: dict[str, float] = {}
         terminal = sys.stderr.isatty()
@@ -19,16 +23,21 @@ class Progress:
     def advance(self, steps: int = 1, **counts: float) -> None:
         """`counts` are amounts of work (items, tokens), shown as rates."""
         self._done += steps
-        for name, count in counts.items():
-            self._counts[name] = self._counts.get(name, 0) + count
+        if self._timed is None:
+            self._timed, self._start = self._done, time.monotonic()
+        else:
+            for name, count in counts.items():
+                self._counts[name] = self._counts.get(name, 0) + count
         if self._bar:
             self._bar.update(steps)
         elif time.monotonic() - self._last > self._every_s or self._done >= self._total:
             self._last = time.monotonic()
-            left = (self._total - self._done) * self.elapsed / max(1, self._done - self._first)
             rates = "".join(f", {rate:,.0f} {name}/s" for name, rate in self.rates().items())
+            if self._done > self._timed:
+                left = (self._total - self._done) * self.elapsed / (self._done - self._timed)
+                rates += f", {left:.0f} s left"
             print(
-                f"{self._what}: {self._done}/{self._total}{rates}, {left:.0f} s left",
+                f"{self._what}: {self._done}/{self._total}{rates}",
                 file=sys.stderr,
                 flush=True,
             )

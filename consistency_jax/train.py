@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
-from consistency_jax.commands import config_flag, log_of, policy_model, run_command, use_compile_cache
+from consistency_jax.commands import (
+    config_flag,
+    log_of,
+    policy_model,
+    run_app,
+    run_command,
+    use_compile_cache,
+)
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items
 from consistency_jax.data.pipeline import Pipeline, TrainingSet, item_arrays
@@ -211,6 +218,7 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
+    flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    run_app(main)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError, to_json
+from consistency_jax.config import ConfigError, default, to_json
 from consistency_jax.files import write_text
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others.
@@ -29,14 +29,14 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
     """
     folder = Path(workdir).expanduser().absolute()
     text = to_json(config)
-    if any((folder / name).exists() for name in ("checkpoints", "tables")):
+    if (folder / "checkpoints").exists():
         differing = _differences(_flat(read_config(folder).to_dict()), _flat(json.loads(text)))
         differing = {k: v for k, v in differing.items() if not k.startswith(FREE_TO_CHANGE)}
         if differing:
             lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
             raise ConfigError(
                 f"the workdir {folder} belongs to another config:{lines}\n"
-                "Give the settings it was started with to resume it, or another --workdir."
+                "Give the settings it was started with, or another --workdir."
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,9 @@ def read_config(workdir: Path) -> ConfigDict:
     """
     path = workdir / "config.json"
     try:
-        return ConfigDict(json.loads(path.read_text(encoding="utf8")))
+        config = default()
+        config.update(json.loads(path.read_text(encoding="utf8")))
+        return config
     except FileNotFoundError:
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
     except (ValueError, TypeError) as error:

@@ -237,7 +237,7 @@ def test_compiled_flops_are_the_useful_ones(proof):
 def test_no_logits_of_all_tokens(proof):
     # Logits are [states that predict, a quarter of the vocabulary]; nothing else has an axis of the vocabulary but the
     # embedding and the head, and no device has a whole one of these.
-    vocabulary, hidden = SMALL["vocab_size"], SMALL["hidden"]
+    vocabulary, hidden = SMALL["vocab_size"], SMALL["hidden_size"]
     for name, program in proof.programs.items():
         load = proof.report["programs"][name]["load"]
         shape = load["shape"]
@@ -262,7 +262,7 @@ def test_only_kernels_and_states_that_predict_are_gathered(proof):
     }
     for name, program in proof.programs.items():
         states = 4 * proof.report["programs"][name]["load"]["shape"]["sources"]
-        allowed = kernels | {tuple(sorted((states, SMALL["hidden"])))}
+        allowed = kernels | {tuple(sorted((states, SMALL["hidden_size"])))}
         gathered = set()
         for run in program.executed:
             array = run.instruction.arrays[-1] if run.instruction.arrays else None
@@ -274,7 +274,7 @@ def test_only_kernels_and_states_that_predict_are_gathered(proof):
                 gathered |= {dims} if math.prod(dims) > 2**12 else set()
         assert kernels & gathered
         assert gathered <= allowed
-        assert (SMALL["vocab_size"], SMALL["hidden"]) not in program.shapes()
+        assert (SMALL["vocab_size"], SMALL["hidden_size"]) not in program.shapes()
 
 
 @pytest.mark.aot

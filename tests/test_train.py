@@ -95,6 +95,8 @@ def test_evaluate_gives_what_training_reported(demo):
     config, workdir, summary = demo
     again = evaluate_workdir(config, workdir)
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(summary))
+    alone = evaluate_workdir(None, workdir)  # with the config that lies in the workdir
+    assert json.loads(json.dumps(alone)) == json.loads(json.dumps(summary))
     base = evaluate_workdir(config, workdir, "base")
     assert base["final"] == base["base"]
 

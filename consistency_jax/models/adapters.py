@@ -13,6 +13,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
+from consistency_jax.files import readable
 from consistency_jax.models.decoder import Params, init_params
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model
@@ -90,6 +91,7 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
             tensors[f"{stem.format(layer=layer)}.{PEFT_NAMES[part]}.weight"] = np.ascontiguousarray(value.T)
     tensors = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}  # PEFT's two wrappers
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    readable(folder / "adapter_model.safetensors")
     targets: str | list[str] = sorted(modules)
     if (
         family.other_parts

@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from consistency_jax.errors import UserError
+from consistency_jax.files import readable
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, ConfigError, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
@@ -109,7 +110,7 @@ def find_folder(folder_or_hub_id: str | Path) -> Path:
         return folder
     name = str(folder_or_hub_id)
     if not isinstance(folder_or_hub_id, str) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
-        raise CheckpointError(f"no checkpoint folder {name}")
+        raise CheckpointError(f"model.path: no checkpoint folder {name}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -434,6 +435,7 @@ def _write_weights(pieces: list[_Piece], folder: Path, max_shard_bytes: int) -> 
         several = len(shards) > 1
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if several else "model.safetensors"
         save_file({piece.name: piece.read() for piece in shard}, folder / file, metadata={"format": "pt"})
+        readable(folder / file)
         where |= {piece.name: file for piece in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}

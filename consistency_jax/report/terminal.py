@@ -34,8 +34,11 @@ def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | No
 def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     settings = summary["settings"]
     about, anchor = settings["splits"][split], settings["anchor"]
+    labelled = (
+        "" if about["labelled_items"] in (0, about["items"]) else f" ({about['labelled_items']:,} labelled)"
+    )
     table = RichTable(
-        title=f"{split}: {about['items']:,} questions in {len(about['languages'])} languages",
+        title=f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages",
         box=box.ROUNDED,
         title_style="bold",
         title_justify="left",

@@ -7,6 +7,8 @@ An update of AdamW is about lr / |weight| of a weight: 1e-5 / 0.02. bfloat16 has
     stochastic   up or down with the odds of the remainder: right on average, no memory
     master       the sum is kept in float32 beside the parameters, which are its rounding: 4 bytes a parameter
 
+(float32 parameters, adapters say, take sums as they are: the three are one.)
+
 `state_dtype` is the type of moments. In bfloat16 a second moment with b2 = 0.999 suffers as the weights do (its steps
 are 1/1000 of it), so where memory allows take float32. Bytes a parameter, AdamW with bfloat16 parameters and
 gradients: 8 with bfloat16 moments, 12 with float32 moments, 4 more with a master.
@@ -27,8 +29,20 @@ def with_precision(
     inner: optax.GradientTransformation, state_dtype: str, rounding: str
 ) -> optax.GradientTransformation:
     """The optimizer with the policy `state_dtype` ("" for the parameters' type) and `rounding`, see above."""
-    optimizer = in_float32(inner, state_dtype)
-    return {"nearest": lambda tx: tx, "stochastic": stochastic, "master": master}[rounding](optimizer)
+    plain = in_float32(inner, state_dtype)
+    rounded = {"nearest": lambda tx: tx, "stochastic": stochastic, "master": master}[rounding](plain)
+
+    def init(params: Any) -> Any:
+        return (rounded if _narrow(params) else plain).init(params)
+
+    def update(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        return (rounded if _narrow(params) else plain).update(grads, state, params)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _narrow(params: Any) -> bool:
+    return any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
 
 
 def in_float32(inner: optax.GradientTransformation, state_dtype: str = "") -> optax.GradientTransformation:

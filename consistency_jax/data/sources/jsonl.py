@@ -179,7 +179,7 @@ def _parse(text: str, where: str) -> Any:
         return value
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text.strip(), object_pairs_hook=unique)
     except DataError:
         raise
     except json.JSONDecodeError as error:
