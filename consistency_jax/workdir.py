@@ -30,7 +30,7 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
     folder = Path(workdir).expanduser().absolute()
     text = to_json(config)
     if (folder / "checkpoints").exists():
-        differing = _differences(_flat(read_config(folder).to_dict()), _flat(json.loads(text)))
+        differing = _differences(_flat(json.loads(to_json(read_config(folder)))), _flat(json.loads(text)))
         differing = {k: v for k, v in differing.items() if not k.startswith(FREE_TO_CHANGE)}
         if differing:
             lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
