@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from consistency_jax.objectives.dco import dco, dco_target
+from consistency_jax.objectives.dpo import dpo, orpo, simpo
 from consistency_jax.objectives.sft import sft
 
 
@@ -94,4 +95,16 @@ def make_objective(options: Any, languages: Sequence[str]) -> tuple[Loss, bool]:
     return objective.make(options, tuple(languages)), objective.needs_reference
 
 
-__all__ = ["OBJECTIVES", "Examples", "Loss", "Objective", "dco", "dco_target", "make_objective", "sft"]
+__all__ = [
+    "OBJECTIVES",
+    "Examples",
+    "Loss",
+    "Objective",
+    "dco",
+    "dco_target",
+    "dpo",
+    "make_objective",
+    "orpo",
+    "sft",
+    "simpo",
+]
