@@ -13,6 +13,7 @@ import numpy as np
 
 from consistency_jax.objectives.dco import dco, dco_target
 from consistency_jax.objectives.dpo import dpo, orpo, simpo
+from consistency_jax.objectives.pco import pco_exact
 from consistency_jax.objectives.sft import sft
 
 
@@ -44,21 +45,26 @@ class Objective(NamedTuple):
     preference: bool = False  # compares the gold answer with one wrong candidate, and reads no other
 
 
-def _make_dco(options: Any, languages: Sequence[str]) -> Loss:
-    steer = np.array([options.steer.get(language, 1.0) for language in languages])
+def _consistency(objective: Callable) -> Callable:
+    """`make` of an objective that draws languages to each other: dco, pco_exact."""
 
-    def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        partners = examples.partners if options.partners == "random" else "all"
-        return dco(
-            policy,
-            examples.reference,
-            mask=examples.mask,
-            steer=steer,
-            partners=partners,
-            scale=options.scale,
-        )
+    def make(options: Any, languages: Sequence[str]) -> Loss:
+        steer = np.array([options.steer.get(language, 1.0) for language in languages])
 
-    return loss
+        def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            partners = examples.partners if options.partners == "random" else "all"
+            return objective(
+                policy,
+                examples.reference,
+                mask=examples.mask,
+                steer=steer,
+                partners=partners,
+                scale=options.scale,
+            )
+
+        return loss
+
+    return make
 
 
 def _make_sft(options: Any, languages: Sequence[str]) -> Loss:
@@ -119,10 +125,12 @@ def _preferable(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
     return preferable(mask, gold).any(1)
 
 
+_COMPARABLE = "two languages with two candidates in common"
 _PREFERABLE = "a gold answer and another candidate"
 
 OBJECTIVES: dict[str, Objective] = {
-    "dco": Objective(_make_dco, True, _comparable, "two languages with two candidates in common"),
+    "dco": Objective(_consistency(dco), True, _comparable, _COMPARABLE),
+    "pco_exact": Objective(_consistency(pco_exact), True, _comparable, _COMPARABLE),
     "dpo": Objective(
         _preference(dpo, ("beta", "label_smoothing", "gamma"), reference=True),
         True,
@@ -160,6 +168,7 @@ __all__ = [
     "dpo",
     "make_objective",
     "orpo",
+    "pco_exact",
     "sft",
     "simpo",
 ]
