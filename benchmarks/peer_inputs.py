@@ -99,6 +99,7 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
             length=length,
             gold=np.zeros(len(reference), np.int32),
             partners=np.full(reference.shape[:2], -1, np.int32),
+            rejected=np.full(reference.shape[:2], -1, np.int32),
             reference=reference,
         )
         inputs.append(StepInput(pack(step_trees, shape, candidates=2), examples))

@@ -18,7 +18,7 @@ from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.families import find_family
 from consistency_jax.models.huggingface import read_config
 from consistency_jax.models.published import PUBLISHED, published_config
-from consistency_jax.objectives import Examples
+from consistency_jax.objectives import OBJECTIVES, Examples
 from consistency_jax.training.pretrain import computing, made_here
 
 
@@ -97,7 +97,8 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
     """
     typical = TYPICAL.get(config.data.source, TYPICAL["jsonl"])
     languages = config.batching.languages or len(config.data.languages) or typical.languages
-    candidates = 2 if config.objective.candidates == "pair" else typical.candidates
+    pairs = config.objective.candidates == "pair" or OBJECTIVES[config.objective.name].preference
+    candidates = 2 if pairs else typical.candidates
     typical = dataclasses.replace(typical, languages=languages, candidates=candidates)
     items = config.batching["items"] // config.batching.accumulate
     return _load(config, typical, groups, items, rows, length, config.batching.accumulate)
@@ -154,7 +155,8 @@ def abstract_batch(load: Load) -> Batch:
 def abstract_examples(load: Load) -> Examples:
     """The load's examples, of shapes."""
     cells = (load.items, load.languages, load.candidates)
-    sizes = {"mask": cells, "length": cells, "gold": cells[:1], "partners": cells[:2], "reference": cells}
+    sizes = {"mask": cells, "length": cells, "gold": cells[:1], "reference": cells}
+    sizes |= {"partners": cells[:2], "rejected": cells[:2]}
     types = {"mask": jnp.bool_, "reference": jnp.float32}
     return Examples(**{k: jax.ShapeDtypeStruct(size, types.get(k, jnp.int32)) for k, size in sizes.items()})
 

@@ -67,10 +67,18 @@ def default() -> ConfigDict:
             "objective": {
                 "name": "dco",
                 "partners": "all",  # all | random
-                "candidates": "all",  # all | pair
+                "candidates": "all",  # all | pair; dpo, simpo, orpo: the gold answer and `rejected` always
                 "scale": "mean",  # mean | product | one
                 "steer": {},  # free: language -> weight > 0, larger stays closer to the reference; default 1
                 "normalization": "mean",  # sft: mean (per token) | sum
+                # dpo, simpo, orpo: the wrong candidate. hardest: the likeliest for the base model, which then scores
+                # the training data for simpo and orpo too
+                "rejected": "random",  # random | hardest
+                "beta": 0.1,  # dpo, simpo: factor of (dpo) log-ratios of sums, (simpo) means; simpo's is 2 and more
+                "label_smoothing": 0.0,  # dpo, simpo: share of labels held to be wrong, below 0.5
+                "gamma": 0.0,  # dpo: weight of the gold answer's NLL per token
+                "margin": 1.0,  # simpo: what beta * the difference should exceed (the paper's gamma)
+                "odds_weight": 0.1,  # orpo: weight of the odds ratio (the paper's lambda)
             },
             "batching": Section(
                 {
@@ -190,6 +198,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     _one_of(config, "objective.candidates", ("all", "pair"))
     _one_of(config, "objective.scale", ("mean", "product", "one"))
     _one_of(config, "objective.normalization", ("mean", "sum"))
+    _one_of(config, "objective.rejected", ("random", "hardest"))
     _one_of(config, "batching.name", ("random",))
     _one_of(config, "model.remat", ("none", "full", "dots"))
     _one_of(config, "model.attention", CHOICES)
@@ -224,6 +233,14 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for language, weight in config.objective.steer.items():
         if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise ConfigError(f"objective.steer.{language}={weight!r} must be a number greater than 0")
+    _positive(config, "objective.beta")
+    if not 0 <= config.objective.label_smoothing < 0.5:
+        raise ConfigError(
+            f"objective.label_smoothing={config.objective.label_smoothing} must lie in [0, 0.5): "
+            "at 0.5 labels would say nothing"
+        )
+    for name in ("objective.gamma", "objective.margin", "objective.odds_weight"):
+        _at_least_0(config, name)
     for name in ("seed", "data.train.items", "batching.languages", "batching.row_length", "evaluation.every"):
         _at_least_0(config, name)
     if not config.data.test:

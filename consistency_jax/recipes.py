@@ -14,7 +14,7 @@ DATA = {
     "jsonl": (500, ""),
     "cldr": (350, "en fr ru zh ar hi sw"),
 }
-METHODS = ("dco", "dco_all", "sft")
+METHODS = ("dco", "dco_all", "sft", "dpo", "simpo", "orpo", "pco_exact")
 
 
 def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> ConfigDict:
@@ -26,7 +26,9 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         path       folder or hub id to load instead of the published one
         data       bmlama17, jsonl, cldr; data_path is its folder or file
         method     dco (the published loss: 2 random languages, one random candidate pair an item), dco_all (all
-                   candidates and all languages at once: no noise from the draw, exactly consistent target), sft
+                   candidates and all languages at once: no noise from the draw, exactly consistent target),
+                   pco_exact (PCO on the candidates, of all languages at once), sft, dpo, simpo, orpo (on labels: gold
+                   against a random wrong candidate, in all languages)
         steer_en   weight of English in DCO; larger keeps it closer to what it was
         lora       rank of the adapters; 0 trains all parameters
         lr, steps  0: as published
@@ -69,6 +71,8 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         config.batching.languages = 2
         config.objective.update(candidates="pair", partners="random")
     config.objective.name = given.method.removesuffix("_all")
+    if given.method == "simpo":
+        config.objective.beta = 2.0
     if given.steer_en != 1.0:
         config.objective.steer = {"en": given.steer_en}
     if given.lora:

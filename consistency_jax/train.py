@@ -183,6 +183,7 @@ def make_pipeline(config: ConfigDict, data: TrainingSet, groups: int) -> Pipelin
       ConfigError: settings that these data do not fit.
     """
     batching = config.batching
+    preference = OBJECTIVES[config.objective.name].preference
     try:
         return Pipeline(
             data,
@@ -190,6 +191,7 @@ def make_pipeline(config: ConfigDict, data: TrainingSet, groups: int) -> Pipelin
             items=batching["items"],
             languages=batching.languages,
             pairs=config.objective.candidates == "pair",
+            rejected=config.objective.rejected if preference else "",
             accumulate=batching.accumulate,
             groups=groups,
             shapes=batching.shapes,

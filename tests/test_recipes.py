@@ -9,7 +9,7 @@ from consistency_jax.config import ConfigError, validate
 from consistency_jax.export import export
 from consistency_jax.models.families import find_family
 from consistency_jax.models.published import PUBLISHED
-from consistency_jax.recipes import toy
+from consistency_jax.recipes import METHODS, toy
 from consistency_jax.train import train
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -28,7 +28,7 @@ def test_every_size_and_method_is_a_valid_config_of_a_known_model(name: str):
     module = load(name)
     for size, hub_id in module.SIZES.items():
         assert hub_id in PUBLISHED
-        for method in ("dco", "dco_all", "sft"):
+        for method in METHODS:
             config = module.get_config(f"size={size},method={method},lora=8")
             validate(config)
             assert config.model.path == hub_id

@@ -18,11 +18,11 @@ from consistency_jax.data.sources import load_items
 from consistency_jax.evaluate import Split, evaluate_workdir, score_split, split_of
 from consistency_jax.export import export
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.objectives import make_objective
+from consistency_jax.objectives import OBJECTIVES, make_objective
 from consistency_jax.scoring import Scorer, fingerprint, tree_logps
 from consistency_jax.sharding import make_mesh
 from consistency_jax.table import Table, read_tables
-from consistency_jax.train import train, training_set
+from consistency_jax.train import make_pipeline, train, training_set
 from consistency_jax.training.step import init_state, make_train_step, split_params, trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,7 +143,11 @@ def pipeline_of(split: Split, reference: Table, **options):
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"languages": 2, "pairs": True}], ids=["all", "published"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"languages": 2, "pairs": True}, {"rejected": "random"}, {"languages": 2, "rejected": "hardest"}],
+    ids=["all", "published", "random", "hardest"],
+)
 def test_policy_is_reference_at_step_0(prepared, options):
     """Precomputed, cached and packed otherwise: still the reference that the loop would compute."""
     _, model, split, _, reference = prepared
@@ -157,7 +161,23 @@ def test_policy_is_reference_at_step_0(prepared, options):
     np.testing.assert_allclose(logp.reshape(shape)[mask], value.examples.reference[mask], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dco", "sft"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_of_every_objective_lowers_its_loss(prepared, name):
+    config, model, split, _, reference = prepared
+    config = config.copy_and_resolve_references()
+    config.objective.name = name
+    objective, _ = make_objective(config.objective, split.languages)
+    value = make_pipeline(config, training_set(split, reference), groups=1)(0)
+    start, frozen = split_params(model.params, trained_names(model.config, ""))
+    step = jax.jit(make_train_step(model.config, objective, optax.adam(1e-3)))
+    state, before = step(init_state(start, optax.adam(1e-3)), frozen, value)
+    _, after = step(state, frozen, value)
+    assert before["items"] > 0
+    assert before["gradient_norm"] > 0
+    assert after["loss"] < before["loss"]
+
+
+@pytest.mark.parametrize("name", ["dco", "dpo", "orpo", "sft"])
 def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, name):
     """Also where they are uneven: items in one language teach DCO nothing, answers differ in length."""
     config, model, split, _, reference = prepared
@@ -172,7 +192,10 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, name
     start, frozen = split_params(model.params, names)
 
     def update(accumulate):
-        value = Pipeline(data._replace(trees=trees), seed=0, items=6, shapes=1, accumulate=accumulate)(0)
+        rejected = "random" if OBJECTIVES[name].preference else ""
+        value = Pipeline(
+            data._replace(trees=trees), seed=0, items=6, shapes=1, accumulate=accumulate, rejected=rejected
+        )(0)
         step = jax.jit(make_train_step(model.config, objective, tx, accumulate))
         state, metrics = step(init_state(start, tx), frozen, value)
         return jax.tree.map(lambda new, old: old - new, state.params, start), metrics
@@ -287,3 +310,24 @@ def test_compiled_programs_are_kept_where_asked(small_config, tmp_path):
     finally:
         jax.config.update("jax_compilation_cache_dir", before[0])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+
+
+def test_a_method_without_reference_scores_one_to_find_the_hardest_wrong_answers(
+    small_config, tmp_path, monkeypatch
+):
+    """The whole command, and only the splits it needs are scored: the base model on the train split for `hardest`."""
+    scored = []
+
+    def counted(*args, progress="", **options):
+        scored.append(progress)
+        return score_split(*args, progress=progress, **options)
+
+    monkeypatch.setattr("consistency_jax.train.score_split", counted)
+    small_config.objective.name = "simpo"
+    small_config.total_steps = 2
+    for rejected, expected in (("random", []), ("hardest", ["reference"])):
+        small_config.objective.rejected = rejected
+        train(small_config, tmp_path / rejected)
+        assert scored == expected
+        lines = (tmp_path / rejected / "metrics.jsonl").read_text().splitlines()
+        assert any("pair_accuracy" in line for line in lines)

@@ -1,7 +1,8 @@
 """Training batches as a pure function: batch = f(seed, step). Nothing else is remembered, so resuming is exact.
 
-A step takes `items` items; of each it takes all languages or a few drawn ones, and all candidates or one drawn pair
-(index-aligned: the same two in every language). Their trees are packed into one of a handful of planned shapes.
+A step takes `items` items; of each it takes all languages or a few drawn ones, and all candidates, one drawn pair
+(index-aligned: the same two in every language), or the gold answer and a wrong one. Their trees are packed into one of
+a handful of planned shapes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.planning import choose, plan
 from consistency_jax.data.trees import Tree
-from consistency_jax.objectives import Examples
+from consistency_jax.objectives import Examples, preferable
 
 T = TypeVar("T")
 PLANNED_STEPS = 256  # steps whose lengths are looked at, spread over the run, to plan shapes
@@ -34,7 +35,7 @@ class Draw(NamedTuple):
 
     items: np.ndarray  # i64[B], indices of items
     languages: np.ndarray  # bool[B, L], languages that take part
-    candidates: np.ndarray  # i64[B, K], indices of candidates; -1 where the item has fewer
+    candidates: np.ndarray  # i64[B, L, K], indices of candidates; -1 where the item has fewer
     partners: np.ndarray  # i32[B, L], a partner for each language that takes part, else -1
 
 
@@ -65,6 +66,9 @@ class Pipeline:
       items: B, items of one step.
       languages: drawn per item; 0 for all that it has.
       pairs: True draws one pair of candidates per item instead of taking all.
+      rejected: instead of those: for each language (gold, wrong), and only languages that have both. The wrong one is
+        "random", of an item the same in all languages that have it, or "hardest", the one of the largest reference
+        log-probability. Empty: none.
       accumulate: micro-batches of a step, each B / accumulate items.
       groups: row groups of a batch, one per data shard.
       shapes: how many batch shapes may be planned.
@@ -83,6 +87,7 @@ class Pipeline:
         items: int,
         languages: int = 0,
         pairs: bool = False,
+        rejected: str = "",
         accumulate: int = 1,
         groups: int = 1,
         shapes: int = 4,
@@ -94,10 +99,13 @@ class Pipeline:
             raise ValueError("there are no training items")
         if languages > known:
             raise ValueError(f"batching.languages={languages}, but the data has {known}")
-        self._data, self._seed = data, seed
+        if rejected == "hardest" and data.reference is None:
+            raise ValueError("the hardest wrong candidate is told by the reference, and these data have none")
+        self._data, self._seed, self._rejected = data, seed, rejected
         self._items, self._languages = items, languages or known
-        self._candidates = 2 if pairs else candidates
-        self._pairs, self._accumulate, self._groups = pairs, accumulate, groups
+        self._pairs = pairs or bool(rejected)
+        self._candidates = 2 if self._pairs else candidates
+        self._accumulate, self._groups = accumulate, groups
         self._shuffled: dict[int, np.ndarray] = {}
         steps = np.unique(np.linspace(0, total_steps - 1, min(total_steps, PLANNED_STEPS)).astype(int))
         sizes = [tree_sizes(trees) for step in steps for trees in self._micro_trees(self.draw(int(step)))]
@@ -110,18 +118,32 @@ class Pipeline:
         count = len(self._data.trees)
         items = np.array([self._order(place // count)[place % count] for place in places])
         mask = self._data.mask[items]
-        present = mask.any(-1)
+        present = preferable(mask, self._data.gold[items]) if self._rejected else mask.any(-1)
         # A random score per cell, and the best ones win: a draw without replacement from what is there.
         ranked = np.argsort(np.argsort(np.where(present, rng.random(present.shape), 2.0), axis=1), axis=1)
         languages = present & (ranked < self._languages)
         partners = _partners(languages, ranked)
         shared = np.where(languages[:, :, None], mask, True).all(1)
+        if self._rejected:
+            candidates = np.where(languages[:, :, None], self._gold_and_wrong(items, mask, rng), -1)
+            return Draw(items, languages, candidates, partners)
         if self._pairs:
             order = np.argsort(np.where(shared, rng.random(shared.shape), 2.0), axis=1)[:, :2]
             candidates = np.where(np.take_along_axis(shared, order, 1), order, -1)
         else:
             candidates = np.where(shared | mask.any(1), np.arange(shared.shape[1]), -1)
+        candidates = np.broadcast_to(candidates[:, None, :], (*languages.shape, candidates.shape[1]))
         return Draw(items, languages, candidates, partners)
+
+    def _gold_and_wrong(self, items: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """i64[B, L, 2]: the gold candidate and a wrong one, where both are there."""
+        gold = np.broadcast_to(self._data.gold[items][:, None], mask.shape[:2])
+        wrong = mask & (np.arange(mask.shape[2]) != gold[:, :, None])
+        if self._rejected == "hardest":
+            score = self._data.reference[items]
+        else:
+            score = rng.random((len(items), 1, mask.shape[2]))
+        return np.stack([gold, np.where(wrong, score, -np.inf).argmax(2)], axis=2)
 
     def __call__(self, step: int) -> StepInput:
         """The packed batch of step number `step`, as numpy arrays."""
@@ -150,30 +172,33 @@ class Pipeline:
         """The trees of each micro-batch, in the order item * L + language."""
         trees: list[Tree | None] = []
         for item, languages, candidates in zip(draw.items, draw.languages, draw.candidates, strict=True):
-            for tree, taken in zip(self._data.trees[item], languages, strict=True):
-                trees.append((_take(tree, candidates) if self._pairs else tree) if taken else None)
+            for tree, taken, own in zip(self._data.trees[item], languages, candidates, strict=True):
+                trees.append((_take(tree, own) if self._pairs else tree) if taken else None)
         size = len(trees) // self._accumulate
         return [trees[i : i + size] for i in range(0, len(trees), size)]
 
     def _micro_examples(self, draw: Draw) -> list[Examples]:
         data, items = self._data, draw.items
-        index = np.maximum(draw.candidates, 0)[:, None, :]
+        index = np.maximum(draw.candidates, 0)
 
         def cells(table: np.ndarray, fill: float) -> np.ndarray:
             taken = np.take_along_axis(table[items], index, axis=2)
             return np.where(mask, taken, np.array(fill, table.dtype))
 
         mask = np.take_along_axis(data.mask[items], index, axis=2)
-        mask &= draw.languages[:, :, None] & (draw.candidates >= 0)[:, None, :]
-        gold = data.gold[items]
+        mask &= draw.languages[:, :, None] & (draw.candidates >= 0)
+        gold, rejected = data.gold[items], np.full(draw.languages.shape, -1, np.int32)
         if self._pairs:
-            found = (draw.candidates == gold[:, None]) & (gold >= 0)[:, None]
+            found = ((draw.candidates == gold[:, None, None]) & mask).any(1)
             gold = np.where(found.any(1), found.argmax(1), -1)
+        if self._rejected:
+            rejected[mask[:, :, 1]] = 1
         examples = Examples(
             mask=mask,
             length=cells(data.length, 0),
             gold=gold.astype(np.int32),
             partners=draw.partners,
+            rejected=rejected,
             reference=cells(data.reference, 0.0)
             if data.reference is not None
             else np.zeros(mask.shape, np.float32),

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 
 from consistency_jax.objectives.dco import dco, dco_target
+from consistency_jax.objectives.dpo import dpo, orpo, simpo
+from consistency_jax.objectives.pco import pco_exact
 from consistency_jax.objectives.sft import sft
 
 
@@ -22,6 +24,9 @@ class Examples(NamedTuple):
     length: jax.Array  # i32[B, L, K], answer tokens
     gold: jax.Array  # i32[B], -1 unknown
     partners: jax.Array  # i32[B, L], a language drawn as partner of each; -1 where absent
+    rejected: (
+        jax.Array
+    )  # i32[B, L], a wrong candidate drawn for each language; -1 where absent or not asked for
     reference: jax.Array  # f32[B, L, K], nats; zeros for an objective that needs none
 
 
@@ -37,23 +42,29 @@ class Objective(NamedTuple):
     needs_reference: bool
     usable: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (mask bool[n, L, K], gold i32[n]) -> bool[n]
     needs: str  # what makes an item usable, in words
+    preference: bool = False  # compares the gold answer with one wrong candidate, and reads no other
 
 
-def _make_dco(options: Any, languages: Sequence[str]) -> Loss:
-    steer = np.array([options.steer.get(language, 1.0) for language in languages])
+def _consistency(objective: Callable) -> Callable:
+    """`make` of an objective that draws languages to each other: dco, pco_exact."""
 
-    def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        partners = examples.partners if options.partners == "random" else "all"
-        return dco(
-            policy,
-            examples.reference,
-            mask=examples.mask,
-            steer=steer,
-            partners=partners,
-            scale=options.scale,
-        )
+    def make(options: Any, languages: Sequence[str]) -> Loss:
+        steer = np.array([options.steer.get(language, 1.0) for language in languages])
 
-    return loss
+        def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            partners = examples.partners if options.partners == "random" else "all"
+            return objective(
+                policy,
+                examples.reference,
+                mask=examples.mask,
+                steer=steer,
+                partners=partners,
+                scale=options.scale,
+            )
+
+        return loss
+
+    return make
 
 
 def _make_sft(options: Any, languages: Sequence[str]) -> Loss:
@@ -71,6 +82,28 @@ def _make_sft(options: Any, languages: Sequence[str]) -> Loss:
     return loss
 
 
+def _preference(objective: Callable, options: tuple[str, ...], *, reference: bool = False) -> Callable:
+    """`make` of a preference objective that takes these of the config's options."""
+
+    def make(config: Any, languages: Sequence[str]) -> Loss:
+        del languages
+        given = {name: config[name] for name in options}
+
+        def loss(policy: jax.Array, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return objective(
+                *(policy, examples.reference) if reference else (policy,),
+                chosen=examples.gold,
+                rejected=examples.rejected,
+                length=examples.length,
+                mask=examples.mask,
+                **given,
+            )
+
+        return loss
+
+    return make
+
+
 def _comparable(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
     del gold
     present = mask.sum(2) >= 2
@@ -82,16 +115,60 @@ def _labelled(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
     return (gold >= 0) & mask.any((1, 2))
 
 
+def preferable(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """bool[n, L]: where an item has its gold answer (gold i32[n]) and another candidate (mask bool[n, L, K])."""
+    own = np.take_along_axis(mask, np.maximum(gold, 0)[:, None, None], axis=2)[:, :, 0]
+    return own & (gold >= 0)[:, None] & (mask.sum(2) >= 2)
+
+
+def _preferable(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    return preferable(mask, gold).any(1)
+
+
+_COMPARABLE = "two languages with two candidates in common"
+_PREFERABLE = "a gold answer and another candidate"
+
 OBJECTIVES: dict[str, Objective] = {
-    "dco": Objective(_make_dco, True, _comparable, "two languages with two candidates in common"),
+    "dco": Objective(_consistency(dco), True, _comparable, _COMPARABLE),
+    "pco_exact": Objective(_consistency(pco_exact), True, _comparable, _COMPARABLE),
+    "dpo": Objective(
+        _preference(dpo, ("beta", "label_smoothing", "gamma"), reference=True),
+        True,
+        _preferable,
+        _PREFERABLE,
+        preference=True,
+    ),
+    "orpo": Objective(_preference(orpo, ("odds_weight",)), False, _preferable, _PREFERABLE, preference=True),
     "sft": Objective(_make_sft, False, _labelled, "a gold answer"),
+    "simpo": Objective(
+        _preference(simpo, ("beta", "label_smoothing", "margin")),
+        False,
+        _preferable,
+        _PREFERABLE,
+        preference=True,
+    ),
 }
 
 
 def make_objective(options: Any, languages: Sequence[str]) -> tuple[Loss, bool]:
-    """The loss that `config.objective` asks for, and whether it needs reference log-probabilities."""
+    """The loss that `config.objective` asks for, and whether a run of it needs reference log-probabilities:
+    in the loss, or to tell which wrong candidate is the hardest."""
     objective = OBJECTIVES[options.name]
-    return objective.make(options, tuple(languages)), objective.needs_reference
+    hardest = objective.preference and options.rejected == "hardest"
+    return objective.make(options, tuple(languages)), objective.needs_reference or hardest
 
 
-__all__ = ["OBJECTIVES", "Examples", "Loss", "Objective", "dco", "dco_target", "make_objective", "sft"]
+__all__ = [
+    "OBJECTIVES",
+    "Examples",
+    "Loss",
+    "Objective",
+    "dco",
+    "dco_target",
+    "dpo",
+    "make_objective",
+    "orpo",
+    "pco_exact",
+    "sft",
+    "simpo",
+]

@@ -71,13 +71,13 @@ def dco(
       ValueError: for shapes that do not fit or a value that can be seen to be wrong. Values of jax arrays are
         not looked at, so that the function can be traced and never waits for a device.
     """
-    policy, reference, mask, steer, partners, candidates = _checked(
+    policy, reference, mask, steer, partners, candidates = checked(
         policy, reference, mask, steer, partners, candidates, scale
     )
-    used, shared = _participants(mask, partners)
+    used, shared = participants(mask, partners)
     cells = used[:, :, None] & shared[:, None, :]
     policy = jnp.where(cells, policy, 0.0)
-    target = jnp.where(cells, _target(reference, mask, steer, partners, scale), 0.0)
+    target = jnp.where(cells, target_table(reference, mask, steer, partners, scale), 0.0)
     reference = jnp.where(cells, jax.lax.stop_gradient(reference), 0.0)
 
     pairs = _candidate_pairs(shared, candidates)
@@ -120,15 +120,15 @@ def dco_target(
     optimum with the constant that the formula gives. Cells that take no part keep the reference.
     Arguments and errors are those of `dco`.
     """
-    _, reference, mask, steer, partners, _ = _checked(
+    _, reference, mask, steer, partners, _ = checked(
         reference, reference, mask, steer, partners, "all", scale
     )
-    used, shared = _participants(mask, partners)
-    target = _target(reference, mask, steer, partners, scale)
+    used, shared = participants(mask, partners)
+    target = target_table(reference, mask, steer, partners, scale)
     return jnp.where(used[:, :, None] & shared[:, None, :], target, reference)
 
 
-def _target(reference, mask, steer, partners, scale) -> jax.Array:
+def target_table(reference, mask, steer, partners, scale) -> jax.Array:
     """f32[B, L, K]: target_i of the formula; only cells that take part mean anything."""
     present = _present(mask)
     reference = jnp.where(mask & present[:, :, None], jax.lax.stop_gradient(reference), 0.0)
@@ -149,7 +149,7 @@ def _present(mask) -> jax.Array:
     return mask.sum(2) >= 2
 
 
-def _participants(mask, partners) -> tuple[jax.Array, jax.Array]:
+def participants(mask, partners) -> tuple[jax.Array, jax.Array]:
     """The languages bool[B, L] and the candidates bool[B, K] of each item that take part."""
     present = _present(mask)
     shared = (mask | ~present[:, :, None]).all(1)
@@ -199,7 +199,7 @@ def _candidate_kl(policy, reference, cells) -> jax.Array:
     return jnp.where(cells, jnp.exp(log_policy) * (log_policy - log_reference), 0.0).sum(2)
 
 
-def _checked(policy, reference, mask, steer, partners, candidates, scale):
+def checked(policy, reference, mask, steer, partners, candidates, scale):
     """The arguments as arrays with their defaults filled in, or a ValueError that says what is wrong."""
     if np.ndim(policy) != 3:
         raise ValueError(

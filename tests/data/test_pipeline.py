@@ -49,3 +49,70 @@ def test_a_resumed_pipeline_packs_as_an_unbroken_one(shapes: int):
 def test_no_items_is_an_error():
     with pytest.raises(ValueError, match="no training items"):
         Pipeline(TrainingSet([], *(np.zeros((0, 2, 2)),) * 2, np.zeros(0)), seed=0, items=1)
+
+
+def labelled(items: int = 12, languages: int = 3, candidates: int = 5) -> TrainingSet:
+    """Items whose candidates have 1, 2, ... answer tokens: the length tells which one was drawn."""
+    rng = np.random.default_rng(1)
+    shape = (items, languages, candidates)
+    length = np.broadcast_to(np.arange(1, candidates + 1, dtype=np.int32), shape)
+    mask = np.ones(shape, bool)
+    gold = rng.integers(0, candidates, items).astype(np.int32)
+    gold[0] = -1
+    mask[1, 0] = False  # without one language
+    mask[2, 1, gold[2]] = False  # without the gold answer in one language
+    mask[3, 2] = np.arange(candidates) == gold[3]  # without another answer in one language
+    tree = Tree(
+        trunk=np.array([3, 4], np.int32),
+        branches=tuple(np.full(n, 5 + n, np.int32) for n in length[0, 0]),
+        trunk_kind=np.full(2, PROMPT, np.uint8),
+        branch_kinds=tuple(np.full(n, ANSWER, np.uint8) for n in length[0, 0]),
+        bytes=length[0, 0],
+    )
+    return TrainingSet(
+        [[tree] * languages] * items, mask, length, gold, rng.normal(size=shape).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("rejected", ["random", "hardest"])
+def test_preferences_are_the_gold_answer_and_a_wrong_one_in_each_language_that_has_both(rejected: str):
+    data = labelled()
+    items, languages, _ = data.mask.shape
+
+    def make() -> Pipeline:
+        return Pipeline(data, seed=3, items=items, shapes=1, total_steps=4, rejected=rejected)
+
+    pipeline, seen = make(), set()
+    for step in range(30):
+        examples, order = pipeline(step).examples, pipeline.draw(step).items
+        assert examples.mask.shape == (items, languages, 2)
+        for b, item in enumerate(order):
+            drawn = []
+            for language in range(languages):
+                cells = data.mask[item, language]
+                wrong = [k for k in range(5) if cells[k] and k != data.gold[item]]
+                there = data.gold[item] >= 0 and cells[data.gold[item]] and wrong
+                assert examples.mask[b, language].tolist() == [bool(there)] * 2
+                assert examples.rejected[b, language] == (1 if there else -1)
+                if there:
+                    chosen, other = examples.length[b, language] - 1
+                    assert chosen == data.gold[item]
+                    assert other in wrong
+                    scores = data.reference[item, language]
+                    np.testing.assert_array_equal(examples.reference[b, language], scores[[chosen, other]])
+                    assert rejected == "random" or other == max(wrong, key=scores.__getitem__)
+                    drawn.append(other)
+                    seen.add((item, language, other))
+            assert examples.gold[b] == (0 if drawn else -1)
+            if rejected == "random":
+                assert len(set(drawn)) <= 1  # aligned by index
+    # Items 0 to 3 have 0, 2, 2 and 2 such languages, the other 8 have 3; four wrong answers each.
+    assert len(seen) == 30 * (4 if rejected == "random" else 1)
+    again = make()(29).examples
+    for a, b in zip(again, examples, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_hardest_candidate_needs_a_reference():
+    with pytest.raises(ValueError, match="told by the reference"):
+        Pipeline(labelled()._replace(reference=None), seed=0, items=2, rejected="hardest")
