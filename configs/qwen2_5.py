@@ -10,7 +10,8 @@ Options and the published settings: consistency_jax/recipes.py.
 
 Reproduces the Qwen2.5 rows. Expected for 14b: on MMMLU, joint over 15 languages, CLC 68.6 before and +10.6 points with
 DCO; BMLAMA-17 gains most, +12 to +17 over the paper's models.
-Slice and time: docs/slices.md (full fine-tuning in bfloat16; `lora=16` needs a smaller one).
+Slice and time: `python -m consistency_jax.aot --config=configs/qwen2_5.py:lora=16 --topology=v5e:4x4` says without a
+TPU whether a slice holds it, and estimates a step's seconds; adapters need a smaller one than full fine-tuning.
 """
 
 from ml_collections import ConfigDict

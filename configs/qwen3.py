@@ -10,7 +10,8 @@ Options and the published settings: consistency_jax/recipes.py.
 
 Reproduces the Qwen3 rows. Expected on BMLAMA-17: CLC +12 to +17 over the paper's models; the figures of these rows are
 not in what was published beside the paper.
-Slice and time: docs/slices.md (full fine-tuning in bfloat16; `lora=16` needs a smaller one).
+Slice and time: `python -m consistency_jax.aot --config=configs/qwen3.py:lora=16 --topology=v5e:4x4` says without a
+TPU whether a slice holds it, and estimates a step's seconds; adapters need a smaller one than full fine-tuning.
 """
 
 from ml_collections import ConfigDict

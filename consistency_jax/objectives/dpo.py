@@ -21,9 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SURE = (
-    -1e-6
-)  # mean log-probability above which ORPO's odds are taken for those of this: they have no bound at 0
+# ORPO's odds have no bound where the probability is 1: above this mean log-probability they are taken to be those here.
+SURE = -1e-6
 
 
 class _Pairs(NamedTuple):
