@@ -140,24 +140,28 @@ def main() -> None:
         "| model | training | slice | arguments, GiB | train, GiB | score, GiB | compiled / useful FLOPs | step, s |",
         "|---|---|---|---|---|---|---|---|",
         *(smallest(reports, model, rank) for model in args.models.split(",") if model for rank in ranks),
-        "",
-        "## From 1 to 256 chips",
-        "",
-        "v6e, full fine-tuning, 512 items a step on every slice. Each micro-batch gathers every layer's weights "
-        "(twice: remat) and scatters their gradients, nearly the whole model whatever the number of chips: what is "
-        "sent falls with the number of micro-batches and then no further, while FLOPs of a device fall as 1 / chips.",
-        "",
-        "| model | chips | arguments, GiB | temporaries, GiB | micro-batches | TFLOP a device "
-        "| gathered, GB "
-        "| other collectives, GB | MFU |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(
-            scaled(reports, model, topology)
-            for model in args.scaling.split(",")
-            if model
-            for topology in SCALING
-        ),
     ]
+    if args.scaling:
+        lines += [
+            "",
+            "## From 1 to 256 chips",
+            "",
+            "v6e, full fine-tuning, 512 items a step on every slice. Each micro-batch gathers every layer's weights "
+            "(twice: remat) and scatters their gradients, nearly the whole model whatever the number of chips: what "
+            "is sent falls with the number of micro-batches and then no further, while FLOPs of a device fall as "
+            "1 / chips.",
+            "",
+            "| model | chips | arguments, GiB | temporaries, GiB | micro-batches | TFLOP a device "
+            "| gathered, GB "
+            "| other collectives, GB | MFU |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *(
+                scaled(reports, model, topology)
+                for model in args.scaling.split(",")
+                if model
+                for topology in SCALING
+            ),
+        ]
     (DOCS / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
