@@ -84,7 +84,7 @@ def rendered(tokenizer, item: ParallelItem, language: str, system: str) -> tuple
     return head, [space + candidate.strip() for candidate in item.candidates[language]]
 
 
-def check(
+def assert_trees_are_rendered(
     tokenizer, items: list[ParallelItem], languages: tuple[str, ...], system: str, boundary: str
 ) -> None:
     chat = ChatTemplate(tokenizer, system)
@@ -97,6 +97,7 @@ def check(
             head, answers = rendered(tokenizer, item, language, system)
             prompt = backend.encode(head, add_special_tokens=False).ids
             assert tree.bytes.tolist() == [len(answer.encode()) for answer in answers]
+            assert len(tree.branches) == len(answers) > 0
             for branch, answer in zip(tree.branches, answers):
                 ids = np.r_[tree.trunk, branch].tolist()
                 if boundary == "joint":
@@ -107,13 +108,14 @@ def check(
                 if tokenizer.bos_token_id is not None:
                     assert ids[0] == tokenizer.bos_token_id
                     assert ids.count(tokenizer.bos_token_id) == 1
+    assert next(trees, None) is None
 
 
 @pytest.mark.parametrize("boundary", ["separate", "joint"])
 @pytest.mark.parametrize("system", ["", SYSTEM])
 @pytest.mark.parametrize("template", [INST, HEADERS, TURNS])
 def test_trees_are_the_rendered_conversation(small_tokenizer, template, system, boundary):
-    check(with_template(small_tokenizer, template), ITEMS, ("en", "ja"), system, boundary)
+    assert_trees_are_rendered(with_template(small_tokenizer, template), ITEMS, ("en", "ja"), system, boundary)
 
 
 @pytest.fixture(scope="module", params=["llama2", "llama3", "qwen3_rebuilt", "cohere_commandr"])
@@ -135,8 +137,8 @@ def real_tokenizer(request, data_folder: Path, tmp_path_factory):
 @pytest.mark.parametrize("boundary", ["separate", "joint"])
 def test_conversations_about_bmlama_in_17_languages(real_tokenizer, data_folder: Path, boundary):
     items = load_items("bmlama17", path=data_folder / "bmlama17")[::680]
-    check(real_tokenizer, items, items[0].languages, SYSTEM, boundary)
-    check(real_tokenizer, ITEMS, ("en", "ja"), "", boundary)
+    assert_trees_are_rendered(real_tokenizer, items, items[0].languages, SYSTEM, boundary)
+    assert_trees_are_rendered(real_tokenizer, ITEMS, ("en", "ja"), "", boundary)
 
 
 def test_the_templates_tokens_are_special_and_the_items_text_may_not_be(real_tokenizer):

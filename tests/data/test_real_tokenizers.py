@@ -79,7 +79,7 @@ def items(data_folder: Path) -> list[ParallelItem]:
     return load_items("bmlama17", path=data_folder / "bmlama17")
 
 
-def check(real: Real, items: list[ParallelItem], boundary: str) -> None:
+def assert_trees_are_the_librarys(real: Real, items: list[ParallelItem], boundary: str) -> None:
     """Tokens are the library's, with one BOS in front and no special token after it; kinds split them in two."""
     languages = items[0].languages
     trees = TreeBuilder(real.tokenizer, boundary=boundary, cache=False).build(items)
@@ -102,6 +102,7 @@ def check(real: Real, items: list[ParallelItem], boundary: str) -> None:
     prompts = iter(real.whole(heads))
     first, after = iter(real.whole(opening)), iter(real.continued(following))
     assert len(trees) == len(items) * len(languages)
+    assert sum(len(tree.branches) for tree in trees) == len(fulls) > 0
     for tree in trees:
         prompt, trunk, trunk_kind = next(prompts), tree.trunk.tolist(), tree.trunk_kind.tolist()
         for branch, kind in zip(tree.branches, tree.branch_kinds):
@@ -121,14 +122,14 @@ def check(real: Real, items: list[ParallelItem], boundary: str) -> None:
 
 @pytest.mark.parametrize("boundary", ["separate", "joint"])
 def test_a_sample_of_bmlama(real: Real, items: list[ParallelItem], boundary: str) -> None:
-    check(real, items[::170], boundary)
+    assert_trees_are_the_librarys(real, items[::170], boundary)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["separate", "joint"])
 def test_all_of_bmlama(real: Real, items: list[ParallelItem], boundary: str) -> None:
     for start in range(0, len(items), 500):  # a part at a time: all of it is a million texts
-        check(real, items[start : start + 500], boundary)
+        assert_trees_are_the_librarys(real, items[start : start + 500], boundary)
 
 
 def test_the_files_own_tokens_are_kept(real: Real, items: list[ParallelItem], tmp_path: Path) -> None:
