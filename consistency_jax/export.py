@@ -8,11 +8,9 @@ weights; with --adapter they are written alone, as a PEFT folder that belongs be
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from consistency_jax.commands import checkpoint_model, latest_step, log_of, run_app, run_command
 from consistency_jax.config import ConfigError
@@ -44,7 +42,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         raise ConfigError(f"{workdir} has no checkpoint yet: train first")
     other = "config.json" if adapter else "adapter_config.json"
     if (out / other).exists():
-        kind = ("a whole model", "adapters")[not adapter]
+        kind = "a whole model" if adapter else "adapters"
         raise ConfigError(f"--out={out} holds {kind} already ({other}); choose another folder")
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     base = base_model(config, mesh, log_of(config, workdir, "pretrain"))
@@ -53,24 +51,16 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         save_adapter(model, out, base=config.model.path or str(base.folder))
     else:
         save_pretrained(merge_adapters(model), out)
+    measured = workdir / "report.json"
+    summary = json.loads(measured.read_text(encoding="utf8")) if measured.exists() else None
+    languages = list(config.data.languages)
+    if summary and not languages:
+        languages = list(next(iter(summary["settings"]["splits"].values()))["languages"])
     source = config.model.path or "embedded base model"
-    card = model_card(source, _languages(config, workdir), config.objective.name, step, _summary(workdir))
-    write_text(out / "README.md", card)
+    write_text(out / "README.md", model_card(source, languages, config.objective.name, step, summary))
     unfinished = "" if step >= config.total_steps else f" of {config.total_steps:,}: training is not finished"
     print(f"exported step {step:,}{unfinished}, {model.config.param_dtype}, to {out}")
     return out
-
-
-def _summary(workdir: Path) -> dict[str, Any] | None:
-    path = workdir / "report.json"
-    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
-
-
-def _languages(config: ConfigDict, workdir: Path) -> list[str]:
-    measured = _summary(workdir)
-    if config.data.languages or not measured:
-        return list(config.data.languages)
-    return list(next(iter(measured["settings"]["splits"].values()))["languages"])
 
 
 def main(argv: Sequence[str]) -> None:

@@ -24,9 +24,7 @@ class Examples(NamedTuple):
     length: jax.Array  # i32[B, L, K], answer tokens
     gold: jax.Array  # i32[B], -1 unknown
     partners: jax.Array  # i32[B, L], a language drawn as partner of each; -1 where absent
-    rejected: (
-        jax.Array
-    )  # i32[B, L], a wrong candidate drawn for each language; -1 where absent or not asked for
+    rejected: jax.Array  # i32[B, L], a wrong candidate drawn for each language; -1 where there is none
     reference: jax.Array  # f32[B, L, K], nats; zeros for an objective that needs none
 
 
