@@ -2,6 +2,7 @@
 
     python benchmarks/methods.py                        # `make compare`: 1 seed, under 30 minutes on 2 cores
     python benchmarks/methods.py --set=full --seeds=3   # `make compare-full`
+    python benchmarks/methods.py --set=full --seeds=3 --jobs=8   # on a machine of many cores: 8 runs at once
     python benchmarks/methods.py --options=steps=2,pretrain=4,items=4   # a try in a few minutes
 
 Each run is a `python -m consistency_jax.train --config=configs/tiny.py:...` in runs/methods/runs/NAME/SEED; what has
@@ -11,10 +12,13 @@ finished is not run again, what was stopped goes on. Writes into runs/methods/SE
 
 import argparse
 import importlib.util
+import os
+import queue
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,7 @@ def main() -> None:
     )
     parser.add_argument("--set", choices=tuple(SETS), default="compare")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its share of the CPUs")
     parser.add_argument("--only", default="", help="names of the set's runs, comma separated; all by default")
     parser.add_argument("--options", default="", help="further options of configs/tiny.py, for every run")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
@@ -63,11 +68,13 @@ def main() -> None:
     full = args.set == "full" and not args.only
     every = runs | (UNSEEN_RUN | RELATION_RUN | DIRECTION if full else {})
     workdirs: dict[str, list[Path]] = {name: [] for name in every}
+    planned = []
     for seed in range(args.seeds):  # seed by seed, so that an early stop leaves whole comparisons
         for name, own in every.items():
             workdir = args.out / "runs" / name.replace(" ", "_") / str(seed)
-            run(",".join(filter(None, [own, f"seed={seed}", args.options])), workdir)
+            planned.append((",".join(filter(None, [own, f"seed={seed}", args.options])), workdir))
             workdirs[name].append(workdir)
+    run_all(planned, args.jobs)
 
     folder = args.out / args.set
     main_runs = runs | (UNSEEN_RUN if full else {})
@@ -96,8 +103,36 @@ def chosen(runs: dict[str, str], only: str) -> dict[str, str]:
     return {name: runs[name] for name in names or runs}
 
 
-def run(options: str, workdir: Path) -> None:
-    """Trains configs/tiny.py with these options, unless the workdir holds the report of exactly that."""
+def run_all(planned: Sequence[tuple[str, Path]], jobs: int) -> None:
+    """`run` for each (options, workdir), so many at once; what several print goes into log.txt of their workdirs."""
+    if jobs <= 1:
+        for options, workdir in planned:
+            run(options, workdir)
+        return
+    cpus = sorted(os.sched_getaffinity(0))
+    shares: queue.Queue[list[int]] = queue.Queue()
+    for number in range(jobs):
+        shares.put(cpus[number::jobs] or cpus)
+
+    def one(options: str, workdir: Path) -> None:
+        share = shares.get()
+        try:
+            run(options, workdir, share)
+        finally:
+            shares.put(share)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, *plan) for plan in planned]
+    for future in futures:
+        future.result()
+
+
+def run(options: str, workdir: Path, cpus: Sequence[int] = ()) -> None:
+    """Trains configs/tiny.py with these options, unless the workdir holds the report of exactly that.
+
+    Args:
+      cpus: to run on, quietly; empty: all.
+    """
     stored = workdir / "config.json"
     if (workdir / "report.json").exists() and stored.read_text("utf8") == to_json(tiny_config(options)):
         print(f"{workdir}: finished already")
@@ -110,8 +145,15 @@ def run(options: str, workdir: Path) -> None:
         f"--config={ROOT / 'configs/tiny.py'}:{options}",
     ]
     command.append(f"--workdir={workdir}")
-    if status := subprocess.run(command).returncode:
-        sys.exit(f"{shlex.join(command)}\nended with exit status {status}; what it said stands above")
+    if not cpus:
+        status, said = subprocess.run(command).returncode, "what it said stands above"
+    else:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with (log := workdir / "log.txt").open("w") as out:
+            pinned = ["taskset", "--cpu-list", ",".join(map(str, cpus)), *command]
+            status, said = subprocess.run(pinned, stdout=out, stderr=out).returncode, f"see {log}"
+    if status:
+        sys.exit(f"{shlex.join(command)}\nended with exit status {status}; {said}")
 
 
 def tiny_config(options: str) -> Any:

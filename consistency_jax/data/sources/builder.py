@@ -8,10 +8,8 @@ Training reads the original files (`load_items`): that takes seconds, and tells 
 loaders that want records. Features are flat, so that they are written and read without TensorFlow.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from consistency_jax.cache import cache_folder
 from consistency_jax.data import items as items_module
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.sources import load_items
+from consistency_jax.data.sources.preparing import prepared
 
 EVERY = "every"  # the split of every row ("all" is a word of TFDS)
 
@@ -109,11 +108,7 @@ def tfds_builder(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
     folder = cache_folder() / "datasets" if folder is None else Path(folder)
-    tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder = ParallelItems(config=config, data_dir=folder, file_format="array_record")
-        builder.download_and_prepare()
-    return builder
+    return prepared(lambda: ParallelItems(config=config, data_dir=folder, file_format="array_record"))
 
 
 def to_items(rows: Iterable[Mapping[str, Any]]) -> Items:

@@ -11,12 +11,10 @@ The facts are a TFDS builder with one language per config, cached as ArrayRecord
 other languages less and less often, with mistakes that each language has of its own, beside a dictionary of the names.
 """
 
-import contextlib
 import datetime
 import functools
 import hashlib
 import inspect
-import io
 import itertools
 import math
 import random
@@ -39,6 +37,7 @@ from consistency_jax.cache import cache_folder
 from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, validate
 from consistency_jax.data.sources import cldr_words
 from consistency_jax.data.sources.cldr_words import DASH, WORDS, label, question
+from consistency_jax.data.sources.preparing import prepared
 
 LANGUAGES = tuple(WORDS)
 LEADING_SPACE = "candidate"  # after the colon of a label, in scripts without spaces too
@@ -379,10 +378,7 @@ def _edition() -> str:
 
 def _rows(language: str, split: str, folder: Path) -> dict[str, dict[str, Any]]:
     """id -> the row of one language, from the prepared builder."""
-    tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # a line for each of thirty languages helps nobody
-        builder = Cldr(config=language, data_dir=folder, file_format="array_record")
-        builder.download_and_prepare()
+    builder = prepared(lambda: Cldr(config=language, data_dir=folder, file_format="array_record"))
     return {
         row["id"].decode(): {
             "group": row["group"].decode(),
