@@ -58,11 +58,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its share of the CPUs")
     parser.add_argument("--only", default="", help="names of the set's runs, comma separated; all by default")
+    parser.add_argument("--without", default="", help="names of the set's runs to leave out, comma separated")
     parser.add_argument("--options", default="", help="further options of configs/tiny.py, for every run")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     args = parser.parse_args()
     try:
-        runs = chosen(SETS[args.set], args.only)
+        left_out = chosen(SETS[args.set], args.without) if args.without else {}
+        runs = {n: own for n, own in chosen(SETS[args.set], args.only).items() if n not in left_out}
     except ConfigError as error:
         parser.error(str(error))
     full = args.set == "full" and not args.only

@@ -10,8 +10,13 @@ Options and the published settings: consistency_jax/recipes.py.
 
 Reproduces the Aya rows. Expected for 8b: on MMMLU, joint over 15 languages, CLC 72.2 before and +5.3 points with DCO;
 BMLAMA-17 gains most, +12 to +17 over the paper's models.
-Slice and time: `python -m consistency_jax.aot --config=configs/aya.py:lora=16 --topology=v5e:4x4` says without a
-TPU whether a slice holds it, and estimates a step's seconds; adapters need a smaller one than full fine-tuning.
+Slice and time, by the TPU compiler (docs/slices.md), for the published 1,250 steps; loading, compiling and measuring
+come on top, and a step is counted with 32 items where the recipe has 4:
+
+    size=8b   full v5e:2x4, 7 to 20 minutes    lora=16 v5e:2x2, 11 to 22 minutes
+
+Whether another size or slice fits,
+`python -m consistency_jax.aot --config=configs/aya.py:lora=16 --topology=v5e:4x4` tells without a TPU.
 """
 
 from ml_collections import ConfigDict

@@ -10,8 +10,13 @@ Options and the published settings: consistency_jax/recipes.py.
 
 Reproduces the Gemma rows (the text part of 4b and 12b; an export keeps the rest of the checkpoint as it was). On XCSQA
 the paper trains these at a learning rate of 1e-6. Expected on BMLAMA-17: CLC +12 to +17 over the paper's models.
-Slice: 4b needs v5e:2x2 in full and v5e:1x1 with LoRA, 12b v5e:2x4 and v5e:2x2;
-docs/slices.md has memory and the estimated seconds of a step of 32 items. Whether another size or slice fits,
+Slice and time, by the TPU compiler (docs/slices.md), for the published 1,250 steps; loading, compiling and measuring
+come on top, and a step is counted with 32 items where the recipe has 4:
+
+    size=4b   full v5e:2x2, 10 to 20 minutes    lora=16 v5e:1x1, 23 to 43 minutes
+    size=12b  full v5e:2x4, 14 to 35 minutes    lora=16 v5e:2x2, 19 to 40 minutes
+
+Whether another size or slice fits,
 `python -m consistency_jax.aot --config=configs/gemma3.py:lora=16 --topology=v5e:4x4` tells without a TPU.
 """
 

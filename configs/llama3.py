@@ -10,8 +10,13 @@ Options and the published settings: consistency_jax/recipes.py.
 
 Reproduces the Llama rows. Expected for 8b: on MMMLU, joint over 15 languages, CLC 60.9 before and +9.4 points with DCO;
 BMLAMA-17 gains most, +12 to +17 over the paper's models.
-Slice: 3b needs v5e:2x2 in full and v5e:1x1 with LoRA;
-docs/slices.md has memory and the estimated seconds of a step of 32 items. Whether another size or slice fits,
+Slice and time, by the TPU compiler (docs/slices.md), for the published 1,250 steps; loading, compiling and measuring
+come on top, and a step is counted with 32 items where the recipe has 4:
+
+    size=8b   full v5e:2x4, 8 to 21 minutes    lora=16 v5e:2x2, 11 to 22 minutes
+    size=3b   full v5e:2x2, 8 to 16 minutes    lora=16 v5e:1x1, 19 to 35 minutes
+
+Whether another size or slice fits,
 `python -m consistency_jax.aot --config=configs/llama3.py:lora=16 --topology=v5e:4x4` tells without a TPU.
 """
 

@@ -10,8 +10,13 @@ Options and the published settings: consistency_jax/recipes.py.
 
 Reproduces the Qwen3 rows. Expected on BMLAMA-17: CLC +12 to +17 over the paper's models; the figures of these rows are
 not in what was published beside the paper.
-Slice: 8b needs v5e:2x4 in full and v5e:2x2 with LoRA, 14b v5e:4x4 and v5e:2x2;
-docs/slices.md has memory and the estimated seconds of a step of 32 items. Whether another size or slice fits,
+Slice and time, by the TPU compiler (docs/slices.md), for the published 1,250 steps; loading, compiling and measuring
+come on top, and a step is counted with 32 items where the recipe has 4:
+
+    size=8b   full v5e:2x4, 8 to 21 minutes    lora=16 v5e:2x2, 12 to 25 minutes
+    size=14b  full v5e:4x4, 11 to 27 minutes    lora=16 v5e:2x2, 21 to 41 minutes
+
+Whether another size or slice fits,
 `python -m consistency_jax.aot --config=configs/qwen3.py:lora=16 --topology=v5e:4x4` tells without a TPU.
 """
 

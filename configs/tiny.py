@@ -161,7 +161,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.evaluation.every = 200
     config.checkpoint.every = 100
     config.update(METHODS[given.method])
-    if config.selection.name:  # pairs are of one language each
+    if config.selection.name and config.batching.name == "random":  # pairs are of one language each
         config.batching.items *= len(TOLD)
     if given.lr:
         for settings in (config, *config.stage.values()):

@@ -203,8 +203,8 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
 def _check_own_prompts(config: ConfigDict) -> None:
     if languages_apart(config):
         why = f"batching.name=random takes them one by one for {config.objective.name}; set batching.name=grouped"
-    elif config.data.train.pairs or config.selection.name:
-        why = "preference pairs have one each"
+    elif config.selection.name:
+        why = "a question may have a preference pair in one language alone"
     else:
         return
     raise ConfigError(

@@ -89,7 +89,8 @@ def selected_items(
     Raises:
       ConfigError: where no pair is left.
     """
-    return pair_items(selected_pairs(config, model, items, languages, out), str(out))
+    pairs = selected_pairs(config, model, items, languages, out)
+    return pair_items(pairs, str(out), together=config.batching.name == "grouped")
 
 
 def selected_pairs(

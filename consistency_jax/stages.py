@@ -56,10 +56,11 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
 
 
 def _load_pairs(config: ConfigDict) -> Items:
-    """The preference pairs of `data.train.pairs`, as items of one language each."""
+    """The preference pairs of `data.train.pairs`, as items: of one language each, or of whole questions."""
     path = config.data.train.pairs
     pairs = read_pairs(path, config.data.on_error)
-    items = pair_items(pairs, path, tuple(config.data.languages) or None)
+    together = config.batching.name == "grouped"
+    items = pair_items(pairs, path, tuple(config.data.languages) or None, together=together)
     items.skipped = pairs.skipped
     tell_oddities(items, path)
     return items

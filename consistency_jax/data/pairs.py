@@ -124,32 +124,45 @@ def parse_pair(record: Any, where: str) -> Pair:
     return pair
 
 
-def pair_items(pairs: Sequence[Pair], where: str, languages: Sequence[str] | None = None) -> Items:
-    """Pairs as training items: each has one language, the candidates (chosen, rejected), and gold 0.
+def pair_items(
+    pairs: Sequence[Pair], where: str, languages: Sequence[str] | None = None, *, together: bool = False
+) -> Items:
+    """Pairs as training items with the candidates (chosen, rejected), and gold 0.
 
-    An item's `group` is its pair's id, which several may share; its own id says which pair it is.
+    Each has one language; with `together`, those that its question has: the first pairs of an id in each language make
+    one item, the second ones the next, ... What is chosen in one language then stands beside what is chosen in another,
+    and is no translation of it.
+
+    An item's `group` is its pairs' id, which several may share; its own id says which pair it is.
 
     Args:
         pairs: in the order of the file.
         where: the file, for messages.
         languages: those to keep; None = all. Pairs of others are left out, with one warning for each language.
+        together: whole questions, as batching.name=grouped takes them.
 
     Raises:
         DataError: where no pair is left.
     """
     known = tuple(dict.fromkeys(pair.language for pair in pairs))
-    items, number = Items(), Counter()
+    number: Counter[tuple[str, str]] = Counter()
     left_out: Counter[str] = Counter()
+    gathered: dict[str, dict[str, Pair]] = {}
     for pair in pairs:
         if languages is not None and pair.language not in languages:
             left_out[pair.language] += 1
             continue
         number[pair.id, pair.language] += 1
+        n = number[pair.id, pair.language]
+        name = f"{pair.id}/{n}" if together else f"{pair.id}/{pair.language}/{n}"
+        gathered.setdefault(name, {})[pair.language] = pair
+    items = Items()
+    for name, own in gathered.items():
         item = ParallelItem(
-            id=f"{pair.id}/{pair.language}/{number[pair.id, pair.language]}",
-            group=pair.id,
-            prompts={pair.language: pair.prompt},
-            candidates={pair.language: (pair.chosen, pair.rejected)},
+            id=name,
+            group=next(iter(own.values())).id,
+            prompts={language: pair.prompt for language, pair in own.items()},
+            candidates={language: (pair.chosen, pair.rejected) for language, pair in own.items()},
             gold=0,
         )
         items.append(item)

@@ -1,6 +1,7 @@
 """Preference-pair records: what is written is read, one clear error for each kind of bad line, and training items."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,18 @@ def test_pairs_become_items_of_one_language():
     ]
     with pytest.raises(DataError, match=r"data.languages \(de\).*The file has fr, ja, en"):
         pair_items(PAIRS, "file", ["de"])
+
+
+def test_pairs_of_a_question_stand_together_for_grouped_batches():
+    items = pair_items(PAIRS, "file", together=True)
+    assert [(item.id, item.group, item.languages) for item in items] == [
+        ("Q1/1", "Q1", ("fr", "ja")),
+        ("Q1/2", "Q1", ("fr",)),
+        ("Q2/1", "Q2", ("en",)),
+    ]
+    apart = pair_items(PAIRS, "file")
+    assert Counter(texts for item in items for texts in item.candidates.items()) == Counter(
+        texts for item in apart for texts in item.candidates.items()
+    )
+    for item in items:
+        validate(item, "here")

@@ -324,7 +324,7 @@ def test_what_the_model_or_the_data_lack_is_told_before_any_work(small_config, t
     small_config.auxiliary.mlc.split = ""
     small_config.selection.name, small_config.objective.name = "gold", "dpo"
     small_config.batching.name = "grouped"
-    with pytest.raises(ConfigError, match="preference pairs have one each, or name a split"):
+    with pytest.raises(ConfigError, match="a preference pair in one language alone, or name a split"):
         train(small_config, tmp_path / "run")
     small_config.selection.name, small_config.data.languages = "", ("en",)
     with pytest.raises(ConfigError, match="no item of split 'train' is asked in two"):
