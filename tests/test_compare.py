@@ -177,7 +177,7 @@ def test_the_command_writes_a_page_that_needs_nothing(make_run, tmp_path, capsys
         assert text in told
     assert f"{value:.1f}" in page
     assert f"{change:+.1f}" in page
-    assert not re.findall(r"(?:src|href)=\"(?!#)", page)
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
     assert "NaN" not in page
     markdown = markdown_comparison(result, against="first")
     assert f"| strong | {value:.1f} (" in markdown
