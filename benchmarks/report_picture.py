@@ -43,7 +43,7 @@ def browser(width: int = 1280, height: int = 900, scale: float = 1.0) -> Iterato
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = found["chromium"]
-        for flag in (*FLAGS, f"--user-data-dir={profile}", f"--force-device-scale-factor={scale:g}"):
+        for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options, webdriver.ChromeService(found["chromedriver"]))

@@ -30,17 +30,20 @@
   }
   const hide = () => { tip.hidden = true; };
 
-  document.addEventListener("pointermove", (event) => {
-    const mark = event.target.closest?.("[data-tip]");
-    if (mark) show(mark, event.clientX, event.clientY); else hide();
-  });
-  document.addEventListener("scroll", hide, { passive: true });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-
   const middle = (mark) => {
     const box = mark.getBoundingClientRect();
     return [box.left + box.width / 2, box.top + box.height / 2];
   };
+  document.addEventListener("pointermove", (event) => {
+    const mark = event.target.closest?.("[data-tip]");
+    if (mark) show(mark, event.clientX, event.clientY); else hide();
+  });
+  document.addEventListener("scroll", () => { // which focus itself may cause
+    const mark = document.activeElement;
+    if (mark.dataset?.tip) show(mark, ...middle(mark)); else hide();
+  }, { passive: true });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+
   const STEPS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 
   // The mark that lies nearest in the direction of an arrow; distance across it counts three times.
@@ -75,11 +78,12 @@
       if (step || next) event.preventDefault();
       if (next) move(event.target, next);
     });
-    chart.addEventListener("focusin", (event) => {
-      if (marks.includes(event.target)) show(event.target, ...middle(event.target));
-    });
-    chart.addEventListener("focusout", hide);
   }
+  // Not on the charts themselves: an <svg> that listens to focus becomes a stop of the Tab key.
+  document.addEventListener("focusin", (event) => {
+    if (event.target.dataset?.tip) show(event.target, ...middle(event.target));
+  });
+  document.addEventListener("focusout", hide);
 
   // ----------------------------------------------------------------------------------------------------- copy buttons
   for (const button of document.querySelectorAll("button[data-copy]")) {
