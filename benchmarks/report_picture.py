@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, required=True, help="report.html or compare.html")
     parser.add_argument("--out", type=Path, required=True, help="a .png (a .pdf with --print)")
     parser.add_argument("--width", type=int, default=1240)
-    parser.add_argument("--height", type=int, default=1560)
+    parser.add_argument("--height", type=int, default=1530)
     parser.add_argument("--scale", type=float, default=1.0, help="pixels of the picture for each of the page")
     parser.add_argument("--at", default="", help="id of the element to scroll to")
     parser.add_argument("--dark", action="store_true")

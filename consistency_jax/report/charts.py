@@ -105,7 +105,8 @@ def _matrix(
                 f'<g class="{tone}"><title>{title}</title><rect {box} style="--p:{100 * share:.0f}%"/>'
             )
             if count <= _MOST_WITH_NUMBERS:
-                tone = "pale" if share < 0.45 else "strong" if share > 0.65 else "middle"
+                # Where the darker or the lighter text stands out better, in both themes.
+                tone = "pale" if share < 0.5 else "strong" if share > 0.74 else "middle"
                 written = f"on-{tone}{' faint' if faint(i, j) else ''}"
                 # "+ 0.0" rounds away the sign of -0.
                 text = f"{round(value, digits) + 0.0:{sign}.{digits}f}"

@@ -46,8 +46,10 @@ def slopes(rows: Sequence[Slope], label: str) -> Markup:
             f'<g class="{row.tone}{" strong" if row.strong else ""}"><title>{escape(title)}</title>'
             f'<line class="slope" x1="{left}" x2="{right}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
             f'<circle cx="{left}" cy="{y1:.1f}" r="3.5"/><circle cx="{right}" cy="{y2:.1f}" r="3.5"/>'
-            f'<text class="right" x="{left - 10}" y="{start + 4:.1f}">{escape(row.label)} {row.before:.1f}</text>'
-            f'<text x="{right + 10}" y="{end + 4:.1f}">{row.after:.1f} {escape(row.label)}</text></g>'
+            f'<path class="leader" d="M{left - 6} {y1:.1f}L{left - 20} {start:.1f}M{right + 6} {y2:.1f}'
+            f'L{right + 20} {end:.1f}"/>'
+            f'<text class="right" x="{left - 24}" y="{start + 4:.1f}">{escape(row.label)} {row.before:.1f}</text>'
+            f'<text x="{right + 24}" y="{end + 4:.1f}">{row.after:.1f} {escape(row.label)}</text></g>'
         )
     return Markup("".join([*parts, "</svg>"]))
 
