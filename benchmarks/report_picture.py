@@ -17,6 +17,7 @@ from pathlib import Path
 FLAGS = (
     "--headless",
     "--no-sandbox",
+    "--disable-dev-shm-usage",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -36,22 +37,22 @@ def browser(width: int = 1280, height: int = 900, scale: float = 1.0) -> Iterato
     """
     from selenium import webdriver
 
-    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    for name, path in found.items():
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    for name, path in (("chromium", binary), ("chromedriver", driver := shutil.which("chromedriver"))):
         if path is None:
             raise FileNotFoundError(f"no {name} on this machine; apt-get install chromium chromium-driver")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
-        options.binary_location = found["chromium"]
+        options.binary_location = binary
         for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        driver = webdriver.Chrome(options, webdriver.ChromeService(found["chromedriver"]))
+        opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
         try:
-            window(driver, width, height, scale)
-            yield driver
+            window(opened, width, height, scale)
+            yield opened
         finally:
-            driver.quit()
+            opened.quit()
 
 
 def window(driver, width: int, height: int, scale: float = 1.0) -> None:
