@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="all of the page, whatever --height says")
     parser.add_argument("--print", action="store_true", help="the printed page, as PDF")
     args = parser.parse_args()
+    if not args.page.is_file():
+        parser.error(f"there is no {args.page}")
     with browser(args.width, args.height, args.scale) as driver:
         media(driver, scheme="dark" if args.dark else "light")
         driver.get(args.page.resolve().as_uri())
