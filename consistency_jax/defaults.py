@@ -170,12 +170,46 @@ def default() -> ConfigDict:
                 "split": "validation",  # the split of those
                 "bootstrap": 2000,  # resamples behind each interval
                 "groups": {},  # free: name -> languages whose figures are also reported apart
+                # Answers that the model writes, looked up among the item's candidates in its own language
+                "generation": Section(
+                    {
+                        "splits": (),  # of data.test, whose questions it answers; empty: none
+                        "items": 0,  # the first so many of each; 0: all
+                        "match": "normalised",  # normalised (case, width, punctuation, spaces do not count) | exact
+                        "max_tokens": 32,
+                        "temperature": 0.0,  # 0: the likeliest token always
+                        "top_k": 0,
+                        "top_p": 1.0,
+                        "stop": ("\n",),  # texts that end an answer
+                    }
+                ),
+                # Who refuses: bare prompts of harmful requests, and harmless ones (over-refusal); empty source: none
+                "safety": Section(
+                    {
+                        "harmful": prompt_defaults(),
+                        "harmless": prompt_defaults(),
+                        "languages": (),  # empty: all that the source has
+                        "items": 0,  # the first so many of each; 0: all
+                        # patterns (metrics/safety.py) | package.module:function(prompts, responses, languages), one
+                        # verdict from 0 to 1 a response, 1 where it refuses
+                        "judge": "patterns",
+                        "max_tokens": 128,
+                        "temperature": 0.0,
+                        "top_k": 0,
+                        "top_p": 1.0,
+                        "stop": (),
+                    }
+                ),
             },
             "checkpoint": {"every": 100, "keep": 2},
             "compile_cache": "",  # folder that keeps compiled programs for the next start; empty: none
             "logging": {"every": 10, "tensorboard": True, "wandb": ""},  # wandb: a project name
         }
     )
+
+
+def prompt_defaults() -> dict[str, Any]:
+    return {"source": "", "path": "", "split": "", "options": {}}  # as of `data`; split empty: every row
 
 
 def optimizer_defaults() -> dict[str, Any]:

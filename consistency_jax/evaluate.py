@@ -5,7 +5,7 @@ Scores every candidate of every item in every language with the base model and w
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,15 @@ from consistency_jax.stage_configs import stages_of
 from consistency_jax.table import Table, write_tables
 from consistency_jax.training.pretrain import base_model
 from consistency_jax.workdir import open_workdir, read_config
+from consistency_jax.written import (
+    KINDS,
+    Asked,
+    Said,
+    check_judge,
+    write_answers,
+    write_texts,
+    written_figures,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +120,40 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
 def load_tests(config: ConfigDict) -> dict[str, Items]:
     """The items of each test split: in all languages, of `data.test_groups`. Errors are those of `load_split`."""
     return {name: load_split(config, name, config.data.test_groups) for name in config.data.test}
+
+
+def load_safety(config: ConfigDict) -> dict[str, Items]:
+    """The bare prompts of `evaluation.safety`, by kind; none where it is off.
+
+    Raises:
+      ConfigError: a judge that cannot be imported.
+      DataError: for bad data.
+    """
+    safety, found = config.evaluation.safety, {}
+    for kind in KINDS:
+        if safety[kind].source:
+            check_judge(config)
+            found[kind] = load_items(
+                safety[kind].source,
+                path=safety[kind].path or None,
+                languages=tuple(safety.languages) or None,
+                split=safety[kind].split or None,
+                on_error=config.data.on_error,
+                **safety[kind].options.to_dict(),
+            )
+            tell_oddities(found[kind], f"{kind} prompts")
+    return found
+
+
+def asked_of(config: ConfigDict, tests: Mapping[str, Items], safety: Mapping[str, Items]) -> list[Asked]:
+    """What `config.evaluation` has the model answer in writing: of test splits, and of `load_safety`."""
+    limits = config.evaluation.generation["items"] or None, config.evaluation.safety["items"] or None
+    return [
+        Asked(name, Items(tests[name][: limits[0]]), languages_of(config, tests[name]))
+        for name in config.evaluation.generation.splits
+    ] + [
+        Asked(kind, Items(items[: limits[1]]), items.languages, safety=True) for kind, items in safety.items()
+    ]
 
 
 def tell_oddities(items: Items, what: str) -> None:
@@ -268,9 +311,19 @@ def headline(config: ConfigDict, table: Table) -> dict[str, float]:
 
 
 def write_report(
-    config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table], final: dict[str, Table]
+    config: ConfigDict,
+    workdir: Path,
+    tests: Sequence[Split],
+    base: dict[str, Table],
+    final: dict[str, Table],
+    asked: Sequence[Asked] = (),
+    said: Sequence[Sequence[Said]] = ((), ()),
 ) -> dict[str, Any]:
-    """report.json, report.html, and the table on the terminal."""
+    """report.json, report.html, and the table on the terminal.
+
+    Args:
+      asked: what was answered in writing; said: the answers before, and those after.
+    """
     summary = report.summarise(
         base,
         final,
@@ -281,12 +334,20 @@ def write_report(
         language_groups=config.evaluation.groups.to_dict(),
         steer=_steer(config),
     )
+    if asked:
+        summary |= written_figures(config, asked, *said)
+        write_texts(workdir, asked, *said)
     report.write_report(
         workdir,
         summary,
         base,
         final,
         {split.name: split.items for split in tests},
+        written={
+            one.name: (before.texts, after.texts)
+            for one, before, after in zip(asked, *said, strict=True)
+            if not one.safety
+        },
         config=config.to_dict(),
         command=command_line(),
     )
@@ -323,6 +384,7 @@ def evaluate_workdir(
     use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     test_items = load_tests(config)
+    asked = asked_of(config, test_items, load_safety(config))
     model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
     step = (
         latest_step(workdir) if checkpoint == "latest" else None if checkpoint == "base" else int(checkpoint)
@@ -334,13 +396,14 @@ def evaluate_workdir(
     tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
     base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
     write_tables(workdir / "tables" / "base.npz", base)
-    final = base
+    final, said = base, [write_answers(config, model, chat_of(config, model), asked, workdir)] * 2
     if step is not None:
         trained = checkpoint_model(config, workdir, step, model)
         scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
         final = measure(config, scorer, trained.params, tests, "final")
         write_tables(workdir / "tables" / "final.npz", final)
-    return write_report(config, workdir, tests, base, final)
+        said[1] = write_answers(config, trained, chat_of(config, trained), asked, workdir)
+    return write_report(config, workdir, tests, base, final, asked, said)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ from consistency_jax.selection.kept_answers import KeptAnswers
 from consistency_jax.sharding import make_mesh, mesh_of
 from consistency_jax.stages import load_training
 from consistency_jax.training.pretrain import base_model
+from consistency_jax.written import reading
 
 
 def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | None = None) -> Pairs:
@@ -140,7 +141,7 @@ def _tools(
     def generator() -> Generator:
         options = config.selection
         engine = [options.engine, options.engine_model] if options.engine != "sampler" else [params_key]
-        settings = json.dumps([*engine, *_reading(config, model)])
+        settings = json.dumps([*engine, *reading(config, model)])
         path = out.with_suffix(".answers.jsonl")
         return KeptAnswers(lambda: _engine(config, model), path, settings, options.batch)
 
@@ -206,17 +207,6 @@ def _by_model(generator: Generator, max_tokens: int, requests: Sequence[Request]
     return [texts[request] for request in requests]
 
 
-def _reading(config: ConfigDict, model: Model) -> list[str | int]:
-    """What decides, beside its parameters, how the model reads a text."""
-    data, tokenizer = config.data, ""
-    if model.tokenizer is not None:
-        backend = json.loads(model.tokenizer.backend_tokenizer.to_str())
-        del backend["padding"], backend["truncation"]  # calls leave these behind
-        told = [backend, model.tokenizer.special_tokens_map, model.tokenizer.chat_template]
-        tokenizer = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-    return [str(model.config), tokenizer, data.max_length, data.chat_template, data.system_prompt]
-
-
 def _key(config: ConfigDict, model: Model, items: Items, languages: Sequence[str], params_key: str) -> str:
     """A key of all that pairs depend on."""
     settings = [
@@ -226,7 +216,7 @@ def _key(config: ConfigDict, model: Model, items: Items, languages: Sequence[str
         languages,
         config.evaluation.boundary,
         config.evaluation.normalization,
-        *_reading(config, model),
+        *reading(config, model),
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
     for item in items:

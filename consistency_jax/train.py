@@ -25,7 +25,10 @@ from consistency_jax.commands import (
 from consistency_jax.config import check_pairs_fit, mesh_shape, validate
 from consistency_jax.evaluate import (
     Split,
+    asked_of,
+    chat_of,
     headline,
+    load_safety,
     load_split,
     load_tests,
     measure,
@@ -54,6 +57,7 @@ from consistency_jax.training.loop import fit
 from consistency_jax.training.pretrain import base_model
 from consistency_jax.training.step import trained_names
 from consistency_jax.workdir import open_workdir
+from consistency_jax.written import write_answers
 
 
 def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -76,6 +80,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     loaded = [load_training(stage.config) for stage in stages]
     prompt_items = [load_prompts(stage.config) for stage in stages]
     test_items = load_tests(config)
+    asked = asked_of(config, test_items, load_safety(config))
     validation_items = None
     if config.evaluation.every:
         validation_items = load_split(config, config.evaluation.split, config.data.test_groups)
@@ -107,6 +112,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     reference = Reference(scorer, model, folder=None)
     base = measure(config, scorer, model.params, tests, "base", reference.key)
     write_tables(workdir / "tables" / "base.npz", base)
+    chat = chat_of(config, model)
+    said = [write_answers(config, model, chat, asked, workdir)]
 
     # ------------------------------------------------------------------------------------- the stages, one or several
     # Each starts from what the last one ends with, and that is its reference: scored before the stage's first step,
@@ -144,7 +151,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # ------------------------------------------------------------------------------- how it answers now, and the report
     final = measure(config, policy_scorer, policy.params, tests, "final")
     write_tables(workdir / "tables" / "final.npz", final)
-    return write_report(config, workdir, tests, base, final)
+    said.append(write_answers(config, policy, chat, asked, workdir))
+    return write_report(config, workdir, tests, base, final, asked, said)
 
 
 def validator(config: ConfigDict, scorer: Scorer, split: Split) -> Callable[[Params], dict[str, float]]:

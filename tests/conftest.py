@@ -1,5 +1,6 @@
 """Fixtures shared by every test: where the third-party data lies."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -104,3 +105,26 @@ def small_config(small_model, questions, tmp_path, monkeypatch):
     config.logging.every = 1
     config.evaluation.bootstrap = 50
     return config
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """benchmarks/report_picture.py, which knows how to start a headless Chromium."""
+    pytest.importorskip("selenium", reason="no selenium; it is in the test extra")
+    path = ROOT / "benchmarks" / "report_picture.py"
+    spec = importlib.util.spec_from_file_location("report_picture", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def chromium(picture):
+    """A browser for pages; tests that need it skip where there is none."""
+    opened = picture.browser(1200, 900)
+    try:
+        driver = opened.__enter__()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    yield driver
+    opened.__exit__(None, None, None)

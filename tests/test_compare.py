@@ -177,7 +177,7 @@ def test_the_command_writes_a_page_that_needs_nothing(make_run, tmp_path, capsys
         assert text in told
     assert f"{value:.1f}" in page
     assert f"{change:+.1f}" in page
-    assert not re.findall(r"(?:src|href)=\"(?!#)", page)
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
     assert "NaN" not in page
     markdown = markdown_comparison(result, against="first")
     assert f"| strong | {value:.1f} (" in markdown
@@ -185,6 +185,17 @@ def test_the_command_writes_a_page_that_needs_nothing(make_run, tmp_path, capsys
     assert f"[{first['low']:+.1f}, {first['high']:+.1f}]".replace("-", "\u2212") in markdown
     assert picture(result, "test").count("<circle") == 2 * 6
     assert "against weak" in " ".join(terminal_comparison(result, against="first").split())
+
+
+def test_the_page_tells_its_numbers_in_a_browser(make_run, tmp_path, chromium):
+    compare_workdirs([make_run("weak", total_steps=10), make_run("strong", strength=4.0, total_steps=20)])
+    chromium.get((tmp_path / "runs" / "compare.html").as_uri())
+    mark = chromium.find_element("css selector", "svg.plot g[tabindex='0']")
+    chromium.execute_script("arguments[0].focus()", mark)
+    assert re.fullmatch(
+        r"[+-][\d.]+, interval [+-][\d.]+ to [+-][\d.]+", chromium.find_element("id", "tip").text
+    )
+    assert [line for line in chromium.get_log("browser") if line["level"] != "INFO"] == []
 
 
 @pytest.mark.parametrize(

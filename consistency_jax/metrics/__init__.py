@@ -21,6 +21,7 @@ from consistency_jax.metrics.bootstrap import (
     resampled_means,
     weighted_means,
 )
+from consistency_jax.metrics.calibration import coverage
 from consistency_jax.metrics.distribution import entropy, log_probabilities
 from consistency_jax.metrics.divergence import (
     DIVERGENCES,
@@ -47,7 +48,7 @@ from consistency_jax.metrics.rankc import (
     rankc,
     rankc_of_pairs,
 )
-from consistency_jax.metrics.response import Response, responses
+from consistency_jax.metrics.response import Response, adopted, responses
 from consistency_jax.metrics.safety import REFUSAL_PATTERNS, Safety, judged, pag, refusals, safety
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "Response",
     "Safety",
     "accuracy",
+    "adopted",
     "agreement_if_either_right",
     "all_agree",
     "all_agree_but_wrong",
@@ -76,6 +78,7 @@ __all__ = [
     "clc",
     "clc_values",
     "correct",
+    "coverage",
     "divergences",
     "entropy",
     "experts",

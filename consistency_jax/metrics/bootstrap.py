@@ -49,9 +49,11 @@ def resampled_means(
     totals, weights = _totals_and_weights(values, weights)
     if not len(totals):
         return np.full((replicates, totals.shape[1]), np.nan)
-    # Most columns miss the same items: one resampled weight serves them all.
-    patterns, column = np.unique(weights, axis=1, return_inverse=True)
-    column = column.ravel()
+    # Most columns miss the same items, or all do: one resampled weight serves them all.
+    patterns, column = weights[:, :1], np.zeros(weights.shape[1], int)
+    if (weights != patterns).any():
+        patterns, column = np.unique(weights, axis=1, return_inverse=True)
+        column = column.ravel()
     means = np.empty((replicates, totals.shape[1]))
     start = 0
     for counts in _draws(len(totals), replicates, seed):

@@ -2,14 +2,18 @@
 
 Where answers tie, `changed_answers` is the least share of draws that must change to turn one distribution of the
 answer into the other, and the parts here are those of that least change: they add up to it.
+
+`adopted` asks whose answer a language took: of the questions on which two languages differed, how often does one now
+say what the other said before? (This project's definition.)
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from consistency_jax.metrics.accuracy import correct
+from consistency_jax.metrics.accuracy import correct, top_choice
 from consistency_jax.metrics.agreement import changed_answers
+from consistency_jax.metrics.arrays import checked_scores
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,28 @@ def responses(
     gain = correct(scores, gold, mask) - correct(base, gold, mask)
     to_right, to_wrong = np.maximum(gain, 0.0), np.maximum(-gain, 0.0)
     return Response(changed, to_right, to_wrong, np.maximum(changed - to_right - to_wrong, 0.0))
+
+
+def adopted(
+    base: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Did language i take the answer that language j had, where theirs differed? Two f64[N, L, L], entry [:, i, j].
+
+    Args:
+      base, scores: [N, L, K], higher is better; before and after.
+      mask: bool[N, L, K].
+
+    Returns:
+      (values, weights): i's answer now is j's from before, 0..1, NaN where a language lacks the item; and the chance
+      that the two differed before, 0 on the diagonal. The share over items is sum(weight * value) / sum(weight).
+    """
+    scores, mask = checked_scores(scores, mask)
+    before, after = top_choice(base, mask), top_choice(scores, mask)
+    differed = 1 - before @ before.transpose(0, 2, 1)
+    there = mask.any(2)
+    both = there[:, :, None] & there[:, None, :] & ~np.eye(there.shape[1], dtype=bool)
+    weights = np.where(both, np.maximum(differed, 0.0), 0.0)
+    # Before, i said something else than j's answer k with chance 1 - before_i(k).
+    taken = (after * (1 - before)) @ before.transpose(0, 2, 1)
+    values = np.divide(taken, weights, out=np.zeros(taken.shape), where=weights > 0)
+    return np.where(both, values, np.nan), weights

@@ -1,6 +1,7 @@
 """What report.json says beside the figures: the definition, what changed and why, and what the figures depend on.
 
-    {"divergence": {"temperature", "tolerance"}, "response", "experts", "normalizations", "groups"}
+    {"divergence": {"temperature", "tolerance"}, "response", "direction", "experts", "normalizations", "groups",
+     "calibration"}
 
 Percentages, 0..100, as in the figures; divergences and entropies in nats. Distributions are those of the sums of
 log-probabilities, whatever candidates are ranked by.
@@ -13,6 +14,7 @@ import numpy as np
 
 from consistency_jax.metrics.accuracy import correct, top_choice
 from consistency_jax.metrics.arrays import mean_known
+from consistency_jax.metrics.calibration import coverage
 from consistency_jax.metrics.distribution import entropy
 from consistency_jax.metrics.divergence import (
     BOUNDS,
@@ -24,14 +26,16 @@ from consistency_jax.metrics.divergence import (
 )
 from consistency_jax.metrics.experts import experts
 from consistency_jax.metrics.groups import item_groups
-from consistency_jax.metrics.rankc import clc_values
-from consistency_jax.metrics.response import responses
+from consistency_jax.metrics.rankc import clc_values, language_pairs
+from consistency_jax.metrics.response import adopted, responses
 from consistency_jax.report.paired import Columns, Design, compare, levels, plain, rows_of, unweighted
 from consistency_jax.table import Table
 
 KIND = "jensen_shannon"  # of the fitted temperatures and the tolerance curve: symmetric, and it has a bound
 _EPSILONS = np.round(np.linspace(0, BOUNDS[KIND], 36), 4)
 _MOST_GROUPS = 100  # of items; the largest
+_LEVELS = (0.5, 0.7, 0.8, 0.9)  # beside the level of the intervals
+_MOST_COVERED, _MOST_PAIRS = 1000, 200  # items of a drawn test set, language pairs that are looked at
 
 
 def fitted(table: Table) -> np.ndarray:
@@ -71,6 +75,7 @@ def analyse(
     return {
         "divergence": _divergence(before, after, temperatures, design),
         "response": _response(before, after, design, normalization),
+        "direction": _direction(before, after, design, normalization),
         "experts": _experts(before, after, design, steer or {}),
         "normalizations": {
             name: compare(*(headline_columns(table.scores(name), table) for table in (before, after)), design)
@@ -78,6 +83,7 @@ def analyse(
             if name in after.normalizations
         },
         "groups": _groups(columns, design, groups),
+        "calibration": _calibration(columns, design),
     }
 
 
@@ -109,6 +115,46 @@ def _response(before: Table, after: Table, design: Design, normalization: str) -
     columns["entropy_changed"] = (unsure, changed)
     columns["entropy_unchanged"] = (unsure, 1 - changed)
     return levels(columns, design)
+
+
+def _direction(before: Table, after: Table, design: Design, normalization: str) -> dict[str, Any]:
+    """Who moved towards whom: adopted[i][j], language i now says what j said where they differed, % of these items."""
+    values, weights = adopted(*(table.scores(normalization) for table in (before, after)), before.mask)
+    flat = (len(values), len(design.languages) ** 2)
+    return levels({"adopted": (100 * values.reshape(flat), weights.reshape(flat))}, design)
+
+
+def _calibration(columns: Sequence[Columns], design: Design) -> dict[str, Any]:
+    """How often intervals like those of the figures hold the true change, were these items the population."""
+    base, final = columns
+    changes = {name: final[name][0] - base[name][0] for name in ("clc", "accuracy")}
+    pairs = changes["clc"].shape[1]
+    shown = np.unique(np.linspace(0, max(pairs - 1, 0), min(pairs, _MOST_PAIRS)).round().astype(int))
+    changes["clc"] = changes["clc"][:, shown]
+    changes["clc_all"] = mean_known(changes["clc"], axis=1)[:, None]
+    count, items = [part.shape[1] for part in changes.values()], len(base["clc"][0])
+    settings = {
+        "sets": max(2, design.resamples // 8),
+        "size": min(items, _MOST_COVERED),
+        "replicates": max(20, design.resamples // 5),
+    }
+    grades = sorted({*_LEVELS, design.confidence})
+    found = coverage(np.concatenate(list(changes.values()), axis=1), grades, seed=design.seed, **settings)
+    parts = np.split(100 * found, np.cumsum(count)[:-1], axis=1)
+    first, second = language_pairs(len(design.languages))
+    at = grades.index(design.confidence)
+    names = {
+        "clc": [f"{design.languages[first[p]]} {design.languages[second[p]]}" for p in shown],
+        "accuracy": list(design.languages),
+        "clc_all": ["all"],
+    }
+    return settings | plain(
+        {"levels": [100 * level for level in grades]}
+        | {
+            name: {"coverage": dict(zip(names[name], part[at])), "curve": mean_known(part, axis=1)}
+            for name, part in zip(changes, parts)
+        }
+    )
 
 
 def _experts(before: Table, after: Table, design: Design, steer: Mapping[str, float]) -> dict[str, Any]:
@@ -159,6 +205,6 @@ def _groups(columns: Sequence[Columns], design: Design, groups: Sequence[str] | 
     for name in list(rows)[:_MOST_GROUPS]:
         parts = compare(*(rows_of(side, rows[name]) for side in sides), design)
         for part in parts.values():
-            part.pop("clc_matrix")
+            del part["clc_matrix"], part["clc_with_others"]
         found[name] = {"items": len(rows[name])} | parts
     return found

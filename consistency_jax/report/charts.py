@@ -1,10 +1,11 @@
 """Charts as SVG, drawn by hand: small, sharp in print, and coloured by the page's light or dark theme.
 
 Colours are mixed in CSS between variables of the page (`--cold`, `--hot`, ...), so that one drawing serves
-both themes. Every mark carries a <title>, which a browser shows when the pointer rests on it.
+both themes. Every mark carries a <title> with its numbers; report.js shows it under the pointer, and lets the marks of
+a chart of class "marks" be walked with the arrow keys.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -22,17 +23,22 @@ def heat_map(
     low: float,
     high: float,
     decimals: int | None = None,
+    label: str = "",
+    tell: Callable[[int, int, float], str] | None = None,
 ) -> Markup:
     """A language x language map of values; `low` gets the palest colour and `high` the fullest.
 
-    `decimals` of the numbers in the cells: as many as there is room for, by default.
+    `decimals` of the numbers in the cells: as many as there is room for, by default. `tell` says what cell (row,
+    column, value) stands for.
     """
 
-    def paint(value: float) -> tuple[str, bool]:
-        share = 0.5 if high <= low else min(1.0, max(0.0, (value - low) / (high - low)))
-        return f"color-mix(in oklab, var(--hot) {100 * share:.1f}%, var(--cold))", share > 0.55
+    def paint(value: float) -> tuple[str, float]:
+        return "level", 0.5 if high <= low else min(1.0, max(0.0, (value - low) / (high - low)))
 
-    return _matrix(matrix, languages, paint, sign="", notes=None, decimals=decimals)
+    def named(i: int, j: int, value: float) -> str:
+        return f"{language_name(languages[i])} and {language_name(languages[j])}: {value:.2f}"
+
+    return _matrix(matrix, languages, paint, "", tell or named, decimals=decimals, label=label)
 
 
 def delta_map(
@@ -40,59 +46,72 @@ def delta_map(
     bounds: Sequence[Sequence[Sequence[float | None]]],
     languages: Sequence[str],
     reach: float,
+    label: str = "",
 ) -> Markup:
     """The same for differences: -reach, 0 and +reach are the ends and the middle of a diverging scale.
 
     Differences whose interval holds 0 are written in a fainter hand.
     """
 
-    def paint(value: float) -> tuple[str, bool]:
-        share = min(1.0, abs(value) / reach) if reach > 0 else 0.0
-        end = "better" if value >= 0 else "worse"
-        return f"color-mix(in oklab, var(--{end}) {100 * share:.1f}%, var(--zero))", share > 0.55
+    def paint(value: float) -> tuple[str, float]:
+        return ("better" if value >= 0 else "worse"), min(1.0, abs(value) / reach) if reach > 0 else 0.0
 
-    return _matrix(matrix, languages, paint, sign="+", notes=bounds)
+    def tell(i: int, j: int, value: float) -> str:
+        title = f"{language_name(languages[i])} and {language_name(languages[j])}: {value:+.2f}"
+        return title if None in bounds[i][j] else f"{title} {interval_text(bounds[i][j])}"
+
+    def faint(i: int, j: int) -> bool:
+        return None not in bounds[i][j] and bounds[i][j][0] <= 0 <= bounds[i][j][1]
+
+    return _matrix(matrix, languages, paint, "+", tell, faint, label=label)
 
 
-def _matrix(matrix, languages, paint, sign, notes, decimals=None) -> Markup:
+def interval_text(bounds: Sequence[float], sign: str = "+") -> str:
+    return f"(interval {bounds[0]:{sign}.2f} to {bounds[1]:{sign}.2f})"
+
+
+def _matrix(
+    matrix, languages, paint, sign, tell, faint=lambda i, j: False, decimals=None, label=""
+) -> Markup:
     count = len(languages)
     margin = 14 + 8 * max((len(language) for language in languages), default=2)
     size = margin + count * _CELL
     digits, font = (1, 12) if count <= 8 else (0, 14)
     if decimals is not None:
         digits, font = decimals, 12
-    parts = [f'<svg class="heat" viewBox="0 0 {size} {size}" role="img">']
+    parts = [
+        f'<svg class="heat marks" viewBox="0 0 {size} {size}" role="group" aria-label="{escape(label)}">'
+    ]
     for i, language in enumerate(languages):
         middle, name = margin + (i + 0.5) * _CELL, escape(language_name(language))
-        label = f"{escape(language)}<title>{name}</title>"
+        code = f"{escape(language)}<title>{name}</title>"
+        parts.append(f'<text class="axis" x="{middle:g}" y="{margin - 8}" text-anchor="middle">{code}</text>')
         parts.append(
-            f'<text class="axis" x="{middle:g}" y="{margin - 8}" text-anchor="middle">{label}</text>'
-        )
-        parts.append(
-            f'<text class="axis" x="{margin - 8}" y="{middle + 4:g}" text-anchor="end">{label}</text>'
+            f'<text class="axis" x="{margin - 8}" y="{middle + 4:g}" text-anchor="end">{code}</text>'
         )
     for i in range(count):
         for j in range(count):
             x, y = margin + j * _CELL, margin + i * _CELL
-            box = f'x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="4"'
+            box = (
+                f'x="{x + 1}" y="{y + 1}"'  # size, corners and colour are the page's: maps may hold thousands
+            )
             value = matrix[i][j]
             if i == j or value is None:
                 parts.append(f'<rect {box} class="blank"/>')
                 continue
-            color, strong = paint(value)
-            title = f"{language_name(languages[i])} and {language_name(languages[j])}: {value:{sign}.2f}"
-            faint = ""
-            if notes is not None and None not in notes[i][j]:
-                lower, upper = notes[i][j]
-                title += f" (interval {lower:+.2f} to {upper:+.2f})"
-                faint = " faint" if lower <= 0 <= upper else ""
-            parts.append(f'<g><title>{escape(title)}</title><rect {box} style="fill:{color}"/>')
+            tone, share = paint(value)
+            title = escape(tell(i, j, value))
+            parts.append(
+                f'<g class="{tone}"><title>{title}</title><rect {box} style="--p:{100 * share:.0f}%"/>'
+            )
             if count <= _MOST_WITH_NUMBERS:
-                tone = "on-strong" if strong else "on-pale"
+                # Where the darker or the lighter text stands out better, in both themes.
+                tone = "pale" if share < 0.5 else "strong" if share > 0.74 else "middle"
+                written = f"on-{tone}{' faint' if faint(i, j) else ''}"
                 # "+ 0.0" rounds away the sign of -0.
                 text = f"{round(value, digits) + 0.0:{sign}.{digits}f}"
                 parts.append(
-                    f'<text class="{tone}{faint}" x="{x + _CELL / 2:g}" y="{y + _CELL / 2 + font * 0.36:g}" '
+                    f'<text class="{written}" x="{x + _CELL / 2:g}" y="{y + _CELL / 2 + font * 0.36:g}" '
                     f'font-size="{font}" text-anchor="middle">{text}</text>'
                 )
             parts.append("</g>")
@@ -143,12 +162,14 @@ def curves(
     far = max(x, default=0.0) or 1.0
 
     def place(at: float, value: float) -> tuple[float, float]:
-        return _LEFT + (_WIDE - _LEFT - 12) * at / far, 10 + (_HIGH - _BELOW - 10) * (1 - value / 100)
+        return _LEFT + (_WIDE - _LEFT - 20) * at / far, 10 + (_HIGH - _BELOW - 10) * (1 - value / 100)
 
-    parts = [f'<svg class="curves" viewBox="0 0 {_WIDE} {_HIGH}" role="img">']
+    parts = [
+        f'<svg class="curves marks" viewBox="0 0 {_WIDE} {_HIGH}" role="group" aria-label="{escape(y_name)}">'
+    ]
     for tick in (0, 25, 50, 75, 100):
         _, y = place(0, tick)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDE - 12}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDE - 20}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
     for tick in range(6):
         across, y = place(far * tick / 5, 0)

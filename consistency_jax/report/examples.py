@@ -1,119 +1,124 @@
-"""Questions whose answers changed, in words: drawn at random, so that nobody has picked the nice ones."""
+"""The questions that the page can be searched for: as many as there is room for, drawn at random, as JSON.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+    {"languages": {code: [name, direction]}, "splits": [{"name", "total", "languages", "anchor", "items"}]}
+
+An item is [id, group, gold, answers], gold -1 where unknown, with an answer for each of the split's languages (0 where
+it lacks the item): [prompt, {candidate: text}, before, after], before and after being the candidates that stand first
+(several where they tie), and the texts those of before, after and gold. Where the model wrote answers too, these
+follow: [..., written before, written after].
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from consistency_jax.data.items import MASK, ParallelItem
-from consistency_jax.metrics import changed_answers, correct, top_choice
-from consistency_jax.report.names import language_name
+from consistency_jax.metrics.accuracy import top_choice
+from consistency_jax.report.names import direction, language_name
 from consistency_jax.table import Table
 
 _GAP = "\u2026\u2026"
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What one language was asked, and what it said before and after: tied answers stand side by side.
-
-    before_right, after_right: the credit, 0..1 (between them where the gold is tied with others); None without
-      a gold.
-    """
-
-    language: str
-    name: str
-    prompt: str
-    before: str
-    after: str
-    before_right: float | None
-    after_right: float | None
-    changed: bool
+# [N][L] texts that the model wrote before, and after, for the first N items of a split
+Written = tuple[Sequence[Sequence[str | None]], Sequence[Sequence[str | None]]]
 
 
-@dataclass(frozen=True)
-class Example:
-    """One question with the answers of some languages; `hidden` more languages are not shown."""
+class Embedded(NamedTuple):
+    """What a page holds of its splits: JSON to stand in a <script>, and (split, shown, total) of each."""
 
-    id: str
-    gold: str | None
-    answers: tuple[Answer, ...]
-    changed: int
-    languages: int
-
-    @property
-    def hidden(self) -> int:
-        """Languages that have the question but are not shown."""
-        return self.languages - len(self.answers)
+    data: str
+    counts: list[tuple[str, int, int]]
 
 
-def changed_examples(
-    before: Table,
-    after: Table,
-    items: Iterable[ParallelItem],
+def embedded(
+    before: Mapping[str, Table],
+    after: Mapping[str, Table],
+    items: Mapping[str, Iterable[ParallelItem]],
     *,
     normalization: str,
     anchor: str = "en",
-    count: int = 10,
-    languages: int = 8,
+    written: Mapping[str, Written] | None = None,
+    room: int = 3_000_000,
     seed: int = 0,
-) -> tuple[list[Example], int]:
-    """At most `count` questions whose first answer changed in some language, drawn at random by `seed`.
+) -> Embedded:
+    """The items of each split that fit into `room` bytes, which the splits share; those shown are drawn by `seed`.
 
-    An answer changed where `metrics.changed_answers` is above 0: the same tie is the same answer.
-
-    `items` are the split's ParallelItems, found by id. Of each question the anchor and the languages that
-    changed come first, `languages` of them at most. Also returns how many questions changed.
+    `items` are the splits' ParallelItems, found by id; `written` answers are in the order of `items`.
     """
+    languages = {
+        code: [language_name(code), direction(code)]
+        for name in before
+        if name in items
+        for code in before[name].languages
+    }
+    parts, counts = [], []
+    shown_splits = [name for name in before if name in items]
+    for number, name in enumerate(shown_splits):
+        own = list(items[name])
+        texts = _written_by_id(own, before[name], (written or {}).get(name))
+        records = _records(before[name], after[name], own, texts, normalization)
+        kept = _drawn(records, room // (len(shown_splits) - number), seed)
+        room -= sum(len(record.encode()) + 1 for record in kept)
+        head = {
+            "name": name,
+            "total": len(before[name].ids),
+            "languages": before[name].languages,
+            "anchor": anchor,
+        }
+        parts.append(f'{_json(head)[:-1]},"items":[{",".join(kept)}]}}')
+        counts.append((name, len(kept), len(before[name].ids)))
+    return Embedded(f'{{"languages":{_json(languages)},"splits":[{",".join(parts)}]}}', counts)
+
+
+def _drawn(records: Sequence[str], room: int, seed: int) -> list[str]:
+    """Records drawn until the next one does not fit, in their own order."""
+    order = np.random.default_rng(seed).permutation(len(records))
+    ends = np.cumsum([len(records[n].encode()) + 1 for n in order])
+    return [records[n] for n in np.sort(order[: np.searchsorted(ends, room, side="right")])]
+
+
+def _records(before: Table, after: Table, items: Sequence[ParallelItem], written, normalization) -> list[str]:
     known = {item.id: item for item in items}
-    mask, gold = before.mask, before.gold
-    sides = [table.scores(normalization) for table in (before, after)]
-    chances = [top_choice(scores, mask) for scores in sides]
-    credits = [correct(scores, gold, mask) for scores in sides]
-    moved = changed_answers(*sides, mask) > 0  # False where the language is absent (NaN)
-    rows = np.flatnonzero(moved.any(1) & np.array([i in known for i in before.ids], bool))
-    drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:count])
-    examples = []
-    for row in drawn:
-        item = known[before.ids[row]]
-        present = [
-            place
-            for place, language in enumerate(before.languages)
-            if mask[row, place].any() and language in item.prompts
-        ]
-        # Stable: within each class the table's order of languages stays.
-        present.sort(key=lambda place: (before.languages[place] != anchor, not moved[row, place]))
-        shown = tuple(
-            _answer(
-                item,
-                before.languages[place],
-                [chance[row, place] for chance in chances],
-                [credit[row, place] for credit in credits],
-                bool(moved[row, place]),
-            )
-            for place in present[:languages]
-        )
-        if shown:
-            first = item.candidates[shown[0].language]
-            truth = first[gold[row]].strip() if gold[row] >= 0 else None
-            examples.append(Example(item.id, truth, shown, int(moved[row].sum()), len(present)))
-    return examples, int(moved.any(1).sum())
+    first = [
+        top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)
+    ]  # bool[N, L, K]
+    found = []
+    for row, name in enumerate(before.ids):
+        if name in known:
+            gold = int(before.gold[row])
+            answers = [
+                _answer(known[name], language, *(side[row, place] for side in first), gold)
+                + written.get((name, language), [])
+                if before.mask[row, place].any() and language in known[name].prompts
+                else 0
+                for place, language in enumerate(before.languages)
+            ]
+            found.append(_json([name, known[name].group, gold, answers]))
+    return found
 
 
-def _answer(
-    item: ParallelItem, language: str, chances: list[np.ndarray], credits: list[float], changed: bool
-) -> Answer:
-    """chances: of each candidate [K], before and after; credits: the gold's, NaN where it is not known."""
+def _answer(item: ParallelItem, language: str, before: np.ndarray, after: np.ndarray, gold: int) -> list[Any]:
     candidates = item.candidates[language]
-    before, after = (" / ".join(candidates[k].strip() for k in np.flatnonzero(chance)) for chance in chances)
-    before_right, after_right = (None if np.isnan(credit) else float(credit) for credit in credits)
-    return Answer(
-        language=language,
-        name=language_name(language),
-        prompt=item.prompts[language].replace(MASK, _GAP).strip(),
-        before=before,
-        after=after,
-        before_right=before_right,
-        after_right=after_right,
-        changed=changed,
-    )
+    sides = [np.flatnonzero(side).tolist() for side in (before, after)]
+    told = sorted({*sides[0], *sides[1], *([gold] if 0 <= gold < len(candidates) else [])})
+    context = (item.context or {}).get(language, "")
+    prompt = item.prompts[language].replace(MASK, _GAP).strip()
+    return [f"{context}\n\n{prompt}" if context else prompt, {k: candidates[k].strip() for k in told}, *sides]
+
+
+def _written_by_id(items: Sequence[ParallelItem], table: Table, written: Written | None) -> dict:
+    """(id, language) -> [before, after]."""
+    return {
+        (item.id, language): [one, other]
+        for item, *rows in zip(items, *(written or ((), ())))
+        for language, one, other in zip(table.languages, *rows)
+        if one is not None
+    }
+
+
+def _json(value: Any) -> str:
+    """JSON that no browser takes for markup."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -49,7 +49,8 @@ def figures(means: Means, design: Design) -> dict[str, Any]:
     """The figures of a split from the means [..., M] of its columns, with the same leading axes.
 
     Blocks of P columns give the means over all pairs and over those with the anchor, blocks of L columns every
-    language, the anchor and the mean of the others, single columns themselves.
+    language, the anchor and the mean of the others, blocks of L * L columns (of ordered pairs, row by row) their matrix
+    and the means of the anchor's column and row, single columns themselves.
     """
     count, position = len(design.languages), design.position
     with_anchor = anchor_pairs(count, position)
@@ -65,26 +66,45 @@ def figures(means: Means, design: Design) -> dict[str, Any]:
             unknown = np.full(own.shape[:-1], np.nan)
             out[f"{name}_en"] = unknown if position is None else own[..., position]
             out[f"{name}_non_en"] = mean_known(own[..., others], axis=-1)
+        elif kind == "ordered":
+            matrix = own.reshape(*own.shape[:-1], count, count)
+            out[name] = matrix
+            if position is not None:
+                out[f"{name}_from_en"] = mean_known(matrix[..., others, position], axis=-1)
+                out[f"{name}_by_en"] = mean_known(matrix[..., position, others], axis=-1)
         else:
             out[name] = own[..., 0]
-    if "accuracy" in means:
-        out["accuracy_variance"] = variance_known(means["accuracy"])
-    if "clc" in means:
-        out["clc_matrix"] = pair_matrix(means["clc"], count, diagonal=100.0)
+    for name in _WITH_VARIANCE:
+        if name in means:
+            out[f"{name}_variance"] = variance_known(means[name])
+    for name in _WITH_MATRIX:
+        if name in means:
+            matrix = pair_matrix(means[name], count, diagonal=np.nan)
+            with_others = mean_known(matrix, axis=-1)
+            out[f"{name}_with_others"] = {l: with_others[..., i] for i, l in enumerate(design.languages)}
+            diagonal = np.eye(count, dtype=bool)
+            out[f"{name}_matrix"] = np.where(diagonal, 100.0, matrix)
     if design.groups:
         out["language_groups"] = {name: _of_group(means, design, name) for name in design.groups}
     return out
 
 
-_OVER_PAIRS = ("clc", "top1_agreement", "agreement_if_either_right", "divergence")
-_OVER_LANGUAGES = ("accuracy", "changed", "to_right", "to_wrong", "to_other_wrong", "entropy", "share")
+# What the columns of a block stand for, by the beginning of its name; else a single one.
+_BLOCKS = {
+    "pairs": ("clc", "top1_agreement", "agreement", "divergence", "pag"),
+    "languages": (
+        *("accuracy", "changed", "to_right", "to_wrong", "to_other_wrong", "entropy", "share"),
+        *("matched", "right", "refused"),
+    ),
+    "ordered": ("adopted",),
+}
+_WITH_VARIANCE = ("accuracy", "refused")
+_WITH_MATRIX = ("clc", "agreement", "pag")
 
 
 def block(name: str) -> str:
-    """ "pairs", "languages" or "single": what the columns of a block stand for, by the beginning of its name."""
-    if name.startswith(_OVER_PAIRS):
-        return "pairs"
-    return "languages" if name.startswith(_OVER_LANGUAGES) else "single"
+    """ "pairs", "languages", "ordered" (pairs of languages) or "single"."""
+    return next((kind for kind, names in _BLOCKS.items() if name.startswith(names)), "single")
 
 
 def _of_group(means: Means, design: Design, name: str) -> dict[str, Any]:

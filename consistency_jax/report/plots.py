@@ -1,7 +1,7 @@
 """Pictures that stand alone: SVG files with their own colours, which are a page's where they stand in one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -45,19 +45,17 @@ def forest(rows: Sequence[str], panels: Sequence[tuple[str, Sequence[Mark | None
         parts.append(f'<text class="right" x="{names - 10}" y="{y + 17}">{escape(name)}</text>')
     for p, (title, marks) in enumerate(panels):
         left, right = names + p * wide + 10, names + (p + 1) * wide - 10
-        low, up = _range([0.0, *(end for mark in marks if mark for end in mark[1:3])])
-        scale = _scale(low, up, left, right)
+        low, up = span([0.0, *(end for mark in marks if mark for end in mark[1:3])])
+        place = scale(low, up, left, right)
         bottom = top + len(rows) * high
         parts.append(f'<text class="title middle" x="{(left + right) / 2:g}" y="20">{escape(title)}</text>')
-        for tick in _ticks(low, up):
-            x, style = scale(tick), "grid" if tick else "zero"
+        for tick in ticks(low, up):
+            x, style = place(tick), "grid" if tick else "zero"
             parts.append(f'<line class="{style}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-            parts.append(
-                f'<text class="soft middle" x="{x:.1f}" y="{bottom + 16}">{_number(tick, "+")}</text>'
-            )
+            parts.append(f'<text class="soft middle" x="{x:.1f}" y="{bottom + 16}">{short(tick, "+")}</text>')
         for r, mark in enumerate(marks):
             if mark is not None:
-                parts.append(_whisker(mark, scale, top + (r + 0.5) * high, across=True))
+                parts.append(_whisker(mark, place, top + (r + 0.5) * high, across=True))
     return Markup("".join([*parts, "</svg>"]))
 
 
@@ -76,15 +74,15 @@ def trend(
     parts.append(f'<text class="title" x="20" y="22">{escape(title)}</text>')
     for n, (name, marks) in enumerate(lines):
         left = 60 + n * (wide + 40)
-        low, up = _range([0.0, *(end for mark in marks for end in mark[1:3])])
-        height = _scale(low, up, bottom, top)
-        place = _scale(math.log(min(x)), math.log(max(x)), left + 15, left + wide - 30)
+        low, up = span([0.0, *(end for mark in marks for end in mark[1:3])])
+        height = scale(low, up, bottom, top)
+        place = scale(math.log(min(x)), math.log(max(x)), left + 15, left + wide - 30)
         parts.append(f'<text class="title" x="{left}" y="48">{escape(name)}</text>')
-        for tick in _ticks(low, up):
+        for tick in ticks(low, up):
             y, style = height(tick), "grid" if tick else "zero"
             parts.append(
                 f'<line class="{style}" x1="{left}" x2="{left + wide - 15}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<text class="soft right" x="{left - 6}" y="{y + 4:.1f}">{_number(tick, "+")}</text>'
+                f'<text class="soft right" x="{left - 6}" y="{y + 4:.1f}">{short(tick, "+")}</text>'
             )
         points = " ".join(
             f"{place(math.log(value)):.1f},{height(mark.value):.1f}"
@@ -105,14 +103,14 @@ def trend(
 
 def _begin(width: float, height: float) -> list[str]:
     return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width:g} {height:g}" '
-        f'width="{width:g}" height="{height:g}" role="img"><style>{_STYLE}</style>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot marks" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}" role="group"><style>{_STYLE}</style>',
         '<rect class="back" width="100%" height="100%"/>',
     ]
 
 
-def _whisker(mark: Mark, scale, other: float, across: bool) -> str:
-    ends = [scale(mark.low), scale(mark.high), scale(mark.value)]
+def _whisker(mark: Mark, place, other: float, across: bool) -> str:
+    ends = [place(mark.low), place(mark.high), place(mark.value)]
     title = f"<title>{mark.value:+.2f}, interval {mark.low:+.2f} to {mark.high:+.2f}</title>"
     if across:
         line = f'x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{other:.1f}" y2="{other:.1f}"'
@@ -125,26 +123,28 @@ def _whisker(mark: Mark, scale, other: float, across: bool) -> str:
     )
 
 
-def _scale(low: float, high: float, start: float, stop: float):
+def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """Where a value stands between `start` and `stop`."""
+
     def place(value: float) -> float:
         return start + (stop - start) * (value - low) / (high - low) if high > low else (start + stop) / 2
 
     return place
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def span(values: Sequence[float]) -> tuple[float, float]:
     """The ends of a scale that holds them with a margin, never empty."""
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers of a scale; 0 is one where the scale holds it."""
     base = 10 ** math.floor(math.log10((high - low) / 2))
     step = next(base * factor for factor in (1, 2, 5, 10) if (high - low) / (base * factor) <= 5)
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _number(value: float, sign: str = "") -> str:
+def short(value: float, sign: str = "") -> str:
     return f"{value + 0.0:{sign if value else ''}.4g}".replace("-", "\u2212")

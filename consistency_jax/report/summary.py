@@ -4,8 +4,8 @@
 
 Percentages, 0..100 (differences in percentage points); divergences as they are defined, entropies in nats. `figures`
 always has the same keys, those of `paired.figures` for the columns here. In "confidence" each number is the
-[low, high] of its delta, from a paired bootstrap over items. "analysis" is told in report/analysis.py. What cannot be
-known is null.
+[low, high] of its delta, from a paired bootstrap over items. "analysis" is told in report/analysis.py, "generation" and
+"safety", of a model that also wrote answers, in report/written.py. What cannot be known is null.
 """
 
 from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ from consistency_jax.metrics import (
     fit_temperatures,
     tolerance_curve,
 )
-from consistency_jax.report import charts, summarise, write_report
+from consistency_jax.report import charts, diagrams, summarise, write_report
 from consistency_jax.table import Table
 
 LANGUAGES = ("en", "ar", "sw", "zh")
@@ -201,6 +201,43 @@ def test_groups_that_do_not_fit_are_refused(tables):
         summarise(*tables, groups={"test": ["a", "b", "c"]})
 
 
+def test_whose_answer_was_taken_is_counted_over_the_questions_where_two_differed(tables, summary):
+    found, ranked_by = summary["analysis"]["test"]["direction"]["value"], summary["settings"]["normalization"]
+    before, after = (np.where(t.mask, t.scores(ranked_by), -np.inf).argmax(-1) for t in tables)
+    there = tables[0].mask.any(2)
+    taken = np.full((4, 4), np.nan)
+    for i, j in np.argwhere(~np.eye(4, dtype=bool)):
+        asked = there[:, i] & there[:, j] & (before[:, i] != before[:, j])
+        taken[i, j] = 100 * (after[asked, i] == before[asked, j]).mean()
+        assert found["adopted"][i][j] == pytest.approx(taken[i, j], **NEAR)
+    assert [found["adopted"][i][i] for i in range(4)] == [None] * 4
+    assert found["adopted_from_en"] == pytest.approx(taken[1:, 0].mean(), **NEAR)
+    assert found["adopted_by_en"] == pytest.approx(taken[0, 1:].mean(), **NEAR)
+
+
+def test_consistency_with_the_others_is_the_mean_over_a_languages_pairs(summary):
+    for side in ("base", "final"):
+        figures = summary[side]["test"]
+        matrix = np.array(figures["clc_matrix"])
+        expected = (matrix.sum(1) - 100) / 3
+        assert list(figures["clc_with_others"].values()) == pytest.approx(expected, **NEAR)
+
+
+def test_calibration_covers_every_figure_of_change(tables, summary):
+    found = summary["analysis"]["test"]["calibration"]
+    assert found["size"] == ITEMS
+    assert list(found["accuracy"]["coverage"]) == list(LANGUAGES)
+    assert list(found["clc"]["coverage"]) == ["en ar", "en sw", "en zh", "ar sw", "ar zh", "sw zh"]
+    assert found["levels"] == [50, 70, 80, 90, 95]
+    for name in ("clc", "accuracy", "clc_all"):
+        assert np.all(np.diff(found[name]["curve"]) >= 0)  # a wider interval holds what a narrower one held
+        assert found[name]["curve"][-1] == pytest.approx(
+            np.mean(list(found[name]["coverage"].values())), **NEAR
+        )
+    itself = summarise(tables[0], tables[0], resamples=20)["analysis"]["test"]["calibration"]
+    assert set(itself["clc"]["coverage"].values()) == {None}  # nothing changes: there is nothing to hold
+
+
 def test_the_page_shows_every_section(tables, summary, tmp_path):
     page = write_report(tmp_path, summary, *tables).read_text("utf-8")
     assert json.loads((tmp_path / "report.json").read_text("utf-8")) == summary
@@ -214,9 +251,13 @@ def test_the_page_shows_every_section(tables, summary, tmp_path):
         "Groups of languages",
         "Groups of questions (3)",
         "Divergence and tolerance",
+        "Who moved, and towards whom",
+        "Whose answer was taken",
+        "Do the intervals hold what they promise?",
+        "Consistency of a language with the others",
     ):
         assert words in text, words
-    assert page.count("<polyline") == 4
+    assert page.count("<polyline") == 4 + 3  # curves of tolerance, and of coverage
     found = summary["analysis"]["test"]
     changed = found["response"]["value"]["changed"]["sw"]
     assert f'<td class="n strong">{changed:.1f}</td>' in page
@@ -236,3 +277,26 @@ def test_charts_of_curves_and_stacks():
     stack = str(charts.stack([("up", "<one>", 30.0), ("down", "two", None), ("even", "three", 90.0)]))
     assert re.findall(r'x="([\d.]+)%" width="([\d.]+)%"', stack) == [("0.00", "30.00"), ("30.00", "70.00")]
     assert "&lt;one&gt;: 30.00" in stack
+
+
+def test_labels_of_slopes_stand_apart_and_in_order():
+    values = [50.0, 50.1, 50.2, 90.0, 10.0]
+    rows = [
+        diagrams.Slope(f"l{n}", f"L{n}", value, 50.0, (None, None), "even") for n, value in enumerate(values)
+    ]
+    svg = str(diagrams.slopes(rows, "<label>"))
+    assert 'aria-label="&lt;label&gt;"' in svg
+    for side in ('class="right" x', "text x"):
+        places = [float(y) for y in re.findall(rf'{side}="[\d.]+" y="([\d.]+)">[^<]*l\d', svg)]
+        assert len(places) == 5
+        assert np.diff(sorted(places)).min() >= 14.9
+    left = [float(y) for y in re.findall(r'class="right" x="[\d.]+" y="([\d.]+)">', svg)]
+    assert np.argsort(left).tolist() == [3, 2, 1, 0, 4]  # the highest on top
+
+
+def test_points_without_an_interval_are_drawn_without_one():
+    spot = diagrams.Spot("sw", "Swahili", 20.0, -1.5, (None, None), (-3.0, 0.5), "even")
+    svg = str(diagrams.scatter([spot], "% changed", "points", "who"))
+    assert svg.count('class="bar"') == 1
+    assert "Swahili: 20.00 % changed; -1.50 points (interval -3.00 to +0.50)" in svg
+    assert "<circle" not in str(diagrams.scatter([], "x", "y", "none"))

@@ -8,61 +8,13 @@ from operator import getitem
 
 import numpy as np
 import pytest
+from made import COUNTRIES, LANGUAGES, QUESTIONS, make_items, make_table
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.metrics import accuracy, bootstrap_delta, changed_answers, clc, clc_values
+from consistency_jax.metrics import accuracy, bootstrap_delta, clc, clc_values
 from consistency_jax.report import charts, summarise, terminal_table, write_report
-from consistency_jax.report.examples import changed_examples
+from consistency_jax.report.examples import embedded
 from consistency_jax.table import Table
-
-LANGUAGES = ("en", "ar", "sw", "zh")
-QUESTIONS = {
-    "en": "The city of {} lies in the country:",
-    "ar": "تقع مدينة {} في البلد:",
-    "sw": "Mji wa {} uko katika nchi:",
-    "zh": "城市{}所在的国家：",
-}
-COUNTRIES = {
-    "en": (" Egypt", " Kenya", " China", " <b>Chad</b>"),
-    "ar": (" مصر", " كينيا", " الصين", " تشاد"),
-    "sw": (" Misri", " Kenya", " China", " Chadi"),
-    "zh": ("埃及", "肯尼亚", "中国", "乍得"),
-}
-
-
-def make_table(
-    seed: int, strength: float = 1.0, items: int = 60, languages=LANGUAGES, labelled=True
-) -> Table:
-    rng = np.random.default_rng(7)
-    shape = (items, len(languages), 4)
-    gold = rng.integers(0, 4, items).astype(np.int32)
-    truth = 2 * strength * np.eye(4)[gold][:, None, :] + rng.normal(size=(items, 1, 4))
-    logp = truth + np.random.default_rng(seed).normal(size=shape) / strength - 9
-    ones = np.ones(shape, np.int32)
-    return Table(
-        ids=tuple(f"city/{n}" for n in range(items)),
-        languages=tuple(languages),
-        logp=logp.astype(np.float32),
-        length=ones,
-        bytes=4 * ones,
-        mask=ones.astype(bool),
-        gold=gold if labelled else np.full(items, -1, np.int32),
-        prompt_logp=np.zeros(shape, np.float32),
-        prompt_length=3 * ones,
-    )
-
-
-def make_items(table: Table) -> list[ParallelItem]:
-    return [
-        ParallelItem(
-            id=name,
-            group="city",
-            prompts={l: QUESTIONS[l].format(f"No {n}") + " <mask>" for l in table.languages},
-            candidates={l: COUNTRIES[l] for l in table.languages},
-            gold=int(table.gold[n]) if table.gold[n] >= 0 else None,
-        )
-        for n, name in enumerate(table.ids)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -224,64 +176,98 @@ def test_the_page_is_well_formed_and_self_contained(tables, summary, tmp_path):
     tags = Tags()
     tags.feed(html)
     assert tags.open == []
-    assert tags.seen.isdisjoint({"script", "link", "img", "iframe"})
-    assert all(link.startswith("#") for link in tags.links)
+    assert tags.seen.isdisjoint({"img", "iframe", "object", "embed"})
+    assert all(link.startswith(("#", "data:")) for link in tags.links)
     assert not re.search(r"https?:|url\(|@import", html)
-    assert html.count('<svg class="heat"') == 8
+    assert "default-src 'none'" in html
+    assert html.count('<svg class="heat marks"') == 10
     assert "prefers-color-scheme: dark" in html
 
 
-def test_examples_show_every_script_and_escape_markup(tables, summary, tmp_path):
+def questions_of(html: str) -> dict:
+    """What the page holds to be searched."""
+    found = re.search(r'<script type="application/json" id="questions">(.*?)</script>', html, flags=re.S)
+    return json.loads(found[1])
+
+
+def test_questions_are_data_that_no_browser_takes_for_markup(tables, summary, tmp_path):
     items = {"test": make_items(tables[0]["test"])}
     html = write_report(tmp_path, summary, *tables, items).read_text("utf-8")
-    assert 'dir="auto" lang="ar">تقع مدينة' in html
     assert "<b>Chad" not in html
-    assert "&lt;b&gt;Chad" in html
-    assert "<mask>" not in html
-    assert "&lt;mask&gt;" not in html
+    data = questions_of(html)
+    assert data["languages"]["ar"] == ["Arabic", "rtl"]
+    (split,) = data["splits"]
+    assert (split["name"], split["total"], len(split["items"])) == ("test", 60, 60)
+    texts = {text for item in split["items"] for answer in item[3] for text in answer[1].values()}
+    assert {"<b>Chad</b>", "مصر"} <= texts
+    assert split["items"][0][3][1][0] == "تقع مدينة No 0 في البلد: ……"
+    assert "All 60 questions of <b>test</b>" in html
 
 
-def test_examples_are_a_seeded_draw_of_changed_questions(tables):
+def test_questions_tell_the_first_answers_of_the_tables(tables):
     before, after = (side["test"] for side in tables)
-    items = make_items(before)
-    examples, changed = changed_examples(before, after, items, normalization="sum", count=5, languages=3)
-    moved = before.logp.argmax(-1) != after.logp.argmax(-1)
-    assert changed == moved.any(1).sum()
-    assert len(examples) == 5
-    for example in examples:
-        row = before.ids.index(example.id)
-        assert example.changed == moved[row].sum() > 0
-        assert example.gold == COUNTRIES["en"][before.gold[row]].strip()
-        assert (len(example.answers), example.hidden) == (3, 1)
-        assert example.answers[0].language == "en"
-        for answer in example.answers:
-            place = LANGUAGES.index(answer.language)
-            first, last = (t.logp[row, place].argmax() for t in (before, after))
-            assert answer.before == COUNTRIES[answer.language][first].strip()
-            assert answer.after_right == (last == before.gold[row])
-            assert answer.changed == moved[row, place]
-    again, _ = changed_examples(before, after, items, normalization="sum", count=5, languages=3)
-    other, _ = changed_examples(before, after, items, normalization="sum", count=5, languages=3, seed=1)
-    assert [e.id for e in again] == [e.id for e in examples] != [e.id for e in other]
+    found = embedded({"test": before}, {"test": after}, {"test": make_items(before)}, normalization="sum")
+    for row, (name, group, gold, answers) in enumerate(json.loads(found.data)["splits"][0]["items"]):
+        assert (name, group, gold) == (before.ids[row], "city", before.gold[row])
+        for place, (_, texts, *sides) in enumerate(answers):
+            firsts = [int(table.logp[row, place].argmax()) for table in (before, after)]
+            assert sides == [[first] for first in firsts]
+            own = COUNTRIES[LANGUAGES[place]]
+            assert texts == {str(k): own[k].strip() for k in {*firsts, gold}}
 
 
-def test_examples_and_figures_treat_ties_alike(tmp_path):
-    before, after = make_table(0, items=5), make_table(0, items=5)
-    before.gold[:] = after.gold[:] = [0, 1, 0, 3, 0]
-    first = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]], np.float32)
-    last = np.array([[2, 2, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [7, 7, 7, 7], [1, 0, 0, 0]], np.float32)
-    before.logp[:], after.logp[:] = first[:, None], last[:, None]
-    examples, changed = changed_examples(before, after, make_items(before), normalization="sum", languages=1)
-    assert changed == 2  # the same tie, of two or of all, is the same answer
-    expected = changed_answers(before.scores("sum"), after.scores("sum"), before.mask)
-    assert [e.id for e in examples] == [before.ids[row] for row in np.flatnonzero(expected.any(1))]
-    broken, tied = (example.answers[0] for example in examples)
-    assert (broken.before, broken.before_right) == ("Egypt / Kenya", 0.5)
-    assert (broken.after, broken.after_right) == ("Kenya", 1)
-    assert (tied.before_right, tied.after, tied.after_right) == (1, "Egypt / Kenya", 0.5)
-    summary = summarise(before, after, normalization="sum", resamples=10)
-    page = write_report(tmp_path, summary, before, after, {"test": make_items(before)}).read_text("utf-8")
-    assert page.count('class="mark tied"') == 8
+def test_questions_are_a_seeded_draw_where_there_is_no_room_for_all(tables, summary, tmp_path):
+    before, after = tables
+    items = {split: make_items(table) for split, table in before.items()}
+
+    def ids(**options) -> list[list[str]]:
+        found = embedded(before, after, items, normalization="sum", **options)
+        assert len(found.data.encode()) <= options["room"] + 1000
+        splits = json.loads(found.data)["splits"]
+        assert found.counts == [(s["name"], len(s["items"]), s["total"]) for s in splits]
+        return [[item[0] for item in split["items"]] for split in splits]
+
+    drawn, again, other = ids(room=9000), ids(room=9000), ids(room=9000, seed=1)
+    assert drawn == again != other
+    assert all(0 < len(own) < len(items[split]) for own, split in zip(drawn, items))
+    assert [sorted(own, key=lambda name: int(name[5:])) for own in drawn] == drawn
+    everything = ids(room=10**6)
+    assert [len(own) for own in everything] == [60, 30]
+    whole = write_report(tmp_path, summary, before, after, items).stat().st_size
+    page = write_report(tmp_path, summary, before, after, items, limit=whole - 5_000).read_text("utf-8")
+    assert len(page.encode()) <= whole - 5_000
+    assert re.search(r"\d+ of the 60 questions of <b>test</b>, drawn at random", page)
+
+
+def test_a_page_of_many_languages_and_questions_stays_small(tmp_path):
+    languages = [f"{a}{b}" for a in "abcdefg" for b in "nopqrstu"][:53]
+    base, final = (
+        make_table(seed, strength, items=24, languages=languages) for seed, strength in ((0, 1), (2, 2))
+    )
+    items = [
+        ParallelItem(
+            id=name,
+            group="city",
+            prompts=dict.fromkeys(languages, f"{n} {100 * QUESTIONS['ar']}"),
+            candidates=dict.fromkeys(languages, COUNTRIES["ar"]),
+        )
+        for n, name in enumerate(base.ids)
+    ]
+    tables = {"a": base, "b": base}, {"a": final, "b": final}
+    summary = summarise(base, final, resamples=10)
+    for part in ("base", "final", "delta", "confidence", "analysis"):
+        summary[part] = dict.fromkeys("ab", summary[part]["test"])
+    summary["settings"]["splits"] = dict.fromkeys("ab", summary["settings"]["splits"]["test"])
+    page = write_report(tmp_path, summary, *tables, {"a": items, "b": items})
+    assert 4_000_000 < page.stat().st_size < 6_000_000
+
+
+def test_ties_are_shown_as_ties():
+    before, after = make_table(0, items=2), make_table(0, items=2)
+    before.logp[:], after.logp[:] = np.float32([2, 2, 1, 0]), np.float32([7, 7, 7, 7])
+    found = embedded({"test": before}, {"test": after}, {"test": make_items(before)}, normalization="sum")
+    for item in json.loads(found.data)["splits"][0]["items"]:
+        assert [answer[2:] for answer in item[3]] == [[[0, 1], [0, 1, 2, 3]]] * 4
 
 
 @pytest.mark.parametrize(
@@ -307,7 +293,8 @@ def test_what_cannot_be_known_is_null_and_still_shown(options, tmp_path):
         assert figures["accuracy_non_en"] is not None
     html = write_report(tmp_path, summary, base, final, {"test": make_items(base)}).read_text("utf-8")
     for word in ("nan", "None", "null"):
-        assert not re.search(rf"\b{word}\b", re.sub(r"<style>.*?</style>", "", html, flags=re.S))
+        text = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.S)
+        assert not re.search(rf"\b{word}\b", text)
     json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert "nan" not in terminal_table(summary, color=False)
 
@@ -349,8 +336,8 @@ def test_heat_maps_leave_the_diagonal_and_the_unknown_blank():
     svg = str(charts.heat_map([[100, 40, None], [40, 100, 60], [None, 60, 100]], ("en", "sw", "ar"), 40, 60))
     assert svg.count('class="blank"') == 5
     assert "English and Swahili: 40.00" in svg
-    assert svg.count("var(--hot) 100.0%") == 2
-    assert svg.count("var(--hot) 0.0%") == 2
+    assert svg.count("--p:100%") == 2
+    assert svg.count("--p:0%") == 2
 
 
 def test_verdicts_follow_the_interval():
