@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,76 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from consistency_jax import distributed
 from consistency_jax.config import lora_config
+from consistency_jax.distributed import on_main
 from consistency_jax.errors import UserError
 from consistency_jax.models.adapters import add_adapters
 from consistency_jax.models.huggingface import Model
 from consistency_jax.stage_configs import Stage, stages_of
 from consistency_jax.training.checkpoints import Checkpointer
-from consistency_jax.training.loggers import MetricsLog
+from consistency_jax.training.loggers import Log, MetricsLog, NoLog
 from consistency_jax.training.loop import Interrupted
 from consistency_jax.training.step import merge_params, split_params, trained_names
 from consistency_jax.workdir import read_config
 
+PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
+
 
 def run_command(command: Callable[..., Any], *args: Any) -> None:
-    """Runs a command; what its user can mend ends it with one message instead of a traceback."""
+    """Runs a command; what its user can mend ends it with one message instead of a traceback.
+
+    Where the command may be one of several processes (`run_app`), they are joined first.
+    """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # the libraries' own reports; --verbosity=0 shows them
     try:
+        if "num_processes" in flags.FLAGS:
+            distributed.initialize(**{name: flags.FLAGS[name].value for name in PROCESS_FLAGS})
         command(*args)
     except Interrupted as stop:
         print(stop.code, file=sys.stderr)
         sys.exit(0)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        _end(130)
     except (UserError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(1)
+    except Exception as error:
+        if not distributed.several():
+            raise
+        traceback.print_exc()
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            print(
+                f"error: process {jax.process_index()} could not go on. Where another one ended before, what that one "
+                "printed says why; the same command goes on from the last checkpoint",
+                file=sys.stderr,
+            )
+        _end(1)
 
 
-def run_app(main: Callable[[Sequence[str]], None]) -> None:
-    """Parses the command line and calls main; a flag that is wrong ends it with one message."""
+def _end(status: int) -> None:
+    if distributed.several():
+        distributed.leave(status)
+    sys.exit(status)
+
+
+def run_app(main: Callable[[Sequence[str]], None], *, joint: bool = False) -> None:
+    """Parses the command line and calls main; a flag that is wrong ends it with one message.
+
+    Args:
+      joint: the command may be run by several processes at once.
+    """
+    if joint:
+        flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
+        flags.DEFINE_integer(
+            "num_processes", None, "How many there are; 1: this one alone, whatever else says."
+        )
+        flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+        flags.DEFINE_integer(
+            "heartbeat_timeout_seconds", 100, "Without a sign of one process for so long, all others end."
+        )
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -76,9 +116,11 @@ def use_compile_cache(config: ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(config.compile_cache).expanduser()))
 
 
-def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], MetricsLog]:
-    """Makes a stage's metrics log, given the step that the stage goes on from."""
+def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], Log]:
+    """Makes a stage's metrics log, given the step that the stage goes on from; process 0 keeps it alone."""
     settings = config.logging
+    if not distributed.is_main():
+        return lambda first: NoLog()
     return lambda first: MetricsLog(
         workdir, stage=stage, first_step=first, tensorboard=settings.tensorboard, wandb=settings.wandb
     )
@@ -93,13 +135,13 @@ def latest_stage(config: ConfigDict, workdir: Path) -> Stage:
 
 def latest_step(workdir: Path) -> int | None:
     """The newest checkpoint of a workdir's `latest_stage`; None where it has none."""
-    if not (workdir / "checkpoints").is_dir():
+    if not on_main((workdir / "checkpoints").is_dir):
         return None
-    return _newest(workdir / latest_stage(read_config(workdir), workdir).folder)
+    return _newest(workdir / latest_stage(on_main(lambda: read_config(workdir)), workdir).folder)
 
 
 def _newest(checkpoints: Path) -> int | None:
-    if not checkpoints.is_dir():
+    if not on_main(checkpoints.is_dir):
         return None
     with contextlib.closing(Checkpointer(checkpoints)) as checkpointer:
         return checkpointer.latest_step

@@ -31,6 +31,7 @@ from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees import Tree, TreeBuilder
+from consistency_jax.distributed import on_main
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
@@ -91,13 +92,15 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
     options = data.options.to_dict()
     if "seed" in source_options(data.source):  # three seeds of a run are three splits, as published
         options = {"seed": config.seed} | options
-    items = load_items(
-        data.source,
-        path=data.path or None,
-        languages=tuple(data.languages) or None,
-        split=name,
-        on_error=data.on_error,
-        **options,
+    items = on_main(
+        lambda: load_items(
+            data.source,
+            path=data.path or None,
+            languages=tuple(data.languages) or None,
+            split=name,
+            on_error=data.on_error,
+            **options,
+        )
     )
     tell_oddities(items, f"split {name!r}")
     if not items:
@@ -378,7 +381,7 @@ def evaluate_workdir(
     """
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
-    config = read_config(Path(workdir).expanduser().absolute()) if config is None else config
+    config = config or on_main(lambda: read_config(Path(workdir).expanduser().absolute()))
     validate(config, jax.device_count())
     workdir = open_workdir(workdir, config)
     use_compile_cache(config)
@@ -395,15 +398,15 @@ def evaluate_workdir(
     boundary = config.evaluation.boundary
     tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
     base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
-    write_tables(workdir / "tables" / "base.npz", base)
+    on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
     final, said = base, [write_answers(config, model, chat_of(config, model), asked, workdir)] * 2
     if step is not None:
         trained = checkpoint_model(config, workdir, step, model)
         scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
         final = measure(config, scorer, trained.params, tests, "final")
-        write_tables(workdir / "tables" / "final.npz", final)
+        on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
         said[1] = write_answers(config, trained, chat_of(config, trained), asked, workdir)
-    return write_report(config, workdir, tests, base, final, asked, said)
+    return on_main(lambda: write_report(config, workdir, tests, base, final, asked, said))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -417,4 +420,4 @@ if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
     flags.mark_flags_as_required(["workdir"])
-    run_app(main)
+    run_app(main, joint=True)

@@ -8,6 +8,7 @@ weights; with --adapter they are written alone, as a PEFT folder that belongs be
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -21,6 +22,7 @@ from consistency_jax.commands import (
     run_command,
 )
 from consistency_jax.config import ConfigError
+from consistency_jax.distributed import on_main
 from consistency_jax.files import write_text
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
@@ -42,14 +44,14 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
       CheckpointError: a checkpoint that is not there or cannot be read.
     """
     workdir, out = Path(workdir).expanduser().absolute(), Path(out).expanduser().absolute()
-    config = read_config(workdir)
+    config = on_main(lambda: read_config(workdir))
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     step = latest_step(workdir) if step is None else step
     if step is None:
         raise ConfigError(f"{workdir} has no checkpoint yet: train first")
     other = "config.json" if adapter else "adapter_config.json"
-    if (out / other).exists():
+    if on_main((out / other).exists):
         kind = "a whole model" if adapter else "adapters"
         raise ConfigError(f"--out={out} holds {kind} already ({other}); choose another folder")
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
@@ -59,8 +61,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         save_adapter(model, out, base=config.model.path or str(base.folder))
     else:
         save_pretrained(merge_adapters(model), out)
-    measured = workdir / "report.json"
-    summary = json.loads(measured.read_text(encoding="utf8")) if measured.exists() else None
+    summary = on_main(lambda: _report(workdir))
     languages = list(config.data.languages)
     if summary and not languages:
         languages = list(next(iter(summary["settings"]["splits"].values()))["languages"])
@@ -70,12 +71,18 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     taught = {name for stage in (*before, last) for name in stage.config.data.train.languages or languages}
     languages = [language for language in languages if language in taught]
     training = [*((stage.name, stage.config.total_steps) for stage in before), (last.name, step)]
-    write_text(out / "README.md", model_card(source, languages, training, summary))
+    on_main(lambda: write_text(out / "README.md", model_card(source, languages, training, summary)))
     total = last.config.total_steps
     unfinished = "" if step >= total and last.name == stages[-1].name else ": training is not finished"
     what = f"step {step:,} of {total:,}" + (f" of stage {last.name}" if len(stages) > 1 else "")
     print(f"exported {what}{unfinished}, {model.config.param_dtype}, to {out}")
     return out
+
+
+def _report(workdir: Path) -> dict[str, Any] | None:
+    """What report.json of a workdir holds, where it is there."""
+    path = workdir / "report.json"
+    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
 
 
 def main(argv: Sequence[str]) -> None:
@@ -89,4 +96,4 @@ if __name__ == "__main__":
     _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
     _ADAPTER = flags.DEFINE_bool("adapter", False, "Write the adapters alone, as a PEFT folder.")
     flags.mark_flags_as_required(["workdir", "out"])
-    run_app(main)
+    run_app(main, joint=True)

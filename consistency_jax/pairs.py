@@ -32,6 +32,7 @@ from consistency_jax.commands import (
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.pairs import Pairs, pair_items, read_pairs, write_pairs
+from consistency_jax.distributed import on_main
 from consistency_jax.evaluate import chat_of, measure, split_of
 from consistency_jax.files import write_text
 from consistency_jax.generation import Generator, Sampling
@@ -68,11 +69,11 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
         workdir = Path(workdir).expanduser().absolute()
         if (step := latest_step(workdir)) is None:
             raise ConfigError(f"{workdir} has no checkpoint: leave --workdir out, or train first")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    log_folder = workdir or cache_folder() / "logs"
+    for folder in (out.parent, log_folder):
+        on_main(functools.partial(folder.mkdir, parents=True, exist_ok=True))
     use_compile_cache(config)
     items, languages = load_training(config)
-    log_folder = workdir or cache_folder() / "logs"
-    log_folder.mkdir(parents=True, exist_ok=True)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     model = base_model(config, mesh, log_of(config, log_folder, "pretrain"))
     if step is not None:
@@ -106,8 +107,8 @@ def selected_pairs(
     params_key = fingerprint(model.params)
     key = _key(config, model, items, languages, params_key)
     summary_path = out.with_suffix(".summary.json")
-    if out.exists() and _kept_key(summary_path) == key:
-        summary = json.loads(summary_path.read_text(encoding="utf8"))
+    if on_main(lambda: out.exists() and _kept_key(summary_path) == key):
+        summary = on_main(lambda: json.loads(summary_path.read_text(encoding="utf8")))
         print(f"{out} was made already with these settings")
     else:
         tools = _tools(config, model, items, languages, out, params_key)
@@ -116,13 +117,12 @@ def selected_pairs(
             raise ConfigError(
                 f"selection.name={config.selection.name!r} keeps no pair\n{summary_text(summary)}"
             )
-        write_pairs(out, pairs)
         settings = {"key": key, "settings": config.selection.to_dict()}
-        write_text(
-            summary_path, json.dumps(summary | settings, ensure_ascii=False, indent=2, default=list) + "\n"
-        )
+        text = json.dumps(summary | settings, ensure_ascii=False, indent=2, default=list) + "\n"
+        on_main(lambda: write_pairs(out, pairs))
+        on_main(lambda: write_text(summary_path, text))
     print(summary_text(summary))
-    return read_pairs(out)
+    return on_main(lambda: read_pairs(out))
 
 
 def _tools(
@@ -183,7 +183,7 @@ def translator(options: Any, generator: Callable[[], Generator]) -> Translate:
     from consistency_jax.generation.translators import named_function
 
     found = named_function("selection.translator", name)
-    return lambda requests: [found(*request) for request in requests]
+    return lambda requests: on_main(lambda: [found(*request) for request in requests])
 
 
 def _by_model(generator: Generator, max_tokens: int, requests: Sequence[Request]) -> list[str | None]:
@@ -243,4 +243,4 @@ if __name__ == "__main__":
     _OUT = flags.DEFINE_string("out", None, "File of the pairs, JSONL.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run whose newest checkpoint is to be used.")
     flags.mark_flags_as_required(["config", "out"])
-    run_app(main)
+    run_app(main, joint=True)

@@ -5,11 +5,13 @@ import time
 
 from tqdm import tqdm
 
+from consistency_jax.distributed import is_main
+
 
 class Progress:
     """A bar with rates and time left on a terminal, a plain line every few seconds elsewhere.
 
-    The clock starts when the first step ends: that one is mostly compilation.
+    The clock starts when the first step ends: that one is mostly compilation. Of several processes one shows it.
     """
 
     def __init__(self, what: str, total: int, first: int = 0, every_s: float = 10.0):
@@ -17,7 +19,8 @@ class Progress:
         self._timed: int | None = None  # steps that were done when the clock was started
         self._start, self._last, self._every_s = time.monotonic(), time.monotonic(), every_s
         self._counts: dict[str, float] = {}
-        terminal = sys.stderr.isatty()
+        self._shown = is_main()
+        terminal = self._shown and sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=first, desc=what, dynamic_ncols=True) if terminal else None
 
     def advance(self, steps: int = 1, **counts: float) -> None:
@@ -30,7 +33,7 @@ class Progress:
                 self._counts[name] = self._counts.get(name, 0) + count
         if self._bar:
             self._bar.update(steps)
-        elif time.monotonic() - self._last > self._every_s or self._done >= self._total:
+        elif self._shown and (time.monotonic() - self._last > self._every_s or self._done >= self._total):
             self._last = time.monotonic()
             rates = "".join(f", {rate:,.0f} {name}/s" for name, rate in self.rates().items())
             if self._done > self._timed:

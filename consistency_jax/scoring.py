@@ -27,10 +27,11 @@ from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
+from consistency_jax.distributed import check_same, on_main
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
 from consistency_jax.progress import Progress
-from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
+from consistency_jax.sharding import batch_shardings, fetch, mesh_of, on_mesh, put, replicated, row_groups
 from consistency_jax.table import Table
 
 LOGITS_BYTES = 2**28  # float32 logits held at once per group of rows; more states than that go chunk by chunk
@@ -389,7 +390,7 @@ def _token_counts(trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
 def fingerprint(params: Params) -> str:
     """A key of the parameters' very bits, computed where they live (no copy to the host)."""
 
-    sums = jax.device_get(_bit_sums(params))
+    sums = fetch(_bit_sums(params))
     text = str([(str(path), np.asarray(leaf).tolist()) for path, leaf in jax.tree.leaves_with_path(sums)])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -418,11 +419,24 @@ def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | Non
 
 
 def stored(key: str, folder: Path, make: Callable[[], Table]) -> Table:
-    """The table of `key` from the folder, or made now and stored. A damaged file is made anew."""
+    """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
+
+    Of several processes the first looks into its folder, and all take what it finds, or make the table together.
+
+    Raises:
+      ConfigError: where processes have models or tokenizers that differ.
+    """
+    check_same("parameters, or trees of the data", key, "give all hosts the same model folder and packages")
     path = folder / f"{key}.npz"
-    if path.exists():
-        with contextlib.suppress(ValueError):
-            return Table.load(path)
-    table = make()
-    table.save(path)
+
+    def load() -> Table | None:
+        if path.exists():
+            with contextlib.suppress(ValueError):
+                return Table.load(path)
+        return None
+
+    table = on_main(load)
+    if table is None:
+        table = make()
+        on_main(lambda: table.save(path))
     return table

@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from consistency_jax.data.packing import Batch
+from consistency_jax.distributed import place, several
 from consistency_jax.models.decoder import DecoderConfig, abstract_params, logical_axes
 
 T = TypeVar("T")
@@ -117,8 +119,23 @@ def batch_shardings(mesh: Mesh, leading: int = 0) -> Batch:
 
 
 def put(array: Any, shardings: Any) -> Any:
-    """Host arrays -> device arrays; explicit, so that a transfer guard around the hot loop lets it pass."""
-    return jax.tree.map(lambda a, s: jax.device_put(np.asarray(a), s), array, shardings)
+    """Host arrays -> device arrays; explicit, so that a transfer guard around the hot loop lets it pass.
+
+    Of several processes all have the whole arrays, and each copies the parts (rows) of its own devices.
+    """
+    return jax.tree.map(lambda a, s: place(np.asarray(a), s), array, shardings)
+
+
+def fetch(tree: Any) -> Any:
+    """Device arrays -> whole numpy arrays, on every process; what is split over processes is gathered first."""
+    if not several():
+        return jax.device_get(tree)
+
+    def one(array: Any) -> Any:
+        whole = not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated
+        return jax.device_get(array) if whole else multihost_utils.process_allgather(array, tiled=True)
+
+    return jax.tree.map(one, tree)
 
 
 def owner(path: tuple[Any, ...], by_path: Mapping[tuple[Any, ...], T]) -> T | None:

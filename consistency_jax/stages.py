@@ -13,6 +13,7 @@ from consistency_jax.data.items import Items
 from consistency_jax.data.pairs import pair_items, read_pairs
 from consistency_jax.data.pipeline import Pipeline, TrainingSet, item_arrays, without_gold
 from consistency_jax.data.prompts import Prompts, prompt_alone
+from consistency_jax.distributed import on_main
 from consistency_jax.evaluate import Split, languages_of, load_split, score_split, split_of, tell_oddities
 from consistency_jax.models.huggingface import Model
 from consistency_jax.objectives import ANCHOR, OBJECTIVES, make_objective, usable
@@ -58,7 +59,7 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
 def _load_pairs(config: ConfigDict) -> Items:
     """The preference pairs of `data.train.pairs`, as items: of one language each, or of whole questions."""
     path = config.data.train.pairs
-    pairs = read_pairs(path, config.data.on_error)
+    pairs = on_main(lambda: read_pairs(path, config.data.on_error))
     together = config.batching.name == "grouped"
     items = pair_items(pairs, path, tuple(config.data.languages) or None, together=together)
     items.skipped = pairs.skipped

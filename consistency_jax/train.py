@@ -23,6 +23,7 @@ from consistency_jax.commands import (
     use_compile_cache,
 )
 from consistency_jax.config import check_pairs_fit, mesh_shape, validate
+from consistency_jax.distributed import on_main
 from consistency_jax.evaluate import (
     Split,
     asked_of,
@@ -111,7 +112,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     # --------------------------------------------------------------------------------------- what the base model says
     reference = Reference(scorer, model, folder=None)
     base = measure(config, scorer, model.params, tests, "base", reference.key)
-    write_tables(workdir / "tables" / "base.npz", base)
+    on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
     chat = chat_of(config, model)
     said = [write_answers(config, model, chat, asked, workdir)]
 
@@ -150,9 +151,9 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     # ------------------------------------------------------------------------------- how it answers now, and the report
     final = measure(config, policy_scorer, policy.params, tests, "final")
-    write_tables(workdir / "tables" / "final.npz", final)
+    on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
     said.append(write_answers(config, policy, chat, asked, workdir))
-    return write_report(config, workdir, tests, base, final, asked, said)
+    return on_main(lambda: write_report(config, workdir, tests, base, final, asked, said))
 
 
 def validator(config: ConfigDict, scorer: Scorer, split: Split) -> Callable[[Params], dict[str, float]]:
@@ -176,4 +177,4 @@ if __name__ == "__main__":
     flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
     flags.mark_flags_as_required(["config", "workdir"])
-    run_app(main)
+    run_app(main, joint=True)

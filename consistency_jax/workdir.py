@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, to_json
+from consistency_jax.distributed import check_shared, on_main
 from consistency_jax.files import write_text
 from consistency_jax.stage_configs import flattened, selects, stages_of
 
@@ -30,6 +31,7 @@ RANKING = ("evaluation.normalization", "evaluation.boundary")
 
 def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
     """Makes the folder, or checks that what ran in the one that is there ran with the same config; stores the config.
+    Of several processes the first does so, and all must see the folder.
 
     report.json tells that a run is finished: one of another config is removed.
 
@@ -37,6 +39,12 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
       ConfigError: the folder belongs to another config, or cannot be made or written.
     """
     folder = Path(workdir).expanduser().absolute()
+    on_main(lambda: _open(folder, config))
+    check_shared(folder, "--workdir")
+    return folder
+
+
+def _open(folder: Path, config: ConfigDict) -> None:
     differing = {}
     if (folder / "checkpoints").exists():
         differing = _differences(fixed(read_config(folder)), fixed(config))
@@ -57,7 +65,6 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
         raise ConfigError(
             f"cannot write to the workdir {folder}: {error}; choose another --workdir"
         ) from error
-    return folder
 
 
 def fixed(config: ConfigDict) -> dict[str, Any]:

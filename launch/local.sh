@@ -14,7 +14,7 @@ usage: launch/local.sh [-n N] [--devices=N] [--port=PORT] [--grace=SECONDS] [--d
   --grace=SECONDS    that processes have to end by SIGTERM before SIGKILL (60)
   --dry-run          show the commands, run none
 
-Each process gets CONSISTENCY_COORDINATOR, CONSISTENCY_NUM_PROCESSES and CONSISTENCY_PROCESS_ID, and its lines are
+Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and its lines are
 printed behind its number. When one fails, the others get SIGTERM. Ctrl-C and SIGTERM are passed on as SIGTERM (train.py
 writes a checkpoint and ends), the second time as SIGKILL.
 
@@ -66,7 +66,7 @@ prefixed() { # copies lines, each behind the process's number
 start() { # start PROCESS COMMAND ...
   local id=$1 out
   local -a variables=(
-    CONSISTENCY_COORDINATOR="127.0.0.1:$port" CONSISTENCY_NUM_PROCESSES="$number" CONSISTENCY_PROCESS_ID="$id"
+    JAX_COORDINATOR_ADDRESS="127.0.0.1:$port" JAX_NUM_PROCESSES="$number" JAX_PROCESS_ID="$id"
     JAX_PLATFORMS=cpu XLA_FLAGS="${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=$devices"
   )
   shift

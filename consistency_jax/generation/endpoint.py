@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from consistency_jax.distributed import on_main
 from consistency_jax.generation import GenerationError, Sampling, check_sampling, cut
 from consistency_jax.progress import Progress
 
@@ -71,6 +72,9 @@ class Endpoint:
             with something else. Says which, with what the server said.
         """
         check_sampling(sampling, n)
+        return on_main(lambda: self._generate(prompts, n, sampling, seed))  # one asks, for all processes
+
+    def _generate(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         bar = Progress(self._progress, len(prompts)) if self._progress else None
         answers = []
         pool = ThreadPoolExecutor(self._concurrency)

@@ -29,7 +29,7 @@ from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logit
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.kv_cache import Cache, extended, new_cache
 from consistency_jax.progress import Progress
-from consistency_jax.sharding import mesh_of, on_mesh, put, row_groups, rows_sharding
+from consistency_jax.sharding import fetch, mesh_of, on_mesh, put, row_groups, rows_sharding
 
 SHORTEST = 16  # tokens to which the shortest prompts are padded; longer ones to a power of two
 CHUNK = 32  # tokens between two looks for stop texts
@@ -318,12 +318,13 @@ class Sampler:
                 state = _proceed(self.params, state, placed, key, np.int32(until), **static)
                 if not sampling.stop:
                     continue
-                tokens, step, done = jax.device_get((state.tokens, state.step, state.done))
+                tokens, step, done = fetch((state.tokens, state.step, state.done))
                 done = done | self._stopped(prompts, tokens[:, :, :step], sampling.stop)
                 if done.all():
                     break
-                state = state._replace(done=jax.device_put(done, sharding))
-        return jax.device_get(state.tokens)[:, :, : int(state.step)]
+                state = state._replace(done=put(done, sharding))
+        tokens, step = fetch((state.tokens, state.step))
+        return tokens[:, :, : int(step)]
 
     def _stopped(self, prompts: Prompts, tokens: np.ndarray, stop: tuple[str, ...]) -> np.ndarray:
         """bool[R, n]: answers whose text holds a stop text."""

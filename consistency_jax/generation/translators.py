@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
+from consistency_jax.distributed import on_main
 from consistency_jax.errors import ConfigError
 from consistency_jax.generation import GenerationError, Generator, Sampling
 
@@ -181,7 +182,7 @@ class CallableTranslator:
           GenerationError: where the function does not give one result a text, or a weight that is not positive.
         """
         distinct = list(dict.fromkeys(text for own in texts for text in own))
-        results = list(self.function(distinct, source, target))
+        results = on_main(lambda: list(self.function(distinct, source, target)))
         if len(results) != len(distinct):
             raise GenerationError(
                 f"translation: the function gave {len(results)} results for {len(distinct)} texts"

@@ -13,12 +13,13 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
+from consistency_jax.distributed import on_main
 from consistency_jax.files import readable
 from consistency_jax.models.decoder import Params, init_params
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import LoraConfig, is_adapter
-from consistency_jax.sharding import mesh_of, param_shardings
+from consistency_jax.sharding import fetch, mesh_of, param_shardings
 
 PEFT_NAMES = {"lora_a": "lora_A", "lora_b": "lora_B"}
 
@@ -77,7 +78,6 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
     lora = model.config.lora
     assert lora is not None
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[model.architecture]
     flat, mapping = _flat(model.params), family.names(model.config)
     modules, tensors = set(), {}
@@ -86,12 +86,10 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
         stem = mapping[f"{projection}/kernel"].name.removesuffix(".weight")
         stem = family.text_modules + stem.removeprefix("model.")
         modules.add(stem.rpartition(".")[2])
-        values = np.asarray(jax.device_get(flat[name]))
+        values = np.asarray(fetch(flat[name]))
         for layer, value in enumerate(values):  # torch's linear layers hold [out, in]
             tensors[f"{stem.format(layer=layer)}.{PEFT_NAMES[part]}.weight"] = np.ascontiguousarray(value.T)
     tensors = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}  # PEFT's two wrappers
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    readable(folder / "adapter_model.safetensors")
     targets: str | list[str] = sorted(modules)
     if (
         family.other_parts
@@ -109,7 +107,14 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf8")
+
+    def write() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        readable(folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf8")
+
+    on_main(write)
 
 
 def _flat(tree: Params) -> dict[str, Any]:

@@ -27,12 +27,13 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from consistency_jax.distributed import is_main, on_main
 from consistency_jax.errors import UserError
-from consistency_jax.files import readable
+from consistency_jax.files import readable, write_text
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, ConfigError, Family, Weight, find_family
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
-from consistency_jax.sharding import param_shardings
+from consistency_jax.sharding import fetch, param_shardings
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
 # How the names of a text model may begin -> how its head's name does then: alone, and inside a model that also sees
@@ -347,21 +348,23 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
     other rows), its tokenizer, generation and processor files are copied, its tensors keep the source's names, and
     what the source has beside the text model (a vision tower) is copied as it is; a model made here gets a config.json
     from its family. Weights go to one file, or to shards of at most `max_shard_bytes` with an index. They are written
-    beside and renamed at the end, so that a failure leaves an older folder as it was.
+    beside and renamed at the end, so that a failure leaves an older folder as it was. Of several processes all gather
+    the parameters, tensor by tensor, and process 0 writes.
 
     Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
     """
     folder = Path(folder)
     family = FAMILIES[model.architecture]
     config_text = _config_text(model, family)
-    folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / ".saving"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
+
+    def begin() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
         (fresh / "config.json").write_text(config_text)
-        with _Tensors(model.folder) if model.folder else contextlib.nullcontext() as source:
-            _write_weights(_pieces(model, family, source), fresh, max_shard_bytes)
+
+    def finish() -> None:
         if model.folder is not None:
             copy_tokenizer_files(model.folder, fresh)
             for name in COPIED:
@@ -373,8 +376,15 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
             stale.unlink()
         for path in fresh.iterdir():
             path.replace(folder / path.name)
+
+    on_main(begin)
+    try:
+        with _Tensors(model.folder) if model.folder else contextlib.nullcontext() as source:
+            _write_weights(_pieces(model, family, source), fresh, max_shard_bytes)
+        on_main(finish)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if is_main():
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _config_text(model: Model, family: Family) -> str:
@@ -435,7 +445,7 @@ def _pieces(model: Model, family: Family, source: _Tensors | None) -> list[_Piec
 
 
 def _fetch(parameter: jax.Array, layer: int | None, transpose: bool) -> np.ndarray:
-    tensor = np.asarray(jax.device_get(parameter if layer is None else parameter[layer]))
+    tensor = np.asarray(fetch(parameter if layer is None else parameter[layer]))
     return np.ascontiguousarray(tensor.T if transpose else tensor)
 
 
@@ -452,9 +462,20 @@ def _write_weights(pieces: list[_Piece], folder: Path, max_shard_bytes: int) -> 
     for number, shard in enumerate(shards, 1):
         several = len(shards) > 1
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if several else "model.safetensors"
-        save_file({piece.name: piece.read() for piece in shard}, folder / file, metadata={"format": "pt"})
-        readable(folder / file)
+        tensors = {}
+        for piece in shard:
+            tensor = piece.read()  # gathered by all processes
+            if is_main():
+                tensors[piece.name] = tensor
+        on_main(functools.partial(_write_shard, tensors, folder / file))
         where |= {piece.name: file for piece in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        on_main(
+            lambda: write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
+        )
+
+
+def _write_shard(tensors: dict[str, np.ndarray], file: Path) -> None:
+    save_file(tensors, file, metadata={"format": "pt"})
+    readable(file)

@@ -13,6 +13,7 @@ from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.tokenization import encode
 from consistency_jax.data.trees import PROMPT, UNCOUNTED, Tree
+from consistency_jax.distributed import on_main
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params
 from consistency_jax.models.huggingface import Model
 from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
@@ -126,7 +127,9 @@ class SentenceTransformerEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """See `Encoder`."""
-        vectors = self._model.encode(list(texts), normalize_embeddings=True, convert_to_numpy=True)
+        vectors = on_main(
+            lambda: self._model.encode(list(texts), normalize_embeddings=True, convert_to_numpy=True)
+        )
         return np.asarray(vectors, np.float32)
 
 

@@ -1,12 +1,14 @@
 """Sampled answers that outlive a kill: an engine whose answers are kept in a file, batch by batch."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from consistency_jax.distributed import on_main
 from consistency_jax.files import write_text
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.progress import Progress
@@ -33,7 +35,7 @@ class KeptAnswers:
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         """See `Generator`."""
         if self._kept is None:
-            self._kept = self._read()
+            self._kept = on_main(self._read)
         kept = self._kept
         answers: list[list[str]] = []
         starts = range(0, len(prompts), self._batch)
@@ -48,16 +50,19 @@ class KeptAnswers:
                 kept[key] = self._engine.generate(
                     part, n=n, sampling=sampling, seed=seed + number * 1_000_003
                 )
-                with self._path.open("a", encoding="utf8") as file:
-                    file.write(json.dumps({"key": key, "answers": kept[key]}) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+                on_main(functools.partial(self._keep, key, kept[key]))
             if bar:
                 bar.advance(prompts=len(part))
             answers += kept[key]
         if bar:
             bar.close()
         return answers
+
+    def _keep(self, key: str, answers: list[list[str]]) -> None:
+        with self._path.open("a", encoding="utf8") as file:
+            file.write(json.dumps({"key": key, "answers": answers}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def _read(self) -> dict[str, list[list[str]]]:
         """What the file holds; a last line that a kill cut short is taken out of it."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from consistency_jax.distributed import on_main
 from consistency_jax.errors import UserError
 
 
@@ -18,13 +19,14 @@ class Checkpointer:
     """The checkpoints of one stage: `folder`/STEP/ for each kept step.
 
     A step's folder appears under its name only when it is complete, so a process killed while writing leaves nothing
-    that could be mistaken for a checkpoint.
+    that could be mistaken for a checkpoint. Of several processes each writes and reads the arrays' parts on its own
+    devices, in one folder that all of them see; every call is one of all processes.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
         self.folder = Path(folder).absolute()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            on_main(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         except OSError as error:
             raise CheckpointError(f"cannot make the checkpoint folder {self.folder}: {error}") from error
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
@@ -32,10 +34,14 @@ class Checkpointer:
 
     @property
     def latest_step(self) -> int | None:
-        return self._manager.latest_step()
+        return on_main(self._manager.latest_step)
 
     @property
     def steps(self) -> list[int]:
+        return on_main(self._own_steps)
+
+    def _own_steps(self) -> list[int]:
+        """Those that this process knows of."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: dict[str, Any]) -> None:
@@ -46,7 +52,7 @@ class Checkpointer:
         Raises:
           CheckpointError: where this or the previous write failed (a full disk, say); earlier checkpoints stand.
         """
-        if step in self._manager.all_steps():
+        if step in self.steps:
             return
         try:
             parts = {name: ocp.args.StandardSave(tree) for name, tree in state.items()}
@@ -67,16 +73,16 @@ class Checkpointer:
         Raises:
           CheckpointError: where there is no such step, or its files cannot be read or do not fit.
         """
-        if step not in self._manager.all_steps():
+        if step not in (steps := self.steps):
             raise CheckpointError(
-                f"{self.folder} has no checkpoint of step {step}; it has: {self.steps or 'none'}"
+                f"{self.folder} has no checkpoint of step {step}; it has: {steps or 'none'}"
             )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         try:
             parts = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
             return dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
-            others = [other for other in self.steps if other != step]
+            others = [other for other in self._own_steps() if other != step]
             mend = f"resume from step {others[-1]}" if others else "start afresh"
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(
@@ -91,12 +97,12 @@ class Checkpointer:
     def remove(self) -> None:
         """Deletes all of it: the stage is finished and its result is kept elsewhere."""
         self.close()
-        shutil.rmtree(self.folder)
+        on_main(lambda: shutil.rmtree(self.folder))
 
     def _write_failed(self, error: Exception) -> str:
         reason = " ".join(str(error).split())[:300]
         return (
             f"cannot write a checkpoint to {self.folder} ({type(error).__name__}: {reason}). "
-            f"Checkpoints that stand: {self.steps or 'none'}; free some space or choose another --workdir, "
+            f"Checkpoints that stand: {self._own_steps() or 'none'}; free some space or choose another --workdir, "
             "then give the same command again to resume."
         )

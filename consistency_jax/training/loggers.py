@@ -5,12 +5,32 @@ import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
 
 from consistency_jax.config import ConfigError
 from consistency_jax.files import write_text
+
+
+class Log(Protocol):
+    """Takes the numbers of a stage."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Those of one step, plain numbers."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class NoLog:
+    """A `Log` that keeps nothing: of all processes but the one that keeps the run's."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """See `Log`."""
+
+    def close(self) -> None:
+        """See `Log`."""
 
 
 class MetricsLog:

@@ -17,12 +17,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from consistency_jax.data.pipeline import Pipeline, StepInput, prefetched
+from consistency_jax.distributed import Vote
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.objectives import Loss, Mlc
 from consistency_jax.progress import Progress
 from consistency_jax.sharding import on_mesh, put
 from consistency_jax.training.checkpoints import Checkpointer
-from consistency_jax.training.loggers import MetricsLog
+from consistency_jax.training.loggers import Log
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
 from consistency_jax.training.step import (
     State,
@@ -60,7 +61,7 @@ def fit(
     total_steps: int,
     mesh: Mesh,
     checkpoints: Path,
-    log: Callable[[int], MetricsLog],
+    log: Callable[[int], Log],
     log_every: int,
     checkpoint_every: int,
     keep: int = 2,
@@ -121,6 +122,7 @@ def fit(
         metrics_log = stack.enter_context(contextlib.closing(log(first)))
         progress = stack.enter_context(contextlib.closing(Progress(stage, total_steps, first)))
         stopped = stack.enter_context(stop_signal())
+        any_stopped = Vote(mesh)
         stack.enter_context(on_mesh(mesh))
         stack.enter_context(jax.transfer_guard("disallow"))
 
@@ -135,7 +137,8 @@ def fit(
             waiting.append(metrics)
             progress.advance(items=pipeline.items, tokens=int((batch.batch.tree > 0).sum()))
 
-            stopping = stopped.is_set() and step < total_steps  # looked at once: it may change at any moment
+            # Looked at once: it may change at any moment. A signal to one process stops all at the same step.
+            stopping = any_stopped(stopped.is_set()) and step < total_steps
             last = step == total_steps or stopping
             if step % log_every == 0 or step % checkpoint_every == 0 or last:
                 values = _fetch(waiting, step)
@@ -150,7 +153,8 @@ def fit(
                     measured = evaluate(merge_params(state.params, frozen))
                 metrics_log.write(step, measured)
             if step % checkpoint_every == 0 or last:  # after all that is logged of this step
-                checkpointer.save(step, _parts(state))
+                with jax.transfer_guard("allow"):  # processes wait for each other by means of arrays
+                    checkpointer.save(step, _parts(state))
             if stopping:
                 checkpointer.wait()
                 raise Interrupted(

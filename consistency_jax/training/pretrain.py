@@ -5,11 +5,12 @@ there on a run does not know that its base model was not downloaded. Progress is
 run goes on where it was.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -25,13 +26,14 @@ from consistency_jax.config import ConfigError
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.sources import load_corpus
 from consistency_jax.data.trees import ANSWER, UNCOUNTED, Tree
+from consistency_jax.distributed import check_shared, is_main, on_main, share_folder
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.families import find_family
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.objectives import make_objective
 from consistency_jax.sharding import param_shardings, row_groups
-from consistency_jax.training.loggers import MetricsLog
+from consistency_jax.training.loggers import Log
 from consistency_jax.training.loop import fit
 
 FORMAT = 1  # raise it when the same settings would give another model
@@ -52,47 +54,63 @@ def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
     return cache_folder() / "pretrained" / key
 
 
-def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog]) -> Path:
+def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -> Path:
     """The folder of the embedded base model; trains it first where it is not there yet.
 
     Raises:
       ConfigError: where the architecture's settings are not a decoder's.
     """
-    sentences = load_corpus(
-        config.data.source,
-        languages=tuple(config.data.languages),
-        seed=config.seed,
-        **config.pretrain.options,
+    sentences = on_main(
+        lambda: load_corpus(
+            config.data.source,
+            languages=tuple(config.data.languages),
+            seed=config.seed,
+            **config.pretrain.options,
+        )
     )
     folder = base_folder(config, sentences)
-    if (folder / "config.json").is_file():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        print("pretrain: another run is making the same base model; waiting for it")
-        lock.acquire()
-    try:
-        if not (folder / "config.json").is_file():
-            _pretrain(config, mesh, log, sentences, folder)
-    finally:
-        lock.release()
+    made = folder / "config.json"
+    if not on_main(made.is_file):
+        with _one_run(folder):
+            if not on_main(made.is_file):
+                _pretrain(config, mesh, log, sentences, folder)
+    share_folder(folder, last=made.name)
     return folder
+
+
+@contextlib.contextmanager
+def _one_run(folder: Path) -> Iterator[None]:
+    """The folder, for one run alone; of its processes the first holds the lock."""
+    lock = filelock.FileLock(folder / ".lock")
+
+    def acquire() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            print("pretrain: another run is making the same base model; waiting for it")
+            lock.acquire()
+
+    on_main(acquire)
+    try:
+        yield
+    finally:
+        if is_main():
+            lock.release()
 
 
 def _pretrain(
     config: ConfigDict,
     mesh: Mesh,
-    log: Callable[[int], MetricsLog],
+    log: Callable[[int], Log],
     sentences: Sequence[str],
     folder: Path,
 ) -> None:
     """Makes the base model in its folder; config.json appears last."""
     settings = config.pretrain
     work = folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    on_main(lambda: work.mkdir(parents=True, exist_ok=True))
+    check_shared(work, "CONSISTENCY_CACHE")  # checkpoints need that; what is finished does not
     tokenizer = train_tokenizer(sentences, settings.vocabulary, work)
     architecture, decoder = made_here(config, len(tokenizer))
     params = jax.jit(lambda key: init_params(decoder, key), out_shardings=param_shardings(decoder, mesh))(
@@ -129,10 +147,14 @@ def _pretrain(
     )
     finished = Model(decoder, params, tokenizer, architecture=architecture)
     save_pretrained(finished, work / "model")
-    shutil.copyfile(work / "tokenizer.model", work / "model" / "tokenizer.model")
-    for path in sorted((work / "model").iterdir(), key=lambda path: path.name == "config.json"):
-        path.replace(folder / path.name)  # config.json last: it marks the folder as complete
-    shutil.rmtree(work)
+
+    def move() -> None:
+        shutil.copyfile(work / "tokenizer.model", work / "model" / "tokenizer.model")
+        for path in sorted((work / "model").iterdir(), key=lambda path: path.name == "config.json"):
+            path.replace(folder / path.name)  # config.json last: it marks the folder as complete
+        shutil.rmtree(work)
+
+    on_main(move)
 
 
 def train_tokenizer(
@@ -144,21 +166,23 @@ def train_tokenizer(
       ConfigError: where the text cannot fill the vocabulary.
     """
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sorted(set(sentences))),
-            model_prefix=str(folder / "tokenizer"),
-            model_type="bpe",
-            vocab_size=size,
-            character_coverage=0.9995,
-            byte_fallback=True,
-            split_by_unicode_script=False,  # so that a word and its colon may be one piece
-            add_dummy_prefix=False,
-            remove_extra_whitespaces=False,
-            normalization_rule_name="identity",
-            max_sentence_length=8192,
-            hard_vocab_limit=False,
-            num_threads=1,  # so that the same text gives the same pieces
-            minloglevel=2,
+        on_main(
+            lambda: sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sorted(set(sentences))),
+                model_prefix=str(folder / "tokenizer"),
+                model_type="bpe",
+                vocab_size=size,
+                character_coverage=0.9995,
+                byte_fallback=True,
+                split_by_unicode_script=False,  # so that a word and its colon may be one piece
+                add_dummy_prefix=False,
+                remove_extra_whitespaces=False,
+                normalization_rule_name="identity",
+                max_sentence_length=8192,
+                hard_vocab_limit=False,
+                num_threads=1,  # so that the same text gives the same pieces
+                minloglevel=2,
+            )
         )
     except (RuntimeError, OSError) as error:
         raise ConfigError(f"pretrain.vocabulary={size} does not work for this text: {error}") from error
@@ -220,7 +244,7 @@ def computing(config: ConfigDict, decoder: DecoderConfig) -> DecoderConfig:
     )
 
 
-def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], MetricsLog]) -> Model:
+def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -> Model:
     """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
     is pretrained here first where the cache does not have it.
 

@@ -8,7 +8,7 @@ import time
 
 WAITING = """
 import signal, sys, time
-number = __import__("os").environ["CONSISTENCY_PROCESS_ID"]
+number = __import__("os").environ["JAX_PROCESS_ID"]
 def stop(*_):
     print("checkpoint", flush=True)
     sys.exit(0)
@@ -28,7 +28,7 @@ STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(1)
-if os.environ["CONSISTENCY_PROCESS_ID"] == "0":
+if os.environ["JAX_PROCESS_ID"] == "0":
     sys.exit(5)
 time.sleep(50)
 """
@@ -86,6 +86,6 @@ def test_wrong_flags_and_dry_runs(stage):
     assert "no command" in stage.run("launch/local.sh", "-n", "2").stderr
     done = stage.run("launch/local.sh", "--dry-run", "-n1", "--port=20001", "--", "python", "a b")
     assert done.stdout == (
-        "+ env CONSISTENCY_COORDINATOR=127.0.0.1:20001 CONSISTENCY_NUM_PROCESSES=1 CONSISTENCY_PROCESS_ID=0 "
+        "+ env JAX_COORDINATOR_ADDRESS=127.0.0.1:20001 JAX_NUM_PROCESSES=1 JAX_PROCESS_ID=0 "
         "JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=1 python 'a b'\n"
     )
