@@ -1,6 +1,5 @@
 """What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
 
-import contextlib
 import dataclasses
 import shlex
 import sys
@@ -52,18 +51,20 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
     except Exception as error:
         if not distributed.several():
             raise
-        traceback.print_exc()
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            print(
-                f"error: process {jax.process_index()} could not go on. Where another one ended before, what that one "
-                "printed says why; the same command goes on from the last checkpoint",
-                file=sys.stderr,
-            )
+        if isinstance(error, jax.errors.JaxRuntimeError):  # of the network, mostly
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         _end(1)
 
 
 def _end(status: int) -> None:
     if distributed.several():
+        print(
+            f"process {jax.process_index()} of {jax.process_count()} ends. Where another one ended before, what that "
+            "one printed says why; the same command, given to all, goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         distributed.leave(status)
     sys.exit(status)
 
@@ -143,7 +144,7 @@ def latest_step(workdir: Path) -> int | None:
 def _newest(checkpoints: Path) -> int | None:
     if not on_main(checkpoints.is_dir):
         return None
-    with contextlib.closing(Checkpointer(checkpoints)) as checkpointer:
+    with Checkpointer(checkpoints) as checkpointer:
         return checkpointer.latest_step
 
 
@@ -164,6 +165,6 @@ def checkpoint_model(config: ConfigDict, workdir: Path, step: int, base: Model) 
     """
     policy = policy_model(config, base)
     trained, frozen = split_params(policy.params, trained_names(policy.config, config.optimizer.freeze))
-    with contextlib.closing(Checkpointer(workdir / latest_stage(config, workdir).folder)) as checkpointer:
+    with Checkpointer(workdir / latest_stage(config, workdir).folder) as checkpointer:
         restored = checkpointer.restore(step, {"params": trained})["params"]
     return dataclasses.replace(policy, params=merge_params(restored, frozen))

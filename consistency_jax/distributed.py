@@ -61,8 +61,16 @@ def initialize(
         "process_id": _number(process_id, "JAX_PROCESS_ID"),
     }
     named = {name: value for name, value in given.items() if value is not None}
-    if given["num_processes"] == 1 or not (named or _in_cluster(os.environ)):
+    cluster = _in_cluster(os.environ)
+    if given["num_processes"] == 1 or not (named or cluster):
         return
+    told = ", ".join(f"{name}={value}" for name, value in named.items())
+    if len(named) < len(given) and not cluster:
+        raise ConfigError(
+            f"{told} is not enough to join several processes: give --coordinator_address=HOST:PORT (of process 0), "
+            "--num_processes and --process_id (0, 1, ...) to each, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+            "JAX_PROCESS_ID in its environment"
+        )
     # SIGTERM is for training/loop.py, which asks for a checkpoint, and ends a process anywhere else, as it does alone.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -71,12 +79,7 @@ def initialize(
     except ValueError as error:
         if not named:
             return  # a TPU machine that is no part of a slice
-        told = ", ".join(f"{name}={value}" for name, value in named.items())
-        raise ConfigError(
-            f"cannot join several processes ({told}): {error} Give --coordinator_address=HOST:PORT (of process 0), "
-            "--num_processes and --process_id (0, 1, ...) to each, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-            "JAX_PROCESS_ID"
-        ) from None
+        raise ConfigError(f"cannot join several processes ({told}): {error}") from None
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf8")  # noqa: SIM115 (to the end of the process)
 

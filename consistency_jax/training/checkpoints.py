@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from consistency_jax.distributed import on_main
+from consistency_jax.distributed import on_main, several
 from consistency_jax.errors import UserError
 
 
@@ -93,6 +93,14 @@ class Checkpointer:
     def close(self) -> None:
         self.wait()
         self._manager.close()
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Where another process is gone, what is being written cannot be completed, and would be waited for.
+        if not (kind and issubclass(kind, jax.errors.JaxRuntimeError) and several()):
+            self.close()
 
     def remove(self) -> None:
         """Deletes all of it: the stage is finished and its result is kept elsewhere."""

@@ -98,7 +98,7 @@ def fit(
     checkpointer = Checkpointer(checkpoints, keep)
     first = checkpointer.latest_step or 0
     if first >= total_steps:
-        with contextlib.closing(checkpointer):
+        with checkpointer:
             print(f"{stage}: finished, at step {first}")
             return merge_params(checkpointer.restore(first, {"params": trained})["params"], frozen)
     step_fn = sharded_step(config, objective, tx, mesh, names, accumulate, auxiliary)
@@ -118,7 +118,7 @@ def fit(
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(checkpointer))
+        stack.enter_context(checkpointer)
         metrics_log = stack.enter_context(contextlib.closing(log(first)))
         progress = stack.enter_context(contextlib.closing(Progress(stage, total_steps, first)))
         stopped = stack.enter_context(stop_signal())

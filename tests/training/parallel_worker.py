@@ -1,5 +1,5 @@
 """Trains a small decoder for 20 steps on each mesh named on the command line, adapters of it for one step where the
-name begins with "lora:"; prints one JSON object."""
+name begins with "lora:"; prints one JSON object. It may be one of several processes."""
 
 import dataclasses
 import json
@@ -14,10 +14,11 @@ from flax import traverse_util
 from consistency_jax.config import default
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree
+from consistency_jax.distributed import initialize
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.lora import LoraConfig
 from consistency_jax.objectives import make_objective
-from consistency_jax.sharding import make_mesh, on_mesh, param_shardings, put, row_groups
+from consistency_jax.sharding import fetch, make_mesh, on_mesh, param_shardings, put, row_groups
 from consistency_jax.training.optimizer import make_optimizer
 from consistency_jax.training.step import (
     init_state,
@@ -65,7 +66,7 @@ def bytes_per_device(tree) -> list[int]:
 
 def named(tree) -> dict[str, list]:
     flat = traverse_util.flatten_dict(tree, sep="/")
-    return {name: np.asarray(leaf).tolist() for name, leaf in flat.items()}
+    return {name: np.asarray(fetch(leaf)).tolist() for name, leaf in flat.items()}
 
 
 def initial(config: DecoderConfig, key: jax.Array):
@@ -108,6 +109,7 @@ def run(model: DecoderConfig, sizes: tuple[int, int, int], steps: int) -> dict:
 
 
 if __name__ == "__main__":
+    initialize()
     runs = {}
     for name in sys.argv[1:]:
         sizes = tuple(map(int, name.removeprefix("lora:").split("x")))
