@@ -22,6 +22,7 @@ setup(
         "tensorflow-datasets>=4.9.10",  # its ArrayRecord path: TensorFlow itself is not needed
         "array_record>=0.8",
         "Babel>=2.18",  # the embedded world: Unicode CLDR
+        "etils[epath]>=1.9",  # paths of buckets
         "filelock>=3.10",
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it
@@ -50,7 +51,7 @@ setup(
             "torch==2.13.0",
         ],
         "gpu": ["jax[cuda13]"],
-        "tpu": ["jax[tpu]"],
+        "tpu": ["jax[tpu]", "gcsfs>=2026.7"],  # workdirs in gs:// buckets
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
         "parquet": ["pyarrow>=15"],  # data.source=hub, where its files are Parquet

@@ -32,6 +32,7 @@ from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees import Tree, TreeBuilder
 from consistency_jax.distributed import on_main
+from consistency_jax.files import location
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
@@ -381,7 +382,7 @@ def evaluate_workdir(
     """
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
-    config = config or on_main(lambda: read_config(Path(workdir).expanduser().absolute()))
+    config = config or on_main(lambda: read_config(location(workdir)))
     validate(config, jax.device_count())
     workdir = open_workdir(workdir, config)
     use_compile_cache(config)

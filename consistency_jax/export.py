@@ -23,7 +23,7 @@ from consistency_jax.commands import (
 )
 from consistency_jax.config import ConfigError
 from consistency_jax.distributed import on_main
-from consistency_jax.files import write_text
+from consistency_jax.files import location, write_text
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
 from consistency_jax.report.card import model_card
@@ -43,7 +43,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
       ConfigError: a folder that is no workdir, one that has no checkpoint yet, or `adapter` where it has no adapters.
       CheckpointError: a checkpoint that is not there or cannot be read.
     """
-    workdir, out = Path(workdir).expanduser().absolute(), Path(out).expanduser().absolute()
+    workdir, out = location(workdir), Path(out).expanduser().absolute()
     config = on_main(lambda: read_config(workdir))
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")

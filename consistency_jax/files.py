@@ -1,11 +1,43 @@
-"""Files that are never half there: each appears under its name only when it is complete."""
+"""Files that are never half there: each appears under its name only when it is complete. On disks and in buckets."""
 
 import contextlib
+import importlib.util
+import io
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from etils import epath
+
+from consistency_jax.errors import UserError
+
+BUCKETS = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> the package that opens it
+
+
+def location(name: str | Path) -> Path:
+    """The absolute path of a name; of a bucket's (gs://..., s3://...) an `epath.Path`, which behaves like a path.
+
+    Raises:
+      UserError: for another kind of address, or a bucket that nothing installed here can open.
+    """
+    text = os.fspath(name)
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text).expanduser().absolute()
+    if scheme not in BUCKETS:
+        raise UserError(
+            f"{text}: give a folder, or one in a bucket ({', '.join(f'{s}://' for s in BUCKETS)})"
+        )
+    if importlib.util.find_spec(BUCKETS[scheme]) is None:
+        raise UserError(f"{text}: buckets of {scheme}:// need the package {BUCKETS[scheme]}, pip install it")
+    return epath.Path(text)
+
+
+def in_bucket(path: Path) -> bool:
+    """Whether a path of `location` lies in a bucket, where files are only written as a whole."""
+    return "://" in os.fspath(path)
 
 
 @contextlib.contextmanager
@@ -14,6 +46,11 @@ def complete_file(path: Path) -> Iterator[BinaryIO]:
 
     Several processes may write one file at once (runs that share a cache): the last one stays.
     """
+    if in_bucket(path):
+        buffer = io.BytesIO()
+        yield buffer
+        path.write_bytes(buffer.getvalue())
+        return
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as file:

@@ -34,7 +34,7 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.pairs import Pairs, pair_items, read_pairs, write_pairs
 from consistency_jax.distributed import on_main
 from consistency_jax.evaluate import chat_of, measure, split_of
-from consistency_jax.files import write_text
+from consistency_jax.files import location, write_text
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.models.huggingface import Model
 from consistency_jax.scoring import Scorer, fingerprint
@@ -66,7 +66,7 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     out = Path(out).expanduser().absolute()
     step = None
     if workdir is not None:
-        workdir = Path(workdir).expanduser().absolute()
+        workdir = location(workdir)
         if (step := latest_step(workdir)) is None:
             raise ConfigError(f"{workdir} has no checkpoint: leave --workdir out, or train first")
     log_folder = workdir or cache_folder() / "logs"

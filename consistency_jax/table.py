@@ -95,7 +95,7 @@ class Table:
 
 def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
     """One .npz with a table per split; it appears under its name only when it is complete."""
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {"splits": np.array(list(tables))}
     for split, table in tables.items():
@@ -113,7 +113,8 @@ def read_tables(path: str | Path) -> dict[str, Table]:
       ValueError: for a file that is damaged or holds no tables.
     """
     try:
-        with open(path, "rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
+        path = Path(path) if isinstance(path, str) else path
+        with path.open("rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
             arrays = {name: stored[name] for name in stored.files}
         tables = {}
         for split in arrays["splits"].tolist():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, to_json
 from consistency_jax.distributed import check_shared, on_main
-from consistency_jax.files import write_text
+from consistency_jax.files import in_bucket, location, write_text
 from consistency_jax.stage_configs import flattened, selects, stages_of
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others. Not so those by which a
@@ -38,7 +38,12 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
     Raises:
       ConfigError: the folder belongs to another config, or cannot be made or written.
     """
-    folder = Path(workdir).expanduser().absolute()
+    folder = location(workdir)
+    if in_bucket(folder) and any(selects(stage.config) for stage in stages_of(config)):
+        raise ConfigError(
+            f"selection.name keeps its pairs in the workdir, and cannot in a bucket ({folder}): make them before with "
+            "python -m consistency_jax.pairs, and train on the file, data.train.pairs"
+        )
     on_main(lambda: _open(folder, config))
     check_shared(folder, "--workdir")
     return folder

@@ -1,8 +1,11 @@
 """Files appear whole or not at all."""
 
+import importlib.util
+
 import pytest
 
-from consistency_jax.files import complete_file, write_text
+from consistency_jax.errors import UserError
+from consistency_jax.files import complete_file, in_bucket, location, write_text
 
 
 def write_half(path):
@@ -33,3 +36,18 @@ def test_two_writers_at_once_do_not_mix(tmp_path):
         assert path.read_bytes() == b"2nd"
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_is_a_folder_or_lies_in_a_bucket(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert location("runs/a") == tmp_path / "runs" / "a"
+    with pytest.raises(UserError, match="hdfs://a/b: give a folder, or one in a bucket"):
+        location("hdfs://a/b")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="need the package gcsfs"):
+        location("gs://bucket/run")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    path = location("gs://bucket/run")
+    assert str(path / "config.json") == "gs://bucket/run/config.json"
+    assert in_bucket(path)
+    assert not in_bucket(tmp_path)

@@ -214,7 +214,7 @@ def wait_for_step(place: Place, processes: list[subprocess.Popen], step: int) ->
 
 
 def killed(place: Place, victim: int, processes: int, step: int = EVERY + 3) -> None:
-    """A run one of whose processes is killed behind that step, between two checkpoints; the others end by themselves."""
+    """A run one of whose processes is killed behind that step, between two checkpoints; the others then end."""
     beat = "--heartbeat_timeout_seconds=10"
     running = place.start(place.words("train", beat), processes)
     wait_for_step(place, running, step)

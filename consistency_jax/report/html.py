@@ -51,7 +51,7 @@ def write_report(
     Returns:
       The path of report.html.
     """
-    folder = Path(folder)
+    folder = Path(folder) if isinstance(folder, str) else folder
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / "report.json", text + "\n")

@@ -1,14 +1,15 @@
 """Orbax checkpoints of a training state: written in the background, the newest N kept, restored onto any mesh."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from consistency_jax.distributed import on_main, several
 from consistency_jax.errors import UserError
+from consistency_jax.files import location
 
 
 class CheckpointError(UserError):
@@ -24,7 +25,7 @@ class Checkpointer:
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
-        self.folder = Path(folder).absolute()
+        self.folder = location(folder)
         try:
             on_main(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         except OSError as error:
@@ -105,7 +106,7 @@ class Checkpointer:
     def remove(self) -> None:
         """Deletes all of it: the stage is finished and its result is kept elsewhere."""
         self.close()
-        on_main(lambda: shutil.rmtree(self.folder))
+        on_main(lambda: epath.Path(self.folder).rmtree())
 
     def _write_failed(self, error: Exception) -> str:
         reason = " ".join(str(error).split())[:300]

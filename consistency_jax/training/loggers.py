@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tensorboardX import SummaryWriter
 
 from consistency_jax.config import ConfigError
-from consistency_jax.files import write_text
+from consistency_jax.files import in_bucket, write_text
 
 
 class Log(Protocol):
@@ -34,7 +34,7 @@ class NoLog:
 
 
 class MetricsLog:
-    """Appends one JSON object a line to workdir/metrics.jsonl, and mirrors it to TensorBoard and W&B.
+    """Appends one JSON object a line to workdir/metrics.jsonl, and mirrors it to TensorBoard (not in buckets) and W&B.
 
     A resumed run continues at `first_step`: lines of later steps, which the killed run had written but which will be
     computed again, are dropped first.
@@ -52,7 +52,8 @@ class MetricsLog:
         self._stage = stage
         path = workdir / "metrics.jsonl"
         _drop_later_lines(path, stage, first_step)
-        self._file = path.open("a", encoding="utf8")
+        self._lines = _WholeFile(path) if in_bucket(path) else path.open("a", encoding="utf8")
+        tensorboard = tensorboard and not in_bucket(path)  # its files grow, too
         self._writer = (
             SummaryWriter(
                 str(workdir / "tensorboard" / stage), purge_step=first_step + 1 if first_step else None
@@ -67,8 +68,8 @@ class MetricsLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line. `values` are plain numbers; each stage has a TensorBoard run of its own."""
         line = {"step": step, "stage": self._stage, **{k: _short(v) for k, v in values.items()}}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
@@ -78,11 +79,29 @@ class MetricsLog:
             self._wandb.log({f"{self._stage}/{name}": value for name, value in own.items()})
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
         if self._writer:
             self._writer.close()
         if self._wandb:
             self._wandb.finish()
+
+
+class _WholeFile:
+    """A text file in a bucket, which is written anew whenever it has grown."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._text = path.read_text(encoding="utf8") if path.exists() else ""
+
+    def write(self, text: str) -> None:
+        self._text += text
+
+    def flush(self) -> None:
+        write_text(self._path, self._text)
+
+    def close(self) -> None:
+        if self._text:
+            self.flush()
 
 
 def _short(value: float) -> float:
@@ -113,5 +132,9 @@ def _start_wandb(project: str, workdir: Path) -> Any:
     if not path.exists():
         write_text(path, uuid.uuid4().hex[:12])
     return wandb.init(
-        project=project, dir=str(workdir), name=workdir.name, id=path.read_text(), resume="allow"
+        project=project,
+        dir=None if in_bucket(workdir) else str(workdir),
+        name=workdir.name,
+        id=path.read_text(),
+        resume="allow",
     )
