@@ -1,8 +1,7 @@
-"""The table of docs/slices.md: the smallest TPU slice for each published model, and two models over 1 to 256 chips.
+"""The table of docs/slices.md: the smallest TPU slice for each published model.
 
     python benchmarks/slices.py                          # all (hours): writes docs/slices.md and docs/slices.json
     python benchmarks/slices.py --models=Qwen/Qwen3-8B   # some
-    python benchmarks/slices.py --scaling=               # without the second table
 
 Every line is compiled (consistency_jax/aot.py), from the smallest slice up to the first that fits; slices whose chips
 cannot even hold the arguments cost nothing. What is compiled stays in docs/slices.json and is not compiled again.
@@ -35,8 +34,6 @@ MODELS = (
     "CohereLabs/aya-expanse-8b",
 )
 SLICES = ["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8"]
-SCALING = ["v6e:1x1", "v6e:2x2", "v6e:4x4", "v6e:8x8", "v6e:16x16"]
-SCALED = ("meta-llama/Llama-3.2-3B", "google/gemma-3-4b-pt")
 ROWS = 4  # rows of a device in one micro-batch, at most: what the items fill beyond that is accumulated
 
 
@@ -65,14 +62,17 @@ def devices_of(topology: str) -> int:
 class Reports:
     """Reports by name, kept in a JSON file."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, compiling: bool = True):
+        self._path, self._compiling = path, compiling
         self._known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def __call__(
         self, model: str, topology: str, rank: int, items: int, programs: tuple[str, ...]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
+        """The report, compiled now where it is not there; None where nothing may be compiled."""
         name = f"{model} {topology} rank {rank} items {items} {'+'.join(programs)}"
+        if name not in self._known and not self._compiling:
+            return None
         if name not in self._known:
             print(name, flush=True)
             self._known[name] = prove(config_of(model, topology, rank, items), topology, programs=programs)
@@ -96,30 +96,11 @@ def smallest(reports: Reports, model: str, rank: int) -> str:
     return f"| {model} | {kind} | none up to {SLICES[-1]} | | | | | |"
 
 
-def scaled(reports: Reports, model: str, topology: str) -> str:
-    """The table's line for a model on a slice, with the same items on all slices."""
-    report = reports(model, topology, 0, 512, ("train",))
-    program, devices = report["programs"]["train"], report["devices"]
-    hbm = program["hbm"]
-    if "flops" not in program:
-        return f"| {model} | {devices} | {hbm['arguments'] / GIB:.2f} | does not fit | | | | | |"
-    sent = program["collectives"]
-    gathered = sum(kind["bytes"] for name, kind in sent.items() if name == "all-gather") / 1e9
-    others = sum(kind["bytes"] for name, kind in sent.items() if name != "all-gather") / 1e9
-    return (
-        f"| {model} | {devices} "
-        f"| {hbm['arguments'] / GIB:.2f} | {hbm['temporaries'] / GIB:.2f} "
-        f"| {program['load']['micro_batches']} | {program['flops']['useful'] / 1e12:.1f} | {gathered:.1f} "
-        f"| {others:.1f} | {100 * program['mfu']['serial']:.0f} to {100 * program['mfu']['overlapped']:.0f} % |"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", default=",".join(MODELS), help="comma separated")
-    parser.add_argument("--scaling", default=",".join(SCALED), help="models of the second table")
     parser.add_argument("--ranks", default="0,16", help="0: full fine-tuning; others: LoRA")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
@@ -141,27 +122,6 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
         *(smallest(reports, model, rank) for model in args.models.split(",") if model for rank in ranks),
     ]
-    if args.scaling:
-        lines += [
-            "",
-            "## From 1 to 256 chips",
-            "",
-            "v6e, full fine-tuning, 512 items a step on every slice. Each micro-batch gathers every layer's weights "
-            "(twice: remat) and scatters their gradients, nearly the whole model whatever the number of chips: what "
-            "is sent falls with the number of micro-batches and then no further, while FLOPs of a device fall as "
-            "1 / chips.",
-            "",
-            "| model | chips | arguments, GiB | temporaries, GiB | micro-batches | TFLOP a device "
-            "| gathered, GB "
-            "| other collectives, GB | MFU |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *(
-                scaled(reports, model, topology)
-                for model in args.scaling.split(",")
-                if model
-                for topology in SCALING
-            ),
-        ]
     (DOCS / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf8")
 
 

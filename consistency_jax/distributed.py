@@ -26,9 +26,9 @@ from consistency_jax.errors import ConfigError
 
 T = TypeVar("T")
 
-LONGEST_WAIT_S = (
-    24 * 3600
-)  # for process 0, which may read or write for long; where it dies, waiting ends at once
+TPU_MACHINE = "TPU machine"  # whose metadata say whether it is part of a slice
+
+LONGEST_WAIT_S = 24 * 3600  # for process 0, which may read or write for long; where it dies, waiting ends
 PIECE = 2**26  # bytes that are sent at once
 _numbers = itertools.count()  # all processes count alike, since all come by the same places
 
@@ -61,7 +61,7 @@ def initialize(
         "process_id": _number(process_id, "JAX_PROCESS_ID"),
     }
     named = {name: value for name, value in given.items() if value is not None}
-    cluster = _in_cluster(os.environ)
+    cluster = cluster_of(os.environ)
     if given["num_processes"] == 1 or not (named or cluster):
         return
     told = ", ".join(f"{name}={value}" for name, value in named.items())
@@ -76,10 +76,10 @@ def initialize(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(**named, heartbeat_timeout_seconds=heartbeat_timeout_seconds)
-    except ValueError as error:
-        if not named:
-            return  # a TPU machine that is no part of a slice
-        raise ConfigError(f"cannot join several processes ({told}): {error}") from None
+    except (ValueError, OSError) as error:
+        if cluster == TPU_MACHINE and not named:
+            return  # it does not tell of a slice
+        raise ConfigError(f"cannot join several processes ({told or cluster}): {error}") from None
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf8")  # noqa: SIM115 (to the end of the process)
 
@@ -93,20 +93,23 @@ def _number(given: int | None, variable: str) -> int | None:
     return int(text)
 
 
-def _in_cluster(environment: Mapping[str, str]) -> bool:
-    """Whether the environment may be one of several processes. A single one is left alone: to join itself it would
-    need a port, which another run on the same host may have."""
+def cluster_of(environment: Mapping[str, str]) -> str:
+    """What the environment says of several processes, "" for nothing; JAX's own detection finds out the rest.
+
+    A single process is left alone: to join itself it would need a port, which another run on the host may have.
+    """
     if int(environment.get("OMPI_COMM_WORLD_SIZE") or 1) > 1:
-        return True
+        return "Open MPI"
     in_step = {"SLURM_PROCID", "SLURM_STEP_NODELIST"} <= set(environment)  # not so in a batch script itself
     if in_step and int(environment.get("SLURM_NTASKS") or 1) > 1:
-        return True
-    if environment.get("JAX_PLATFORMS", "tpu") not in ("", "tpu", "tpu,cpu"):
-        return False
+        return "SLURM"
+    if "tpu" not in (environment.get("JAX_PLATFORMS") or "tpu"):
+        return ""
     if "," in environment.get("TPU_WORKER_HOSTNAMES", "") + environment.get("TPU_PROCESS_ADDRESSES", ""):
-        return True  # a slice in Kubernetes
-    # A TPU machine asks its own metadata; JAX sets this variable where it finds no chips.
-    return importlib.util.find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in environment
+        return "TPU slice in Kubernetes"
+    if importlib.util.find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in environment:
+        return TPU_MACHINE  # JAX sets that variable where it finds no chips
+    return ""
 
 
 def several() -> bool:

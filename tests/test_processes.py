@@ -15,7 +15,7 @@ import pytest
 
 import consistency_jax
 from consistency_jax.config import ConfigError
-from consistency_jax.distributed import initialize
+from consistency_jax.distributed import cluster_of, initialize
 from consistency_jax.table import read_tables
 
 ROOT = Path(consistency_jax.__file__).parents[1]
@@ -376,3 +376,20 @@ def test_processes_that_cannot_be_joined_are_told_what_is_missing(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "first")
     with pytest.raises(ConfigError, match="JAX_PROCESS_ID='first' is no number"):
         initialize()
+
+
+@pytest.mark.parametrize(
+    ("environment", "cluster"),
+    [
+        ({}, ""),
+        ({"SLURM_NTASKS": "8"}, ""),  # an allocation, or a batch script
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "3", "SLURM_STEP_NODELIST": "node[1-2]"}, "SLURM"),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "node1"}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "TPU slice in Kubernetes"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"}, ""),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, ""),
+    ],
+)
+def test_what_the_environment_says(environment, cluster):
+    assert cluster_of({"TPU_SKIP_MDS_QUERY": "1"} | environment) == cluster

@@ -21,8 +21,8 @@ time.sleep(50)
 
 TELLING = """
 import os
-names = ("PROCESS_ID", "NUM_PROCESSES", "COORDINATOR")
-print(*(os.environ[f"CONSISTENCY_{name}"] for name in names), os.environ["JAX_PLATFORMS"], os.environ["XLA_FLAGS"])
+names = ("PROCESS_ID", "NUM_PROCESSES", "COORDINATOR_ADDRESS")
+print(*(os.environ[f"JAX_{name}"] for name in names), os.environ["JAX_PLATFORMS"], os.environ["XLA_FLAGS"])
 """
 STUBBORN = """
 import os, signal, sys, time
