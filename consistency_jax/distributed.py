@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from consistency_jax.errors import ConfigError
+from consistency_jax.files import complete_file
 
 T = TypeVar("T")
 
@@ -209,13 +210,13 @@ def check_shared(folder: Path, key: str) -> None:
     if not several():
         return
 
-    def write() -> Path:
+    def write() -> str:
         folder.mkdir(parents=True, exist_ok=True)
         token = folder / f".shared.{os.urandom(4).hex()}"
         token.write_text("")
-        return token
+        return token.name
 
-    token = on_main(write)
+    token = folder / on_main(write)
     seen = multihost_utils.process_allgather(np.array(token.exists()))
     on_main(token.unlink)
     if not seen.all():
@@ -234,16 +235,15 @@ def share_folder(folder: Path, last: str) -> None:
         return
 
     def read() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        shown = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        return {path.name: path.read_bytes() for path in shown}
 
     files = on_main(read)
-    # One process of a host would do, but hosts are not known here: each writes under a name of its own first.
     if lacking[jax.process_index()]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: name == last):
-            partial = folder / f"{name}.{os.urandom(4).hex()}.partial"
-            partial.write_bytes(files[name])
-            partial.replace(folder / name)
+            with complete_file(folder / name) as file:  # other processes of the host may do the same
+                file.write(files[name])
 
 
 def place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:

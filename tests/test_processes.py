@@ -8,6 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,7 @@ class Place:
 
     def __init__(self, folder: Path, model: Path, questions: Path, compiled: Path):
         self.folder, self.config = folder, folder / "config.py"
+        self.started: list[subprocess.Popen] = []
         self.config.write_text(
             CONFIG.format(model=str(model), questions=str(questions), steps=STEPS, every=EVERY)
         )
@@ -58,7 +62,7 @@ class Place:
             "CONSISTENCY_CACHE": str(folder / "cache"),
             "JAX_COMPILATION_CACHE_DIR": str(compiled),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "XLA_FLAGS": FLAGS,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
@@ -95,16 +99,21 @@ class Place:
 
     def start(self, words: list[str], processes: int) -> list[subprocess.Popen]:
         """The processes of a run, each to be signalled by itself; what each prints goes to FOLDER/NUMBER.log."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        started = []
+        address = f"127.0.0.1:{free_port()}"
+        started: list[subprocess.Popen] = []
         for number in range(processes):
             own = {"JAX_NUM_PROCESSES": str(processes), "JAX_PROCESS_ID": str(number), "JAX_PLATFORMS": "cpu"}
             with (self.folder / f"{number}.log").open("w") as log:
                 environment = self.environment | own | {"JAX_COORDINATOR_ADDRESS": address}
                 started.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log))
+        self.started += started
         return started
+
+    def end(self) -> None:
+        """Whatever still runs after a test that failed."""
+        for process in self.started:
+            process.kill()
+            process.wait()
 
     def log(self, number: int) -> str:
         return (self.folder / f"{number}.log").read_text()
@@ -120,6 +129,12 @@ class Place:
         return [json.loads(line)["loss"] for line in lines]
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("compiled")
@@ -132,8 +147,10 @@ def shared(tmp_path_factory, small_model, questions, compiled) -> Place:
 
 
 @pytest.fixture
-def place(tmp_path, small_model, questions, compiled) -> Place:
-    return Place(tmp_path, small_model, questions, compiled)
+def place(tmp_path, small_model, questions, compiled) -> Iterator[Place]:
+    place = Place(tmp_path, small_model, questions, compiled)
+    yield place
+    place.end()
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +362,63 @@ def test_the_embedded_base_model_is_made_together_and_copied_to_other_disks(plac
     assert not (caches[1] / "tables").exists()  # what process 0 finds is enough
 
 
+# A bucket on this machine. Tensorstore asks for the generation of what it reads, which the emulator does not tell.
+BUCKET = """
+import sys, time
+from gcp_storage_emulator.handlers import objects
+from gcp_storage_emulator.server import create_server
+
+download = objects.download
+
+def with_generation(request, response, storage, *rest, **more):
+    download(request, response, storage, *rest, **more)
+    if response.status.value < 300:
+        found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
+        response["x-goog-generation"] = found["generation"]
+
+objects.download = with_generation
+create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket="bucket").start()
+time.sleep(3600)
+"""
+
+
+@pytest.mark.slow
+def test_a_workdir_in_a_bucket(place, shared, one_process):
+    """Real clients (gcsfs, tensorstore) against an emulator: pip install gcsfs gcp-storage-emulator."""
+    pytest.importorskip("gcsfs")
+    pytest.importorskip("gcp_storage_emulator")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    place.environment |= {"STORAGE_EMULATOR_HOST": url, "TENSORSTORE_GCS_HTTP_URL": url}
+    server = subprocess.Popen([sys.executable, "-c", BUCKET, str(port)], env=place.environment)
+    words = [word for word in place.words("train") if "--workdir" not in word] + ["--workdir=gs://bucket/run"]
+    try:
+        running = place.start(words, 2)
+        deadline = time.monotonic() + 200
+        while b'"step": 3' not in fetched(f"{url}/bucket/run/metrics.jsonl"):
+            assert time.monotonic() < deadline, place.log(0)
+            time.sleep(0.1)
+        running[1].send_signal(signal.SIGTERM)
+        assert [process.wait(timeout=120) for process in running] == [0, 0], place.log(0) + place.log(1)
+        place.run(words, devices=2)
+        lines = fetched(f"{url}/bucket/run/metrics.jsonl").splitlines()
+        np.testing.assert_allclose(
+            [json.loads(line)["loss"] for line in lines], shared.losses("one"), rtol=1e-3
+        )
+        assert json.loads(fetched(f"{url}/bucket/run/report.json"))["final"]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def fetched(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.read()
+    except (urllib.error.HTTPError, urllib.error.URLError):
+        return b""
+
+
 # ------------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.slow
 def test_an_error_of_the_first_is_told_once_and_ends_all(place):
@@ -359,7 +433,7 @@ def test_an_error_of_the_first_is_told_once_and_ends_all(place):
 def test_a_workdir_that_is_not_shared_is_refused(place):
     """Here the second process names another folder; on hosts it would be the same name on another disk."""
     own = place.folder / "own_workdir.sh"
-    own.write_text(f'exec "$@" --workdir={place.folder}/run-$JAX_PROCESS_ID\n')
+    own.write_text('exec "${@}-$JAX_PROCESS_ID"\n')  # the last word is the workdir
     running = place.start(["bash", str(own), *place.words("train")], 2)
     assert [process.wait(timeout=120) for process in running] == [1, 1]
     for number in (0, 1):
