@@ -1,6 +1,6 @@
 """The tables of docs/scaling.md: a model on 1 to 512 chips, with as many items on every slice, and with as many a chip.
 
-    python benchmarks/scaling.py                           # all (an hour or two): writes docs/scaling.md
+    python benchmarks/scaling.py                           # all (hours): writes docs/scaling.md
     python benchmarks/scaling.py --generations=v6e         # some
     python benchmarks/scaling.py --known                   # what is compiled already, and nothing more
 
@@ -62,8 +62,8 @@ adds gradients up everywhere, an all-reduce, instead of scattering them). For it
   nothing without more items.
 * With as many items a chip (the second table), tokens, bytes and times of a chip stay as they are: what bounds the
   step at 4 chips bounds it at 512.
-* HBM is a bound of its own: weights and float32 gradients of what is accumulated are read and written in every
-  micro-batch, moments in every step. Fewer, larger micro-batches help where memory allows; adapters (`lora.rank`) most.
+* HBM is a bound of its own, and no part of this formula: the column is what the compiled program's instructions read and
+  write, each counted by itself. `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look for them.
 """
 
 

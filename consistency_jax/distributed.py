@@ -29,6 +29,10 @@ T = TypeVar("T")
 
 TPU_MACHINE = "TPU machine"  # whose metadata say whether it is part of a slice
 
+MEND = (
+    "give --coordinator_address=HOST:PORT (of process 0), --num_processes and --process_id (0, 1, ...) to each, or "
+    "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in its environment; --num_processes=1 runs one alone"
+)
 LONGEST_WAIT_S = 24 * 3600  # for process 0, which may read or write for long; where it dies, waiting ends
 PIECE = 2**26  # bytes that are sent at once
 _numbers = itertools.count()  # all processes count alike, since all come by the same places
@@ -67,11 +71,7 @@ def initialize(
         return
     told = ", ".join(f"{name}={value}" for name, value in named.items())
     if len(named) < len(given) and not cluster:
-        raise ConfigError(
-            f"{told} is not enough to join several processes: give --coordinator_address=HOST:PORT (of process 0), "
-            "--num_processes and --process_id (0, 1, ...) to each, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-            "JAX_PROCESS_ID in its environment"
-        )
+        raise ConfigError(f"{told} is not enough to join several processes: {MEND}")
     # SIGTERM is for training/loop.py, which asks for a checkpoint, and ends a process anywhere else, as it does alone.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -80,7 +80,7 @@ def initialize(
     except (ValueError, OSError) as error:
         if cluster == TPU_MACHINE and not named:
             return  # it does not tell of a slice
-        raise ConfigError(f"cannot join several processes ({told or cluster}): {error}") from None
+        raise ConfigError(f"cannot join several processes ({told or cluster}): {error} {MEND}") from None
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf8")  # noqa: SIM115 (to the end of the process)
 

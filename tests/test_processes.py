@@ -1,5 +1,6 @@
 """Several real processes on this machine, over gloo: they compute what one process with as many devices computes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,12 +14,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import consistency_jax
 from consistency_jax.config import ConfigError
 from consistency_jax.distributed import cluster_of, initialize
+from consistency_jax.models.huggingface import load_pretrained, save_pretrained
 from consistency_jax.table import read_tables
 
 ROOT = Path(consistency_jax.__file__).parents[1]
@@ -438,6 +441,22 @@ def test_a_workdir_that_is_not_shared_is_refused(place):
     assert [process.wait(timeout=120) for process in running] == [1, 1]
     for number in (0, 1):
         assert "is not the same folder on all hosts" in place.log(number)
+
+
+@pytest.mark.slow
+def test_models_that_differ_between_hosts_are_refused(place, small_model):
+    folders = [place.folder / f"model-{number}" for number in (0, 1)]
+    model = load_pretrained(small_model)
+    save_pretrained(model, folders[0])
+    save_pretrained(
+        dataclasses.replace(model, params=jax.tree.map(lambda p: 2 * p, model.params)), folders[1]
+    )
+    own = place.folder / "own_model.sh"
+    own.write_text(f'exec "$@" --config.model.path={place.folder}/model-$JAX_PROCESS_ID\n')
+    running = place.start(["bash", str(own), *place.words("train")], 2)
+    assert [process.wait(timeout=200) for process in running] == [1, 1]
+    for number in (0, 1):
+        assert "process 1 differs from process 0; give all hosts the same model folder" in place.log(number)
 
 
 def test_processes_that_cannot_be_joined_are_told_what_is_missing(monkeypatch):
