@@ -62,8 +62,8 @@ adds gradients up everywhere, an all-reduce, instead of scattering them). For it
   nothing without more items.
 * With as many items a chip (the second table), tokens, bytes and times of a chip stay as they are: what bounds the
   step at 4 chips bounds it at 512.
-* HBM is a bound of its own, and no part of this formula: the column is what the compiled program's instructions read and
-  write, each counted by itself. `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look for them.
+* HBM is a bound of its own, and no part of this formula: the column is what the compiled program's instructions read
+  and write, each counted by itself. `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look for them.
 """
 
 
