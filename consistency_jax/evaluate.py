@@ -5,6 +5,7 @@ Scores every candidate of every item in every language with the base model and w
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,14 +138,17 @@ def load_safety(config: ConfigDict) -> dict[str, Items]:
     for kind in KINDS:
         if safety[kind].source:
             check_judge(config)
-            found[kind] = load_items(
-                safety[kind].source,
-                path=safety[kind].path or None,
+            own = safety[kind]
+            read = functools.partial(
+                load_items,
+                own.source,
+                path=own.path or None,
                 languages=tuple(safety.languages) or None,
-                split=safety[kind].split or None,
+                split=own.split or None,
                 on_error=config.data.on_error,
-                **safety[kind].options.to_dict(),
+                **own.options.to_dict(),
             )
+            found[kind] = on_main(read)
             tell_oddities(found[kind], f"{kind} prompts")
     return found
 

@@ -39,6 +39,13 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
       ConfigError: the folder belongs to another config, or cannot be made or written.
     """
     folder = location(workdir)
+    safety = config.evaluation.safety
+    written = config.evaluation.generation.splits or safety.harmful.source or safety.harmless.source
+    if in_bucket(folder) and written:
+        raise ConfigError(
+            "evaluation.generation and evaluation.safety keep answers in the workdir as they are drawn, and cannot in "
+            f"a bucket ({folder}); leave both off, or give a --workdir on a file system that the hosts share"
+        )
     if in_bucket(folder) and any(selects(stage.config) for stage in stages_of(config)):
         raise ConfigError(
             f"selection.name keeps its pairs in the workdir, and cannot in a bucket ({folder}): make them before with "

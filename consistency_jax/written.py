@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.items import MASK, Items, ParallelItem
+from consistency_jax.distributed import on_main
 from consistency_jax.files import write_text
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -82,7 +83,7 @@ def write_answers(
         return []
     settings = json.dumps([fingerprint(model.params), *reading(config, model)])
     folder = workdir / "written"
-    folder.mkdir(exist_ok=True)
+    on_main(lambda: folder.mkdir(exist_ok=True))
     engine = KeptAnswers(
         lambda: Sampler(model, chat=chat, max_length=config.data.max_length),
         folder / "answers.jsonl",
@@ -131,7 +132,7 @@ def _verdicts(config: ConfigDict, asked: Asked, texts: Texts) -> np.ndarray:
     if judge is None:
         return refusals(texts, asked.languages)
     prompts = [[item.prompts.get(language) for language in asked.languages] for item in asked.items]
-    return judged(prompts, texts, asked.languages, judge)
+    return on_main(lambda: judged(prompts, texts, asked.languages, judge))
 
 
 def written_figures(
