@@ -27,10 +27,11 @@ from consistency_jax.commands import (
 )
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.chat import ChatTemplate
+from consistency_jax.data.forest import Forest
 from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
-from consistency_jax.data.trees import Tree, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
@@ -67,7 +68,7 @@ class Split:
     name: str
     items: Items
     languages: tuple[str, ...]
-    trees: Sequence[Tree | None]
+    trees: Forest
     neutral: NeutralAnswers | None = None
 
     def alone(self, language: str) -> "Split":
@@ -205,11 +206,9 @@ def split_of(
         )
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)
-    builder = TreeBuilder(
-        model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat, cache=False
-    )
+    builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
     trees = builder.build(items, languages)
-    cut = sum(tree is not None and tree.truncated > 0 for tree in trees)
+    cut = int((trees.truncated > 0).sum())
     if cut:
         print(
             f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
@@ -267,7 +266,7 @@ def score_split(
     if not params_key:
         return make()
     ids, gold = ([getattr(item, name) for item in split.items] for name in ("id", "gold"))
-    trees = [*split.trees, *(split.neutral.trees if split.neutral else ())]
+    trees = Forest.concatenate([split.trees, *([split.neutral.trees] if split.neutral else [])])
     options = {"languages": split.languages, "prompt": prompt, "state": state}
     key = table_key(scorer.config, params_key, trees, ids=ids, gold=gold, **options)
     return stored(key, folder or cache_folder() / "tables", make)

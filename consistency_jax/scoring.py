@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from consistency_jax.data.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers
 from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
-from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
 from consistency_jax.progress import Progress
@@ -167,7 +168,8 @@ class Scorer:
           progress: what a progress bar is called; empty for none.
         """
         groups = row_groups(self._mesh)
-        sizes = tree_sizes(trees, prompt=prompt)
+        forest = Forest.of(trees)
+        sizes = tree_sizes(forest, prompt=prompt)
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state
         results: dict[str, np.ndarray] = {}
         batches = batch_plan(sizes, tokens=tokens, groups=groups)
@@ -176,7 +178,7 @@ class Scorer:
 
         def prepare(number: int) -> Batch:
             part, shape, places = batches[number]
-            own = [trees[n] for n in part] + [None] * (places - len(part))
+            own = forest.take(part).padded(places)
             return pack(own, shape, candidates=candidates, prompt=prompt)
 
         def keep(part: np.ndarray, out: dict[str, jax.Array]) -> None:
@@ -243,7 +245,7 @@ def score(
     require_answers(items, "score")
     known = Items(items).languages
     languages = known if languages is None else check_languages(languages, known, "score")
-    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length, cache=False)
+    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length)
     trees = builder.build(items, languages)
     return score_trees(
         Scorer(model.config, mesh_of(model.params)),
@@ -267,7 +269,7 @@ class NeutralAnswers:
     place: i64[B, L, K], the tree of each cell; cells that are not there point anywhere.
     """
 
-    trees: tuple[Tree, ...]
+    trees: Forest
     place: np.ndarray
 
 
@@ -279,25 +281,19 @@ def neutral_answers(
     Raises:
       DataError: where the tokenizer has neither BOS nor EOS that could predict the first token.
     """
-    alone = [
-        ParallelItem(
-            item.id,
-            item.group,
-            dict.fromkeys(item.prompts, ""),
-            {language: (answers[k],) for language, answers in item.candidates.items()},
-        )
-        for item in items
-        for k in range(item.num_candidates)
-    ]
-    trees = builder.build(alone, languages)  # one object for one text
-    distinct = {id(tree): tree for tree in trees if tree is not None}
-    number = {key: n for n, key in enumerate(distinct)}
+    numbers: dict[str, int] = {}
+    cells = []
     counts = np.array([item.num_candidates for item in items])
-    place = np.zeros((len(items), counts.max(), len(languages)), np.int64)
-    place[np.arange(counts.max()) < counts[:, None]] = np.array(
-        [number.get(id(tree), 0) for tree in trees]
-    ).reshape(-1, len(languages))
-    return NeutralAnswers(tuple(distinct.values()), place.transpose(0, 2, 1))
+    place = np.zeros((len(items), len(languages), counts.max()), np.int64)
+    for b, item in enumerate(items):
+        for l, language in enumerate(languages):
+            for k, answer in enumerate(item.candidates.get(language, ())):
+                if answer not in numbers:
+                    numbers[answer] = len(numbers)
+                    alone = ParallelItem(item.id, item.group, {language: ""}, {language: (answer,)})
+                    cells.append((alone, language))
+                place[b, l, k] = numbers[answer]
+    return NeutralAnswers(builder.of_cells(cells), place)
 
 
 def score_trees(
@@ -350,12 +346,15 @@ def table_frame(
     items: Sequence[ParallelItem], languages: Sequence[str], trees: Sequence[Tree | None]
 ) -> Table:
     """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
-    count = np.array([0 if tree is None else len(tree.branches) for tree in trees])
+    forest = Forest.of(trees)
+    count = np.maximum(forest.segments - 1, 0)
     mask = np.arange(count.max()) < count[:, None]  # its cells, row by row, are the branches of all trees
     cells = np.zeros((3, *mask.shape), np.int32)  # answer tokens, prompt tokens, bytes
-    present = [tree for tree in trees if tree is not None]
-    cells[0][mask], cells[1][mask] = _token_counts(present)
-    cells[2][mask] = np.concatenate([tree.bytes for tree in present])
+    for values, kind in ((cells[0], ANSWER), (cells[1], PROMPT)):
+        own = forest.per_segment(forest.kind == kind)  # a branch's, with those of its trunk
+        branch = forest.branch > 0
+        values[mask] = own[branch] + np.repeat(own[~branch], count[count > 0])
+    cells[2][mask] = forest.bytes
     shape = (len(items), len(languages), -1)
     length, prompt_length, size = (values.reshape(shape) for values in cells)
     return Table(
@@ -368,21 +367,6 @@ def table_frame(
         gold=np.array([-1 if item.gold is None else item.gold for item in items], np.int32),
         prompt_length=prompt_length,
     )
-
-
-def _token_counts(trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
-    """i64[sum of K] each: the answer tokens and the prompt tokens of every branch, with those of its trunk."""
-    _, kinds, lengths = zip(*(tree.flat for tree in trees))
-    segments = np.array([len(own) for own in lengths])  # trunk, branch 0, branch 1, ... of each tree
-    segment = np.repeat(np.arange(segments.sum()), np.concatenate(lengths))
-    is_trunk = np.zeros(segments.sum(), bool)
-    is_trunk[np.cumsum(segments) - segments] = True
-
-    def count(kind: int) -> np.ndarray:
-        own = np.bincount(segment[np.concatenate(kinds) == kind], minlength=len(is_trunk))
-        return own[~is_trunk] + np.repeat(own[is_trunk], segments - 1)
-
-    return count(ANSWER), count(PROMPT)
 
 
 # ----------------------------------------------------------------------------------------------------- the stored table
@@ -408,12 +392,9 @@ def _bit_sums(params: Params) -> Params:
 def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | None], **options: Any) -> str:
     """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
-    for tree in trees:
-        if tree is None:
-            digest.update(b"-")
-        else:
-            for part in (tree.trunk, tree.trunk_kind, *tree.branches, *tree.branch_kinds):
-                digest.update(len(part).to_bytes(4, "little") + part.tobytes())
+    forest = Forest.of(trees)
+    for array in (forest.segments, forest.length, forest.token, forest.kind):
+        digest.update(len(array).to_bytes(8, "little") + array.tobytes())
     return digest.hexdigest()[:32]
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from consistency_jax import scoring
+from consistency_jax.data.forest import ANSWER, PROMPT
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.packing import measure, pack
-from consistency_jax.data.trees import ANSWER, PROMPT, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.models.decoder import Decoder
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.scoring import (

@@ -3,8 +3,9 @@
 import pytest
 import sentencepiece
 
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.data.items import MASK, DataError, ParallelItem
-from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree, TreeBuilder, build_tree
+from consistency_jax.data.trees import TreeBuilder, build_tree
 from consistency_jax.models.tokenizers import from_sentencepiece
 
 ITEMS = [
@@ -199,18 +200,13 @@ def test_a_candidate_that_is_a_prefix_of_another_has_an_empty_branch(small_token
 def test_a_batch_gives_the_trees_of_single_calls(tokenizer):
     languages = ("en", "ja", "ru", "first")
     for boundary in ("separate", "joint"):
-        builder = TreeBuilder(tokenizer, boundary=boundary)
-        for _ in range(2):  # from the tokenizer, then from the cache
-            trees = builder.build(ITEMS, languages, candidates=[[1, 0], [2, 1]])
-            for n, tree in enumerate(trees):
-                item, language = ITEMS[n // 4], languages[n % 4]
-                if language not in item.prompts:
-                    assert tree is None
-                    continue
-                single = build_tree(
-                    tokenizer, item, language, boundary=boundary, candidates=[[1, 0], [2, 1]][n // 4]
-                )
-                assert sequences(tree) == sequences(single)
+        trees = TreeBuilder(tokenizer, boundary=boundary).build(ITEMS, languages)
+        for n, tree in enumerate(trees):
+            item, language = ITEMS[n // 4], languages[n % 4]
+            if language not in item.prompts:
+                assert tree is None
+                continue
+            assert sequences(tree) == sequences(build_tree(tokenizer, item, language, boundary=boundary))
 
 
 def test_long_trunks_are_cut_from_the_left(small_tokenizer):
