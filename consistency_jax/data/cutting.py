@@ -1,15 +1,16 @@
 """Where a text may be cut so that its parts, tokenised apart, give the tokens of the whole.
 
-A cut lies before a space that stands between two letters: "born| in". Nothing that the known kinds of tokenizers do
-looks across it:
+A cut lies before a single space between two letters, digits or common punctuation marks: "born| in". Nothing that the
+known kinds of tokenizers do looks across it:
 
-* normalizers: Unicode forms compose a letter with marks that follow it, and here a space does;
+* normalizers: Unicode forms compose a character with marks that follow it, and here a space does;
 * pre-tokenizers: those that split at spaces (the published regular expressions, Metaspace) split there;
 * BPE without such a one: no merge crosses the cut where no piece of the vocabulary holds a space behind another
   character, and merges on its two sides do not depend on each other;
 * added tokens: none holds a space behind another character, and none takes in the spaces beside it.
 
-Where any of this is not known of a tokenizer, there are no cuts, and every text is tokenised whole.
+Where any of this is not known of a tokenizer, there are no cuts, and every text is tokenised whole. In languages that
+write no spaces (Japanese, Chinese) there are none either.
 """
 
 import json
@@ -21,12 +22,21 @@ from weakref import WeakKeyDictionary
 
 from consistency_jax.data.tokenization import dummy_space_stays, has_dummy_space
 
-# The regular expressions of GPT-2, and of cl100k and its relatives: a letter and the space behind it always part.
+# The regular expressions of GPT-2, and of cl100k and its relatives: no match goes on from another character to a space.
+_CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SPLITS_WORDS = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    _CL100K % r"\p{N}{1,3}",
+    _CL100K % r"\p{N}",
 )
+_PUNCTUATION = ".,;:!?()[]\"'«»“”’–—-…=/"
+_BESIDE = rf"(?:[^\W_]|[{re.escape(_PUNCTUATION)}])"
+_CUT = re.compile(
+    rf"(?<={_BESIDE})(?= {_BESIDE})"
+)  # no normalizer makes a space of those, or joins one to them
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Precompiled", "Strip")
 _SPACE_BEHIND = re.compile("[^ ▁Ġ][ ▁Ġ]")
 
@@ -49,14 +59,26 @@ class Cutter:
             return 0, len(rest)
         return before, behind
 
+    def words(self, text: str) -> list[str]:
+        """The text cut wherever it can be."""
+        if self.barred is not None and self.barred.search(text):
+            return [text]
+        return _CUT.split(text)
+
 
 def _before(head: str, answers: Sequence[str]) -> int:
     """The last cut before all answers; 0 where there is none."""
-    if head[-1:].isalpha() and all(answer[0] == " " and answer[1:2].isalpha() for answer in answers):
+    if not head:
+        return 0
+    opens = [answer[:2] for answer in answers]
+    if head[-1] == " ":
+        if _plain(head[-2:-1]) and all(map(_plain, {text[0] for text in opens})):
+            return len(head) - 1
+    elif _plain(head[-1]) and all(text[0] == " " and _plain(text[1:]) for text in set(opens)):
         return len(head)
     at = head.rfind(" ")
     while at > 0:
-        if head[at - 1].isalpha() and head[at + 1 : at + 2].isalpha():
+        if _plain(head[at - 1]) and _plain(head[at + 1 : at + 2]):
             return at
         at = head.rfind(" ", 0, at)
     return 0
@@ -64,12 +86,13 @@ def _before(head: str, answers: Sequence[str]) -> int:
 
 def _behind(rest: str) -> int:
     """The first cut inside `rest`; its length where there is none."""
-    at = rest.find(" ", 1)
-    while at > 0:
-        if rest[at - 1].isalpha() and rest[at + 1 : at + 2].isalpha():
-            return at
-        at = rest.find(" ", at + 1)
-    return len(rest)
+    found = _CUT.search(rest)
+    return found.start() if found else len(rest)
+
+
+def _plain(character: str) -> bool:
+    """Whether it may stand beside a cut, as in `_CUT`."""
+    return character.isalnum() or character in _PUNCTUATION and character != ""
 
 
 def cutter_of(tokenizer: Any) -> Cutter | None:

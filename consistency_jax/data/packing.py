@@ -12,7 +12,6 @@ and is seen by nothing, so it is not fed. Shapes are static: each new one costs 
 `planning`).
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -179,21 +178,26 @@ def lay_out(sizes: np.ndarray, length: int, groups: int = 1) -> Layout:
         )
     row = np.full(len(tokens), -1, np.int64)
     column = np.zeros(len(tokens), np.int64)
-    free: list[tuple[int, int]] = []  # (room left, row), sorted
+    free: list[list[int]] = [[] for _ in range(length)]  # room left -> rows
+    rooms = 0  # bit r: there is a row with room r
     used = 0
     order = np.argsort(-tokens, kind="stable")
     for n, size in zip(order.tolist(), tokens[order].tolist()):
         if size == 0:
             break
-        at = bisect_left(free, (size, -1))
-        if at == len(free):
+        fitting = rooms >> size
+        if fitting:
+            room = size + (fitting & -fitting).bit_length() - 1
+            r = free[room].pop()
+            if not free[room]:
+                rooms ^= 1 << room
+        else:
             room, r = length, used
             used += 1
-        else:
-            room, r = free.pop(at)
         row[n], column[n] = r, length - room
         if room > size:
-            insort(free, (room - size, r))
+            free[room - size].append(r)
+            rooms |= 1 << (room - size)
     group = _deal(row, sizes, used, groups)
     per_group = np.zeros((groups, 2), np.int64)
     np.add.at(per_group, group[row[row >= 0]], sizes[row >= 0, 1:])

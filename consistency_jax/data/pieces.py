@@ -1,5 +1,6 @@
-"""The texts that trees are made of, each distinct one tokenised once."""
+"""The texts that trees are made of, each distinct one (and, where it can be cut, each word) tokenised once."""
 
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from consistency_jax.data.cutting import cutter_of
 from consistency_jax.data.forest import ranges
 from consistency_jax.data.tokenization import encode, encode_continuations, first_answer_token
 
@@ -112,9 +114,9 @@ class Texts:
         right = following.setdefault(parts.right, len(following))
         self._trees.append((self._order[kind], left, right, len(parts.middles), parts.shift))
 
-    def __len__(self) -> int:
-        """Trees."""
-        return len(self._trees)
+    def find(self, pattern: re.Pattern[str]) -> bool:
+        """Whether a pattern that spans no lines is in any of the texts. (Their seams lie before a space.)"""
+        return any(pattern.search("\n".join(pool)) for pool in self._pools.values())
 
     def encode(self, tokenizer: Any, special: bool, own_bos: int | None) -> Pieces:
         """Tokenises every text once.
@@ -124,31 +126,82 @@ class Texts:
             special: whether special tokens in a text are such (in a rendered chat) or ordinary characters.
             own_bos: a BOS that texts may open with, to be left out; None for none.
         """
-        token, length, first, size = array("i", [0]), array("q"), array("q"), array("q")
+        tokens, lengths, firsts, sizes = [np.zeros(1, np.int32)], [], [], []
         for (opening, start), pool in self._pools.items():
-            call = encode if opening else encode_continuations
-            for encoding in call(tokenizer, list(pool), special=special, offsets=start != NOWHERE):
-                ids = encoding.ids
-                answer = 0 if start == NOWHERE else first_answer_token(encoding, start)
-                if opening and own_bos is not None and ids[:1] == [own_bos]:
-                    ids, answer = ids[1:], max(answer - 1, 0)
-                token.extend(ids)
-                length.append(len(ids))
-                first.append(answer)
-            size.extend([len(text.encode()) for text in pool])
+            texts = list(pool)
+            if start == NOWHERE:
+                token, length = _encode_words(tokenizer, texts, opening, special)
+                first = np.zeros(len(texts), np.int64)
+            else:
+                token, length, first = _encode_whole(tokenizer, texts, opening, special, start)
+            if opening and own_bos is not None:
+                begin = np.cumsum(length) - length
+                owned = np.flatnonzero(length)
+                owned = owned[token[begin[owned]] == own_bos]
+                token = np.delete(token, begin[owned])
+                length[owned] -= 1
+                first[owned] = np.maximum(first[owned] - 1, 0)
+            tokens.append(token)
+            lengths.append(length)
+            firsts.append(first)
+            sizes.append(np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts)))
         counts = np.array([len(pool) for pool in self._pools.values()])
         base = np.cumsum(counts) - counts
         pool, left, right, branches, shift = np.array(self._trees, np.int64).reshape(-1, 5).T
-        lengths = np.array(length, np.int64)
+        length = np.concatenate(lengths)
         return Pieces(
-            token=np.array(token, np.int32),
-            begin=1 + np.cumsum(lengths) - lengths,
-            length=lengths,
-            first=np.array(first, np.int64),
-            size=np.array(size, np.int64),
+            token=np.concatenate(tokens),
+            begin=1 + np.cumsum(length) - length,
+            length=length,
+            first=np.concatenate(firsts),
+            size=np.concatenate(sizes),
             left=left + base[0],
             right=right + base[1],
             branches=branches,
             shift=shift,
             middle=np.array(self._middles, np.int64) + np.repeat(base[pool], branches),
         )
+
+
+def _encode_whole(
+    tokenizer: Any, texts: list[str], opening: bool, special: bool, start: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens of texts, end to end, i32[P]; how many each has, and the first from character `start` on, i64[texts]."""
+    call = encode if opening else encode_continuations
+    token, length, first = array("i"), array("q"), array("q")
+    for encoding in call(tokenizer, texts, special=special, offsets=True):
+        ids = encoding.ids
+        token.extend(ids)
+        length.append(len(ids))
+        first.append(first_answer_token(encoding, start))
+    return np.array(token, np.int32), np.array(length, np.int64), np.array(first, np.int64)
+
+
+def _encode_words(
+    tokenizer: Any, texts: list[str], opening: bool, special: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of texts, end to end, i32[P], and how many each has, i64[texts]: each distinct word is tokenised once."""
+    cutter = cutter_of(tokenizer)
+    heads: dict[str, int] = {}  # the first words of texts that open a string
+    others: dict[str, int] = {}
+    words, counts = array("q"), array("q")  # ~n stands for the n-th head
+    for text in texts:
+        own = cutter.words(text) if cutter is not None else [text]
+        at = 0
+        if opening:
+            words.append(~heads.setdefault(own[0], len(heads)))
+            at = 1
+        words.extend([others.setdefault(word, len(others)) for word in own[at:]])
+        counts.append(len(own))
+    token, length = array("i"), array("q")
+    for call, known in ((encode_continuations, others), (encode, heads)):
+        for encoding in call(tokenizer, list(known), special=special, offsets=False):
+            ids = encoding.ids
+            token.extend(ids)
+            length.append(len(ids))
+    sizes, number, count = (np.array(values, np.int64) for values in (length, words, counts))
+    number = np.where(number < 0, len(others) + ~number, number)
+    tokens = np.array(token, np.int32)[ranges((np.cumsum(sizes) - sizes)[number], sizes[number])]
+    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[number])])
+    ends = np.cumsum(count)
+    return tokens, total[ends] - total[ends - count]

@@ -29,6 +29,7 @@ from consistency_jax.data.cutting import cutter_of
 from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree, ranges
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.pieces import NOWHERE, Parts, Pieces, Texts
+from consistency_jax.garbage import no_collection
 
 BOUNDARIES = ("separate", "joint")
 BLOCK = 16384  # trees built at once: what is held beside the forest does not grow with it
@@ -125,30 +126,34 @@ class TreeBuilder:
     def of_cells(self, cells: Sequence[Cell]) -> Forest:
         """The trees of single languages of items. Errors are those of `build`."""
         blocks = [cells[start : start + BLOCK] for start in range(0, len(cells), BLOCK)]
-        return Forest.concatenate(self._block(block) for block in blocks)
+        with no_collection():
+            return Forest.concatenate(self._block(block) for block in blocks)
 
     def _block(self, cells: Sequence[Cell]) -> Forest:
         present = [cell for cell in cells if cell is not None]
-        suspects = self._suspects(present)
-        chats: Sequence[str | None] = [None] * len(present)
-        if self.chat is not None and present:
+        texts = Texts()
+        if self.chat is None:
+            for cell in present:
+                texts.add(self._parts(cell))
+            suspects = self._suspects(present) if texts.find(self._special_text) else {}
+        else:
+            suspects = self._suspects(present)
             for n, token in suspects.items():
                 raise _special_in_text(present[n], token, "and the chat template would make it one")
-            chats = self.chat.render([_after(_context(*cell), cell[0].prompts[cell[1]]) for cell in present])
-        texts = Texts()
-        for cell, chat in zip(present, chats):
-            texts.add(self._parts(cell, chat))
-        if not len(texts):
+            heads = [_after(_context(*cell), cell[0].prompts[cell[1]]) for cell in present]
+            for cell, head in zip(present, self.chat.render(heads) if heads else ()):
+                texts.add(self._parts(cell, head))
+        if not present:
             return Forest.of([None] * len(cells))
-        special = self.chat is not None
-        pieces = texts.encode(self.tokenizer, special, self.bos if special else None)
+        chat = self.chat is not None
+        pieces = texts.encode(self.tokenizer, chat, self.bos if chat else None)
         forest = self._forest(pieces, present)
         self._check_special(forest, present, suspects)
         forest = self._cut(forest, present)
         there = np.array([cell is not None for cell in cells])
-        count, truncated = np.zeros((2, len(cells)), np.int64)
-        count[there], truncated[there] = forest.segments, forest.truncated
-        return replace(forest, segments=count, truncated=truncated)
+        segments, truncated = np.zeros((2, len(cells)), np.int64)
+        segments[there], truncated[there] = forest.segments, forest.truncated
+        return replace(forest, segments=segments, truncated=truncated)
 
     def _check_special(
         self, forest: Forest, cells: Sequence[tuple[ParallelItem, str]], suspects: dict[int, str]
@@ -162,16 +167,14 @@ class TreeBuilder:
 
     def _suspects(self, cells: Sequence[tuple[ParallelItem, str]]) -> dict[int, str]:
         """cell -> the special token that its text spells."""
-        texts = [
+        texts = (
             "\n".join((_context(item, name), item.prompts[name].replace(MASK, "\n"), *item.candidates[name]))
             for item, name in cells
-        ]
-        if not self._special_text.search("\n".join(texts)):
-            return {}
+        )
         found = ((n, self._special_text.search(text)) for n, text in enumerate(texts))
         return {n: match[0] for n, match in found if match}
 
-    def _parts(self, cell: tuple[ParallelItem, str], chat: str | None) -> Parts:
+    def _parts(self, cell: tuple[ParallelItem, str], chat: str | None = None) -> Parts:
         """A cell's texts cut apart; `chat`: its rendered prompt."""
         item, language = cell
         answers: Sequence[str] = item.candidates[language]
