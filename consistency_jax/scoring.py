@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import TreeBuilder
+from consistency_jax.flops import mask_cost
+from consistency_jax.kept_batches import KeptBatches, forget
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
 from consistency_jax.progress import Progress
@@ -158,6 +160,7 @@ class Scorer:
         state: bool = False,
         tokens: int = 8192,
         progress: str = "",
+        kept: Path | None = None,
     ) -> dict[str, np.ndarray]:
         """What `tree_logps` gives, for any number of trees: numpy arrays with one row a tree (zeros where None).
 
@@ -166,37 +169,50 @@ class Scorer:
           prompt, state: also return "prompt_logp", "state".
           tokens: row tokens of one batch.
           progress: what a progress bar is called; empty for none.
+          kept: folder where finished batches are kept, and from which a pass that was killed goes on; None for none.
         """
         groups = row_groups(self._mesh)
         forest = Forest.of(trees)
         sizes = tree_sizes(forest, prompt=prompt)
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state
         results: dict[str, np.ndarray] = {}
-        batches = batch_plan(sizes, tokens=tokens, groups=groups)
-        bar = Progress(progress, len(batches)) if progress else None
+        batches = batch_plan(sizes, tokens=tokens, groups=groups, mask_cost=mask_cost(self.config))
         shardings = batch_shardings(self._mesh)
+        done = KeptBatches(kept, batches) if kept is not None and jax.process_count() == 1 else None
+
+        def note(part: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+            for name in names:
+                if name not in results:
+                    shape, dtype = values[name].shape[1:], values[name].dtype
+                    results[name] = np.zeros((len(forest), *shape), dtype)
+                results[name][part] = values[name][: len(part)]
+
+        for part, values in done.load() if done else ():
+            note(part, values)
+        first = done.done if done else 0
+        bar = Progress(progress, len(batches), first) if progress else None
 
         def prepare(number: int) -> Batch:
             part, shape, places = batches[number]
             own = forest.take(part).padded(places)
             return pack(own, shape, candidates=candidates, prompt=prompt)
 
-        def keep(part: np.ndarray, out: dict[str, jax.Array]) -> None:
-            for name in names:
-                values = np.asarray(jax.device_get(out[name]))
-                if name not in results:
-                    results[name] = np.zeros((len(trees), *values.shape[1:]), values.dtype)
-                results[name][part] = values[: len(part)]
+        def keep(number: int, out: dict[str, jax.Array]) -> None:
+            part = batches[number].trees
+            note(part, {name: np.asarray(jax.device_get(out[name])) for name in names})
+            if done:
+                done.save(number + 1, results)
+            if bar:
+                bar.advance(prompts=len(part))
+                bar.show()
 
         running = None
-        for number, batch in enumerate(prefetched(prepare, 0, len(batches))):
+        for number, batch in enumerate(prefetched(prepare, first, len(batches)), first):
             with on_mesh(self._mesh):
                 out = self.run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
-            running = (batches[number].trees, out)
-            if bar:
-                bar.advance(prompts=len(batches[number].trees))
+            running = (number, out)
         if running is not None:
             keep(*running)
         if bar:
@@ -308,10 +324,11 @@ def score_trees(
     state: bool = False,
     tokens: int = 8192,
     progress: str = "",
+    kept: Path | None = None,
 ) -> Table:
     """The table of items whose trees are built already, tree n = item * L + language.
 
-    `neutral`: the answers alone, which `scores("pmi")` needs; the other arguments as for `score`.
+    `neutral`: the answers alone, which `scores("pmi")` needs; `kept`: as for a `Scorer`; the others as for `score`.
     """
     shape = (len(items), len(languages))
     frame = table_frame(items, languages, trees)
@@ -323,6 +340,7 @@ def score_trees(
         state=state,
         tokens=tokens,
         progress=progress,
+        kept=kept and kept / "answers",
     )
     arrays = {name: values.reshape(*shape, -1).astype(np.float32) for name, values in arrays.items()}
     for name in arrays.keys() & {"logp", "prompt_logp"}:
@@ -335,6 +353,7 @@ def score_trees(
             candidates=1,
             tokens=tokens,
             progress=f"{progress} answers alone" if progress else "",
+            kept=kept and kept / "alone",
         )["logp"][:, 0]
         arrays["neutral_logp"] = np.where(frame.mask, alone[neutral.place], np.float32(0)).astype(np.float32)
     if not prompt:
@@ -398,12 +417,17 @@ def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | Non
     return digest.hexdigest()[:32]
 
 
-def stored(key: str, folder: Path, make: Callable[[], Table]) -> Table:
-    """The table of `key` from the folder, or made now and stored. A damaged file is made anew."""
+def stored(key: str, folder: Path, make: Callable[[Path], Table]) -> Table:
+    """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
+
+    `make` is given a folder for what it has finished, which stays when it is killed.
+    """
     path = folder / f"{key}.npz"
     if path.exists():
         with contextlib.suppress(ValueError):
             return Table.load(path)
-    table = make()
+    kept = folder / f"{key}.batches"
+    table = make(kept)
     table.save(path)
+    forget(kept)
     return table
