@@ -133,7 +133,7 @@ def load_tests(config: ConfigDict) -> dict[str, Items]:
 
 
 def evenly(items: Items, count: int) -> Items:
-    """So many of the items, from all over the list (it may be sorted by subject); all for 0, or where they are fewer."""
+    """So many items from all over the list, which may be sorted by subject; all for 0, or where they are fewer."""
     if not 0 < count < len(items):
         return items
     places = np.linspace(0, len(items) - 1, count).round().astype(int)

@@ -48,6 +48,7 @@ def tree_logps(
     candidates: int,
     prompt: bool = False,
     layer: int | None = None,
+    greedy: bool = False,
 ) -> dict[str, jax.Array]:
     """Log-probabilities of every branch of every tree in a batch.
 
@@ -58,11 +59,12 @@ def tree_logps(
       candidates: K of the table.
       prompt: also sum the tokens of the prompt.
       layer: also give the states after this layer, from 0.
+      greedy: also tell which answers the model would write if it always took the likeliest token.
 
     Returns:
       {"logp": f32[N, K]} in nats; with `prompt` also "prompt_logp": f32[N, K]; "state": [N, D], the last hidden state
       of each prompt, see `Batch.prompt_end` (dead code, hence free, where nobody reads it); with `layer` also
-      "layer_state": [N, D], the same token's state after that layer.
+      "layer_state": [N, D], the same token's state after that layer; with `greedy` also "greedy": bool[N, K].
     """
     hidden = Decoder(config).apply(
         {"params": params},
@@ -76,24 +78,31 @@ def tree_logps(
     groups, dim = batch.sources.shape[0], hidden.shape[-1]
     grouped = hidden.reshape(groups, -1, dim)
     states = jnp.take_along_axis(grouped, batch.sources[..., None], axis=1)  # [G, U, D]
-    logp = _target_logps(config, params, states, batch.target_source, batch.target_token)  # [G, M]
+    logp, below = _target_logps(config, params, states, batch.target_source, batch.target_token)  # [G, M]
 
     kinds = 2 if prompt else 1
     trees = batch.prompt_end.shape[0]
-    cells = jax.ops.segment_sum(
-        logp.reshape(-1), batch.target_slot.reshape(-1), num_segments=trees * kinds * (candidates + 1)
-    ).reshape(trees, kinds, candidates + 1)
-    sums = cells[..., :1] + cells[..., 1:]  # what all candidates share + each one's own
+
+    def sums_of(values: jax.Array) -> jax.Array:
+        slots, count = batch.target_slot.reshape(-1), trees * kinds * (candidates + 1)
+        cells = jax.ops.segment_sum(values.reshape(-1), slots, num_segments=count)
+        cells = cells.reshape(trees, kinds, candidates + 1)
+        return cells[..., :1] + cells[..., 1:]  # what all candidates share + each one's own
+
+    sums = sums_of(logp)
     out = {"logp": sums[:, 0], "state": hidden.reshape(-1, dim)[batch.prompt_end]}
     if layer is not None:
         out["layer_state"] = layers[layer]
+    if greedy:
+        out["greedy"] = sums_of(below.astype(jnp.int32))[:, 0] == 0
     return out | ({"prompt_logp": sums[:, 1]} if prompt else {})
 
 
 def _target_logps(
     config: DecoderConfig, params: Params, states: jax.Array, source: jax.Array, token: jax.Array
-) -> jax.Array:
-    """log p(token) under the state that predicts it: states [G, U, D], source and token i32[G, M] -> f32[G, M].
+) -> tuple[jax.Array, jax.Array]:
+    """log p(token) under the state that predicts it: states [G, U, D], source and token i32[G, M] -> f32[G, M]; and
+    bool[G, M], whether another token is likelier (dead code, hence free, where nobody reads it).
 
     The head runs once per state, not once per target. A chunk of states serves the targets that point into it; with
     more than one chunk the logits are recomputed in the backward pass, so that only one chunk of them ever lives.
@@ -108,8 +117,10 @@ def _target_logps(
     head = nn.with_logical_constraint(head.astype(states.dtype), ("head_vocab", None))
     states = nn.with_logical_constraint(states, ("head_groups", None, None))
 
-    def add_chunk(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        first, part = chunk
+    def add_chunk(
+        total: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        (first, part), (logps, belows) = chunk, total
         chunk_logits = head_logits(head, config, part)  # f32[G, size, V]
         chunk_logits = nn.with_logical_constraint(chunk_logits, ("head_groups", None, "head_vocab"))
         log_z = jax.nn.logsumexp(chunk_logits, axis=-1)
@@ -117,12 +128,13 @@ def _target_logps(
         inside = (local >= 0) & (local < size)
         local = jnp.clip(local, 0, size - 1)
         # Group by group, so that the compiler sees that no group looks into another's logits.
-        logp = jax.vmap(lambda logits, log_z, s, t: logits[s, t] - log_z[s])(
-            chunk_logits, log_z, local, token
+        chosen, log_z, best = jax.vmap(lambda logits, log_z, best, s, t: (logits[s, t], log_z[s], best[s]))(
+            chunk_logits, log_z, jax.lax.stop_gradient(chunk_logits.max(-1)), local, token
         )
-        return total + jnp.where(inside, logp, 0.0), None
+        logps = logps + jnp.where(inside, chosen - log_z, 0.0)
+        return (logps, belows | (inside & (chosen < best))), None
 
-    total = jnp.zeros(source.shape, jnp.float32)
+    total = jnp.zeros(source.shape, jnp.float32), jnp.zeros(source.shape, bool)
     if chunks == 1:
         return add_chunk(total, (jnp.int32(0), states))[0]
     parts = states.reshape(groups, chunks, size, dim).swapaxes(0, 1)
@@ -146,7 +158,7 @@ class Scorer:
         self.config, self._mesh = config, mesh
         self.run = jax.jit(
             functools.partial(tree_logps, config),
-            static_argnames=("candidates", "prompt"),
+            static_argnames=("candidates", "prompt", "greedy"),
             out_shardings=replicated(mesh),
         )
 
@@ -158,6 +170,7 @@ class Scorer:
         candidates: int,
         prompt: bool = False,
         state: bool = False,
+        greedy: bool = False,
         tokens: int = 8192,
         progress: str = "",
         kept: Path | None = None,
@@ -166,7 +179,7 @@ class Scorer:
 
         Args:
           candidates: K of the result.
-          prompt, state: also return "prompt_logp", "state".
+          prompt, state, greedy: also return "prompt_logp", "state", "greedy".
           tokens: row tokens of one batch.
           progress: what a progress bar is called; empty for none.
           kept: folder where finished batches are kept, and from which a pass that was killed goes on; None for none.
@@ -174,7 +187,7 @@ class Scorer:
         groups = row_groups(self._mesh)
         forest = Forest.of(trees)
         sizes = tree_sizes(forest, prompt=prompt)
-        names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state
+        names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
         results: dict[str, np.ndarray] = {}
         batches = batch_plan(sizes, tokens=tokens, groups=groups, mask_cost=mask_cost(self.config))
         shardings = batch_shardings(self._mesh)
@@ -209,7 +222,9 @@ class Scorer:
         running = None
         for number, batch in enumerate(prefetched(prepare, first, len(batches)), first):
             with on_mesh(self._mesh):
-                out = self.run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
+                out = self.run(
+                    params, put(batch, shardings), candidates=candidates, prompt=prompt, greedy=greedy
+                )
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
             running = (number, out)
