@@ -8,7 +8,7 @@
 Seconds are given by the clock and as CPU time (user + system of all threads), which other processes on the machine
 disturb less. Only ratios of one run mean anything. One sequence per candidate, ours: the same cells, each candidate
 with its prompt in a row of its own, rows of like length together. torch: the same sequences, sorted by length, logits
-of the whole batch. BMLAMA-17 lies at $CONSISTENCY_DATA/bmlama17.
+of the whole batch, one thread. BMLAMA-17 lies at $CONSISTENCY_DATA/bmlama17.
 """
 
 import argparse
@@ -39,9 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.build:
         os.environ["RAYON_NUM_THREADS"] = "1"  # of the tokenizers library: figures are a core's
-    start = now()
-    items = load_questions(args.languages, args.items)
-    loading = since(start)
+    items, loading = load_questions(args.languages, args.items)
     if args.build:
         build(Path(args.build), items, loading)
     if args.model:
@@ -50,13 +48,16 @@ def main() -> None:
         harness(args.harness, items)
 
 
-def load_questions(languages: str, count: int) -> Any:
+def load_questions(languages: str, count: int) -> tuple[Any, dict[str, float]]:
+    """The items, and the seconds that reading took, as a share of all that were read."""
     from consistency_jax.data.sources import load_items
     from consistency_jax.evaluate import evenly
 
     folder = Path(os.environ.get("CONSISTENCY_DATA", ROOT.parent / "shared" / "data")) / "bmlama17"
     names = languages.split(",") if languages else None
-    return evenly(load_items("bmlama17", path=folder, languages=names), count)
+    items, loading = timed(lambda: load_items("bmlama17", path=folder, languages=names))
+    taken = evenly(items, count)
+    return taken, {name: value * len(taken) / len(items) for name, value in loading.items()}
 
 
 def now() -> tuple[float, float]:
@@ -238,6 +239,7 @@ def in_torch(folder: Path, sequences: Sequence[tuple], tokens: int) -> Callable[
     import torch
     import transformers
 
+    torch.set_num_threads(1)  # these models are small, and threads that wait for a busy core cost seconds
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
 
     def run() -> np.ndarray:

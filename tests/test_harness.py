@@ -58,6 +58,7 @@ def harness(request, data_folder, small_model, tmp_path_factory) -> Harness:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import lm_eval
+        import lm_eval.tasks
         from lm_eval.models.huggingface import HFLM
 
         from consistency_jax.harness import HarnessModel

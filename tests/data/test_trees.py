@@ -1,10 +1,15 @@
 """Laws of token trees: joint trees are full strings, token for token; separate ones lose and add nothing."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import sentencepiece
 
-from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
+from consistency_jax.data.cutting import cutter_of
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 from consistency_jax.data.items import MASK, DataError, ParallelItem
+from consistency_jax.data.tokenization import encode, encode_continuations
 from consistency_jax.data.trees import TreeBuilder, build_tree
 from consistency_jax.models.tokenizers import from_sentencepiece
 
@@ -207,6 +212,50 @@ def test_a_batch_gives_the_trees_of_single_calls(tokenizer):
                 assert tree is None
                 continue
             assert sequences(tree) == sequences(build_tree(tokenizer, item, language, boundary=boundary))
+
+
+def test_words_are_cut_where_no_tokenizer_looks_across(tokenizer):
+    """Texts of anything, in which spaces stand at odd places: tokens of the words are the tokens of the whole."""
+    cutter = cutter_of(tokenizer)
+    assert (cutter is None) == ("Unigram" in type(tokenizer.backend_tokenizer.model).__name__)
+    rng = np.random.default_rng(0)
+    parts = [
+        *"abzÉß5½²_'-.,!(¿\t\n\u00a0\u2581\u0301\u200b",
+        "  ",
+        "'s",
+        "Paris",
+        "Мадрид",
+        "マド",
+        "باريس",
+        "हि",
+        "</s>",
+    ]
+    texts = ["".join(rng.choice([*parts, *[" "] * 12], 14)) for _ in range(600)] + TEXT
+    cuts = 0
+    for text in texts if cutter else ():
+        first, *others = cutter.words(text)
+        assert "".join((first, *others)) == text
+        opening = [e.ids for e in encode(tokenizer, [first])]
+        following = [e.ids for e in encode_continuations(tokenizer, others)] if others else []
+        (whole,) = (e.ids for e in encode(tokenizer, [text]))
+        assert sum(opening + following, []) == whole, text
+        cuts += len(others)
+    assert cutter is None or cuts > 300
+
+
+def test_a_forest_is_its_trees(small_tokenizer):
+    trees = TreeBuilder(small_tokenizer, boundary="joint").build(ITEMS, ("en", "ja", "ru", "first"))
+    again = Forest.of(list(trees))
+    taken = trees.take(np.array([4, 1, 3])).padded(5)
+    assert [None if tree is None else sequences(tree) for tree in taken] == [
+        *(None if trees[n] is None else sequences(trees[n]) for n in (4, 1, 3)),
+        *(None, None),
+    ]
+    for field in dataclasses.fields(Forest):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(trees, field.name))
+    assert trees[5] is None
+    with pytest.raises(IndexError):
+        trees[len(trees)]
 
 
 def test_long_trunks_are_cut_from_the_left(small_tokenizer):
