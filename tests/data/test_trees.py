@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from consistency_jax.data.cutting import cutter_of
 from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 from consistency_jax.data.items import MASK, DataError, ParallelItem
-from consistency_jax.data.tokenization import encode, encode_continuations
 from consistency_jax.data.trees import TreeBuilder, build_tree
 from consistency_jax.models.tokenizers import from_sentencepiece
 
@@ -212,35 +210,6 @@ def test_a_batch_gives_the_trees_of_single_calls(tokenizer):
                 assert tree is None
                 continue
             assert sequences(tree) == sequences(build_tree(tokenizer, item, language, boundary=boundary))
-
-
-def test_words_are_cut_where_no_tokenizer_looks_across(tokenizer):
-    """Texts of anything, in which spaces stand at odd places: tokens of the words are the tokens of the whole."""
-    cutter = cutter_of(tokenizer)
-    assert (cutter is None) == ("Unigram" in type(tokenizer.backend_tokenizer.model).__name__)
-    rng = np.random.default_rng(0)
-    parts = [
-        *"abzÉß5½²_'-.,!(¿\t\n\u00a0\u2581\u0301\u200b",
-        "  ",
-        "'s",
-        "Paris",
-        "Мадрид",
-        "マド",
-        "باريس",
-        "हि",
-        "</s>",
-    ]
-    texts = ["".join(rng.choice([*parts, *[" "] * 12], 14)) for _ in range(600)] + TEXT
-    cuts = 0
-    for text in texts if cutter else ():
-        first, *others = cutter.words(text)
-        assert "".join((first, *others)) == text
-        opening = [e.ids for e in encode(tokenizer, [first])]
-        following = [e.ids for e in encode_continuations(tokenizer, others)] if others else []
-        (whole,) = (e.ids for e in encode(tokenizer, [text]))
-        assert sum(opening + following, []) == whole, text
-        cuts += len(others)
-    assert cutter is None or cuts > 300
 
 
 def test_a_forest_is_its_trees(small_tokenizer):
