@@ -106,6 +106,7 @@ def test_evaluate_gives_what_training_reported(demo):
     assert set(base["base"]["test"]) == {
         key for key in summary["base"]["test"] if not key.startswith("changed")
     }
+    evaluate_workdir(config, workdir)  # the report before and after is there again
 
 
 def test_the_exported_folder_is_the_trained_model(demo, tmp_path):
