@@ -23,7 +23,9 @@ compare-full: $(VENV)/.installed
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(VENV)/.installed-test
+# With lm-evaluation-harness, which tests/test_harness.py is about.
+test-slow: $(VENV)/.installed-lm-eval
+	$(BIN)/python -c "import lm_eval"
 	$(BIN)/python -m pytest -m slow
 
 # The TPU compiler has an environment of its own: with libtpu beside it, JAX would look for a TPU in every other test.
@@ -51,6 +53,11 @@ $(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
 $(VENV)/.installed-test: setup.py constraints.txt $(VENV)/.installed
 	@echo "Installing the test extra into $(VENV) (first time only) ..."
 	$(PIP) --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-lm-eval: setup.py constraints.txt $(VENV)/.installed-test
+	@echo "Installing lm-evaluation-harness into $(VENV) (first time only) ..."
+	$(PIP) --constraint constraints.txt --editable '.[test,lm-eval]'
 	@touch $@
 
 $(VENV)-aot/.installed: setup.py constraints.txt

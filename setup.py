@@ -53,6 +53,7 @@ setup(
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]", "gcsfs>=2026.7"],  # workdirs in gs:// buckets
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
+        "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
         "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
         "parquet": ["pyarrow>=15"],  # data.source=hub, where its files are Parquet
         "wandb": ["wandb"],

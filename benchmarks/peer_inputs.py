@@ -52,7 +52,7 @@ def run_one(folder: Path, model_name: str, dataset: str, kind: str, precision: s
 def as_tree(prompt: list[int], answers: list[list[int]]) -> Any:
     import numpy as np
 
-    from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree
+    from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
 
     kind = np.full(len(prompt), PROMPT, np.uint8)
     kind[0] = UNCOUNTED

@@ -22,11 +22,12 @@ import jax
 import numpy as np
 
 from consistency_jax.config import default
+from consistency_jax.data.forest import Tree
 from consistency_jax.data.items import Items
 from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import Pipeline, StepInput, TrainingSet
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees import Tree, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.flops import step_flops
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.objectives import make_objective

@@ -172,7 +172,9 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
         )
     for name in ("objective.gamma", "objective.margin", "objective.odds_weight"):
         _at_least_0(config, name)
-    for name in ("seed", "data.train.items", "batching.languages", "batching.row_length", "evaluation.every"):
+    for name in ("data.train.items", "data.test_items", "batching.languages", "batching.row_length"):
+        _at_least_0(config, name)
+    for name in ("seed", "evaluation.every"):
         _at_least_0(config, name)
     if not config.data.test:
         raise ConfigError("data.test=() names no split to measure; give one or more")

@@ -46,8 +46,11 @@ def default() -> ConfigDict:
                         "pairs": "",  # JSONL of preference pairs, trained on instead of the split (and of `selection`)
                     }
                 ),
-                "test": ("test",),  # splits that are measured before and after, and reported
+                "test": (
+                    "test",
+                ),  # splits that are measured before and after, and reported; "all": every row
                 "test_groups": (),  # what is measured of them; empty: all groups
+                "test_items": 0,  # so many of each split, evenly spaced over it; 0: all
                 "on_error": "raise",  # raise | skip
                 "max_length": 1024,  # tokens of a prompt with its longest answer; cut from the left
                 "boundary": "separate",  # how training tokenizes: separate | joint

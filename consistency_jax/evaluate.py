@@ -1,7 +1,9 @@
 """Measure a model on the config's test splits: python -m consistency_jax.evaluate --config=... --workdir=...
 
 Scores every candidate of every item in every language with the base model and with a checkpoint of the workdir
-(`--checkpoint=latest`, a step, or base for the base model alone), and writes tables/, report.json and report.html.
+(`--checkpoint=latest`, a step, or base for the base model alone), and writes tables/, report.json and report.html. A
+model alone, without any training: --config=configs/audit.py:path=FOLDER,data=bmlama17,data_path=FOLDER. Killed while it
+measures the base model, the same command goes on from what it scored.
 """
 
 import dataclasses
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -28,10 +31,11 @@ from consistency_jax.commands import (
 )
 from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.chat import ChatTemplate
+from consistency_jax.data.forest import Forest
 from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
-from consistency_jax.data.trees import Tree, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.distributed import on_main
 from consistency_jax.files import location
 from consistency_jax.metrics import accuracy, clc
@@ -62,6 +66,8 @@ from consistency_jax.written import (
     written_figures,
 )
 
+EVERY_ROW = "all"  # the name of a split that is every row of the data
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -70,7 +76,7 @@ class Split:
     name: str
     items: Items
     languages: tuple[str, ...]
-    trees: Sequence[Tree | None]
+    trees: Forest
     neutral: NeutralAnswers | None = None
 
     def alone(self, language: str) -> "Split":
@@ -99,7 +105,7 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
             data.source,
             path=data.path or None,
             languages=tuple(data.languages) or None,
-            split=name,
+            split=None if name == EVERY_ROW else name,
             on_error=data.on_error,
             **options,
         )
@@ -123,8 +129,20 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
 
 
 def load_tests(config: ConfigDict) -> dict[str, Items]:
-    """The items of each test split: in all languages, of `data.test_groups`. Errors are those of `load_split`."""
-    return {name: load_split(config, name, config.data.test_groups) for name in config.data.test}
+    """The items of each test split: in all languages, of `data.test_groups`, `data.test_items` of them. Errors are
+    those of `load_split`."""
+    return {
+        name: evenly(load_split(config, name, config.data.test_groups), config.data.test_items)
+        for name in config.data.test
+    }
+
+
+def evenly(items: Items, count: int) -> Items:
+    """So many items from all over the list, which may be sorted by subject; all for 0, or where they are fewer."""
+    if not 0 < count < len(items):
+        return items
+    places = np.linspace(0, len(items) - 1, count).round().astype(int)
+    return Items([items[n] for n in places], skipped=items.skipped, warnings=items.warnings)
 
 
 def load_safety(config: ConfigDict) -> dict[str, Items]:
@@ -213,11 +231,9 @@ def split_of(
         )
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)
-    builder = TreeBuilder(
-        model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat, cache=False
-    )
+    builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
     trees = builder.build(items, languages)
-    cut = sum(tree is not None and tree.truncated > 0 for tree in trees)
+    cut = int((trees.truncated > 0).sum())
     if cut:
         print(
             f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
@@ -254,11 +270,11 @@ def score_split(
       state: also the hidden state of the prompt's last token.
       progress: what a progress bar is called; empty for none.
       params_key: `fingerprint` of the parameters: the table is then read from `folder`, or kept there, under a key of
-        everything that it depends on. Empty: it is made anew.
+        everything that it depends on; a pass that is killed goes on from what it finished. Empty: it is made anew.
       folder: None for one in the user's cache folder.
     """
 
-    def make() -> Table:
+    def make(kept: Path | None = None) -> Table:
         return score_trees(
             scorer,
             params,
@@ -270,12 +286,13 @@ def score_split(
             neutral=split.neutral,
             tokens=config.evaluation.tokens,
             progress=progress,
+            kept=kept,
         )
 
     if not params_key:
         return make()
     ids, gold = ([getattr(item, name) for item in split.items] for name in ("id", "gold"))
-    trees = [*split.trees, *(split.neutral.trees if split.neutral else ())]
+    trees = Forest.concatenate([split.trees, *([split.neutral.trees] if split.neutral else [])])
     options = {"languages": split.languages, "prompt": prompt, "state": state}
     key = table_key(scorer.config, params_key, trees, ids=ids, gold=gold, **options)
     return stored(key, folder or cache_folder() / "tables", make)
@@ -364,6 +381,24 @@ def write_report(
     return summary
 
 
+def write_audit(
+    config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table]
+) -> dict[str, Any]:
+    """report.json, report.html, and the table on the terminal, of one model alone."""
+    summary = report.audit(
+        base,
+        normalization=config.evaluation.normalization,
+        seed=config.seed,
+        resamples=config.evaluation.bootstrap,
+        groups={split.name: [item.group for item in split.items] for split in tests},
+        language_groups=config.evaluation.groups.to_dict(),
+    )
+    page = report.write_audit(workdir, summary, config=config.to_dict(), command=command_line())
+    print(report.audit_table(summary))
+    print(f"report: {page}")
+    return summary
+
+
 def _steer(config: ConfigDict) -> dict[str, float]:
     """The weights of the last stage that draws languages to each other; none without such a stage."""
     objectives = [stage.config.objective for stage in stages_of(config)]
@@ -404,6 +439,8 @@ def evaluate_workdir(
     tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
     base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
     on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
+    if step is None and not asked:
+        return write_audit(config, workdir, tests, base)
     final, said = base, [write_answers(config, model, chat_of(config, model), asked, workdir)] * 2
     if step is not None:
         trained = checkpoint_model(config, workdir, step, model)

@@ -82,9 +82,8 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     config.mesh.update(data=1, fsdp=-1, tensor=1)
     config.data.source, config.data.path = given.data, given.data_path
     data = DATA[given.data]
-    if given.data == "hub":
-        data = data._replace(languages=_hub_languages(given.data_path))
-    config.total_steps, config.data.languages = data.steps, tuple(data.languages.split())
+    config.total_steps = data.steps
+    config.data.languages = languages_of_data(given.data, given.data_path)
     config.data.max_length = 1024
     if given.method == "dco":
         config.batching.languages = 2
@@ -109,13 +108,18 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     return config
 
 
-def _hub_languages(path: str) -> str:
-    """The languages of a re-upload in their published order, by which its instances are drawn; "" for another name."""
+def languages_of_data(name: str, path: str) -> tuple[str, ...]:
+    """The published languages of a key of `DATA`, in their order; () for all that the data has.
+
+    Those of a re-upload (hub), by whose order its instances are drawn, are told by its path.
+    """
+    if name != "hub":
+        return tuple(DATA[name].languages.split())
     for part in reversed(Path(path).parts):
-        for name in ("mmmlu", "bmlama17"):
-            if name in part.lower().replace("-", ""):
-                return DATA[name].languages
-    return ""
+        for known in ("mmmlu", "bmlama17"):
+            if known in part.lower().replace("-", ""):
+                return tuple(DATA[known].languages.split())
+    return ()
 
 
 def run_local(config: ConfigDict, hub_id: str) -> None:

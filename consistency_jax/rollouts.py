@@ -110,9 +110,9 @@ class Rollouts:
         # A prompt leaves room for the longest answer, beside the one token of the tree that it is taken from here; a
         # translation leaves room for an end token.
         self._prompts = TreeBuilder(
-            policy.tokenizer, max_length=longest - self._options.max_tokens + 1, chat=chat, cache=False
+            policy.tokenizer, max_length=longest - self._options.max_tokens + 1, chat=chat
         )
-        self._translations = TreeBuilder(policy.tokenizer, max_length=longest - 1, chat=chat, cache=False)
+        self._translations = TreeBuilder(policy.tokenizer, max_length=longest - 1, chat=chat)
         self._translator = self._make_translator(chat, longest)
         steer = config.objective.steer
         self._steer = np.array([steer.get(language, 1.0) for language in split.languages], np.float32)
@@ -204,9 +204,8 @@ class Rollouts:
         wide, languages = there.shape[1], self._split.languages
         places = [(int(b), int(i)) for b, i in np.argwhere(there)]
         bare = [replace(items[b], candidates=dict.fromkeys(items[b].prompts, ("a",))) for b, _ in places]
-        prompts = [
-            self._prompts.build([item], [languages[i]])[0] for item, (_, i) in zip(bare, places, strict=True)
-        ]
+        cells = [(item, languages[i]) for item, (_, i) in zip(bare, places, strict=True)]
+        prompts = self._prompts.of_cells(cells)
         self._sampler.params = params
         answers = self._sampler.draw(
             [prompt.trunk for prompt in prompts],

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from consistency_jax.data.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers
 from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
-from consistency_jax.data.trees import ANSWER, PROMPT, Tree, TreeBuilder
-from consistency_jax.distributed import check_same, on_main
+from consistency_jax.data.trees import TreeBuilder
+from consistency_jax.distributed import check_same, on_main, several
+from consistency_jax.flops import mask_cost
+from consistency_jax.kept_batches import KeptBatches, forget
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
 from consistency_jax.models.huggingface import Model
 from consistency_jax.progress import Progress
@@ -46,6 +49,7 @@ def tree_logps(
     candidates: int,
     prompt: bool = False,
     layer: int | None = None,
+    greedy: bool = False,
 ) -> dict[str, jax.Array]:
     """Log-probabilities of every branch of every tree in a batch.
 
@@ -56,11 +60,12 @@ def tree_logps(
       candidates: K of the table.
       prompt: also sum the tokens of the prompt.
       layer: also give the states after this layer, from 0.
+      greedy: also tell which answers the model would write if it always took the likeliest token.
 
     Returns:
       {"logp": f32[N, K]} in nats; with `prompt` also "prompt_logp": f32[N, K]; "state": [N, D], the last hidden state
       of each prompt, see `Batch.prompt_end` (dead code, hence free, where nobody reads it); with `layer` also
-      "layer_state": [N, D], the same token's state after that layer.
+      "layer_state": [N, D], the same token's state after that layer; with `greedy` also "greedy": bool[N, K].
     """
     hidden = Decoder(config).apply(
         {"params": params},
@@ -74,24 +79,31 @@ def tree_logps(
     groups, dim = batch.sources.shape[0], hidden.shape[-1]
     grouped = hidden.reshape(groups, -1, dim)
     states = jnp.take_along_axis(grouped, batch.sources[..., None], axis=1)  # [G, U, D]
-    logp = _target_logps(config, params, states, batch.target_source, batch.target_token)  # [G, M]
+    logp, below = _target_logps(config, params, states, batch.target_source, batch.target_token)  # [G, M]
 
     kinds = 2 if prompt else 1
     trees = batch.prompt_end.shape[0]
-    cells = jax.ops.segment_sum(
-        logp.reshape(-1), batch.target_slot.reshape(-1), num_segments=trees * kinds * (candidates + 1)
-    ).reshape(trees, kinds, candidates + 1)
-    sums = cells[..., :1] + cells[..., 1:]  # what all candidates share + each one's own
+
+    def sums_of(values: jax.Array) -> jax.Array:
+        slots, count = batch.target_slot.reshape(-1), trees * kinds * (candidates + 1)
+        cells = jax.ops.segment_sum(values.reshape(-1), slots, num_segments=count)
+        cells = cells.reshape(trees, kinds, candidates + 1)
+        return cells[..., :1] + cells[..., 1:]  # what all candidates share + each one's own
+
+    sums = sums_of(logp)
     out = {"logp": sums[:, 0], "state": hidden.reshape(-1, dim)[batch.prompt_end]}
     if layer is not None:
         out["layer_state"] = layers[layer]
+    if greedy:
+        out["greedy"] = sums_of(below.astype(jnp.int32))[:, 0] == 0
     return out | ({"prompt_logp": sums[:, 1]} if prompt else {})
 
 
 def _target_logps(
     config: DecoderConfig, params: Params, states: jax.Array, source: jax.Array, token: jax.Array
-) -> jax.Array:
-    """log p(token) under the state that predicts it: states [G, U, D], source and token i32[G, M] -> f32[G, M].
+) -> tuple[jax.Array, jax.Array]:
+    """log p(token) under the state that predicts it: states [G, U, D], source and token i32[G, M] -> f32[G, M]; and
+    bool[G, M], whether another token is likelier (dead code, hence free, where nobody reads it).
 
     The head runs once per state, not once per target. A chunk of states serves the targets that point into it; with
     more than one chunk the logits are recomputed in the backward pass, so that only one chunk of them ever lives.
@@ -106,8 +118,10 @@ def _target_logps(
     head = nn.with_logical_constraint(head.astype(states.dtype), ("head_vocab", None))
     states = nn.with_logical_constraint(states, ("head_groups", None, None))
 
-    def add_chunk(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        first, part = chunk
+    def add_chunk(
+        total: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        (first, part), (logps, belows) = chunk, total
         chunk_logits = head_logits(head, config, part)  # f32[G, size, V]
         chunk_logits = nn.with_logical_constraint(chunk_logits, ("head_groups", None, "head_vocab"))
         log_z = jax.nn.logsumexp(chunk_logits, axis=-1)
@@ -115,12 +129,13 @@ def _target_logps(
         inside = (local >= 0) & (local < size)
         local = jnp.clip(local, 0, size - 1)
         # Group by group, so that the compiler sees that no group looks into another's logits.
-        logp = jax.vmap(lambda logits, log_z, s, t: logits[s, t] - log_z[s])(
-            chunk_logits, log_z, local, token
+        chosen, log_z, best = jax.vmap(lambda logits, log_z, best, s, t: (logits[s, t], log_z[s], best[s]))(
+            chunk_logits, log_z, jax.lax.stop_gradient(chunk_logits.max(-1)), local, token
         )
-        return total + jnp.where(inside, logp, 0.0), None
+        logps = logps + jnp.where(inside, chosen - log_z, 0.0)
+        return (logps, belows | (inside & (chosen < best))), None
 
-    total = jnp.zeros(source.shape, jnp.float32)
+    total = jnp.zeros(source.shape, jnp.float32), jnp.zeros(source.shape, bool)
     if chunks == 1:
         return add_chunk(total, (jnp.int32(0), states))[0]
     parts = states.reshape(groups, chunks, size, dim).swapaxes(0, 1)
@@ -144,7 +159,7 @@ class Scorer:
         self.config, self._mesh = config, mesh
         self.run = jax.jit(
             functools.partial(tree_logps, config),
-            static_argnames=("candidates", "prompt"),
+            static_argnames=("candidates", "prompt", "greedy"),
             out_shardings=replicated(mesh),
         )
 
@@ -156,46 +171,64 @@ class Scorer:
         candidates: int,
         prompt: bool = False,
         state: bool = False,
+        greedy: bool = False,
         tokens: int = 8192,
         progress: str = "",
+        kept: Path | None = None,
     ) -> dict[str, np.ndarray]:
         """What `tree_logps` gives, for any number of trees: numpy arrays with one row a tree (zeros where None).
 
         Args:
           candidates: K of the result.
-          prompt, state: also return "prompt_logp", "state".
+          prompt, state, greedy: also return "prompt_logp", "state", "greedy".
           tokens: row tokens of one batch.
           progress: what a progress bar is called; empty for none.
+          kept: folder where finished batches are kept, and from which a pass that was killed goes on; None for none.
         """
         groups = row_groups(self._mesh)
-        sizes = tree_sizes(trees, prompt=prompt)
-        names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state
+        forest = Forest.of(trees)
+        sizes = tree_sizes(forest, prompt=prompt)
+        names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
         results: dict[str, np.ndarray] = {}
-        batches = batch_plan(sizes, tokens=tokens, groups=groups)
-        bar = Progress(progress, len(batches)) if progress else None
+        batches = batch_plan(sizes, tokens=tokens, groups=groups, mask_cost=mask_cost(self.config))
         shardings = batch_shardings(self._mesh)
+        done = KeptBatches(kept, batches) if kept is not None and jax.process_count() == 1 else None
+
+        def note(part: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+            for name in names:
+                if name not in results:
+                    shape, dtype = values[name].shape[1:], values[name].dtype
+                    results[name] = np.zeros((len(forest), *shape), dtype)
+                results[name][part] = values[name][: len(part)]
+
+        for part, values in done.load() if done else ():
+            note(part, values)
+        first = done.done if done else 0
+        bar = Progress(progress, len(batches), first) if progress else None
 
         def prepare(number: int) -> Batch:
             part, shape, places = batches[number]
-            own = [trees[n] for n in part] + [None] * (places - len(part))
+            own = forest.take(part).padded(places)
             return pack(own, shape, candidates=candidates, prompt=prompt)
 
-        def keep(part: np.ndarray, out: dict[str, jax.Array]) -> None:
-            for name in names:
-                values = np.asarray(jax.device_get(out[name]))
-                if name not in results:
-                    results[name] = np.zeros((len(trees), *values.shape[1:]), values.dtype)
-                results[name][part] = values[: len(part)]
+        def keep(number: int, out: dict[str, jax.Array]) -> None:
+            part = batches[number].trees
+            note(part, {name: np.asarray(jax.device_get(out[name])) for name in names})
+            if done:
+                done.save(number + 1, results)
+            if bar:
+                bar.advance(prompts=len(part))
+                bar.show()
 
         running = None
-        for number, batch in enumerate(prefetched(prepare, 0, len(batches))):
+        for number, batch in enumerate(prefetched(prepare, first, len(batches)), first):
             with on_mesh(self._mesh):
-                out = self.run(params, put(batch, shardings), candidates=candidates, prompt=prompt)
+                out = self.run(
+                    params, put(batch, shardings), candidates=candidates, prompt=prompt, greedy=greedy
+                )
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
-            running = (batches[number].trees, out)
-            if bar:
-                bar.advance(prompts=len(batches[number].trees))
+            running = (number, out)
         if running is not None:
             keep(*running)
         if bar:
@@ -244,7 +277,7 @@ def score(
     require_answers(items, "score")
     known = Items(items).languages
     languages = known if languages is None else check_languages(languages, known, "score")
-    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length, cache=False)
+    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length)
     trees = builder.build(items, languages)
     return score_trees(
         Scorer(model.config, mesh_of(model.params)),
@@ -268,7 +301,7 @@ class NeutralAnswers:
     place: i64[B, L, K], the tree of each cell; cells that are not there point anywhere.
     """
 
-    trees: tuple[Tree, ...]
+    trees: Forest
     place: np.ndarray
 
 
@@ -280,25 +313,19 @@ def neutral_answers(
     Raises:
       DataError: where the tokenizer has neither BOS nor EOS that could predict the first token.
     """
-    alone = [
-        ParallelItem(
-            item.id,
-            item.group,
-            dict.fromkeys(item.prompts, ""),
-            {language: (answers[k],) for language, answers in item.candidates.items()},
-        )
-        for item in items
-        for k in range(item.num_candidates)
-    ]
-    trees = builder.build(alone, languages)  # one object for one text
-    distinct = {id(tree): tree for tree in trees if tree is not None}
-    number = {key: n for n, key in enumerate(distinct)}
+    numbers: dict[str, int] = {}
+    cells = []
     counts = np.array([item.num_candidates for item in items])
-    place = np.zeros((len(items), counts.max(), len(languages)), np.int64)
-    place[np.arange(counts.max()) < counts[:, None]] = np.array(
-        [number.get(id(tree), 0) for tree in trees]
-    ).reshape(-1, len(languages))
-    return NeutralAnswers(tuple(distinct.values()), place.transpose(0, 2, 1))
+    place = np.zeros((len(items), len(languages), counts.max()), np.int64)
+    for b, item in enumerate(items):
+        for l, language in enumerate(languages):
+            for k, answer in enumerate(item.candidates.get(language, ())):
+                if answer not in numbers:
+                    numbers[answer] = len(numbers)
+                    alone = ParallelItem(item.id, item.group, {language: ""}, {language: (answer,)})
+                    cells.append((alone, language))
+                place[b, l, k] = numbers[answer]
+    return NeutralAnswers(builder.of_cells(cells), place)
 
 
 def score_trees(
@@ -313,10 +340,11 @@ def score_trees(
     state: bool = False,
     tokens: int = 8192,
     progress: str = "",
+    kept: Path | None = None,
 ) -> Table:
     """The table of items whose trees are built already, tree n = item * L + language.
 
-    `neutral`: the answers alone, which `scores("pmi")` needs; the other arguments as for `score`.
+    `neutral`: the answers alone, which `scores("pmi")` needs; `kept`: as for a `Scorer`; the others as for `score`.
     """
     shape = (len(items), len(languages))
     frame = table_frame(items, languages, trees)
@@ -328,6 +356,7 @@ def score_trees(
         state=state,
         tokens=tokens,
         progress=progress,
+        kept=kept and kept / "answers",
     )
     arrays = {name: values.reshape(*shape, -1).astype(np.float32) for name, values in arrays.items()}
     for name in arrays.keys() & {"logp", "prompt_logp"}:
@@ -340,6 +369,7 @@ def score_trees(
             candidates=1,
             tokens=tokens,
             progress=f"{progress} answers alone" if progress else "",
+            kept=kept and kept / "alone",
         )["logp"][:, 0]
         arrays["neutral_logp"] = np.where(frame.mask, alone[neutral.place], np.float32(0)).astype(np.float32)
     if not prompt:
@@ -351,12 +381,15 @@ def table_frame(
     items: Sequence[ParallelItem], languages: Sequence[str], trees: Sequence[Tree | None]
 ) -> Table:
     """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
-    count = np.array([0 if tree is None else len(tree.branches) for tree in trees])
+    forest = Forest.of(trees)
+    count = np.maximum(forest.segments - 1, 0)
     mask = np.arange(count.max()) < count[:, None]  # its cells, row by row, are the branches of all trees
     cells = np.zeros((3, *mask.shape), np.int32)  # answer tokens, prompt tokens, bytes
-    present = [tree for tree in trees if tree is not None]
-    cells[0][mask], cells[1][mask] = _token_counts(present)
-    cells[2][mask] = np.concatenate([tree.bytes for tree in present])
+    for values, kind in ((cells[0], ANSWER), (cells[1], PROMPT)):
+        own = forest.per_segment(forest.kind == kind)  # a branch's, with those of its trunk
+        branch = forest.branch > 0
+        values[mask] = own[branch] + np.repeat(own[~branch], count[count > 0])
+    cells[2][mask] = forest.bytes
     shape = (len(items), len(languages), -1)
     length, prompt_length, size = (values.reshape(shape) for values in cells)
     return Table(
@@ -369,21 +402,6 @@ def table_frame(
         gold=np.array([-1 if item.gold is None else item.gold for item in items], np.int32),
         prompt_length=prompt_length,
     )
-
-
-def _token_counts(trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
-    """i64[sum of K] each: the answer tokens and the prompt tokens of every branch, with those of its trunk."""
-    _, kinds, lengths = zip(*(tree.flat for tree in trees))
-    segments = np.array([len(own) for own in lengths])  # trunk, branch 0, branch 1, ... of each tree
-    segment = np.repeat(np.arange(segments.sum()), np.concatenate(lengths))
-    is_trunk = np.zeros(segments.sum(), bool)
-    is_trunk[np.cumsum(segments) - segments] = True
-
-    def count(kind: int) -> np.ndarray:
-        own = np.bincount(segment[np.concatenate(kinds) == kind], minlength=len(is_trunk))
-        return own[~is_trunk] + np.repeat(own[is_trunk], segments - 1)
-
-    return count(ANSWER), count(PROMPT)
 
 
 # ----------------------------------------------------------------------------------------------------- the stored table
@@ -409,25 +427,23 @@ def _bit_sums(params: Params) -> Params:
 def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | None], **options: Any) -> str:
     """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
-    for tree in trees:
-        if tree is None:
-            digest.update(b"-")
-        else:
-            for part in (tree.trunk, tree.trunk_kind, *tree.branches, *tree.branch_kinds):
-                digest.update(len(part).to_bytes(4, "little") + part.tobytes())
+    forest = Forest.of(trees)
+    for array in (forest.segments, forest.length, forest.token, forest.kind):
+        digest.update(len(array).to_bytes(8, "little") + array.tobytes())
     return digest.hexdigest()[:32]
 
 
-def stored(key: str, folder: Path, make: Callable[[], Table]) -> Table:
+def stored(key: str, folder: Path, make: Callable[[Path], Table]) -> Table:
     """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
 
-    Of several processes the first looks into its folder, and all take what it finds, or make the table together.
+    `make` is given a folder for what it has finished, which stays when it is killed. Of several processes the first
+    looks into its folder, and all take what it finds, or make the table together.
 
     Raises:
       ConfigError: where processes have models or tokenizers that differ.
     """
     check_same("parameters, or trees of the data", key, "give all hosts the same model folder and packages")
-    path = folder / f"{key}.npz"
+    path, kept = folder / f"{key}.npz", folder / f"{key}.batches"
 
     def load() -> Table | None:
         if path.exists():
@@ -435,8 +451,12 @@ def stored(key: str, folder: Path, make: Callable[[], Table]) -> Table:
                 return Table.load(path)
         return None
 
+    def store(table: Table) -> None:
+        table.save(path)
+        forget(kept)
+
     table = on_main(load)
     if table is None:
-        table = make()
-        on_main(lambda: table.save(path))
+        table = made = make(kept)
+        on_main(lambda: store(made))
     return table

@@ -136,7 +136,7 @@ def table(runs: Iterable[Run], out: str) -> str:
     rows: dict[tuple[str, ...], list[dict]] = {}
     for run in runs:
         report = report_of(out, run)
-        for split in report["final"] if report else ():
+        for split in report.get("final", ()) if report else ():
             sides = {side: figures(report[side][split]) for side in ("base", "final", "delta")}
             rows.setdefault((run.model, run.data, split, run.method), []).append(sides)
     names = [*FIGURES, "accuracy, English"]

@@ -1,6 +1,7 @@
 """Scores against the model's own logits, one full string at a time; and what must not change them."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from consistency_jax import scoring
+from consistency_jax.data.forest import ANSWER, PROMPT
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.packing import measure, pack
-from consistency_jax.data.trees import ANSWER, PROMPT, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.models.decoder import Decoder
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.scoring import (
@@ -244,6 +246,25 @@ def test_small_batches_give_the_same_table(model, tables):
     assert small.prompt_logp is small.prompt_length is small.state is None
 
 
+def test_greedy_tells_what_the_model_would_write(model):
+    trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
+    tree = next(tree for tree in trees if tree is not None)
+    written = list(tree.trunk)
+    for _ in range(3):
+        logits = model.apply(np.array([written + [0] * (LENGTH - len(written))]))[0, len(written) - 1]
+        written.append(int(logits.argmax()))
+    best = np.array(written[len(tree.trunk) :], np.int32)
+    other = best.copy()
+    other[1] = (other[1] + 1) % model.config.vocab_size
+    kinds = tuple(np.full(size, ANSWER, np.uint8) for size in (3, 3, 1))
+    asked = dataclasses.replace(
+        tree, branches=(best, other, best[:1]), branch_kinds=kinds, bytes=tree.bytes[:3]
+    )
+    scorer = scoring.Scorer(model.config, mesh_of(model.params))
+    found = scorer(model.params, [asked], candidates=3, greedy=True)["greedy"]
+    assert found.tolist() == [[True, False, True]]
+
+
 def test_the_head_in_chunks_is_the_head_at_once(model, monkeypatch):
     """Values and gradients, with chunks of five states and a last one that is not full."""
     config, params = model.config, model.params
@@ -312,8 +333,8 @@ def test_a_call_without_items_or_tokenizer_is_refused(model):
 def test_a_stored_table_is_made_once_and_again_where_it_is_damaged(tables, tmp_path):
     made = []
 
-    def make() -> Table:
-        made.append(1)
+    def make(kept: Path) -> Table:
+        made.append(kept)
         return tables["joint"]
 
     for _ in range(2):

@@ -11,8 +11,8 @@ from flax import traverse_util
 
 from consistency_jax.commands import checkpoint_model, latest_stage, latest_step
 from consistency_jax.config import default, to_json, validate
+from consistency_jax.data.forest import ANSWER, PROMPT, Tree
 from consistency_jax.data.pipeline import TrainingSet
-from consistency_jax.data.trees import ANSWER, PROMPT, Tree
 from consistency_jax.evaluate import evaluate_workdir, load_tests, split_of
 from consistency_jax.export import export
 from consistency_jax.models.huggingface import load_pretrained

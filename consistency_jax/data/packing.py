@@ -12,14 +12,13 @@ and is seen by nothing, so it is not fed. Shapes are static: each new one costs 
 `planning`).
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.trees import ANSWER, PROMPT, Tree
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 
 
 @dataclass(frozen=True)
@@ -104,18 +103,32 @@ class Flat(NamedTuple):
     counted: np.ndarray
 
 
-def _flatten(trees: Sequence[Tree | None], prompt: bool) -> Flat:
-    parts = [tree.flat for tree in trees if tree is not None] or [(np.zeros(0, np.int64),) * 3]
-    token, kind, length = (np.concatenate(arrays) for arrays in zip(*parts))
-    count = np.array([0 if tree is None else 1 + len(tree.branches) for tree in trees], np.int64)
-    first = np.cumsum(count) - count
-    owner = np.repeat(np.arange(len(trees)), count)
-    branch = np.arange(len(length)) - first[owner]
-    fed = np.where(branch == 0, length, np.maximum(length - 1, 0))
+def _flatten(forest: Forest, prompt: bool) -> Flat:
+    length, branch = forest.length, forest.branch
     segment = np.repeat(np.arange(len(length)), length)
-    offset = np.arange(len(segment)) - (np.cumsum(length) - length)[segment]
-    counted = (kind == ANSWER) | (kind == PROMPT) if prompt else kind == ANSWER
-    return Flat(count, first, owner, branch, length, fed, token, kind, segment, offset, counted)
+    return Flat(
+        count=forest.segments,
+        first=forest.first,
+        owner=np.repeat(np.arange(len(forest)), forest.segments),
+        branch=branch,
+        length=length,
+        fed=_fed(forest),
+        token=forest.token,
+        kind=forest.kind,
+        segment=segment,
+        offset=np.arange(len(segment)) - forest.start[segment],
+        counted=_counted(forest, prompt),
+    )
+
+
+def _fed(forest: Forest) -> np.ndarray:
+    """i64[S]: tokens of each segment that are fed."""
+    return np.where(forest.branch == 0, forest.length, np.maximum(forest.length - 1, 0))
+
+
+def _counted(forest: Forest, prompt: bool) -> np.ndarray:
+    """bool[P]: the tokens that are predicted."""
+    return forest.kind != UNCOUNTED if prompt else forest.kind == ANSWER
 
 
 def tree_sizes(trees: Sequence[Tree | None], *, prompt: bool = False) -> np.ndarray:
@@ -125,20 +138,15 @@ def tree_sizes(trees: Sequence[Tree | None], *, prompt: bool = False) -> np.ndar
         trees: N trees.
         prompt: whether prompt tokens are predicted too.
     """
-    return _sizes(_flatten(trees, prompt))
-
-
-def _sizes(flat: Flat) -> np.ndarray:
-    n = len(flat.count)
-    tokens = np.bincount(flat.owner, weights=flat.fed, minlength=n)
-    owner = flat.owner[flat.segment[flat.counted]]
-    targets = np.bincount(owner, minlength=n)
+    forest = Forest.of(trees)
+    counted = _counted(forest, prompt)
+    targets = forest.per_tree(forest.per_segment(counted))
     # The first tokens of a tree's branches share one source, the trunk's last state.
-    opens = (flat.offset[flat.counted] == 0) & (flat.branch[flat.segment[flat.counted]] > 0)
-    shared = np.zeros(n, bool)
-    shared[owner[opens]] = True
-    sources = targets - np.bincount(owner[opens], minlength=n) + shared
-    return np.stack([tokens.astype(np.int64), sources, targets], axis=1)
+    first = np.zeros(len(forest.length), bool)
+    branches = np.flatnonzero((forest.branch > 0) & (forest.length > 0))
+    first[branches] = counted[forest.start[branches]]
+    opens = forest.per_tree(first)
+    return np.stack([forest.per_tree(_fed(forest)), targets - opens + (opens > 0), targets], axis=1)
 
 
 class Layout(NamedTuple):
@@ -170,21 +178,26 @@ def lay_out(sizes: np.ndarray, length: int, groups: int = 1) -> Layout:
         )
     row = np.full(len(tokens), -1, np.int64)
     column = np.zeros(len(tokens), np.int64)
-    free: list[tuple[int, int]] = []  # (room left, row), sorted
+    free: list[list[int]] = [[] for _ in range(length)]  # room left -> rows
+    rooms = 0  # bit r: there is a row with room r
     used = 0
     order = np.argsort(-tokens, kind="stable")
     for n, size in zip(order.tolist(), tokens[order].tolist()):
         if size == 0:
             break
-        at = bisect_left(free, (size, -1))
-        if at == len(free):
+        fitting = rooms >> size
+        if fitting:
+            room = size + (fitting & -fitting).bit_length() - 1
+            r = free[room].pop()
+            if not free[room]:
+                rooms ^= 1 << room
+        else:
             room, r = length, used
             used += 1
-        else:
-            room, r = free.pop(at)
         row[n], column[n] = r, length - room
         if room > size:
-            insort(free, (room - size, r))
+            free[room - size].append(r)
+            rooms |= 1 << (room - size)
     group = _deal(row, sizes, used, groups)
     per_group = np.zeros((groups, 2), np.int64)
     np.add.at(per_group, group[row[row >= 0]], sizes[row >= 0, 1:])
@@ -240,8 +253,9 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
     """
     kinds = 2 if prompt else 1
     n_cells = len(trees) * kinds * (candidates + 1)
-    flat = _flatten(trees, prompt)
-    layout = lay_out(_sizes(flat), shape.length, shape.groups)
+    forest = Forest.of(trees)
+    flat = _flatten(forest, prompt)
+    layout = lay_out(tree_sizes(forest, prompt=prompt), shape.length, shape.groups)
     if not shape.holds(layout.shape) or shape.rows % shape.groups:
         raise ValueError(f"these trees need {layout.shape}, the batch is {shape}")
     R, T, G, U, M = shape.rows, shape.length, shape.groups, shape.sources, shape.targets

@@ -15,11 +15,11 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from consistency_jax.data.forest import Tree
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.planning import choose, plan
 from consistency_jax.data.prompts import Prompts
-from consistency_jax.data.trees import Tree
 from consistency_jax.objectives import Examples, preferable
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ import numpy as np
 from consistency_jax.data.packing import Shape, lay_out
 
 # A token's share of the dense mask per key, and a state's pass through the head, in row tokens. Measured on
-# small Llamas on CPU (rows of 704 tokens cost 4/3 of rows of 176); for large models both are smaller.
+# small Llamas on CPU (rows of 704 tokens cost 4/3 of rows of 176); for large models both are smaller, and
+# `flops.mask_cost` tells the first for any.
 MASK_COST = 1 / 1400
 HEAD_COST = 1.0
 COMPILE_COST = 50_000  # row tokens that one more compilation is worth, where a whole data set is scored

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from consistency_jax.data.trees import ANSWER, Tree
+from consistency_jax.data.forest import ANSWER, Tree
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,31 @@ def encode(tokenizer: Any, texts: list[str], *, special: bool = False, offsets: 
     return _encode(tokenizer.backend_tokenizer, texts, special, offsets)
 
 
-def encode_continuations(tokenizer: Any, texts: list[str]) -> Iterator[Any]:
-    """The encoding of texts that go on from others: no dummy space in front, no special tokens, no offsets.
+def encode_continuations(
+    tokenizer: Any, texts: list[str], *, special: bool = False, offsets: bool = False
+) -> Iterator[Any]:
+    """The encoding of texts that go on from others: no dummy space in front. Arguments as for `encode`.
 
     Sentencepiece models (and some byte-level ones) are trained to put a space before every text. Between a
     prompt and its answer that would double a space that is there, and make one up where none is written.
     """
+    return _encode(_continuing(tokenizer), texts, special, offsets)
+
+
+def has_dummy_space(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts a space before every text."""
+    return _opens_with_space(tokenizer.backend_tokenizer, "a")
+
+
+def dummy_space_stays(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts a space before every text, continuations too: it is not known how to take it away."""
+    return _opens_with_space(_continuing(tokenizer), "a")
+
+
+def _continuing(tokenizer: Any) -> Any:
     if tokenizer not in _CONTINUATIONS:
         _CONTINUATIONS[tokenizer] = _continuation_backend(tokenizer.backend_tokenizer)
-    return _encode(_CONTINUATIONS[tokenizer], texts, special=False, offsets=False)
+    return _CONTINUATIONS[tokenizer]
 
 
 _CONTINUATIONS: WeakKeyDictionary = WeakKeyDictionary()

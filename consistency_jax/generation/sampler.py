@@ -205,7 +205,7 @@ class Sampler:
         self._builder = None
         if model.tokenizer is not None:
             # One token is left to the answer that a tree needs and `encode` does not.
-            self._builder = TreeBuilder(model.tokenizer, max_length=max_length + 1, chat=chat, cache=False)
+            self._builder = TreeBuilder(model.tokenizer, max_length=max_length + 1, chat=chat)
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         """n answers for each prompt: what follows it, up to EOS, a stop text or `max_tokens`.

@@ -39,7 +39,7 @@ def model_card(
         f"base model: `{base}`.",
         "",
     ]
-    if summary:
+    if summary and "final" in summary:  # not of the base model alone
         lines += [
             "Before and after: accuracy, and CLC (RankC x 100: how alike two languages rank the same candidate "
             "answers; 100 = the same order), with a bootstrap interval of the change.",

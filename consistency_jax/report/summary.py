@@ -80,12 +80,12 @@ def summarise(
             "languages": list(before.languages),
         }
         design = Design(
-            before.languages, anchor, _known_groups(language_groups, before), confidence, resamples, seed
+            before.languages, anchor, known_groups(language_groups, before), confidence, resamples, seed
         )
         temperatures = [fitted(table) for table in (before, after)]
         base_scores = before.scores(normalization)
         columns = [
-            _columns(table.scores(normalization), table, base_scores, own)
+            columns_of(table.scores(normalization), table, base_scores, own)
             for table, own in zip((before, after), temperatures)
         ]
         for key, part in compare(*columns, design).items():
@@ -97,7 +97,7 @@ def summarise(
             columns,
             design,
             normalization=normalization,
-            groups=_known_items(split, groups, before),
+            groups=known_items(split, groups, before),
             steer=steer,
         )
     summary["settings"] = {
@@ -117,8 +117,17 @@ def by_split(tables: Tables) -> dict[str, Table]:
     return dict(tables) if isinstance(tables, Mapping) else {"test": tables}
 
 
-def _columns(scores, table, base_scores, temperatures) -> Columns:
-    """(values, weights) f64[N, M] by name; M are the language pairs, the languages, or one column."""
+def columns_of(
+    scores: np.ndarray, table: Table, base_scores: np.ndarray, temperatures: np.ndarray
+) -> Columns:
+    """(values, weights) f64[N, M] by name; M are the language pairs, the languages, or one column.
+
+    Args:
+      scores: f64[N, L, K] of the table, to rank candidates by.
+      table: what the figures are of.
+      base_scores: the same before; answers that are others now are "changed".
+      temperatures: `fitted` of the table.
+    """
     mask, gold = table.mask, table.gold
     both, either = agreement_if_either_right(scores, gold, mask)
     share = np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
@@ -143,7 +152,12 @@ def _columns(scores, table, base_scores, temperatures) -> Columns:
     return weighted
 
 
-def _known_groups(groups: Mapping[str, Sequence[str]] | None, table: Table) -> dict[str, list[str]]:
+def known_groups(groups: Mapping[str, Sequence[str]] | None, table: Table) -> dict[str, list[str]]:
+    """Groups of languages with those that the table has.
+
+    Raises:
+      ValueError: a group without any.
+    """
     known = {
         name: [language for language in table.languages if language in members]
         for name, members in (groups or {}).items()
@@ -156,9 +170,12 @@ def _known_groups(groups: Mapping[str, Sequence[str]] | None, table: Table) -> d
     return known
 
 
-def _known_items(
-    split: str, groups: Mapping[str, Sequence[str]] | None, table: Table
-) -> Sequence[str] | None:
+def known_items(split: str, groups: Mapping[str, Sequence[str]] | None, table: Table) -> Sequence[str] | None:
+    """The group of each item of a split; None where they are not given.
+
+    Raises:
+      ValueError: another number of them.
+    """
     own = (groups or {}).get(split)
     if own is not None and len(own) != len(table.ids):
         raise ValueError(f"split {split}: {len(own)} groups are given for {len(table.ids)} items")

@@ -31,6 +31,37 @@ def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | No
     return console.file.getvalue().rstrip("\n")
 
 
+def audit_table(summary: dict[str, Any], *, width: int = 88) -> str:
+    """What `audit` found, as text: accuracy per language and CLC with their intervals."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    for split, figures in summary["base"].items():
+        settings, sure = summary["settings"], summary["confidence"][split]
+        about, anchor = settings["splits"][split], settings["anchor"]
+        names = {
+            ("clc_all",): "CLC (RankC x 100), all language pairs",
+            ("top1_agreement_all",): "same first answer, all pairs",
+        }
+        if anchor in about["languages"]:
+            names[("clc_en",)] = f"CLC (RankC x 100), pairs with {language_name(anchor)}"
+        if about["labelled_items"]:
+            names |= {("accuracy", l): f"accuracy, {l}  {language_name(l)}" for l in about["languages"]}
+            names[("accuracy_non_en",)] = f"accuracy, mean without {language_name(anchor)}"
+        table = RichTable(
+            title=f"{split}: {about['items']:,} questions in {len(about['languages'])} languages",
+            box=box.ROUNDED,
+            title_justify="left",
+        )
+        table.add_column("")
+        table.add_column("%", justify="right")
+        table.add_column(f"{100 * settings['confidence']:g}% interval", justify="right")
+        for path, label in names.items():
+            value, bounds = _at(figures, path), _at(sure, path)
+            if value is not None:
+                table.add_row(label, f"{value:.1f}", f"[{bounds[0]:.1f}, {bounds[1]:.1f}]")
+        console.print(table)
+    return console.file.getvalue().rstrip("\n")
+
+
 def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     settings = summary["settings"]
     about, anchor = settings["splits"][split], settings["anchor"]

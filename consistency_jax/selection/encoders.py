@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from consistency_jax.config import ConfigError
+from consistency_jax.data.forest import PROMPT, UNCOUNTED, Tree
 from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.tokenization import encode
-from consistency_jax.data.trees import PROMPT, UNCOUNTED, Tree
 from consistency_jax.distributed import on_main
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params
 from consistency_jax.models.huggingface import Model

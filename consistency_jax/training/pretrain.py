@@ -23,9 +23,9 @@ from ml_collections import ConfigDict
 
 from consistency_jax.cache import cache_folder
 from consistency_jax.config import ConfigError
+from consistency_jax.data.forest import ANSWER, UNCOUNTED, Tree
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
 from consistency_jax.data.sources import load_corpus
-from consistency_jax.data.trees import ANSWER, UNCOUNTED, Tree
 from consistency_jax.distributed import check_shared, is_main, on_main, share_folder
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.families import find_family

@@ -6,8 +6,8 @@ Integers, so that every comparison is exact; a context that differs in one token
 import numpy as np
 import pytest
 
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.data.packing import Batch, Shape, measure, pack, tree_sizes
-from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree
 
 K = 4
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from consistency_jax.config import ConfigError, default, validate
+from consistency_jax.data.forest import ANSWER, PROMPT, Tree
 from consistency_jax.data.pipeline import Pipeline, TrainingSet, without_gold
-from consistency_jax.data.trees import ANSWER, PROMPT, Tree
 from consistency_jax.objectives import preferable, usable
 
 

@@ -15,10 +15,11 @@ import tiktoken.load
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
+from consistency_jax.data.forest import ANSWER, UNCOUNTED
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees import ANSWER, UNCOUNTED, TreeBuilder
+from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.models.tokenizers import load_tokenizer
 
 Encoder = Callable[[list[str]], list[list[int]]]
@@ -82,7 +83,7 @@ def items(data_folder: Path) -> list[ParallelItem]:
 def assert_trees_are_the_librarys(real: Real, items: list[ParallelItem], boundary: str) -> None:
     """Tokens are the library's, with one BOS in front and no special token after it; kinds split them in two."""
     languages = items[0].languages
-    trees = TreeBuilder(real.tokenizer, boundary=boundary, cache=False).build(items)
+    trees = TreeBuilder(real.tokenizer, boundary=boundary).build(items)
     bos = [] if real.tokenizer.bos_token_id is None else [real.tokenizer.bos_token_id]
     # Without BOS, EOS stands in where an answer opens the sentence.
     start = bos or [real.tokenizer.eos_token_id]

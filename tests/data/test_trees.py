@@ -1,10 +1,14 @@
 """Laws of token trees: joint trees are full strings, token for token; separate ones lose and add nothing."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import sentencepiece
 
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 from consistency_jax.data.items import MASK, DataError, ParallelItem
-from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree, TreeBuilder, build_tree
+from consistency_jax.data.trees import TreeBuilder, build_tree
 from consistency_jax.models.tokenizers import from_sentencepiece
 
 ITEMS = [
@@ -199,18 +203,28 @@ def test_a_candidate_that_is_a_prefix_of_another_has_an_empty_branch(small_token
 def test_a_batch_gives_the_trees_of_single_calls(tokenizer):
     languages = ("en", "ja", "ru", "first")
     for boundary in ("separate", "joint"):
-        builder = TreeBuilder(tokenizer, boundary=boundary)
-        for _ in range(2):  # from the tokenizer, then from the cache
-            trees = builder.build(ITEMS, languages, candidates=[[1, 0], [2, 1]])
-            for n, tree in enumerate(trees):
-                item, language = ITEMS[n // 4], languages[n % 4]
-                if language not in item.prompts:
-                    assert tree is None
-                    continue
-                single = build_tree(
-                    tokenizer, item, language, boundary=boundary, candidates=[[1, 0], [2, 1]][n // 4]
-                )
-                assert sequences(tree) == sequences(single)
+        trees = TreeBuilder(tokenizer, boundary=boundary).build(ITEMS, languages)
+        for n, tree in enumerate(trees):
+            item, language = ITEMS[n // 4], languages[n % 4]
+            if language not in item.prompts:
+                assert tree is None
+                continue
+            assert sequences(tree) == sequences(build_tree(tokenizer, item, language, boundary=boundary))
+
+
+def test_a_forest_is_its_trees(small_tokenizer):
+    trees = TreeBuilder(small_tokenizer, boundary="joint").build(ITEMS, ("en", "ja", "ru", "first"))
+    again = Forest.of(list(trees))
+    taken = trees.take(np.array([4, 1, 3])).padded(5)
+    assert [None if tree is None else sequences(tree) for tree in taken] == [
+        *(None if trees[n] is None else sequences(trees[n]) for n in (4, 1, 3)),
+        *(None, None),
+    ]
+    for field in dataclasses.fields(Forest):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(trees, field.name))
+    assert trees[5] is None
+    with pytest.raises(IndexError):
+        trees[len(trees)]
 
 
 def test_long_trunks_are_cut_from_the_left(small_tokenizer):

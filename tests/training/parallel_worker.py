@@ -12,8 +12,8 @@ import optax
 from flax import traverse_util
 
 from consistency_jax.config import default
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.data.pipeline import Pipeline, TrainingSet
-from consistency_jax.data.trees import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.distributed import initialize
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.lora import LoraConfig

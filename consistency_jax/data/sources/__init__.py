@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.data.items import DataError, Items, check_spacing
+from consistency_jax.garbage import no_collection
 
 MODULES = {
     "cldr": "consistency_jax.data.sources.cldr",
@@ -79,10 +80,11 @@ def load_items(
             f"unknown option {', '.join(map(repr, unknown))}",
             f"Known: {', '.join(known) or 'none'}",
         )
-    items = SOURCES[name](path=path, languages=languages, split=split, on_error=on_error, **options)
-    spacing = importlib.import_module(MODULES[name]).LEADING_SPACE
-    for item in items:
-        check_spacing(item, spacing, f"data set {name!r}, item {item.id!r}")
+    read, spacing = SOURCES[name], importlib.import_module(MODULES[name]).LEADING_SPACE
+    with no_collection():
+        items = read(path=path, languages=languages, split=split, on_error=on_error, **options)
+        for item in items:
+            check_spacing(item, spacing, f"data set {name!r}, item {item.id!r}")
     return items
 
 

@@ -178,6 +178,14 @@ def test_the_published_counts(data_folder: Path):
     # The gold stands in each place about equally often: a tie rule that favours an index gains nothing.
     places = Counter(item.gold for item in items if item.num_candidates == 10)
     assert min(places.values()) > 500
+    # Hebrew golds with quotes in them, which a bare split of the lines would not give.
+    golds = [item.candidates["he"][item.gold] for item in items]
+    lines = (folder / "he.tsv").read_text("utf-8-sig").splitlines()[1:]
+    assert len(lines) == len(golds)
+    split = [line.split("\t")[1] for line in lines]
+    quoted = [n for n, gold in enumerate(split) if gold != golds[n]]
+    assert len(quoted) == 81
+    assert all(split[n] == '"' + golds[n].replace('"', '""') + '"' for n in quoted)
     one = load_items("bmlama17", path=folder, languages=["he"], unique_gold=True)
     assert len(items) - len(one) == 1026
     assert len(load_items("bmlama17", path=folder, languages=["he"], split="test")) == 1792

@@ -1,0 +1,214 @@
+"""Our models behind lm-evaluation-harness: requests with the same context are one token tree.
+
+    python -m consistency_jax.harness run --model consistency_jax --model_args path=FOLDER --tasks hellaswag
+
+takes the harness's own command line (what stands behind `harness` goes to it), or from Python:
+
+    lm_eval.simple_evaluate(model=HarnessModel(path="FOLDER"), tasks=[...])
+
+Contexts and continuations are tokenized as the harness does it for causal models: the whole string, cut where its
+context ends; BOS in front where the tokenizer has one. `pip install -e '.[lm-eval]'`.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
+from consistency_jax.errors import ConfigError
+from consistency_jax.generation import Sampling
+from consistency_jax.generation.sampler import Sampler
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.scoring import Scorer
+from consistency_jax.sharding import make_mesh
+
+Request = tuple[
+    tuple[str, str] | None, list[int], list[int]
+]  # (texts), tokens of context and of continuation
+
+
+@register_model("consistency_jax")
+class HarnessModel(TemplateLM):
+    """A model of `load_pretrained`, as the harness calls it.
+
+    Args:
+      path: Hugging Face folder or hub id.
+      dtype: of weights and computation, float32 or bfloat16.
+      max_length: longest context + continuation, tokens; longer ones lose tokens at the left. 0: the checkpoint's own.
+      max_gen_toks: tokens of a generated answer where a task does not say.
+      tokens: row tokens of one scoring batch.
+      seed: of sampled answers.
+      batch_size, max_batch_size, device: taken from the harness's command line, and without meaning here.
+
+    Raises:
+      ConfigError: a model folder without a tokenizer.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dtype: str = "float32",
+        max_length: int = 0,
+        max_gen_toks: int = 256,
+        tokens: int = 8192,
+        seed: int = 0,
+        batch_size: Any = None,
+        max_batch_size: Any = None,
+        device: Any = None,
+    ):
+        super().__init__()
+        mesh = make_mesh((jax.device_count(), 1, 1))
+        self._model = load_pretrained(path, dtype=dtype, mesh=mesh)
+        if self._model.tokenizer is None:
+            raise ConfigError(f"the model folder {path} has no tokenizer files; put them beside config.json")
+        self.tokenizer = self._model.tokenizer
+        self.max_length = int(max_length) or self._model.config.max_length
+        self.max_gen_toks, self._tokens, self._seed = int(max_gen_toks), int(tokens), int(seed)
+        self._scorer = Scorer(self._model.config, mesh)
+        self._sampler = Sampler(self._model, max_length=self.max_length)
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else bos
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self._model.folder).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        ids = self.tokenizer.encode(string, add_special_tokens=False)
+        bos = self.tokenizer.bos_token_id
+        if add_special_tokens is False or bos is None or ids[:1] == [bos]:
+            return ids
+        return [bos, *ids]
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        return self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Request], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """(log-probability, whether it is the greedy answer) of each continuation."""
+        branches: dict[tuple[int, ...], list[int]] = {}  # context -> its requests
+        for number, (_, context, continuation) in enumerate(requests):
+            if not context or not continuation:
+                raise ValueError(
+                    f"request {number} has no token of its own to predict, or none to predict it from"
+                )
+            room = self.max_length + 1 - len(continuation)  # the last token is predicted and not fed
+            kept = tuple(context[-room:]) if room > 0 else ()
+            if not kept:
+                raise ValueError(
+                    f"request {number}: its continuation alone takes more than {self.max_length} tokens"
+                )
+            branches.setdefault(kept, []).append(number)
+        order = [number for own in branches.values() for number in own]
+        trees = [_tree(trunk, [requests[n][2] for n in own]) for trunk, own in branches.items()]
+        if not trees:
+            return []
+        widest = max(map(len, branches.values()))
+        progress = "" if disable_tqdm else "loglikelihood"
+        found = self._scorer(
+            self._model.params, trees, candidates=widest, greedy=True, tokens=self._tokens, progress=progress
+        )
+        there = np.arange(widest) < np.array([len(own) for own in branches.values()])[:, None]
+        answers: list[Any] = [None] * len(requests)
+        for number, logp, greedy in zip(
+            order, found["logp"][there].tolist(), found["greedy"][there].tolist()
+        ):
+            answers[number] = (logp, greedy)
+            if requests[number][0] is not None:
+                self.cache_hook.add_partial("loglikelihood", requests[number][0], answers[number])
+        return answers
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        windows: list[Request] = []
+        counts = []
+        for request in requests:
+            own = list(self._windows(request.args[0]))
+            windows += own
+            counts.append(len(own))
+        scores = iter(self._loglikelihood_tokens(windows, disable_tqdm))
+        totals = [sum(logp for logp, _ in itertools.islice(scores, count)) for count in counts]
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals
+
+    def _windows(self, text: str) -> Iterator[Request]:
+        """A text as continuations that follow each other, each with what it may be predicted from."""
+        for pair in get_rolling_token_windows(
+            token_list=self.tok_encode(text),
+            prefix_token=self.prefix_token_id,
+            max_seq_len=self.max_length,
+            context_len=1,
+        ):
+            yield None, *make_disjoint_window(pair)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        eos = self.tokenizer.decode([self.eot_token_id])
+        answers: list[str] = [""] * len(requests)
+        same: dict[Sampling, list[int]] = {}
+        for number, request in enumerate(requests):
+            same.setdefault(self._sampling(request.args[1], eos), []).append(number)
+        for sampling, numbers in same.items():
+            room = self.max_length - sampling.max_tokens
+            if room < 1:
+                raise ValueError(
+                    f"max_gen_toks={sampling.max_tokens} leaves no room in max_length={self.max_length} tokens"
+                )
+            prompts = [np.array(self.tok_encode(requests[n].args[0])[-room:], np.int32) for n in numbers]
+            drawn = self._sampler.generate_tokens(prompts, n=1, sampling=sampling, seed=self._seed)
+            for number, (tokens,) in zip(numbers, drawn, strict=True):
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+                answers[number] = postprocess_generated_text(text, list(sampling.stop), None)
+                self.cache_hook.add_partial("generate_until", requests[number].args, answers[number])
+        return answers
+
+    def _sampling(self, options: dict[str, Any], eos: str) -> Sampling:
+        settings = normalize_gen_kwargs(options, self.max_gen_toks)
+        return Sampling(
+            max_tokens=settings["max_gen_toks"],
+            temperature=float(settings["temperature"]) if settings.get("do_sample") else 0.0,
+            top_k=int(settings.get("top_k", 0)),
+            top_p=float(settings.get("top_p", 1.0)),
+            repetition_penalty=float(settings.get("repetition_penalty", 1.0)),
+            stop=tuple(handle_stop_sequences(settings.get("until"), eos=eos)),
+        )
+
+
+def _tree(trunk: Sequence[int], branches: Sequence[Sequence[int]]) -> Tree:
+    kind = np.full(len(trunk), PROMPT, np.uint8)
+    kind[0] = UNCOUNTED
+    return Tree(
+        np.array(trunk, np.int32),
+        tuple(np.array(branch, np.int32) for branch in branches),
+        kind,
+        tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches),
+        np.zeros(len(branches), np.int32),
+    )
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

@@ -1,0 +1,239 @@
+"""A report of one model alone: no before and after, every figure with its own interval.
+
+report.json holds {"base": {split: figures}, "confidence": {split: the [low, high] of each figure}, "analysis": {split:
+{"temperature", "tolerance", "experts", "normalizations", "groups"}}, "settings"}: the keys and units of
+report/summary.py without what takes two sides, so "base" is what another run's report calls "base".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from consistency_jax.files import write_text
+from consistency_jax.metrics.accuracy import correct
+from consistency_jax.metrics.arrays import mean_known
+from consistency_jax.metrics.divergence import BOUNDS, both_ways, divergences, tolerance_area, tolerance_curve
+from consistency_jax.metrics.experts import experts
+from consistency_jax.metrics.groups import item_groups
+from consistency_jax.report import charts
+from consistency_jax.report.analysis import KIND, fitted, headline_columns
+from consistency_jax.report.html import template
+from consistency_jax.report.names import language_name
+from consistency_jax.report.paired import Columns, Design, levels, plain, rows_of, unweighted
+from consistency_jax.report.summary import Tables, by_split, columns_of, known_groups, known_items
+from consistency_jax.table import Table
+
+_EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
+_MOST_GROUPS = 100  # of items; the largest
+
+# Key of report.json, what the page calls it, and whether it is a percentage.
+_FIGURES = (
+    ("clc_all", "CLC, all language pairs"),
+    ("clc_en", "CLC, pairs with {anchor}"),
+    ("clc_corrected_all", "CLC corrected for chance, all pairs"),
+    ("clc_corrected_en", "CLC corrected for chance, pairs with {anchor}"),
+    ("clc_norm1_all", "CLC with norm1 weights, all pairs"),
+    ("clc_norm2_all", "CLC with norm2 weights, all pairs"),
+    ("top1_agreement_all", "Same first answer, all pairs"),
+    ("top1_agreement_en", "Same first answer, pairs with {anchor}"),
+    ("agreement_if_either_right_all", "Both right, where either is, all pairs"),
+    ("agreement_if_either_right_en", "Both right, where either is, pairs with {anchor}"),
+    ("all_agree", "All languages answer alike"),
+    ("all_right", "All languages right"),
+    ("all_agree_but_wrong", "All languages agree on a wrong answer"),
+    ("accuracy_en", "Accuracy, {anchor}"),
+    ("accuracy_non_en", "Accuracy, mean of the other languages"),
+    ("accuracy_variance", "Variance of accuracy over languages"),
+)
+_DIVERGENCES = (
+    ("divergence_jensen_shannon", "Jensen-Shannon"),
+    ("divergence_fitted", "Jensen-Shannon, T fitted to each pair"),
+    ("divergence_kl", "KL"),
+    ("divergence_total_variation", "Total variation"),
+    ("divergence_squared_hellinger", "Squared Hellinger"),
+    ("divergence_chi_squared", "Chi-squared"),
+)
+_HEADLINE = ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en")
+
+
+def audit(
+    tables: Tables,
+    *,
+    normalization: str = "mean_full",
+    anchor: str = "en",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    language_groups: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """The contents of report.json; arguments and errors as of `summarise`."""
+    summary: dict[str, Any] = {"base": {}, "confidence": {}, "analysis": {}}
+    splits = {}
+    for split, table in by_split(tables).items():
+        members = known_groups(language_groups, table)
+        design = Design(table.languages, anchor, members, confidence, resamples, seed)
+        scores, temperature = table.scores(normalization), fitted(table)
+        columns = dict(columns_of(scores, table, scores, temperature))
+        del columns["changed"]
+        found = levels(columns, design)
+        summary["base"][split], summary["confidence"][split] = found["value"], found["confidence"]
+        summary["analysis"][split] = {
+            **_tolerance(table, temperature),
+            "experts": _experts(table, design),
+            "normalizations": {
+                name: levels(headline_columns(table.scores(name), table), design)
+                for name in table.normalizations
+            },
+            "groups": _groups(columns, design, known_items(split, groups, table)),
+        }
+        splits[split] = {
+            "items": len(table.ids),
+            "labelled_items": int((table.gold >= 0).sum()),
+            "languages": list(table.languages),
+        }
+    summary["settings"] = {
+        "normalization": normalization,
+        "anchor": anchor,
+        "confidence": confidence,
+        "resamples": resamples,
+        "seed": seed,
+        "language_groups": {name: list(members) for name, members in (language_groups or {}).items()},
+        "splits": splits,
+    }
+    return summary
+
+
+def _tolerance(table: Table, temperature: Any) -> dict[str, Any]:
+    """Of the definition: the fitted temperatures, and the share of questions within each epsilon, mean over pairs."""
+    shares: dict[str, Any] = {"epsilon": list(_EPSILONS)}
+    area = {}
+    for name, own in (("plain", 1.0), ("fitted", temperature)):
+        values = both_ways(divergences(table.scores("sum"), table.mask, KIND, own))
+        shares[name] = 100 * mean_known(tolerance_curve(values, _EPSILONS), axis=-1)
+        area[name] = 100 * mean_known(tolerance_area(values, BOUNDS[KIND]), axis=-1)
+    return plain({"temperature": temperature, "tolerance": shares, "tolerance_area": area})
+
+
+def _experts(table: Table, design: Design) -> dict[str, Any]:
+    """What the languages would answer together (report/analysis.py): its accuracy, and each language's part."""
+    found = experts(table.scores("sum"), table.mask, [1.0] * len(table.languages))
+    columns = unweighted(
+        {
+            "accuracy": 100 * correct(table.scores("sum"), table.gold, table.mask),
+            "accuracy_without": 100 * found.correct_without(table.gold),
+            "consensus_accuracy": 100 * found.correct(table.gold)[:, None],
+        }
+    )
+    columns["share"] = (100 * found.share, found.strength[:, None].repeat(len(table.languages), 1))
+    return levels(columns, design)
+
+
+def _groups(columns: Columns, design: Design, groups: Sequence[str] | None) -> dict[str, Any]:
+    """CLC and accuracy of each group of items, the largest first; none where there is but one."""
+    rows = item_groups(groups) if groups is not None else {}
+    if len(rows) < 2:
+        return {}
+    own = {name: columns[name] for name in ("clc", "accuracy")}
+    found = {}
+    for name in list(rows)[:_MOST_GROUPS]:
+        parts = levels(rows_of(own, rows[name]), design)
+        for part in parts.values():
+            part.pop("clc_matrix")
+        found[name] = {"items": len(rows[name])} | parts
+    return found
+
+
+def write_audit(
+    folder: str | Path,
+    summary: dict[str, Any],
+    *,
+    config: Mapping[str, Any] | None = None,
+    command: str | None = None,
+    title: str = "Crosslingual consistency of one model",
+) -> Path:
+    """Writes report.json and report.html into `folder`; each appears only when it is complete.
+
+    Args:
+      folder: an existing folder, or one to make.
+      summary: what `audit` returned.
+      config, command: shown as they are.
+      title: of the page.
+
+    Returns:
+      The path of report.html.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(
+        folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    page = template("audit.html.j2").render(
+        title=title,
+        settings=summary["settings"],
+        splits=[_view(summary, name) for name in summary["base"]],
+        config=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else None,
+        command=command,
+        anchor=language_name(summary["settings"]["anchor"]),
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
+    """All that the page shows of one split."""
+    base, sure, found = (summary[key][split] for key in ("base", "confidence", "analysis"))
+    about, anchor = summary["settings"]["splits"][split], language_name(summary["settings"]["anchor"])
+    languages, matrix = about["languages"], base["clc_matrix"]
+    pairs = sorted(
+        (value, languages[i], languages[j])
+        for i, row in enumerate(matrix)
+        for j, value in enumerate(row)
+        if i < j and value is not None
+    )
+
+    def side_by_side(parts: Mapping[str, Any], keys: Sequence[str]) -> dict[str, list[Any]]:
+        return {
+            name: [(part["value"][key], part["confidence"][key]) for key in keys]
+            for name, part in parts.items()
+        }
+
+    within = {
+        name: {"value": base["language_groups"][name], "confidence": sure["language_groups"][name]}
+        for name in base.get("language_groups", {})
+    }
+    return {
+        "name": split,
+        "about": about,
+        "figures": {
+            key: (label.format(anchor=anchor), base[key], sure[key])
+            for key, label in _FIGURES
+            if base[key] is not None
+        },
+        "divergences": [
+            (label, [(base[f"{key}_{over}"], sure[f"{key}_{over}"]) for over in ("all", "en")])
+            for key, label in _DIVERGENCES
+            if base[f"{key}_all"] is not None
+        ],
+        "accuracy": [
+            (language, language_name(language), value, sure["accuracy"][language], charts.bars(None, value))
+            for language, value in base["accuracy"].items()
+            if value is not None
+        ],
+        "map": charts.heat_map(matrix, languages, pairs[0][0], pairs[-1][0]) if pairs else None,
+        "extremes": [
+            (value, language_name(one), language_name(other))
+            for value, one, other in ([pairs[-1], pairs[0]] if pairs else [])
+        ],
+        "tolerance": found["tolerance"],
+        "area": found["tolerance_area"],
+        "consensus": (
+            found["experts"]["value"]["consensus_accuracy"],
+            found["experts"]["confidence"]["consensus_accuracy"],
+        ),
+        "normalizations": side_by_side(found["normalizations"], _HEADLINE),
+        "language_groups": side_by_side(within, ("clc", "top1_agreement", "accuracy")),
+        "groups": side_by_side(found["groups"], _HEADLINE),
+        "sizes": {name: group["items"] for name, group in found["groups"].items()},
+    }

@@ -1,0 +1,240 @@
+"""configs/audit.py: a model measured as it is; killed and started again it ends with the same bits."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consistency_jax import kept_batches
+from consistency_jax.config import ConfigError
+from consistency_jax.data.items import DataError
+from consistency_jax.data.packing import tree_sizes
+from consistency_jax.data.planning import batch_plan
+from consistency_jax.data.sources import load_items
+from consistency_jax.data.trees import TreeBuilder
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.kept_batches import KeptBatches
+from consistency_jax.metrics import accuracy, clc
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.recipes import DATA
+from consistency_jax.scoring import Scorer, score
+from consistency_jax.sharding import mesh_of
+from consistency_jax.table import read_tables
+
+ROOT = Path(__file__).resolve().parent.parent
+spec = importlib.util.spec_from_file_location("audit_config", ROOT / "configs" / "audit.py")
+audit_config = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(audit_config)
+
+
+def audit(tmp_path: Path, options: str) -> tuple[dict[str, Any], Path]:
+    config = audit_config.get_config(options)
+    config.evaluation.bootstrap = 50
+    return evaluate_workdir(config, tmp_path / "run"), tmp_path / "run"
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_report_is_of_one_model(small_model, questions, tmp_path, own_cache):
+    options = (
+        f"path={small_model},data=jsonl,data_path={questions},languages=ru+en,items=24,normalization=mean"
+    )
+    summary, workdir = audit(tmp_path, options)
+    report = json.loads((workdir / "report.json").read_text())
+    assert report == json.loads(json.dumps(summary))
+    assert set(report) == {"base", "confidence", "analysis", "settings"}
+    assert report["settings"]["splits"]["all"]["items"] == 24
+    assert report["settings"]["splits"]["all"]["languages"] == ["ru", "en"]
+
+    # The very figures of the public functions.
+    items = load_items("jsonl", path=questions)
+    taken = [items[n] for n in np.linspace(0, len(items) - 1, 24).round().astype(int)]
+    table = score(load_pretrained(small_model), taken, languages=["ru", "en"])
+    stored = read_tables(workdir / "tables" / "base.npz")["all"]
+    np.testing.assert_allclose(stored.logp, table.logp, atol=1e-4)  # float32, other batches
+    scores, figures = table.scores("mean"), report["base"]["all"]
+    consistency = clc(scores, table.mask, languages=table.languages)
+    assert figures["clc_all"] == pytest.approx(consistency.all_pairs, abs=1e-3)
+    right = accuracy(scores, table.gold, table.mask, languages=table.languages)
+    assert figures["accuracy_en"] == pytest.approx(100 * right.anchor, abs=1e-3)
+    low, high = report["confidence"]["all"]["clc_all"]
+    assert low <= figures["clc_all"] <= high
+    assert not (workdir / "checkpoints").exists()
+
+
+def test_the_page_reads_of_one_model(small_model, questions, tmp_path, own_cache):
+    _, workdir = audit(tmp_path, f"path={small_model},data=jsonl,data_path={questions}")
+    page = (workdir / "report.html").read_text()
+
+    class Open(HTMLParser):
+        tags: list[str] = []
+
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "link", "br"):
+                self.tags.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.tags.pop() == tag
+
+    parser = Open()
+    parser.feed(page)
+    assert parser.tags == []
+    assert page.count("<svg") >= 1 + 3  # the map, and a bar a language
+    for word in ("before", "Before", "After", "final", "→", "http", "None", "nan"):
+        assert word not in page.partition("<h2>Command")[0].partition("</style>")[2], word
+
+
+@pytest.mark.parametrize("source", sorted(DATA))
+def test_every_source_has_an_audit(source):
+    config = audit_config.get_config(f"path=x,data={source},data_path=y")
+    assert config.data.source == source
+    assert list(config.data.languages) == DATA[source].languages.split()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ("data=bmlama17", ConfigError, "option path is missing"),
+        ("path={model},data=bmlama", ConfigError, "option data='bmlama'; choose from bmlama17"),
+        ("path={model},data=bmlama17", DataError, "the source 'bmlama17' needs a folder"),
+        ("path={model},dtype=int8,data=cldr", ConfigError, "model.dtype='int8' is unknown"),
+        (
+            "path={model},normalization=avg,data=cldr",
+            ConfigError,
+            "evaluation.normalization='avg' is unknown",
+        ),
+        ("path={model},boundary=glued,data=cldr", ConfigError, "evaluation.boundary='glued' is unknown"),
+        ("path={model},items=-1,data=cldr", ConfigError, "data.test_items=-1 must not be negative"),
+        ("path={model},data=jsonl,data_path={questions},languages=en+sw", DataError, "'sw'"),
+        ("path={model},data=jsonl,data_path={questions},split=dev", DataError, "'dev'"),
+        ("path=/nowhere/at/all,data=jsonl,data_path={questions}", Exception, "no checkpoint folder"),
+    ],
+)
+def test_what_cannot_be_audited_is_one_clear_error(
+    options, error, reason, small_model, questions, tmp_path, own_cache
+):
+    with pytest.raises(error, match=reason):
+        audit(tmp_path, options.format(model=small_model, questions=questions))
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_pass_that_stops_goes_on_to_the_same_bits(small_model, questions, tmp_path, monkeypatch):
+    """It stops after every few batches, and does none of them twice; a damaged file only costs its batches."""
+    model = load_pretrained(small_model)
+    trees = TreeBuilder(model.tokenizer, boundary="joint").build(load_items("jsonl", path=questions))
+    options = {"candidates": 3, "prompt": True, "tokens": 128}
+    whole = Scorer(model.config, mesh_of(model.params))(model.params, trees, **options)
+    monkeypatch.setattr(kept_batches, "EVERY_S", 0.0)
+    scorer = Scorer(model.config, mesh_of(model.params))
+    run, calls = scorer.run, []
+
+    def stopping(*args, **kwargs):
+        if len(calls) % 5 == 4:
+            calls.append(0)
+            raise Stopped
+        calls.append(1)
+        return run(*args, **kwargs)
+
+    scorer.run = stopping
+    for stops in range(100):
+        try:
+            found = scorer(model.params, trees, kept=tmp_path, **options)
+            break
+        except Stopped:
+            if stops == 1:
+                last = max(tmp_path.rglob("*.npz"))
+                last.write_bytes(last.read_bytes()[:50])
+    assert stops > 2
+    for name, values in whole.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_what_another_plan_kept_does_not_count(small_model, questions, tmp_path, monkeypatch):
+    model = load_pretrained(small_model)
+    sizes = tree_sizes(TreeBuilder(model.tokenizer).build(load_items("jsonl", path=questions)))
+    monkeypatch.setattr(kept_batches, "EVERY_S", 0.0)
+    plan, other = batch_plan(sizes, tokens=256), batch_plan(sizes, tokens=512)
+    results = {"logp": np.arange(len(sizes), dtype=np.float32)[:, None]}
+    first = KeptBatches(tmp_path, plan)
+    first.save(2, results)
+    again = KeptBatches(tmp_path, plan)
+    ((trees, kept),) = again.load()
+    np.testing.assert_array_equal(kept["logp"][:, 0], trees)
+    assert again.done == 2
+    assert not list(KeptBatches(tmp_path, other).load())
+
+
+def command(folder: Path, data_folder: Path, cache: str, items: int) -> subprocess.Popen:
+    checkpoint = data_folder / "checkpoints" / "hf_stories260K"
+    options = (
+        f"path={checkpoint},data=bmlama17,data_path={data_folder / 'bmlama17'},items={items},tokens=2048"
+    )
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "consistency_jax.evaluate", f"--config=configs/audit.py:{options}"),
+            *("--config.evaluation.bootstrap=200", f"--workdir={folder}"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"CONSISTENCY_CACHE": str(folder.parent / cache), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_audit_of_a_real_checkpoint_goes_on(data_folder, tmp_path):
+    """SIGKILL after the first batches are kept; then the tables and reports of an audit that nobody killed."""
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    process = command(killed, data_folder, "one", 60)
+    while not list((tmp_path / "one" / "tables").glob("*.batches/*/*/*.npz")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (killed / "report.json").exists()
+    process = command(killed, data_folder, "one", 60)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "s left" in output
+    output, _ = (process := command(unbroken, data_folder, "two", 60)).communicate()
+    assert process.returncode == 0, output
+    for name in ("report.json", "tables/base.npz"):
+        assert (killed / name).read_bytes() == (unbroken / name).read_bytes(), name
+    assert not list((tmp_path / "one" / "tables").glob("*.batches"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_flat_while_it_scores(data_folder, tmp_path):
+    """Resident memory at the end of scoring against that a quarter of the way, when all programs have been compiled."""
+    process = command(tmp_path / "run", data_folder, "cache", 120)
+    sizes = []
+    while process.poll() is None:
+        kept = list((tmp_path / "cache" / "tables").glob("*.batches/*/*/*.npz"))
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            break
+        if kept and "VmRSS" in status:
+            sizes.append(int(status.partition("VmRSS:")[2].split()[0]))
+        time.sleep(0.5)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert len(sizes) > 8
+    assert max(sizes[len(sizes) // 2 :]) < 1.1 * max(sizes[: len(sizes) // 4])

@@ -1,0 +1,173 @@
+"""Behind lm-evaluation-harness a model scores and writes what the harness's own Hugging Face backend does."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import tokenizers
+
+from consistency_jax.data.sources import load_items
+from consistency_jax.models.tokenizers import load_tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+TASK = """
+task: capitals_and_more
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{prompt}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: gold
+target_delimiter: ""
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+
+class Harness(NamedTuple):
+    """The harness's modules, and the same checkpoint behind our backend and its own."""
+
+    module: Any
+    ours: Any
+    theirs: Any
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=["hf_stories260K", "random"])
+def harness(request, data_folder, small_model, tmp_path_factory) -> Harness:
+    pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
+    source = small_model if request.param == "random" else data_folder / "checkpoints" / request.param
+    folder = tmp_path_factory.mktemp(request.param)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(source / name, folder / name)
+    tokenizer = load_tokenizer(source)
+    # Both backends read one tokenizer file, which puts BOS in front as the harness asks it to.
+    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{bos[0]} $A", special_tokens=[bos]
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lm_eval
+        import lm_eval.tasks
+        from lm_eval.models.huggingface import HFLM
+
+        from consistency_jax.harness import HarnessModel
+    theirs = HFLM(pretrained=str(folder), device="cpu", batch_size=8, dtype="float32")
+    return Harness(lm_eval, HarnessModel(path=str(folder)), theirs, folder)
+
+
+@pytest.fixture(scope="module")
+def questions(data_folder) -> list[dict[str, Any]]:
+    """Forty English questions of BMLAMA-17, the mask left out with what follows it."""
+    items = load_items("bmlama17", path=data_folder / "bmlama17", languages=["en"])[::170]
+    return [
+        {
+            "prompt": item.prompts["en"].partition("<mask>")[0].rstrip() or "It is said that",
+            "choices": [f" {answer}" for answer in item.candidates["en"]],
+            "gold": item.gold,
+        }
+        for item in items
+    ]
+
+
+def instances(kind: str, arguments: list[tuple]) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    return [Instance(kind, {}, own, number) for number, own in enumerate(arguments)]
+
+
+def test_log_likelihoods_are_those_of_the_hugging_face_backend(harness, questions):
+    pairs = [(q["prompt"], choice) for q in questions for choice in q["choices"]]
+    pairs += [
+        ("", " Once upon a time"),
+        ("Once upon a time, ", "there was a girl"),
+        ("One day", " the"),
+        ("One day", " the"),
+    ]
+    requests = instances("loglikelihood", pairs)
+    ours, theirs = harness.ours.loglikelihood(requests), harness.theirs.loglikelihood(requests)
+    # float32 on both sides, summed in another order
+    assert [logp for logp, _ in ours] == pytest.approx([logp for logp, _ in theirs], abs=1e-3, rel=1e-5)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+
+
+def test_the_greedy_continuation_is_told(harness):
+    request = instances("generate_until", [("Once upon a time", {"until": [], "max_gen_toks": 3})])
+    (text,) = harness.theirs.generate_until(request)
+    pairs = instances("loglikelihood", [("Once upon a time", text), ("Once upon a time", "\u00a7")])
+    (_, greedy), (_, other) = harness.ours.loglikelihood(pairs)
+    assert [greedy, other] == [own for _, own in harness.theirs.loglikelihood(pairs)]
+    assert not other
+
+
+def test_long_texts_roll(harness):
+    texts = ["Once upon a time, there was a little girl named Lily. She loved to play outside." * 3, "A", ""]
+    requests = instances("loglikelihood_rolling", [(text,) for text in texts])
+    before = harness.ours.max_length, harness.theirs._max_length
+    harness.ours.max_length = harness.theirs._max_length = 24
+    ours, theirs = (
+        harness.ours.loglikelihood_rolling(requests),
+        harness.theirs.loglikelihood_rolling(requests),
+    )
+    harness.ours.max_length, harness.theirs._max_length = before
+    assert ours == pytest.approx(theirs, abs=1e-3, rel=1e-5)
+    assert ours[0] < -24
+
+
+def test_greedy_texts_are_those_of_the_hugging_face_backend(harness):
+    options = {"until": ["."], "max_gen_toks": 24, "do_sample": False}
+    prompts = ["Once upon a time", "One day, a little boy", "The sun"]
+    requests = instances("generate_until", [(prompt, options) for prompt in prompts])
+    assert harness.ours.generate_until(requests) == harness.theirs.generate_until(requests)
+
+
+def test_a_task_has_the_same_figures(harness, questions, tmp_path):
+    write_task(tmp_path, questions)
+    manager = harness.module.tasks.TaskManager(include_path=str(tmp_path), include_defaults=False)
+    found = [
+        harness.module.simple_evaluate(
+            model=model, tasks=["capitals_and_more"], task_manager=manager, bootstrap_iters=0
+        )["results"]["capitals_and_more"]
+        for model in (harness.ours, harness.theirs)
+    ]
+    for name in ("acc,none", "acc_norm,none"):
+        assert found[0][name] == found[1][name]
+    assert 0 < found[0]["acc,none"] < 1
+
+
+def test_the_command_line(harness, questions, tmp_path):
+    write_task(tmp_path, questions[:4])
+    arguments = ["run", "--model", "consistency_jax", "--model_args", f"path={harness.folder}"]
+    arguments += [
+        "--tasks",
+        "capitals_and_more",
+        "--include_path",
+        str(tmp_path),
+        "--output_path",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "consistency_jax.harness", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (file,) = (tmp_path / "out").rglob("results*.json")
+    assert "acc,none" in json.loads(file.read_text())["results"]["capitals_and_more"]
+
+
+def write_task(folder: Path, questions: list[dict[str, Any]]) -> None:
+    file = folder / "questions.jsonl"
+    file.write_text("".join(json.dumps(question) + "\n" for question in questions))
+    (folder / "task.yaml").write_text(TASK.format(file=file))
