@@ -440,7 +440,7 @@ def evaluate_workdir(
     base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
     on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
     if step is None and not asked:
-        return write_audit(config, workdir, tests, base)
+        return on_main(lambda: write_audit(config, workdir, tests, base))
     final, said = base, [write_answers(config, model, chat_of(config, model), asked, workdir)] * 2
     if step is not None:
         trained = checkpoint_model(config, workdir, step, model)

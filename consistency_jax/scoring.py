@@ -28,7 +28,7 @@ from consistency_jax.data.packing import Batch, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import batch_plan
 from consistency_jax.data.trees import TreeBuilder
-from consistency_jax.distributed import check_same, on_main, several
+from consistency_jax.distributed import check_same, on_main
 from consistency_jax.flops import mask_cost
 from consistency_jax.kept_batches import KeptBatches, forget
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
