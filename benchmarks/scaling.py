@@ -18,7 +18,10 @@ from slices import DOCS, ROWS, Reports, devices_of
 
 from consistency_jax.chips import CHIPS, GIB, chip_of
 
-MODEL = "meta-llama/Llama-3.2-3B"
+MODELS = {  # and the generations that each is compiled for
+    "meta-llama/Llama-3.2-3B": ("v5e", "v6e", "v5p"),
+    "google/gemma-3-4b-pt": ("v6e",),
+}
 TOPOLOGIES = {  # from one chip, or the smallest that there is, to the largest slice
     "v5e": ("v5e:1x1", "v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16"),
     "v6e": ("v6e:1x1", "v6e:2x2", "v6e:4x4", "v6e:8x8", "v6e:16x16"),
@@ -34,9 +37,9 @@ COLUMNS = (
 TEXT = """\
 # Scaling, on paper
 
-Made by `python benchmarks/scaling.py`, without a TPU: train steps of {model}, full fine-tuning in
-bfloat16, went through the TPU compiler. FLOPs, bytes and memory are the compiler's, those of one chip in one step;
-seconds are what computing, HBM and network would each take alone at the chip's data-sheet rates
+Made by `python benchmarks/scaling.py`, without a TPU: train steps of {models}, full
+fine-tuning in bfloat16, went through the TPU compiler. FLOPs, bytes and memory are the compiler's, those of one chip in
+one step; seconds are what computing, HBM and network would each take alone at the chip's data-sheet rates
 ([chips.py](../consistency_jax/chips.py)); the largest bounds the step. MFU is an estimate, between one after the other
 and all at once. Latencies are not in it, nor is the way that a collective takes through a torus.
 
@@ -100,7 +103,7 @@ def table(reports: Reports, model: str, generation: str, items: Any) -> list[str
         report = reports(model, topology, 0, count, ("train",))
         lines += [line(report, count)] if report else []
     head = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    return ["", f"### {generation}", "", *(head + lines if lines else ["Not compiled yet."])]
+    return ["", f"### {model}, {generation}", "", *head, *lines] if lines else []
 
 
 def thresholds() -> str:
@@ -115,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--models", default=",".join(MODELS), help="comma separated")
     parser.add_argument("--generations", default=",".join(TOPOLOGIES), help="comma separated")
     parser.add_argument("--known", action="store_true", help="compile nothing")
     parser.add_argument(
@@ -129,11 +132,18 @@ def main() -> None:
         f"As many items on every slice: {ITEMS}": lambda chips: ITEMS,
         f"As many items a chip: {ITEMS_A_CHIP}": lambda chips: ITEMS_A_CHIP * chips,
     }
-    lines = [TEXT.format(model=args.model, rows=ROWS, thresholds=thresholds()).rstrip()]
+    models, generations = args.models.split(","), args.generations.split(",")
+    text = TEXT.format(models=" and ".join(models), rows=ROWS, thresholds=thresholds())
+    lines = [text.rstrip()]
     for title, items in kinds.items():
-        lines += ["", f"## {title}"]
-        for generation in args.generations.split(","):
-            lines += table(reports, args.model, generation, items)
+        tables = [
+            table(reports, model, generation, items)
+            for model in models
+            for generation in MODELS.get(model, tuple(TOPOLOGIES))
+            if generation in generations
+        ]
+        if any(tables):
+            lines += ["", f"## {title}", *(line for own in tables for line in own)]
     args.out.write_text("\n".join(lines) + "\n", encoding="utf8")
     print(f"written: {args.out}")
 

@@ -121,6 +121,8 @@ def main() -> None:
         "| model | training | slice | arguments, GiB | train, GiB | score, GiB | compiled / useful FLOPs | step, s |",
         "|---|---|---|---|---|---|---|---|",
         *(smallest(reports, model, rank) for model in args.models.split(",") if model for rank in ranks),
+        "",
+        "Two of them over 1 to 256 chips, and what bounds a step there: [scaling.md](scaling.md).",
     ]
     (DOCS / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf8")
 
