@@ -1,15 +1,11 @@
 """What `compare` found, as a table for the terminal, markdown, and a self-contained page with a picture."""
 
-import io
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -18,6 +14,7 @@ from consistency_jax.report.charts import verdict
 from consistency_jax.report.html import template
 from consistency_jax.report.names import language_name
 from consistency_jax.report.plots import Mark, forest
+from consistency_jax.report.terminal import text_console
 
 # Key of compare.json, what tables call it, whether more is better (None: neither).
 FIGURES = (
@@ -63,11 +60,7 @@ def terminal_comparison(
       width: columns of the terminal.
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
-    if color is None:
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    console = Console(
-        file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None
-    )
+    console = text_console(width, color)
     for split, rows in comparison["splits"].items():
         about = comparison["settings"]["splits"][split]
         table = RichTable(

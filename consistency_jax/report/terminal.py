@@ -21,11 +21,7 @@ def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | No
       width: columns of the terminal.
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
-    if color is None:
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    console = Console(
-        file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None
-    )
+    console = text_console(width, color)
     for split in summary["base"]:
         console.print(_split_table(summary, split))
     return console.file.getvalue().rstrip("\n")
@@ -33,7 +29,7 @@ def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | No
 
 def audit_table(summary: dict[str, Any], *, width: int = 88) -> str:
     """What `audit` found, as text: accuracy per language and CLC with their intervals."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = text_console(width, color=False)
     for split, figures in summary["base"].items():
         settings, sure = summary["settings"], summary["confidence"][split]
         about, anchor = settings["splits"][split], settings["anchor"]
@@ -60,6 +56,19 @@ def audit_table(summary: dict[str, Any], *, width: int = 88) -> str:
                 table.add_row(label, f"{value:.1f}", f"[{bounds[0]:.1f}, {bounds[1]:.1f}]")
         console.print(table)
     return console.file.getvalue().rstrip("\n")
+
+
+def text_console(width: int, color: bool | None) -> Console:
+    """A console that writes into its `file`, a StringIO; `color` as of `terminal_table`."""
+    if color is None:
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=color,
+        force_jupyter=False,  # in a notebook it would show the table itself and leave the file empty
+        color_system="standard" if color else None,
+    )
 
 
 def _split_table(summary: dict[str, Any], split: str) -> RichTable:
