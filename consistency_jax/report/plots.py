@@ -1,7 +1,9 @@
 """Pictures that stand alone: SVG files with their own colours, which are a page's where they stand in one."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -99,6 +101,37 @@ def trend(
             f'<text class="soft middle" x="{left + wide / 2:g}" y="{bottom + 38}">{escape(x_title)}</text>'
         )
     return Markup("".join([*parts, "</svg>"]))
+
+
+def grid(panels: Iterable[tuple[str, Markup]], columns: int = 3) -> Markup:
+    """Charts of a report's page as one picture, for a notebook or a file, in the page's light colours.
+
+    Args:
+      panels: (title, a chart of charts.py or diagrams.py that has a viewBox), say the maps of `views.split_view`.
+      columns: as many stand side by side.
+    """
+    panels, gap, top = list(panels), 24, 30
+    sizes = [re.search(r'viewBox="0 0 (\S+) (\S+)"', chart).groups() for _, chart in panels]
+    wide, high = (max(map(float, ends)) for ends in zip(*sizes, strict=True))
+    parts = []
+    for n, ((title, chart), size) in enumerate(zip(panels, sizes, strict=True)):
+        left, y = n % columns * (wide + gap), n // columns * (high + top)
+        place = f'<svg x="{left:g}" y="{y + top:g}" width="{size[0]}" height="{size[1]}" '
+        parts.append(f'<text class="title" x="{left + 14:g}" y="{y + 20:g}">{escape(title)}</text>')
+        parts.append(str(chart).replace("<svg ", place, 1))  # of Markup, replace would escape it
+    across, down = min(columns, len(panels)), -(-len(panels) // columns)
+    begin = _begin(across * (wide + gap) - gap, down * (high + top))
+    return Markup("".join([*begin, f"<style>{_page_style()}</style>", *parts, "</svg>"]))
+
+
+def _page_style() -> str:
+    """What report/style.css says of charts: the light variables, and the rules of what is inside of one."""
+    page = files(__package__).joinpath("style.css").read_text("utf-8")
+    rules = [line for line in page.splitlines() if re.match(r"\.(heat|curves|chart) ", line)]
+    inside = (
+        rule for rule in rules if not re.match(r"\.\w+ {", rule)
+    )  # the size of the whole is the page's own
+    return "\n".join([page[: page.index("@media")], *inside])
 
 
 def _begin(width: float, height: float) -> list[str]:
