@@ -10,6 +10,7 @@ setup(
     description="Post-training language models towards crosslingual consistency, in JAX",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
     long_description_content_type="text/markdown",
+    url="https://github.com/OWNER/consistency_jax",  # the one place: notebooks/execute.py writes it into every link
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["consistency_jax", "consistency_jax.*"]),
@@ -41,6 +42,9 @@ setup(
     ],
     extras_require={
         "test": [
+            "ipykernel>=7",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
             "peft>=0.21",
             "pytest>=9",
             "pytest-xdist>=3",

@@ -1,0 +1,101 @@
+"""The notebooks: what is committed is whole and belongs to no machine, and every cell runs."""
+
+import importlib.util
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from consistency_jax.report.charts import heat_map
+from consistency_jax.report.plots import grid
+
+ROOT = Path(__file__).resolve().parent.parent
+spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+execute = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(execute)
+
+
+def read(name: str):
+    return nbformat.read(execute.NOTEBOOKS[name], as_version=4)
+
+
+@pytest.mark.parametrize("name", execute.NOTEBOOKS)
+def test_what_is_committed_has_run_from_top_to_bottom(name: str):
+    cells = [cell for cell in read(name).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        assert cell.outputs or "parameters" in cell.metadata.get("tags", ()), cell.source
+        assert all(output.output_type != "error" for output in cell.outputs)
+        assert all(output.get("name") != "stderr" for output in cell.outputs)
+
+
+@pytest.mark.parametrize("name", execute.NOTEBOOKS)
+def test_what_is_committed_is_small_and_of_no_machine(name: str):
+    text = execute.NOTEBOOKS[name].read_text("utf8")
+    assert len(text.encode()) < 400_000
+    for place in (str(ROOT), str(Path.home()) + "/", "/work/", "/tmp/", "site-packages"):
+        assert place not in text
+
+
+def test_links_lead_to_the_repository_of_setup_py():
+    readme = (ROOT / "README.md").read_text("utf8")
+    for name, path in execute.NOTEBOOKS.items():
+        text = path.read_text("utf8")
+        badge = f"https://colab.research.google.com/github/{execute.repository()}/blob/main/notebooks/{name}.ipynb"
+        assert badge in text
+        assert badge in readme
+        assert f"git clone --quiet --depth 1 https://github.com/{execute.repository()}\\n" in text
+        assert execute.linked(text) == text
+    assert execute.linked(readme) == readme
+    assert execute.linked("https://github.com/a/consistency_jax/x") == (
+        f"https://github.com/{execute.repository()}/x"
+    )
+
+
+# quickstart and gemma3 prepare data and pretrain: seconds of a fast test that test_recipes.py spends already.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "audit_your_model",
+        "methods",
+        pytest.param("quickstart", marks=pytest.mark.slow),
+        pytest.param("gemma3_270m_lora", marks=pytest.mark.slow),
+    ],
+)
+def test_every_cell_runs(name: str, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    folders = {key: str(tmp_path / key) for key in ("WORKDIR", "EXPORT", "ADAPTER")}
+    parameters = {
+        "audit_your_model": {"MODEL": str(small_model), "WORKDIR": folders["WORKDIR"]},
+        "methods": {"STEPS": 40},
+        "quickstart": {"STEPS": 2, "PRETRAIN_STEPS": 2} | {k: folders[k] for k in ("WORKDIR", "EXPORT")},
+        "gemma3_270m_lora": {"OPTIONS": "runlocal=True,lora=2,steps=2"} | folders,
+    }[name]
+    run = execute.executed(read(name), parameters, timeout=900)
+    kept = {cell.id: cell.source for cell in read(name).cells}
+    assert {cell.id: cell.source for cell in run.cells} == kept  # parameters are of the run alone
+    drawn = [o for cell in run.cells for o in cell.get("outputs", ()) if "image/svg+xml" in o.get("data", ())]
+    assert len(drawn) >= 1
+    if "EXPORT" in parameters:
+        # In a notebook rich would show the table itself, and leave the model card without one.
+        assert "CLC (RankC x 100)" in Path(folders["EXPORT"], "README.md").read_text("utf8")
+
+
+def test_a_parameter_that_a_notebook_does_not_have_is_named():
+    with pytest.raises(ValueError, match="no parameter STEP"):
+        execute.executed(read("methods"), {"STEP": 1})
+
+
+def test_a_grid_of_charts_is_one_picture_that_stands_alone():
+    charts = [(f"map {n} & more", heat_map([[0, 50], [50, 0]], ("en", "sw"), 0, 100)) for n in range(3)]
+    picture = ET.fromstring(grid(charts, columns=2))
+    space = "{http://www.w3.org/2000/svg}"
+    places = [(float(svg.get("x")), float(svg.get("y"))) for svg in picture.findall(f"{space}svg")]
+    assert places[0][1] == places[1][1] < places[2][1]
+    assert places[0][0] == places[2][0] < places[1][0]
+    assert [text.text for text in picture.findall(f"{space}text")] == [title for title, _ in charts]
+    styles = " ".join(style.text for style in picture.findall(f"{space}style"))
+    for needed in ("--hot:", ".heat .level rect"):
+        assert needed in styles
+    assert float(picture.get("width")) >= places[1][0] + float(picture.findall(f"{space}svg")[1].get("width"))
