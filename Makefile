@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test lint
 # With lm-evaluation-harness, which tests/test_harness.py is about.
 test-slow: $(VENV)/.installed-lm-eval
 	$(BIN)/python -c "import lm_eval"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # The TPU compiler has an environment of its own: with libtpu beside it, JAX would look for a TPU in every other test.
 aot: $(VENV)-aot/.installed

@@ -237,6 +237,7 @@ def get_config(arg=None):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_pairs_it_made(small_config, tmp_path):
     small_config.objective.name = "dpo"
     small_config.selection.update(name="calm", agreeing="random")

@@ -144,6 +144,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_cleanly(command, unbroken, small_m
 STAGES = {"sft": {"total_steps": 6}, "dco": {"total_steps": 9}}
 
 
+@pytest.mark.slow
 def test_sigkill_between_stages_and_inside_the_second(small_model, questions, tmp_path):
     """The second has a reference of its own. The unbroken run is made in this process, the killed one by command."""
     text = CONFIG.format(model=str(small_model), questions=str(questions), steps=STEPS)

@@ -175,6 +175,7 @@ def test_a_drawn_answer_ends_with_what_ended_it(small_model):
     assert kinds >= {(True, False), (False, False), (False, True)}
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_what_it_draws_and_resumes_exactly(small_config, small_model, tmp_path):
     config = generating(small_config, f"{__name__}:echoed")
     config.batching.accumulate = 2
@@ -245,6 +246,7 @@ def candidate_logps(model: Model, items: Items) -> np.ndarray:
     return scipy.special.log_softmax(np.float64(rows), axis=2)
 
 
+@pytest.mark.slow
 def test_drawn_answers_lead_to_the_optimum_and_rewards_rise(toy, tmp_path):
     """Given that an answer is in the table, the policy becomes the product of both languages' references."""
     model, items = toy

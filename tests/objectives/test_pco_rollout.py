@@ -137,6 +137,7 @@ def trained(reference, steer, steps: int = 3000) -> jax.Array:
     return jax.lax.scan(step, (reference, optimizer.init(reference)), jnp.arange(steps))[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (2.0, 1.0, 0.7)])
 def test_a_table_trained_on_its_own_answers_comes_to_the_optimum(weights):
     reference = np.random.default_rng(4).normal(0, 0.7, (4, len(weights), 3)).astype(np.float32)

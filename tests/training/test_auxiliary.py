@@ -83,7 +83,9 @@ def change(new, old):
     )
 
 
-@pytest.mark.parametrize(("beside", "layer"), [(False, -1), (False, 0), (True, 1)])
+@pytest.mark.parametrize(
+    ("beside", "layer"), [pytest.param(False, -1, marks=pytest.mark.slow), (False, 0), (True, 1)]
+)
 def test_the_loss_is_that_of_the_states_of_prompts_packed_alone(beside, layer):
     """Every prompt runs in a row of its own here: an item, language or layer taken for another shows."""
     auxiliary = EVERY._replace(layer=layer)
@@ -219,7 +221,7 @@ def test_the_extractor_is_whole_on_every_device_and_has_moments():
 
 
 # --------------------------------------------------------------------------------------------------- the whole command
-@pytest.fixture(scope="module", params=["dpo", "dco with adapters"])
+@pytest.fixture(scope="module", params=["dpo", pytest.param("dco with adapters", marks=pytest.mark.slow)])
 def run(request, small_model, questions, tmp_path_factory):
     """Six steps of a method with MLC: config, workdir, report."""
     folder = tmp_path_factory.mktemp("mlc")

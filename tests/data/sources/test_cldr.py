@@ -113,6 +113,7 @@ def test_languages_come_in_the_order_asked_for(folder, splits):
     assert [item.id for item in items] == [item.id for item in splits["validation"]]
 
 
+@pytest.mark.slow
 def test_the_world_does_not_depend_on_the_hash_seed():
     code = (
         "import hashlib; from consistency_jax.data.sources import cldr; "
