@@ -150,9 +150,9 @@ def our_params(decoder: Any, mesh: Any) -> Any:
 
 
 def our_trees(data: str, prompts: int, vocabulary: int) -> list[Any]:
-    from peer_inputs import as_tree
+    from consistency_jax.data.forest import Tree
 
-    return [as_tree(prompt, answers) for prompt, answers in questions(data, prompts, vocabulary)]
+    return [Tree.of_tokens(prompt, answers) for prompt, answers in questions(data, prompts, vocabulary)]
 
 
 def our_device() -> dict[str, Any]:

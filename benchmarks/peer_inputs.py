@@ -49,27 +49,12 @@ def run_one(folder: Path, model_name: str, dataset: str, kind: str, precision: s
     (train if kind == "step" else score)(peer, model, model_name, dataset, precision)
 
 
-def as_tree(prompt: list[int], answers: list[list[int]]) -> Any:
-    import numpy as np
-
-    from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
-
-    kind = np.full(len(prompt), PROMPT, np.uint8)
-    kind[0] = UNCOUNTED
-    return Tree(
-        np.array(prompt, np.int32),
-        tuple(np.array(answer, np.int32) for answer in answers),
-        kind,
-        tuple(np.full(len(answer), ANSWER, np.uint8) for answer in answers),
-        np.zeros(len(answers), np.int32),
-    )
-
-
 def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) -> None:
     import jax
     import numpy as np
 
     from consistency_jax.config import default
+    from consistency_jax.data.forest import Tree
     from consistency_jax.data.packing import pack, tree_sizes
     from consistency_jax.data.pipeline import StepInput
     from consistency_jax.data.planning import choose, plan
@@ -81,7 +66,9 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
 
     steps = peer.STEPS[dataset] if model_name == "llama_s" else 6
     rows = peer.train_batches(dataset, peer.WARMUP + steps)
-    trees = [[as_tree(r["prompt_ids"], [r["chosen_ids"], r["rejected_ids"]]) for r in step] for step in rows]
+    trees = [
+        [Tree.of_tokens(r["prompt_ids"], [r["chosen_ids"], r["rejected_ids"]]) for r in step] for step in rows
+    ]
     mesh = mesh_of(model.params)
     languages = len(peer.LANGS)
     logp = Scorer(model.config, mesh)(model.params, [t for step in trees for t in step], candidates=2)["logp"]
@@ -145,6 +132,7 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
 
 
 def score(peer: Any, model: Any, model_name: str, dataset: str, precision: str) -> None:
+    from consistency_jax.data.forest import Tree
     from consistency_jax.data.packing import tree_sizes
     from consistency_jax.data.planning import batch_plan
     from consistency_jax.scoring import Scorer
@@ -153,7 +141,7 @@ def score(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
     items, languages, candidates, passes, _ = peer.SCORE[(model_name, dataset)]
     requests = peer.score_requests(dataset, items, languages, candidates)
     grouped = [list(group) for _, group in itertools.groupby(requests, key=lambda r: (r[0], r[1]))]
-    trees = [as_tree(group[0][3], [r[4] for r in group]) for group in grouped]
+    trees = [Tree.of_tokens(group[0][3], [r[4] for r in group]) for group in grouped]
     scorer = Scorer(model.config, mesh_of(model.params))
     tokens = 2048  # rows of one batch; larger ones fall out of the CPU's caches
     fed = sum(batch.shape.rows * batch.shape.length for batch in batch_plan(tree_sizes(trees), tokens=tokens))

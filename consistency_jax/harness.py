@@ -22,7 +22,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
+from consistency_jax.data.forest import Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -123,7 +123,7 @@ class HarnessModel(TemplateLM):
                 )
             branches.setdefault(kept, []).append(number)
         order = [number for own in branches.values() for number in own]
-        trees = [_tree(trunk, [requests[n][2] for n in own]) for trunk, own in branches.items()]
+        trees = [Tree.of_tokens(trunk, [requests[n][2] for n in own]) for trunk, own in branches.items()]
         if not trees:
             return []
         widest = max(map(len, branches.values()))
@@ -194,18 +194,6 @@ class HarnessModel(TemplateLM):
             repetition_penalty=float(settings.get("repetition_penalty", 1.0)),
             stop=tuple(handle_stop_sequences(settings.get("until"), eos=eos)),
         )
-
-
-def _tree(trunk: Sequence[int], branches: Sequence[Sequence[int]]) -> Tree:
-    kind = np.full(len(trunk), PROMPT, np.uint8)
-    kind[0] = UNCOUNTED
-    return Tree(
-        np.array(trunk, np.int32),
-        tuple(np.array(branch, np.int32) for branch in branches),
-        kind,
-        tuple(np.full(len(branch), ANSWER, np.uint8) for branch in branches),
-        np.zeros(len(branches), np.int32),
-    )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,19 @@ class Tree:
     bytes: np.ndarray
     truncated: int = 0
 
+    @classmethod
+    def of_tokens(cls, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> "Tree":
+        """A prompt and its answers that are tokens already; the prompt's first one (BOS) is not counted."""
+        kind = np.full(len(prompt), PROMPT, np.uint8)
+        kind[0] = UNCOUNTED
+        return cls(
+            np.array(prompt, np.int32),
+            tuple(np.array(answer, np.int32) for answer in answers),
+            kind,
+            tuple(np.full(len(answer), ANSWER, np.uint8) for answer in answers),
+            np.zeros(len(answers), np.int32),
+        )
+
     @property
     def num_fed(self) -> int:
         """Row tokens that the tree takes: its trunk, and every branch but its last token."""
