@@ -21,7 +21,14 @@ from consistency_jax.report.analysis import KIND, fitted, headline_columns
 from consistency_jax.report.html import template
 from consistency_jax.report.names import language_name
 from consistency_jax.report.paired import Columns, Design, levels, plain, rows_of, unweighted
-from consistency_jax.report.summary import Tables, by_split, columns_of, known_groups, known_items
+from consistency_jax.report.summary import (
+    Tables,
+    by_split,
+    columns_of,
+    known_groups,
+    known_items,
+    settings_of,
+)
 from consistency_jax.table import Table
 
 _EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -70,8 +77,8 @@ def audit(
 ) -> dict[str, Any]:
     """The contents of report.json; arguments and errors as of `summarise`."""
     summary: dict[str, Any] = {"base": {}, "confidence": {}, "analysis": {}}
-    splits = {}
-    for split, table in by_split(tables).items():
+    tables = by_split(tables)
+    for split, table in tables.items():
         members = known_groups(language_groups, table)
         design = Design(table.languages, anchor, members, confidence, resamples, seed)
         scores, temperature = table.scores(normalization), fitted(table)
@@ -88,20 +95,15 @@ def audit(
             },
             "groups": _groups(columns, design, known_items(split, groups, table)),
         }
-        splits[split] = {
-            "items": len(table.ids),
-            "labelled_items": int((table.gold >= 0).sum()),
-            "languages": list(table.languages),
-        }
-    summary["settings"] = {
-        "normalization": normalization,
-        "anchor": anchor,
-        "confidence": confidence,
-        "resamples": resamples,
-        "seed": seed,
-        "language_groups": {name: list(members) for name, members in (language_groups or {}).items()},
-        "splits": splits,
-    }
+    summary["settings"] = settings_of(
+        tables,
+        normalization=normalization,
+        anchor=anchor,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        language_groups=language_groups,
+    )
     return summary
 
 

@@ -70,15 +70,9 @@ def summarise(
     if list(base) != list(final):
         raise ValueError(f"base has the splits {', '.join(base)}, final has {', '.join(final)}")
     summary: dict[str, Any] = {key: {} for key in ("base", "final", "delta", "confidence", "analysis")}
-    splits = {}
     for split in base:
         before, after = base[split], final[split]
         _check_parallel(split, before, after)
-        splits[split] = {
-            "items": len(before.ids),
-            "labelled_items": int((np.asarray(before.gold) >= 0).sum()),
-            "languages": list(before.languages),
-        }
         design = Design(
             before.languages, anchor, known_groups(language_groups, before), confidence, resamples, seed
         )
@@ -100,16 +94,33 @@ def summarise(
             groups=known_items(split, groups, before),
             steer=steer,
         )
-    summary["settings"] = {
-        "normalization": normalization,
-        "anchor": anchor,
-        "confidence": confidence,
-        "resamples": resamples,
-        "seed": seed,
-        "language_groups": {name: list(members) for name, members in (language_groups or {}).items()},
-        "splits": splits,
-    }
+    summary["settings"] = settings_of(
+        base,
+        normalization=normalization,
+        anchor=anchor,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        language_groups=language_groups,
+    )
     return summary
+
+
+def settings_of(
+    tables: Mapping[str, Table], *, language_groups: Mapping[str, Sequence[str]] | None, **settings: Any
+) -> dict[str, Any]:
+    """What report.json says of how its figures were made: `settings` as they are, and what each split's table holds."""
+    return settings | {
+        "language_groups": {name: list(members) for name, members in (language_groups or {}).items()},
+        "splits": {
+            split: {
+                "items": len(table.ids),
+                "labelled_items": int((np.asarray(table.gold) >= 0).sum()),
+                "languages": list(table.languages),
+            }
+            for split, table in tables.items()
+        },
+    }
 
 
 def by_split(tables: Tables) -> dict[str, Table]:
