@@ -29,12 +29,13 @@ from consistency_jax.report.summary import (
     known_items,
     settings_of,
 )
+from consistency_jax.report.views import DIVERGENCES, HEADLINE
 from consistency_jax.table import Table
 
 _EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
 _MOST_GROUPS = 100  # of items; the largest
 
-# Key of report.json, what the page calls it, and whether it is a percentage.
+# Key of report.json, what the page calls it: those of one model alone.
 _FIGURES = (
     ("clc_all", "CLC, all language pairs"),
     ("clc_en", "CLC, pairs with {anchor}"),
@@ -53,15 +54,6 @@ _FIGURES = (
     ("accuracy_non_en", "Accuracy, mean of the other languages"),
     ("accuracy_variance", "Variance of accuracy over languages"),
 )
-_DIVERGENCES = (
-    ("divergence_jensen_shannon", "Jensen-Shannon"),
-    ("divergence_fitted", "Jensen-Shannon, T fitted to each pair"),
-    ("divergence_kl", "KL"),
-    ("divergence_total_variation", "Total variation"),
-    ("divergence_squared_hellinger", "Squared Hellinger"),
-    ("divergence_chi_squared", "Chi-squared"),
-)
-_HEADLINE = ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en")
 
 
 def audit(
@@ -214,9 +206,12 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
             if base[key] is not None
         },
         "divergences": [
-            (label, [(base[f"{key}_{over}"], sure[f"{key}_{over}"]) for over in ("all", "en")])
-            for key, label in _DIVERGENCES
-            if base[f"{key}_all"] is not None
+            (
+                label,
+                [tuple(side[f"divergence_{key}_{over}"] for side in (base, sure)) for over in ("all", "en")],
+            )
+            for key, label in DIVERGENCES
+            if base[f"divergence_{key}_all"] is not None
         ],
         "accuracy": [
             (language, language_name(language), value, sure["accuracy"][language], charts.bars(None, value))
@@ -234,8 +229,8 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
             found["experts"]["value"]["consensus_accuracy"],
             found["experts"]["confidence"]["consensus_accuracy"],
         ),
-        "normalizations": side_by_side(found["normalizations"], _HEADLINE),
+        "normalizations": side_by_side(found["normalizations"], HEADLINE),
         "language_groups": side_by_side(within, ("clc", "top1_agreement", "accuracy")),
-        "groups": side_by_side(found["groups"], _HEADLINE),
+        "groups": side_by_side(found["groups"], HEADLINE),
         "sizes": {name: group["items"] for name, group in found["groups"].items()},
     }
