@@ -349,16 +349,7 @@ def write_report(
     Args:
       asked: what was answered in writing; said: the answers before, and those after.
     """
-    summary = report.summarise(
-        base,
-        final,
-        normalization=config.evaluation.normalization,
-        seed=config.seed,
-        resamples=config.evaluation.bootstrap,
-        groups={split.name: [item.group for item in split.items] for split in tests},
-        language_groups=config.evaluation.groups.to_dict(),
-        steer=_steer(config),
-    )
+    summary = report.summarise(base, final, steer=_steer(config), **_measured_with(config, tests))
     if asked:
         summary |= written_figures(config, asked, *said)
         write_texts(workdir, asked, *said)
@@ -381,18 +372,22 @@ def write_report(
     return summary
 
 
+def _measured_with(config: ConfigDict, tests: Sequence[Split]) -> dict[str, Any]:
+    """How figures are made of tables, as `report.summarise` and `report.audit` take it."""
+    return {
+        "normalization": config.evaluation.normalization,
+        "seed": config.seed,
+        "resamples": config.evaluation.bootstrap,
+        "groups": {split.name: [item.group for item in split.items] for split in tests},
+        "language_groups": config.evaluation.groups.to_dict(),
+    }
+
+
 def write_audit(
     config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table]
 ) -> dict[str, Any]:
     """report.json, report.html, and the table on the terminal, of one model alone."""
-    summary = report.audit(
-        base,
-        normalization=config.evaluation.normalization,
-        seed=config.seed,
-        resamples=config.evaluation.bootstrap,
-        groups={split.name: [item.group for item in split.items] for split in tests},
-        language_groups=config.evaluation.groups.to_dict(),
-    )
+    summary = report.audit(base, **_measured_with(config, tests))
     page = report.write_audit(workdir, summary, config=config.to_dict(), command=command_line())
     print(report.audit_table(summary))
     print(f"report: {page}")

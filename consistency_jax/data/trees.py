@@ -27,9 +27,9 @@ import numpy as np
 from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.cutting import cutter_of
 from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree, ranges
+from consistency_jax.data.garbage import no_collection
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.pieces import NOWHERE, Parts, Pieces, Texts
-from consistency_jax.garbage import no_collection
 
 BOUNDARIES = ("separate", "joint")
 BLOCK = 16384  # trees built at once: what is held beside the forest does not grow with it
