@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from accelerator import LANGUAGES, LENGTHS, STEPS, WARMUP, questions, summary
+from throughput import peak_memory
 
 
 def decoder_of(model: str, **traits: Any) -> Any:
@@ -42,13 +43,6 @@ def device() -> dict[str, Any]:
 
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax")}
     return {"device": jax.devices()[0].device_kind, "versions": versions}
-
-
-def peak() -> float:
-    """GiB."""
-    import jax
-
-    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**30
 
 
 def train(model: str, items: int) -> dict[str, Any]:
@@ -106,7 +100,7 @@ def train(model: str, items: int) -> dict[str, Any]:
         walls[WARMUP:],
         items_per_s=items / median,
         tflops=flops / median / 1e12,
-        peak_gib=peak(),
+        peak_gib=peak_memory() / 2**30,
         padding=1 - real / fed,
         fed_tokens=fed // len(batches),
         shape=" ".join(sorted(shapes)),
@@ -142,7 +136,7 @@ def score(model: str, data: str, prompts: int) -> dict[str, Any]:
         walls[1:],
         items_per_s=prompts / median,
         tflops=flops / median / 1e12,
-        peak_gib=peak(),
+        peak_gib=peak_memory() / 2**30,
         batches=[[b.shape.rows, b.shape.length] for b in batches],
         **device(),
     )
@@ -169,7 +163,7 @@ def sample(model: str) -> dict[str, Any]:
         walls.append(time.perf_counter() - start)
     tokens = sum(len(answer) for own in answers for answer in own)
     median = statistics.median(walls[1:])
-    return summary(walls[1:], items_per_s=tokens / median, peak_gib=peak(), **device())
+    return summary(walls[1:], items_per_s=tokens / median, peak_gib=peak_memory() / 2**30, **device())
 
 
 def attention() -> dict[str, Any]:
