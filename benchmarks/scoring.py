@@ -220,6 +220,8 @@ def stacked(parts: Sequence[Any], length: int) -> Any:
     cells = 4  # of a tree: answer and prompt, trunk and branch
     fields = {}
     for name in parts[0]._fields:
+        if name == "blocks":
+            continue
         own = [getattr(part, name) for part in parts]
         if name == "target_slot":
             end = len(parts) * cells

@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from consistency_jax.data.blocks import BlockSizes, choose, cut
 from consistency_jax.data.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers
-from consistency_jax.data.packing import Batch, pack, tree_sizes
+from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
-from consistency_jax.data.planning import batch_plan
+from consistency_jax.data.planning import PlannedBatch, batch_plan
 from consistency_jax.data.trees import TreeBuilder
 from consistency_jax.distributed import check_same, on_main
 from consistency_jax.flops import mask_cost
@@ -74,6 +75,7 @@ def tree_logps(
         batch.tree,
         batch.branch,
         None if layer is None else batch.prompt_end,
+        blocks=batch.blocks,
     )
     hidden, layers = (hidden, None) if layer is None else hidden
     groups, dim = batch.sources.shape[0], hidden.shape[-1]
@@ -192,6 +194,7 @@ class Scorer:
         results: dict[str, np.ndarray] = {}
         batches = batch_plan(sizes, tokens=tokens, groups=groups, mask_cost=mask_cost(self.config))
         shardings = batch_shardings(self._mesh)
+        blocks = self._blocks(forest, batches)
         done = KeptBatches(kept, batches) if kept is not None and jax.process_count() == 1 else None
 
         def note(part: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
@@ -209,7 +212,9 @@ class Scorer:
         def prepare(number: int) -> Batch:
             part, shape, places = batches[number]
             own = forest.take(part).padded(places)
-            return pack(own, shape, candidates=candidates, prompt=prompt)
+            batch = pack(own, shape, candidates=candidates, prompt=prompt)
+            sizes = blocks.get(shape)
+            return batch._replace(blocks=cut(batch.tree, batch.branch, sizes)) if sizes else batch
 
         def keep(number: int, out: dict[str, jax.Array]) -> None:
             part = batches[number].trees
@@ -222,10 +227,10 @@ class Scorer:
 
         running = None
         for number, batch in enumerate(prefetched(prepare, first, len(batches)), first):
+            everywhere = jax.tree.map(lambda _: replicated(self._mesh), batch.blocks)
+            batch = put(batch, shardings._replace(blocks=everywhere))
             with on_mesh(self._mesh):
-                out = self.run(
-                    params, put(batch, shardings), candidates=candidates, prompt=prompt, greedy=greedy
-                )
+                out = self.run(params, batch, candidates=candidates, prompt=prompt, greedy=greedy)
             if running is not None:  # fetched while the next batch runs
                 keep(*running)
             running = (number, out)
@@ -234,6 +239,20 @@ class Scorer:
         if bar:
             bar.close()
         return results
+
+    def _blocks(self, forest: Forest, batches: Sequence[PlannedBatch]) -> dict[Shape, BlockSizes | None]:
+        """How attention is cut in the batches of each shape. On one CPU device: other devices have kernels that skip
+        what nobody sees, or do dense products at no cost."""
+        if (
+            self.config.attention != "auto"
+            or self._mesh.devices.size > 1
+            or self._mesh.devices.flat[0].platform != "cpu"
+        ):
+            return {}
+        return {
+            shape: choose(forest, [batch.trees for batch in batches if batch.shape == shape], shape)
+            for shape in {batch.shape for batch in batches}
+        }
 
 
 def score(

@@ -108,14 +108,15 @@ def rows_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shardings(mesh: Mesh, leading: int = 0) -> Batch:
-    """NamedShardings of a `Batch`: rows and row groups split, the rest on every device.
+    """NamedShardings of a `Batch` without blocks: rows and row groups split, the rest on every device.
 
     Args:
       leading: axes in front of the batch's own (micro-batches of one step).
     """
     front = (None,) * leading
     split = NamedSharding(mesh, PartitionSpec(*front, ROWS))
-    return Batch(*[split] * (len(Batch._fields) - 1), replicated(mesh))._replace(prompt_end=replicated(mesh))
+    everything = Batch(*[split] * len(Batch._fields))
+    return everything._replace(prompt_end=replicated(mesh), blocks=None)
 
 
 def put(array: Any, shardings: Any) -> Any:

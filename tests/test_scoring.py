@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from consistency_jax import scoring
+from consistency_jax.data import blocks
 from consistency_jax.data.forest import ANSWER, PROMPT
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.packing import measure, pack
@@ -244,6 +245,24 @@ def test_small_batches_give_the_same_table(model, tables):
     small = score(model, ITEMS, languages=LANGUAGES, tokens=64, prompt=False)
     np.testing.assert_allclose(small.logp, tables["joint"].logp, **CLOSE)
     assert small.prompt_logp is small.prompt_length is small.state is None
+
+
+def test_attention_by_blocks_gives_the_same_table(model, tables, monkeypatch):
+    """Where a pass is long enough for them; these items are few."""
+    monkeypatch.setattr(blocks, "FEWEST", -(10**12))
+    monkeypatch.setattr(blocks, "WORTH", 100)
+    cuts = []
+    monkeypatch.setattr(scoring, "cut", lambda *args: cuts.append(blocks.cut(*args)) or cuts[-1])
+    by_blocks = score(model, ITEMS, languages=LANGUAGES, tokens=64, state=True)
+    assert len(cuts) > 1
+    np.testing.assert_allclose(by_blocks.logp, tables["joint"].logp, **CLOSE)
+    np.testing.assert_allclose(by_blocks.prompt_logp, tables["joint"].prompt_logp, **CLOSE)
+    np.testing.assert_allclose(by_blocks.state, tables["joint"].state, **CLOSE)
+
+    cuts.clear()
+    asked = dataclasses.replace(model, config=dataclasses.replace(model.config, attention="xla"))
+    score(asked, ITEMS, languages=LANGUAGES, prompt=False)
+    assert not cuts  # a backend that is asked for by name is the one that runs
 
 
 def test_greedy_tells_what_the_model_would_write(model):

@@ -65,6 +65,7 @@ class Batch(NamedTuple):
         target_slot: i32[G, M], cell; padding = number of cells (dropped by segment_sum).
         prompt_end: i32[N], place (row * T + column) of each tree's last prompt token in its trunk (BOS where it has
             none): in joint trees answer tokens may follow it there. 0 where the tree is None.
+        blocks: how attention is cut, `data/blocks.py`; None: it is not.
     """
 
     tokens: Any
@@ -76,6 +77,7 @@ class Batch(NamedTuple):
     target_token: Any
     target_slot: Any
     prompt_end: Any
+    blocks: Any = None
 
 
 class Flat(NamedTuple):
@@ -112,7 +114,7 @@ def _flatten(forest: Forest, prompt: bool) -> Flat:
         owner=np.repeat(np.arange(len(forest)), forest.segments),
         branch=branch,
         length=length,
-        fed=_fed(forest),
+        fed=fed_tokens(forest),
         token=forest.token,
         kind=forest.kind,
         segment=segment,
@@ -121,7 +123,7 @@ def _flatten(forest: Forest, prompt: bool) -> Flat:
     )
 
 
-def _fed(forest: Forest) -> np.ndarray:
+def fed_tokens(forest: Forest) -> np.ndarray:
     """i64[S]: tokens of each segment that are fed."""
     return np.where(forest.branch == 0, forest.length, np.maximum(forest.length - 1, 0))
 
@@ -146,7 +148,7 @@ def tree_sizes(trees: Sequence[Tree | None], *, prompt: bool = False) -> np.ndar
     branches = np.flatnonzero((forest.branch > 0) & (forest.length > 0))
     first[branches] = counted[forest.start[branches]]
     opens = forest.per_tree(first)
-    return np.stack([forest.per_tree(_fed(forest)), targets - opens + (opens > 0), targets], axis=1)
+    return np.stack([forest.per_tree(fed_tokens(forest)), targets - opens + (opens > 0), targets], axis=1)
 
 
 class Layout(NamedTuple):

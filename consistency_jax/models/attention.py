@@ -20,7 +20,7 @@ Letters: R rows, T query, S key, N query heads, K kv heads, G query heads per kv
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from consistency_jax.data.blocks import Blocks
 from consistency_jax.models import splash
 
 
@@ -115,7 +116,8 @@ def _xla(
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
     total = weights.sum(-1, keepdims=True)
     weights = weights.astype(value.dtype).reshape(rows, kv_heads, group * length, -1)
-    out = jnp.matmul(weights[..., -length:], value, preferred_element_type=jnp.float32)
+    own = weights if cached is None else weights[..., -length:]
+    out = jnp.matmul(own, value, preferred_element_type=jnp.float32)
     if cached is not None:
         out = out + jnp.matmul(weights[..., :-length], cached[1], preferred_element_type=jnp.float32)
     out = out.reshape(rows, kv_heads, group, length, head_dim) / total
@@ -140,6 +142,61 @@ def _cudnn(
     return jax.nn.dot_product_attention(
         query, key, value, mask=mask[:, None], scale=1.0, implementation=implementation
     )
+
+
+class BlockTables(NamedTuple):
+    """Blocks of queries and their keys (data/blocks.py), and what to add to the logits of each width."""
+
+    blocks: Blocks
+    bias: tuple[jax.Array, ...]  # f32[blocks, W, S]
+
+
+def block_tables(positions: jax.Array, blocks: Blocks, window: int | None = None) -> BlockTables:
+    """What attention by blocks needs of rows, made once for all layers.
+
+    Args:
+      positions: i32[R, T].
+      blocks: of these rows; they list no key of another tree or branch.
+      window: as in `tree_mask`.
+    """
+    positions = positions.reshape(-1)
+
+    def bias(queries: jax.Array, keys: jax.Array) -> jax.Array:
+        queries, keys = queries[:, :, None], keys[:, None, :]
+        seen = (keys >= 0) & (keys <= queries)
+        if window is not None:
+            seen = seen & (_gathered(positions, queries) - _gathered(positions, keys) < window)
+        return mask_bias(seen)
+
+    return BlockTables(blocks, tuple(bias(*part) for part in _by_width(blocks)))
+
+
+def _by_width(blocks: Blocks) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Queries and keys of the blocks of each width."""
+    first = 0
+    for keys in blocks.keys:
+        yield blocks.queries[first : first + len(keys)], keys
+        first += len(keys)
+
+
+def _gathered(x: jax.Array, places: jax.Array) -> jax.Array:
+    """x [P, ...] at its places; anything where the place is none."""
+    return jnp.take(x, places, axis=0, mode="clip")
+
+
+def _by_blocks(
+    query: jax.Array, key: jax.Array, value: jax.Array, tables: BlockTables, cap: float | None
+) -> jax.Array:
+    # Whole tokens are gathered, all heads of one together.
+    flat = [x.reshape(-1, x.shape[2] * x.shape[3]) for x in (query, key, value)]
+
+    def attended(queries: jax.Array, keys: jax.Array, bias: jax.Array) -> jax.Array:
+        taken = [_gathered(x, places) for x, places in zip(flat, (queries, keys, keys), strict=True)]
+        taken = [x.reshape(*x.shape[:2], *whole.shape[2:]) for x, whole in zip(taken, (query, key, value))]
+        return _xla(*taken, bias, cap).reshape(-1, flat[0].shape[1])
+
+    parts = [attended(*part, bias) for part, bias in zip(_by_width(tables.blocks), tables.bias)]
+    return _gathered(jnp.concatenate(parts), tables.blocks.home).reshape(query.shape)
 
 
 class Backend(NamedTuple):
@@ -289,6 +346,8 @@ def attend(
     """
     if cached is not None:
         return _xla(query, key, value, mask, cap, cached)
+    if isinstance(mask, BlockTables):
+        return _by_blocks(query, key, value, mask, cap)
 
     def run(query: jax.Array, key: jax.Array, value: jax.Array, mask: Any) -> jax.Array:
         return BACKENDS[backend].attend(query, key, value, mask, cap)

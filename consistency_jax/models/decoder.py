@@ -26,10 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from consistency_jax.data.blocks import Blocks
 from consistency_jax.models.attention import (
     BACKENDS,
     Problem,
     attend,
+    block_tables,
     cached_mask,
     check_backend,
     choose_backend,
@@ -350,6 +352,7 @@ class Decoder(nn.Module):
         branch: jax.Array,
         places: jax.Array | None = None,
         cache: Cache | None = None,
+        blocks: Blocks | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """tokens, positions, tree, branch: i32[R, T] (`data/packing.py`) -> [R, T, D] in `config.dtype`.
 
@@ -383,7 +386,7 @@ class Decoder(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         flags = np.array([c.kinds.index(s) for s in c.sliding or (False,) * length], np.int32)
-        tables = layer_tables(c, positions, tree, branch, cache)
+        tables = layer_tables(c, positions, tree, branch, cache, blocks)
         cached = (cache.key, cache.value) if cache else None
         x, (new, states) = stack(c, self.keep, name="layers")(x, flags, tables, cached, places)
         if not c.tied:
@@ -400,17 +403,21 @@ def layer_tables(
     tree: jax.Array,
     branch: jax.Array,
     cache: Cache | None = None,
+    blocks: Blocks | None = None,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """What layers need beside x, made once: the mask as `config.attention` takes it, every array of it
     [kinds, R, ...]; cos, sin f32[kinds, R, T, 1, H / 2]."""
     masks, angles = [], []
     for sliding in config.kinds:
         window = config.window if sliding else None
-        mask = tree_mask(positions, tree, branch, window)
-        if cache:
-            before = cached_mask(positions, tree, branch, cache.columns, window)
-            mask = jnp.concatenate([before, mask], axis=-1)
-        masks.append(BACKENDS[config.attention].prepare(_constrain(mask, "rows", "length", "keys")))
+        if blocks is not None:
+            masks.append(block_tables(positions, blocks, window))
+        else:
+            mask = tree_mask(positions, tree, branch, window)
+            if cache:
+                before = cached_mask(positions, tree, branch, cache.columns, window)
+                mask = jnp.concatenate([before, mask], axis=-1)
+            masks.append(BACKENDS[config.attention].prepare(_constrain(mask, "rows", "length", "keys")))
         rope = (config.sliding_rope or config.rope) if sliding else config.rope
         angles.append(positions[:, :, None, None].astype(jnp.float32) * rope.frequencies(config.head_dim))
     angle = jnp.stack(angles)

@@ -162,7 +162,8 @@ def test_a_roomier_shape_gives_the_same_scores():
 def test_batches_are_int32_and_padding_is_zero():
     trees = random_trees(1)
     batch = pack(trees, Shape(20, 64, 200, 300), candidates=K)
-    assert all(array.dtype == np.int32 for array in batch)
+    assert batch.blocks is None
+    assert all(array.dtype == np.int32 for array in batch[:-1])
     padding = batch.tree == 0
     assert not batch.tokens[padding].any()
     assert not batch.positions[padding].any()

@@ -17,8 +17,18 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from consistency_jax.config import ConfigError, default, validate
+from consistency_jax.data.blocks import BlockSizes, cut
 from consistency_jax.models import attention, splash
-from consistency_jax.models.attention import BACKENDS, Problem, attend, choose_backend, obstacle, tree_mask
+from consistency_jax.models.attention import (
+    BACKENDS,
+    Problem,
+    attend,
+    block_tables,
+    choose_backend,
+    mask_bias,
+    obstacle,
+    tree_mask,
+)
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Rope, abstract_params, init_params
 from consistency_jax.sharding import RULES
 
@@ -123,6 +133,24 @@ def test_cudnn_equals_xla() -> None:
     assert choose_backend("auto", problem) == "cudnn"
     mine, other = (backend_outcome(name, mask, None, "bfloat16") for name in ("cudnn", "xla"))
     check_same(mine, other, forward=0.05, backward=0.2)  # 8 bits of mantissa
+
+
+@pytest.mark.parametrize(("window", "cap"), [(None, None), (7, 3.0)])
+def test_blocks_equal_xla(window: int | None, cap: float | None) -> None:
+    row = rows(160)
+    positions, tree, branch = row["positions"], row["tree"], row["branch"]
+    mask = tree_mask(positions, tree, branch, window)
+    sizes = BlockSizes(8, ((10, 48), (40, 40), (100, 24)))
+    tables = block_tables(positions, cut(np.asarray(tree), np.asarray(branch), sizes), window)
+
+    def real(run: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        # Padding holds anything: nobody sees it, and no gradient comes from it.
+        return lambda *arrays: jnp.where(tree[..., None, None] > 0, run(*arrays), 0)
+
+    mine, other = (
+        outcome(real(functools.partial(attend, mask=how, cap=cap)), mask) for how in (tables, mask_bias(mask))
+    )
+    check_same(mine, other)
 
 
 CONFIG = DecoderConfig(
