@@ -20,7 +20,7 @@ from consistency_jax.data.packing import Shape, fed_tokens
 QUERIES = (8, 16, 24, 32, 48, 64)  # W to choose among
 WIDTHS = 5  # at most: each is a few more operations to compile
 MULTIPLE = 8  # of S
-BLOCK_COST = 800  # what a block costs beside its scores, in scores; measured on CPU, heads of 8
+BLOCK_COST = 200  # what a block costs beside its scores, in scores; measured on CPU, heads of 8
 FEWEST = 10_000_000  # scores that must be saved: a program with blocks takes a second longer to compile
 SAMPLE = 32  # batches at which W is chosen
 WORTH = 0.7  # of what a dense mask costs: blocks that cost more are not taken

@@ -15,6 +15,8 @@ Three backends compute the same thing, each the same mask to float32 rounding:
     cudnn    cuDNN's flash attention, on NVIDIA GPUs
     auto     splash or cudnn where it runs and should pay (`choose_backend`), otherwise xla
 
+Where a batch comes with blocks (data/blocks.py), xla goes by them, and makes no product that the mask would hide.
+
 Letters: R rows, T query, S key, N query heads, K kv heads, G query heads per kv head, H head dim.
 """
 
@@ -337,7 +339,7 @@ def attend(
 
     Args:
       query: [R, T, N, H]; key, value: [R, S, K, H] with N a multiple of K.
-      mask: what the backend's `prepare` made of bool[R, T, S].
+      mask: what the backend's `prepare` made of bool[R, T, S]; or `block_tables`, backend "xla" only.
       cap: soft cap of the logits, before the mask.
       backend: a name of `BACKENDS`, from `choose_backend`.
       cached: keys and values [R, K, C, H] of columns before these (backend "xla" only; the mask is bool[R, T, C + S]).
