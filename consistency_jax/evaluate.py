@@ -33,6 +33,7 @@ from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.forest import Forest
 from consistency_jax.data.items import Items, require_answers
+from consistency_jax.data.kept_trees import kept_trees
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees import TreeBuilder
@@ -215,7 +216,7 @@ def split_of(
     *,
     measured: bool = True,
 ) -> Split:
-    """Items that are loaded already, as trees; says how many prompts were cut.
+    """Items that are loaded already, as trees, made or found in the cache; says how many prompts were cut.
 
     Args:
       languages: those of axis L; empty for `languages_of` the items.
@@ -232,7 +233,7 @@ def split_of(
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)
     builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
-    trees = builder.build(items, languages)
+    trees = kept_trees(builder, items, languages)
     cut = int((trees.truncated > 0).sum())
     if cut:
         print(

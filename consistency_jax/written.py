@@ -5,7 +5,6 @@ they are drawn (written/answers.jsonl), so that a run that was stopped goes on b
 written/texts.jsonl holds every one with what was made of it.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.items import MASK, Items, ParallelItem
+from consistency_jax.data.tokenization import tokenizer_key
 from consistency_jax.distributed import on_main
 from consistency_jax.files import write_text
 from consistency_jax.generation import Sampling
@@ -182,10 +182,6 @@ def _made_of(said: Said, n: int, place: int) -> dict[str, int | float | None]:
 
 def reading(config: ConfigDict, model: Model) -> list[str | int]:
     """What decides, beside its parameters, how a model reads a text."""
-    data, tokenizer = config.data, ""
-    if model.tokenizer is not None:
-        backend = json.loads(model.tokenizer.backend_tokenizer.to_str())
-        del backend["padding"], backend["truncation"]  # calls leave these behind
-        told = [backend, model.tokenizer.special_tokens_map, model.tokenizer.chat_template]
-        tokenizer = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    data = config.data
+    tokenizer = "" if model.tokenizer is None else tokenizer_key(model.tokenizer)
     return [str(model.config), tokenizer, data.max_length, data.chat_template, data.system_prompt]
