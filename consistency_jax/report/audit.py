@@ -29,31 +29,11 @@ from consistency_jax.report.summary import (
     known_items,
     settings_of,
 )
-from consistency_jax.report.views import DIVERGENCES, HEADLINE
+from consistency_jax.report.views import DIVERGENCES, FIGURES, HEADLINE
 from consistency_jax.table import Table
 
 _EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
 _MOST_GROUPS = 100  # of items; the largest
-
-# Key of report.json, what the page calls it: those of one model alone.
-_FIGURES = (
-    ("clc_all", "CLC, all language pairs"),
-    ("clc_en", "CLC, pairs with {anchor}"),
-    ("clc_corrected_all", "CLC corrected for chance, all pairs"),
-    ("clc_corrected_en", "CLC corrected for chance, pairs with {anchor}"),
-    ("clc_norm1_all", "CLC with norm1 weights, all pairs"),
-    ("clc_norm2_all", "CLC with norm2 weights, all pairs"),
-    ("top1_agreement_all", "Same first answer, all pairs"),
-    ("top1_agreement_en", "Same first answer, pairs with {anchor}"),
-    ("agreement_if_either_right_all", "Both right, where either is, all pairs"),
-    ("agreement_if_either_right_en", "Both right, where either is, pairs with {anchor}"),
-    ("all_agree", "All languages answer alike"),
-    ("all_right", "All languages right"),
-    ("all_agree_but_wrong", "All languages agree on a wrong answer"),
-    ("accuracy_en", "Accuracy, {anchor}"),
-    ("accuracy_non_en", "Accuracy, mean of the other languages"),
-    ("accuracy_variance", "Variance of accuracy over languages"),
-)
 
 
 def audit(
@@ -202,8 +182,8 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "about": about,
         "figures": {
             key: (label.format(anchor=anchor), base[key], sure[key])
-            for key, label in _FIGURES
-            if base[key] is not None
+            for key, label in FIGURES
+            if base.get(key) is not None
         },
         "divergences": [
             (

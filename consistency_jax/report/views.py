@@ -8,7 +8,7 @@ from markupsafe import Markup
 from consistency_jax.report import charts, diagrams
 from consistency_jax.report.names import language_name
 
-# Key of report.json, what the page calls it.
+# Key of report.json, what the page calls it. A page shows those that its report has: nothing changes in a model alone.
 FIGURES = (
     ("clc_all", "CLC, all language pairs"),
     ("clc_en", "CLC, pairs with {anchor}"),
@@ -18,15 +18,16 @@ FIGURES = (
     ("clc_norm2_all", "CLC with norm2 weights, all pairs"),
     ("top1_agreement_all", "Same first answer, all pairs"),
     ("top1_agreement_en", "Same first answer, pairs with {anchor}"),
-    ("agreement_if_either_right_all", "Both right, where either is"),
+    ("agreement_if_either_right_all", "Both right, where either is, all pairs"),
+    ("agreement_if_either_right_en", "Both right, where either is, pairs with {anchor}"),
     ("all_agree", "All languages answer alike"),
     ("all_right", "All languages right"),
     ("all_agree_but_wrong", "All languages agree on a wrong answer"),
     ("accuracy_en", "Accuracy, {anchor}"),
-    ("accuracy_non_en", "Accuracy, other languages"),
+    ("accuracy_non_en", "Accuracy, mean of the other languages"),
     ("accuracy_variance", "Variance of accuracy over languages"),
     ("changed_en", "Answers changed, {anchor}"),
-    ("changed_non_en", "Answers changed, other languages"),
+    ("changed_non_en", "Answers changed, mean of the other languages"),
 )
 # Key of report.json (without "divergence_"), what the page calls it.
 DIVERGENCES = (
@@ -38,13 +39,13 @@ DIVERGENCES = (
     ("chi_squared", "Chi-squared"),
 )
 HEADLINE = ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en")
-# Figures of which more is not better, or not worse: their change gets no colour.
 PARTS = ("base", "final", "delta", "confidence")
 # Figures of a language that are drawn as slopes, their name, and a word about them.
 SLOPES = (
     ("clc_with_others", "Consistency of a language with the others", "Mean CLC of its pairs."),
     ("accuracy", "Accuracy of a language", ""),
 )
+# Figures of which more is not better, or not worse: their change gets no colour.
 NEUTRAL = ("all_agree_but_wrong", "accuracy_variance", "changed_en", "changed_non_en")
 
 
