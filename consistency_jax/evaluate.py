@@ -342,8 +342,8 @@ def write_report(
     tests: Sequence[Split],
     base: dict[str, Table],
     final: dict[str, Table],
-    asked: Sequence[Asked] = (),
-    said: Sequence[Sequence[Said]] = ((), ()),
+    asked: Sequence[Asked],
+    said: Sequence[Sequence[Said]],
 ) -> dict[str, Any]:
     """report.json, report.html, and the table on the terminal.
 
@@ -351,9 +351,7 @@ def write_report(
       asked: what was answered in writing; said: the answers before, and those after.
     """
     summary = report.summarise(base, final, steer=_steer(config), **_measured_with(config, tests))
-    if asked:
-        summary |= written_figures(config, asked, *said)
-        write_texts(workdir, asked, *said)
+    summary |= _written(config, workdir, asked, said)
     report.write_report(
         workdir,
         summary,
@@ -384,11 +382,27 @@ def _measured_with(config: ConfigDict, tests: Sequence[Split]) -> dict[str, Any]
     }
 
 
-def write_audit(
-    config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table]
+def _written(
+    config: ConfigDict, workdir: Path, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
 ) -> dict[str, Any]:
-    """report.json, report.html, and the table on the terminal, of one model alone."""
+    """What report.json says of written answers, which are listed in the workdir; nothing where none were asked for."""
+    if not asked:
+        return {}
+    write_texts(workdir, asked, *said)
+    return written_figures(config, asked, *said)
+
+
+def write_audit(
+    config: ConfigDict,
+    workdir: Path,
+    tests: Sequence[Split],
+    base: dict[str, Table],
+    asked: Sequence[Asked],
+    said: Sequence[Said],
+) -> dict[str, Any]:
+    """report.json, report.html, and the table on the terminal, of one model alone; arguments as of `write_report`."""
     summary = report.audit(base, **_measured_with(config, tests))
+    summary |= _written(config, workdir, asked, [said])
     page = report.write_audit(workdir, summary, config=config.to_dict(), command=command_line())
     print(report.audit_table(summary))
     print(f"report: {page}")
@@ -435,15 +449,14 @@ def evaluate_workdir(
     tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
     base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
     on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
-    if step is None and not asked:
-        return on_main(lambda: write_audit(config, workdir, tests, base))
-    final, said = base, [write_answers(config, model, chat_of(config, model), asked, workdir)] * 2
-    if step is not None:
-        trained = checkpoint_model(config, workdir, step, model)
-        scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
-        final = measure(config, scorer, trained.params, tests, "final")
-        on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
-        said[1] = write_answers(config, trained, chat_of(config, trained), asked, workdir)
+    said = [write_answers(config, model, chat_of(config, model), asked, workdir)]
+    if step is None:
+        return on_main(lambda: write_audit(config, workdir, tests, base, asked, said[0]))
+    trained = checkpoint_model(config, workdir, step, model)
+    scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
+    final = measure(config, scorer, trained.params, tests, "final")
+    on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
+    said.append(write_answers(config, trained, chat_of(config, trained), asked, workdir))
     return on_main(lambda: write_report(config, workdir, tests, base, final, asked, said))
 
 

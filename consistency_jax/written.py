@@ -135,40 +135,41 @@ def _verdicts(config: ConfigDict, asked: Asked, texts: Texts) -> np.ndarray:
     return on_main(lambda: judged(prompts, texts, asked.languages, judge))
 
 
-def written_figures(
-    config: ConfigDict, asked: Sequence[Asked], base: Sequence[Said], final: Sequence[Said]
-) -> dict[str, Any]:
-    """{"generation": {split: parts}, "safety": {kind: parts}} of report.json (see report/written.py)."""
+def written_figures(config: ConfigDict, asked: Sequence[Asked], *sides: Sequence[Said]) -> dict[str, Any]:
+    """{"generation": {split: parts}, "safety": {kind: parts}} of report.json (see report/written.py).
+
+    `sides`: the answers before and those after, or those of one model.
+    """
     found: dict[str, Any] = {"generation": {}, "safety": {}}
-    for one, before, after in zip(asked, base, final, strict=True):
+    for one, *said in zip(asked, *sides, strict=True):
         design = Design(one.languages, resamples=config.evaluation.bootstrap, seed=config.seed)
         if one.safety:
             settings = {"judge": config.evaluation.safety.judge}
-            found["safety"][one.name] = safety_figures(before.verdicts, after.verdicts, design, settings)
+            found["safety"][one.name] = safety_figures([side.verdicts for side in said], design, settings)
         else:
             gold = [-1 if item.gold is None else item.gold for item in one.items]
             settings = {"match": config.evaluation.generation.match}
             found["generation"][one.name] = generation_figures(
-                before.matches, after.matches, gold, design, settings
+                [side.matches for side in said], gold, design, settings
             )
     return {name: parts for name, parts in found.items() if parts}
 
 
-def write_texts(workdir: Path, asked: Sequence[Asked], base: Sequence[Said], final: Sequence[Said]) -> None:
-    """written/texts.jsonl: one object for each item and language, with the answers before and after.
+def write_texts(workdir: Path, asked: Sequence[Asked], *sides: Sequence[Said]) -> None:
+    """written/texts.jsonl: one object for each item and language, with the answers of each side.
 
-    `base` and `final` are texts; beside them the candidate that each matches (null for none), or whether it refuses.
+    `base` (and `final`) are texts; beside them the candidate that each matches (null for none), or whether it refuses.
     """
     lines = []
-    for one, before, after in zip(asked, base, final, strict=True):
+    for one, *said in zip(asked, *sides, strict=True):
         for n, item in enumerate(one.items):
             for place, language in enumerate(one.languages):
-                if before.texts[n][place] is None:
+                if said[0].texts[n][place] is None:
                     continue
                 line = {"set": one.name, "id": item.id, "language": language}
-                for side, said in (("base", before), ("final", after)):
-                    line[side] = said.texts[n][place]
-                    line |= {f"{side}_{key}": value for key, value in _made_of(said, n, place).items()}
+                for name, side in zip(("base", "final"), said):
+                    line[name] = side.texts[n][place]
+                    line |= {f"{name}_{key}": value for key, value in _made_of(side, n, place).items()}
                 lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_text(workdir / "written" / "texts.jsonl", "".join(lines))
 

@@ -2,7 +2,8 @@
 
 report.json holds {"base": {split: figures}, "confidence": {split: the [low, high] of each figure}, "analysis": {split:
 {"temperature", "tolerance", "experts", "normalizations", "groups"}}, "settings"}: the keys and units of
-report/summary.py without what takes two sides, so "base" is what another run's report calls "base".
+report/summary.py without what takes two sides, so "base" is what another run's report calls "base". "generation" and
+"safety" are told in report/written.py.
 """
 
 import json
@@ -29,7 +30,7 @@ from consistency_jax.report.summary import (
     known_items,
     settings_of,
 )
-from consistency_jax.report.views import DIVERGENCES, FIGURES, HEADLINE
+from consistency_jax.report.views import DIVERGENCES, FIGURES, HEADLINE, written_names
 from consistency_jax.table import Table
 
 _EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -131,7 +132,7 @@ def write_audit(
 
     Args:
       folder: an existing folder, or one to make.
-      summary: what `audit` returned.
+      summary: what `audit` returned, with what `evaluate` adds of written answers.
       config, command: shown as they are.
       title: of the page.
 
@@ -147,6 +148,7 @@ def write_audit(
         title=title,
         settings=summary["settings"],
         splits=[_view(summary, name) for name in summary["base"]],
+        safety=[_written(summary, "safety", kind) for kind in summary.get("safety", {})],
         config=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else None,
         command=command,
         anchor=language_name(summary["settings"]["anchor"]),
@@ -180,6 +182,7 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     return {
         "name": split,
         "about": about,
+        "written": _written(summary, "generation", split) if split in summary.get("generation", {}) else None,
         "figures": {
             key: (label.format(anchor=anchor), base[key], sure[key])
             for key, label in FIGURES
@@ -213,4 +216,32 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "language_groups": side_by_side(within, ("clc", "top1_agreement", "accuracy")),
         "groups": side_by_side(found["groups"], HEADLINE),
         "sizes": {name: group["items"] for name, group in found["groups"].items()},
+    }
+
+
+def _written(summary: dict[str, Any], part: str, name: str) -> dict[str, Any]:
+    """Rows and map of the answers to a split ("generation"), or of responses to a kind of prompts ("safety")."""
+    parts, kind = summary[part][name], name if part == "safety" else part
+    columns, totals, (matrix, what) = written_names(kind)
+    base, sure, settings = parts["base"], parts["confidence"], parts["settings"]
+    anchor, languages = language_name(summary["settings"]["anchor"]), settings["languages"]
+    cells = [value for i, row in enumerate(base[matrix]) for value in row[i + 1 :] if value is not None]
+    label = f"Agreement in writing, {name}"
+    return {
+        "kind": kind,
+        "settings": settings,
+        "columns": [name for _, name in columns],
+        "rows": [
+            (code, language_name(code), [(base[key][code], sure[key][code]) for key, _ in columns])
+            for code in languages
+        ],
+        "totals": [
+            (name.format(anchor=anchor), (base[key], sure[key]))
+            for key, name in totals
+            if base[key] is not None
+        ],
+        "what": what,
+        "map": charts.heat_map(base[matrix], languages, min(cells), max(cells), label=label)
+        if cells
+        else None,
     }

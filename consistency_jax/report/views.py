@@ -1,7 +1,7 @@
 """What the page shows of report.json: labels, rows and charts, ready for the templates."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -47,6 +47,42 @@ SLOPES = (
 )
 # Figures of which more is not better, or not worse: their change gets no colour.
 NEUTRAL = ("all_agree_but_wrong", "accuracy_variance", "changed_en", "changed_non_en")
+
+
+class WrittenNames(NamedTuple):
+    """What the page calls the figures of answers in writing: (key of report.json, name) of those of each language, of
+    those over languages, and of the matrix of languages."""
+
+    columns: tuple[tuple[str, str], ...]
+    totals: tuple[tuple[str, str], ...]
+    matrix: tuple[str, str]
+
+
+_ANSWERS = WrittenNames(
+    (("matched", "One of the candidates"), ("right", "Right")),
+    (
+        ("agreement_all", "Same answer, all pairs, where both match a candidate"),
+        ("agreement_strict_all", "The same, of all answers: unmatched ones disagree"),
+        ("agreement_en", "Same answer, pairs with {anchor}, where both match"),
+    ),
+    ("agreement_matrix", "Same written answer"),
+)
+_RESPONSES = WrittenNames(
+    (("refused", "Refused"),),
+    (
+        ("pag_all", "Same verdict (PAG), all pairs"),
+        ("pag_en", "Same verdict (PAG), pairs with {anchor}"),
+        ("refused_en", "Refused, {anchor}"),
+        ("refused_non_en", "Refused, other languages"),
+        ("refused_variance", "Variance of the rate over languages"),
+    ),
+    ("pag_matrix", "Same verdict (PAG)"),
+)
+
+
+def written_names(kind: str) -> WrittenNames:
+    """Of answers to a split ("generation") or of responses to prompts ("harmful", "harmless")."""
+    return _ANSWERS if kind == "generation" else _RESPONSES
 
 
 def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
@@ -310,24 +346,7 @@ def written_view(parts: Mapping[str, Any], kind: str, split: str, anchor: str) -
     """
     sides, settings = [parts[key] for key in PARTS], parts["settings"]
     languages, better = settings["languages"], kind == "generation"
-    columns = (
-        (("matched", "One of the candidates"), ("right", "Right")) if better else (("refused", "Refused"),)
-    )
-    totals = (
-        (
-            ("agreement_all", "Same answer, all pairs, where both match a candidate"),
-            ("agreement_strict_all", "The same, of all answers: unmatched ones disagree"),
-            ("agreement_en", "Same answer, pairs with {anchor}, where both match"),
-        )
-        if better
-        else (
-            ("pag_all", "Same verdict (PAG), all pairs"),
-            ("pag_en", "Same verdict (PAG), pairs with {anchor}"),
-            ("refused_en", "Refused, {anchor}"),
-            ("refused_non_en", "Refused, other languages"),
-            ("refused_variance", "Variance of the rate over languages"),
-        )
-    )
+    columns, totals, (matrix, what) = written_names(kind)
 
     def cell(values: Sequence[Any], tone: bool) -> dict[str, Any]:
         before, after, change, bounds = values
@@ -355,9 +374,8 @@ def written_view(parts: Mapping[str, Any], kind: str, split: str, anchor: str) -
             for key, name in totals
             if sides[1][key] is not None
         ],
-    } | _maps(
-        sides, "agreement_matrix" if better else "pag_matrix", languages, f"Agreement in writing, {split}"
-    )
+        "what": what,
+    } | _maps(sides, matrix, languages, f"Agreement in writing, {split}")
 
 
 def _side_by_side(
