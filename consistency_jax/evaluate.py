@@ -67,8 +67,6 @@ from consistency_jax.written import (
     written_figures,
 )
 
-EVERY_ROW = "all"  # the name of a split that is every row of the data
-
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -106,7 +104,7 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
             data.source,
             path=data.path or None,
             languages=tuple(data.languages) or None,
-            split=None if name == EVERY_ROW else name,
+            split=name,
             on_error=data.on_error,
             **options,
         )
