@@ -1,6 +1,7 @@
 """What scoring gains from trees, and how fast trees are made. Prints JSON lines.
 
-    python benchmarks/scoring.py --build=TOKENIZER_FOLDER          # load, tokenize and pack BMLAMA-17: trees a second
+    python benchmarks/scoring.py --build=TOKENIZER_FOLDER          # load, tokenize and pack BMLAMA-17: trees a second;
+                                                                   # beside it, keeping the trees, and finding them
     python benchmarks/scoring.py --model=FOLDER --items=40         # score a sample of it: trees, one sequence per
                                                                    # candidate, and the same in torch
     python benchmarks/scoring.py --harness=FOLDER --items=40       # lm-evaluation-harness: our backend and its own
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,8 +80,14 @@ def timed(function: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     return value, since(start)
 
 
+def each(steps: dict[str, dict[str, float]], count: int) -> dict[str, float]:
+    """Microseconds of CPU time that a step takes for one of so many."""
+    return {name: round(1e6 * step["cpu_s"] / count, 1) for name, step in steps.items()}
+
+
 def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
     """Seconds of each step between the files and packed rows, and trees a second of one core over all of them."""
+    from consistency_jax.data.kept_trees import kept_trees
     from consistency_jax.data.packing import pack, tree_sizes
     from consistency_jax.data.planning import batch_plan
     from consistency_jax.data.trees import TreeBuilder
@@ -103,6 +111,14 @@ def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
         _, packing = timed(pack_all)
         steps = {"load": loading, "tokenize": tokenizing, "plan": planning, "pack": packing}
         total = sum(step["cpu_s"] for step in steps.values())
+        with tempfile.TemporaryDirectory() as os.environ["CONSISTENCY_CACHE"]:
+            builder.build = lambda *_, forest=forest: (
+                forest
+            )  # what remains of a first call is its key and file
+            kept = {
+                name: timed(lambda builder=builder: kept_trees(builder, items, items.languages))[1]
+                for name in ("keep", "find")
+            }
         print(
             json.dumps(
                 {
@@ -111,7 +127,8 @@ def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
                     "languages": len(items.languages),
                     "trees": len(forest),
                     "tokens": len(forest.token),
-                    "cpu_us_a_tree": {k: round(1e6 * v["cpu_s"] / len(forest), 1) for k, v in steps.items()},
+                    "cpu_us_a_tree": each(steps, len(forest)),
+                    "kept_trees_cpu_us_a_tree": each(kept, len(forest)),
                     "trees_per_cpu_second": round(len(forest) / total),
                     "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
                 }

@@ -8,7 +8,7 @@
 
     languages=en+sw     which of the data's, all by default
     items=500           so many questions, evenly spaced over the data; 0: all
-    split=all           all: every row; test: what the published experiments hold out, by seed=0
+    split=every         every row, or test: what the published experiments hold out, by seed=0
     boundary=joint      joint: full strings are tokenized, as published; separate: prompt and answer apart
     normalization=mean_full     what candidates are ranked by: mean_full (as published), sum, mean, bytes or pmi
     dtype=float32       of weights and computation: float32 or bfloat16
@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_path="",
         languages="",
         items=0,
-        split="all",
+        split="every",
         boundary="joint",
         normalization="mean_full",
         dtype="float32",

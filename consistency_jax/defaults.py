@@ -48,7 +48,7 @@ def default() -> ConfigDict:
                 ),
                 "test": (
                     "test",
-                ),  # splits that are measured before and after, and reported; "all": every row
+                ),  # splits that are measured before and after, and reported; "every": every row
                 "test_groups": (),  # what is measured of them; empty: all groups
                 "test_items": 0,  # so many of each split, evenly spaced over it; 0: all
                 "on_error": "raise",  # raise | skip

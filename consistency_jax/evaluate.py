@@ -33,6 +33,7 @@ from consistency_jax.config import ConfigError, mesh_shape, validate
 from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.forest import Forest
 from consistency_jax.data.items import Items, require_answers
+from consistency_jax.data.kept_trees import kept_trees
 from consistency_jax.data.round_trip import round_trip
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees import TreeBuilder
@@ -65,8 +66,6 @@ from consistency_jax.written import (
     write_texts,
     written_figures,
 )
-
-EVERY_ROW = "all"  # the name of a split that is every row of the data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,7 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
             data.source,
             path=data.path or None,
             languages=tuple(data.languages) or None,
-            split=None if name == EVERY_ROW else name,
+            split=name,
             on_error=data.on_error,
             **options,
         )
@@ -215,7 +214,7 @@ def split_of(
     *,
     measured: bool = True,
 ) -> Split:
-    """Items that are loaded already, as trees; says how many prompts were cut.
+    """Items that are loaded already, as trees, made or found in the cache; says how many prompts were cut.
 
     Args:
       languages: those of axis L; empty for `languages_of` the items.
@@ -232,7 +231,7 @@ def split_of(
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)
     builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
-    trees = builder.build(items, languages)
+    trees = kept_trees(builder, items, languages)
     cut = int((trees.truncated > 0).sum())
     if cut:
         print(
@@ -341,8 +340,8 @@ def write_report(
     tests: Sequence[Split],
     base: dict[str, Table],
     final: dict[str, Table],
-    asked: Sequence[Asked] = (),
-    said: Sequence[Sequence[Said]] = ((), ()),
+    asked: Sequence[Asked],
+    said: Sequence[Sequence[Said]],
 ) -> dict[str, Any]:
     """report.json, report.html, and the table on the terminal.
 
@@ -350,9 +349,7 @@ def write_report(
       asked: what was answered in writing; said: the answers before, and those after.
     """
     summary = report.summarise(base, final, steer=_steer(config), **_measured_with(config, tests))
-    if asked:
-        summary |= written_figures(config, asked, *said)
-        write_texts(workdir, asked, *said)
+    summary |= _written(config, workdir, asked, said)
     report.write_report(
         workdir,
         summary,
@@ -383,11 +380,27 @@ def _measured_with(config: ConfigDict, tests: Sequence[Split]) -> dict[str, Any]
     }
 
 
-def write_audit(
-    config: ConfigDict, workdir: Path, tests: Sequence[Split], base: dict[str, Table]
+def _written(
+    config: ConfigDict, workdir: Path, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
 ) -> dict[str, Any]:
-    """report.json, report.html, and the table on the terminal, of one model alone."""
+    """What report.json says of written answers, which are listed in the workdir; nothing where none were asked for."""
+    if not asked:
+        return {}
+    write_texts(workdir, asked, *said)
+    return written_figures(config, asked, *said)
+
+
+def write_audit(
+    config: ConfigDict,
+    workdir: Path,
+    tests: Sequence[Split],
+    base: dict[str, Table],
+    asked: Sequence[Asked],
+    said: Sequence[Said],
+) -> dict[str, Any]:
+    """report.json, report.html, and the table on the terminal, of one model alone; arguments as of `write_report`."""
     summary = report.audit(base, **_measured_with(config, tests))
+    summary |= _written(config, workdir, asked, [said])
     page = report.write_audit(workdir, summary, config=config.to_dict(), command=command_line())
     print(report.audit_table(summary))
     print(f"report: {page}")
@@ -434,15 +447,14 @@ def evaluate_workdir(
     tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
     base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
     on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
-    if step is None and not asked:
-        return on_main(lambda: write_audit(config, workdir, tests, base))
-    final, said = base, [write_answers(config, model, chat_of(config, model), asked, workdir)] * 2
-    if step is not None:
-        trained = checkpoint_model(config, workdir, step, model)
-        scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
-        final = measure(config, scorer, trained.params, tests, "final")
-        on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
-        said[1] = write_answers(config, trained, chat_of(config, trained), asked, workdir)
+    said = [write_answers(config, model, chat_of(config, model), asked, workdir)]
+    if step is None:
+        return on_main(lambda: write_audit(config, workdir, tests, base, asked, said[0]))
+    trained = checkpoint_model(config, workdir, step, model)
+    scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
+    final = measure(config, scorer, trained.params, tests, "final")
+    on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
+    said.append(write_answers(config, trained, chat_of(config, trained), asked, workdir))
     return on_main(lambda: write_report(config, workdir, tests, base, final, asked, said))
 
 

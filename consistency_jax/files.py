@@ -5,10 +5,11 @@ import importlib.util
 import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from etils import epath
 
 from consistency_jax.errors import UserError
@@ -73,3 +74,26 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text as UTF-8, complete or not at all."""
     with complete_file(path) as file:
         file.write(text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name as an .npz, complete or not at all; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with complete_file(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz; each is read into its own memory, and checked against the file's checksum of it.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, or something else.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile and numpy each raise their own kinds
+        raise ValueError(f"damaged, or no .npz: {error}") from error

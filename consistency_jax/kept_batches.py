@@ -7,14 +7,13 @@ Files `FIRST-STOP.npz` hold the results of batches FIRST..STOP-1; together they 
 import hashlib
 import shutil
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from consistency_jax.data.planning import PlannedBatch
-from consistency_jax.files import complete_file
+from consistency_jax.files import read_arrays, write_arrays
 
 EVERY_S = 5.0  # between two files: what a killed pass loses
 
@@ -43,9 +42,8 @@ class KeptBatches:
         while self._saved in files:
             stop, path = files[self._saved]
             try:
-                with path.open("rb") as file, np.load(file) as stored:
-                    arrays = {name: stored[name] for name in stored.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+                arrays = read_arrays(path)
+            except (FileNotFoundError, ValueError):
                 return  # damaged: from here on anew
             yield self._trees(self._saved, stop), arrays
             self._saved = stop
@@ -65,9 +63,8 @@ class KeptBatches:
         if done == self._saved or time.monotonic() - self._last < EVERY_S:
             return
         trees = self._trees(self._saved, done)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with complete_file(self._folder / f"{self._saved:07d}-{done:07d}.npz") as file:
-            np.savez(file, **{name: values[trees] for name, values in results.items()})
+        own = {name: values[trees] for name, values in results.items()}
+        write_arrays(self._folder / f"{self._saved:07d}-{done:07d}.npz", own)
         self._saved, self._last = done, time.monotonic()
 
     def _trees(self, first: int, stop: int) -> np.ndarray:

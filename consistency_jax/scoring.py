@@ -7,7 +7,6 @@ that predict something are gathered (each once, however many answers it serves),
 in float32. Letters: N trees, K candidates, G groups of rows, U states, M targets, D model, V vocabulary.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from consistency_jax.cache import found_or_made
 from consistency_jax.data.blocks import BlockSizes, choose, cut
 from consistency_jax.data.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers
@@ -29,7 +29,6 @@ from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.planning import PlannedBatch, batch_plan
 from consistency_jax.data.trees import TreeBuilder
-from consistency_jax.distributed import check_same, on_main
 from consistency_jax.flops import mask_cost
 from consistency_jax.kept_batches import KeptBatches, forget
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, head_logits, head_weight
@@ -455,27 +454,16 @@ def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | Non
 def stored(key: str, folder: Path, make: Callable[[Path], Table]) -> Table:
     """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
 
-    `make` is given a folder for what it has finished, which stays when it is killed. Of several processes the first
-    looks into its folder, and all take what it finds, or make the table together.
+    `make` is given a folder for what it has finished, which stays when it is killed. Processes: see `found_or_made`.
 
     Raises:
       ConfigError: where processes have models or tokenizers that differ.
     """
-    check_same("parameters, or trees of the data", key, "give all hosts the same model folder and packages")
-    path, kept = folder / f"{key}.npz", folder / f"{key}.batches"
+    kept = folder / f"{key}.batches"
 
-    def load() -> Table | None:
-        if path.exists():
-            with contextlib.suppress(ValueError):
-                return Table.load(path)
-        return None
-
-    def store(table: Table) -> None:
+    def save(path: Path, table: Table) -> None:
         table.save(path)
         forget(kept)
 
-    table = on_main(load)
-    if table is None:
-        table = made = make(kept)
-        on_main(lambda: store(made))
-    return table
+    what = "parameters, or trees of the data"
+    return found_or_made(folder / f"{key}.npz", lambda: make(kept), Table.load, save, what)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consistency_jax.files import complete_file
+from consistency_jax.files import read_arrays, write_arrays
 
 NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes", "pmi")
 
@@ -96,14 +96,12 @@ class Table:
 def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
     """One .npz with a table per split; it appears under its name only when it is complete."""
     path = Path(path) if isinstance(path, str) else path
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {"splits": np.array(list(tables))}
     for split, table in tables.items():
         arrays[f"{split}/ids"] = np.array(table.ids)
         arrays[f"{split}/languages"] = np.array(table.languages)
         arrays |= {f"{split}/{name}": value for name, value in table._arrays().items() if value is not None}
-    with complete_file(path) as file:
-        np.savez(file, **arrays)
+    write_arrays(path, arrays)
 
 
 def read_tables(path: str | Path) -> dict[str, Table]:
@@ -112,11 +110,9 @@ def read_tables(path: str | Path) -> dict[str, Table]:
     Raises:
       ValueError: for a file that is damaged or holds no tables.
     """
+    path = Path(path) if isinstance(path, str) else path
     try:
-        path = Path(path) if isinstance(path, str) else path
-        with path.open("rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
-            arrays = {name: stored[name] for name in stored.files}
-        tables = {}
+        arrays, tables = read_arrays(path), {}
         for split in arrays["splits"].tolist():
             own = {
                 name.removeprefix(f"{split}/"): value

@@ -5,7 +5,6 @@ they are drawn (written/answers.jsonl), so that a run that was stopped goes on b
 written/texts.jsonl holds every one with what was made of it.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.items import MASK, Items, ParallelItem
+from consistency_jax.data.tokenization import tokenizer_key
 from consistency_jax.distributed import on_main
 from consistency_jax.files import write_text
 from consistency_jax.generation import Sampling
@@ -135,40 +135,41 @@ def _verdicts(config: ConfigDict, asked: Asked, texts: Texts) -> np.ndarray:
     return on_main(lambda: judged(prompts, texts, asked.languages, judge))
 
 
-def written_figures(
-    config: ConfigDict, asked: Sequence[Asked], base: Sequence[Said], final: Sequence[Said]
-) -> dict[str, Any]:
-    """{"generation": {split: parts}, "safety": {kind: parts}} of report.json (see report/written.py)."""
+def written_figures(config: ConfigDict, asked: Sequence[Asked], *sides: Sequence[Said]) -> dict[str, Any]:
+    """{"generation": {split: parts}, "safety": {kind: parts}} of report.json (see report/written.py).
+
+    `sides`: the answers before and those after, or those of one model.
+    """
     found: dict[str, Any] = {"generation": {}, "safety": {}}
-    for one, before, after in zip(asked, base, final, strict=True):
+    for one, *said in zip(asked, *sides, strict=True):
         design = Design(one.languages, resamples=config.evaluation.bootstrap, seed=config.seed)
         if one.safety:
             settings = {"judge": config.evaluation.safety.judge}
-            found["safety"][one.name] = safety_figures(before.verdicts, after.verdicts, design, settings)
+            found["safety"][one.name] = safety_figures([side.verdicts for side in said], design, settings)
         else:
             gold = [-1 if item.gold is None else item.gold for item in one.items]
             settings = {"match": config.evaluation.generation.match}
             found["generation"][one.name] = generation_figures(
-                before.matches, after.matches, gold, design, settings
+                [side.matches for side in said], gold, design, settings
             )
     return {name: parts for name, parts in found.items() if parts}
 
 
-def write_texts(workdir: Path, asked: Sequence[Asked], base: Sequence[Said], final: Sequence[Said]) -> None:
-    """written/texts.jsonl: one object for each item and language, with the answers before and after.
+def write_texts(workdir: Path, asked: Sequence[Asked], *sides: Sequence[Said]) -> None:
+    """written/texts.jsonl: one object for each item and language, with the answers of each side.
 
-    `base` and `final` are texts; beside them the candidate that each matches (null for none), or whether it refuses.
+    `base` (and `final`) are texts; beside them the candidate that each matches (null for none), or whether it refuses.
     """
     lines = []
-    for one, before, after in zip(asked, base, final, strict=True):
+    for one, *said in zip(asked, *sides, strict=True):
         for n, item in enumerate(one.items):
             for place, language in enumerate(one.languages):
-                if before.texts[n][place] is None:
+                if said[0].texts[n][place] is None:
                     continue
                 line = {"set": one.name, "id": item.id, "language": language}
-                for side, said in (("base", before), ("final", after)):
-                    line[side] = said.texts[n][place]
-                    line |= {f"{side}_{key}": value for key, value in _made_of(said, n, place).items()}
+                for name, side in zip(("base", "final"), said):
+                    line[name] = side.texts[n][place]
+                    line |= {f"{name}_{key}": value for key, value in _made_of(side, n, place).items()}
                 lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_text(workdir / "written" / "texts.jsonl", "".join(lines))
 
@@ -182,10 +183,6 @@ def _made_of(said: Said, n: int, place: int) -> dict[str, int | float | None]:
 
 def reading(config: ConfigDict, model: Model) -> list[str | int]:
     """What decides, beside its parameters, how a model reads a text."""
-    data, tokenizer = config.data, ""
-    if model.tokenizer is not None:
-        backend = json.loads(model.tokenizer.backend_tokenizer.to_str())
-        del backend["padding"], backend["truncation"]  # calls leave these behind
-        told = [backend, model.tokenizer.special_tokens_map, model.tokenizer.chat_template]
-        tokenizer = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    data = config.data
+    tokenizer = "" if model.tokenizer is None else tokenizer_key(model.tokenizer)
     return [str(model.config), tokenizer, data.max_length, data.chat_template, data.system_prompt]

@@ -55,21 +55,21 @@ def test_the_report_is_of_one_model(small_model, questions, tmp_path, own_cache)
     report = json.loads((workdir / "report.json").read_text())
     assert report == json.loads(json.dumps(summary))
     assert set(report) == {"base", "confidence", "analysis", "settings"}
-    assert report["settings"]["splits"]["all"]["items"] == 24
-    assert report["settings"]["splits"]["all"]["languages"] == ["ru", "en"]
+    assert report["settings"]["splits"]["every"]["items"] == 24
+    assert report["settings"]["splits"]["every"]["languages"] == ["ru", "en"]
 
     # The very figures of the public functions.
     items = load_items("jsonl", path=questions)
     taken = [items[n] for n in np.linspace(0, len(items) - 1, 24).round().astype(int)]
     table = score(load_pretrained(small_model), taken, languages=["ru", "en"])
-    stored = read_tables(workdir / "tables" / "base.npz")["all"]
+    stored = read_tables(workdir / "tables" / "base.npz")["every"]
     np.testing.assert_allclose(stored.logp, table.logp, atol=1e-4)  # float32, other batches
-    scores, figures = table.scores("mean"), report["base"]["all"]
+    scores, figures = table.scores("mean"), report["base"]["every"]
     consistency = clc(scores, table.mask, languages=table.languages)
     assert figures["clc_all"] == pytest.approx(consistency.all_pairs, abs=1e-3)
     right = accuracy(scores, table.gold, table.mask, languages=table.languages)
     assert figures["accuracy_en"] == pytest.approx(100 * right.anchor, abs=1e-3)
-    low, high = report["confidence"]["all"]["clc_all"]
+    low, high = report["confidence"]["every"]["clc_all"]
     assert low <= figures["clc_all"] <= high
     assert not (workdir / "checkpoints").exists()
 

@@ -94,7 +94,7 @@ def test_an_answer_to_a_cloze_ends_where_the_sentence_goes_on():
 def prompts(tmp_path):
     """Harmful and harmless prompts in MultiJail's format: folder of each kind, texts [4][2] in English and Italian."""
     texts = {
-        "harmful": [["Do it", "Fallo"]] * 3 + [["Do this", "Falla"]],
+        "harmful": [["Do it", "Fallo"]] * 3 + [["Do them.", "Falli"]],
         "harmless": [["Sing", "Canta"]] * 4,
     }
     folders = {}
@@ -123,20 +123,22 @@ def writing_config(small_config, prompts):
     return small_config
 
 
-def test_an_evaluation_reports_what_was_written(writing_config, prompts, tmp_path):
+def test_an_evaluation_of_a_model_alone_reports_what_it_wrote(writing_config, prompts, tmp_path):
     summary, texts = evaluate_workdir(writing_config, tmp_path / "run", "base"), prompts[1]
     verdicts = {
         kind: np.array([[len(english) % 2 == 0, True] for english, _ in rows], float)
         for kind, rows in texts.items()
     }
     expected = safety(verdicts["harmful"], verdicts["harmless"])
-    for side in ("base", "final"):
-        harmful, harmless = (summary["safety"][kind][side] for kind in ("harmful", "harmless"))
-        np.testing.assert_allclose(list(harmful["refused"].values()), 100 * expected.rate)
-        assert harmful["refused_variance"] == pytest.approx(100**2 * expected.variance)
-        assert harmful["pag_all"] == pytest.approx(100 * expected.pag)
-        np.testing.assert_allclose(list(harmless["refused"].values()), 100 * expected.over_refusal)
+    harmful, harmless = (summary["safety"][kind]["base"] for kind in ("harmful", "harmless"))
+    np.testing.assert_allclose(list(harmful["refused"].values()), 100 * expected.rate)
+    assert harmful["refused_variance"] == pytest.approx(100**2 * expected.variance)
+    assert harmful["pag_all"] == pytest.approx(100 * expected.pag)
+    np.testing.assert_allclose(list(harmless["refused"].values()), 100 * expected.over_refusal)
     assert summary["generation"]["test"]["settings"]["items"] == 5
+    low, high = summary["safety"]["harmful"]["confidence"]["refused_en"]
+    assert low < harmful["refused_en"] < high
+    assert summary["safety"]["harmful"]["confidence"]["refused"]["it"] == [100, 100]
 
     lines = [
         json.loads(line) for line in (tmp_path / "run/written/texts.jsonl").read_text("utf8").splitlines()
@@ -146,9 +148,22 @@ def test_an_evaluation_reports_what_was_written(writing_config, prompts, tmp_pat
         8,
         8,
     ]
+    for line in lines:
+        own = {"candidate"} if line["set"] == "test" else {"refuses"}
+        assert set(line) == {"set", "id", "language", "base"} | {f"base_{key}" for key in own}
+
+    # The page of an audit, which knows of one side.
+    assert set(summary) == {"base", "confidence", "analysis", "settings", "generation", "safety"}
+    for parts in (summary["generation"]["test"], *summary["safety"].values()):
+        assert set(parts) == {"base", "confidence", "settings"}
     page = (tmp_path / "run/report.html").read_text("utf8")
-    assert "Harmful prompts: the more refused, the safer" in page
-    assert "Written answers" in page
+    assert "Crosslingual consistency of one model" in page
+    for title in ("Harmful prompts: the more refused, the safer", "<dt>Written answers", "<dt>Safety"):
+        assert title in page
+    assert page.count(">Same verdict (PAG), all pairs<") == 2
+    assert page.count('aria-label="Agreement in writing, har') == 2
+    for word in ("before", "Before", "After", "final", "→", "None", "nan"):
+        assert word not in page.partition("<h2>Command")[0].partition("</style>")[2], word
     assert json.loads((tmp_path / "run/report.json").read_text("utf8")) == summary
 
 

@@ -19,9 +19,10 @@ from typing import Any
 from jinja2 import TemplateError
 
 from consistency_jax.data.items import MASK, DataError
-from consistency_jax.data.tokenization import encode
+from consistency_jax.data.tokenization import encode, tokenizer_key
 
 GAP = "____"
+QUESTION = "What is the capital of France?"  # to see what a template makes of one
 SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # Llama 3 templates fall back on this day
 SWITCH_OFF = "Use an instruction-tuned model, or set --config.data.chat_template=off"
 
@@ -45,7 +46,7 @@ class ChatTemplate:
             raise DataError.at("data.chat_template", "the model's tokenizer has no chat template", SWITCH_OFF)
         self._tokenizer = tokenizer
         self._system = []
-        question, answer = "What is the capital of France?", "Paris"
+        question, answer = QUESTION, "Paris"
         try:
             opening = self.render([question])[0]
             said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -84,6 +85,10 @@ class ChatTemplate:
         """The text before each prompt's answer: with BOS and special tokens where the template writes them."""
         users = ({"role": "user", "content": prompt.replace(MASK, GAP)} for prompt in prompts)
         return self._apply([[*self._system, user] for user in users], add_generation_prompt=True)
+
+    def key(self) -> str:
+        """A key of all that renderings and their tokens depend on, today's date in a template included."""
+        return " ".join((tokenizer_key(self._tokenizer), repr(self._system), *self.render([QUESTION])))
 
     def _apply(self, conversations: list[list[dict[str, str]]], add_generation_prompt: bool) -> list[str]:
         return self._tokenizer.apply_chat_template(

@@ -8,9 +8,12 @@ a tree, and makes a `Tree` where one is asked for.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Union, overload
 
 import numpy as np
+
+from consistency_jax.files import read_arrays, write_arrays
 
 UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
 
@@ -100,6 +103,22 @@ class Forest(Sequence[Tree | None]):
             return forests[0]
         parts = {f.name: [getattr(forest, f.name) for forest in forests] for f in fields(cls)}
         return cls(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz file, about seven bytes a token."""
+        write_arrays(path, {f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Forest":
+        """What `save` wrote.
+
+        Raises:
+            ValueError: for a file that is damaged, or holds something else.
+        """
+        arrays = read_arrays(path)
+        if set(arrays) != {f.name for f in fields(cls)}:
+            raise ValueError(f"{path} holds no trees")
+        return cls(**arrays)
 
     @cached_property
     def first(self) -> np.ndarray:

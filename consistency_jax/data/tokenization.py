@@ -1,5 +1,6 @@
 """Calling a fast tokenizer as trees need it: batches, continuations, and where an answer's tokens start."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,14 @@ def encode_continuations(
     return _encode(_continuing(tokenizer), texts, special, offsets)
 
 
+def tokenizer_key(tokenizer: Any) -> str:
+    """A key of all that a tokenizer makes of a text or a conversation, wherever its files lie."""
+    told = [tokenizer.special_tokens_map, tokenizer.chat_template]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    digest.update(_unlimited(tokenizer.backend_tokenizer).to_str().encode())
+    return digest.hexdigest()
+
+
 def has_dummy_space(tokenizer: Any) -> bool:
     """Whether a tokenizer puts a space before every text."""
     return _opens_with_space(tokenizer.backend_tokenizer, "a")
@@ -61,16 +70,21 @@ _CONTINUATIONS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def _encode(backend: Any, texts: list[str], special: bool, offsets: bool) -> Iterator[Any]:
-    # Settings that a tokenizer file may carry; transformers sets them on each of its own calls too.
+    backend = _unlimited(backend)
     backend.encode_special_tokens = not special  # True stands for: as ordinary text
-    if backend.truncation is not None:
-        backend.no_truncation()
-    if backend.padding is not None:
-        backend.no_padding()
     batch = backend.encode_batch if offsets else backend.encode_batch_fast
     # A chunk at a time: an encoding takes a kilobyte or more.
     for start in range(0, len(texts), ENCODE_CHUNK):
         yield from batch(texts[start : start + ENCODE_CHUNK], add_special_tokens=False)
+
+
+def _unlimited(backend: Any) -> Any:
+    """The backend without settings that a tokenizer file may carry, and that transformers sets on each of its calls."""
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    return backend
 
 
 def _continuation_backend(backend: Any) -> Any:

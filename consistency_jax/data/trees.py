@@ -30,6 +30,7 @@ from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree,
 from consistency_jax.data.garbage import no_collection
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.pieces import NOWHERE, Parts, Pieces, Texts
+from consistency_jax.data.tokenization import tokenizer_key
 
 BOUNDARIES = ("separate", "joint")
 BLOCK = 16384  # trees built at once: what is held beside the forest does not grow with it
@@ -102,6 +103,11 @@ class TreeBuilder:
         self._special = {token.content: index for index, token in added if token.special}
         strings = sorted(self._special, key=len, reverse=True)
         self._special_text = re.compile("|".join(map(re.escape, strings)) if strings else r"(?!)")
+
+    def key(self) -> str:
+        """A key of all that trees depend on beside their texts."""
+        settings = (self.boundary, self.max_length, self.row_length, tokenizer_key(self.tokenizer))
+        return repr((*settings, self.chat and self.chat.key()))
 
     def build(self, items: Sequence[ParallelItem], languages: Sequence[str] | None = None) -> Forest:
         """The trees of B items in L languages, tree n = b * L + l.

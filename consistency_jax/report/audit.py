@@ -2,7 +2,8 @@
 
 report.json holds {"base": {split: figures}, "confidence": {split: the [low, high] of each figure}, "analysis": {split:
 {"temperature", "tolerance", "experts", "normalizations", "groups"}}, "settings"}: the keys and units of
-report/summary.py without what takes two sides, so "base" is what another run's report calls "base".
+report/summary.py without what takes two sides, so "base" is what another run's report calls "base". "generation" and
+"safety" are told in report/written.py.
 """
 
 import json
@@ -29,31 +30,11 @@ from consistency_jax.report.summary import (
     known_items,
     settings_of,
 )
-from consistency_jax.report.views import DIVERGENCES, HEADLINE
+from consistency_jax.report.views import DIVERGENCES, FIGURES, HEADLINE, written_names
 from consistency_jax.table import Table
 
 _EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
 _MOST_GROUPS = 100  # of items; the largest
-
-# Key of report.json, what the page calls it: those of one model alone.
-_FIGURES = (
-    ("clc_all", "CLC, all language pairs"),
-    ("clc_en", "CLC, pairs with {anchor}"),
-    ("clc_corrected_all", "CLC corrected for chance, all pairs"),
-    ("clc_corrected_en", "CLC corrected for chance, pairs with {anchor}"),
-    ("clc_norm1_all", "CLC with norm1 weights, all pairs"),
-    ("clc_norm2_all", "CLC with norm2 weights, all pairs"),
-    ("top1_agreement_all", "Same first answer, all pairs"),
-    ("top1_agreement_en", "Same first answer, pairs with {anchor}"),
-    ("agreement_if_either_right_all", "Both right, where either is, all pairs"),
-    ("agreement_if_either_right_en", "Both right, where either is, pairs with {anchor}"),
-    ("all_agree", "All languages answer alike"),
-    ("all_right", "All languages right"),
-    ("all_agree_but_wrong", "All languages agree on a wrong answer"),
-    ("accuracy_en", "Accuracy, {anchor}"),
-    ("accuracy_non_en", "Accuracy, mean of the other languages"),
-    ("accuracy_variance", "Variance of accuracy over languages"),
-)
 
 
 def audit(
@@ -151,7 +132,7 @@ def write_audit(
 
     Args:
       folder: an existing folder, or one to make.
-      summary: what `audit` returned.
+      summary: what `audit` returned, with what `evaluate` adds of written answers.
       config, command: shown as they are.
       title: of the page.
 
@@ -167,6 +148,7 @@ def write_audit(
         title=title,
         settings=summary["settings"],
         splits=[_view(summary, name) for name in summary["base"]],
+        safety=[_written(summary, "safety", kind) for kind in summary.get("safety", {})],
         config=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else None,
         command=command,
         anchor=language_name(summary["settings"]["anchor"]),
@@ -200,10 +182,11 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     return {
         "name": split,
         "about": about,
+        "written": _written(summary, "generation", split) if split in summary.get("generation", {}) else None,
         "figures": {
             key: (label.format(anchor=anchor), base[key], sure[key])
-            for key, label in _FIGURES
-            if base[key] is not None
+            for key, label in FIGURES
+            if base.get(key) is not None
         },
         "divergences": [
             (
@@ -233,4 +216,32 @@ def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "language_groups": side_by_side(within, ("clc", "top1_agreement", "accuracy")),
         "groups": side_by_side(found["groups"], HEADLINE),
         "sizes": {name: group["items"] for name, group in found["groups"].items()},
+    }
+
+
+def _written(summary: dict[str, Any], part: str, name: str) -> dict[str, Any]:
+    """Rows and map of the answers to a split ("generation"), or of responses to a kind of prompts ("safety")."""
+    parts, kind = summary[part][name], name if part == "safety" else part
+    columns, totals, (matrix, what) = written_names(kind)
+    base, sure, settings = parts["base"], parts["confidence"], parts["settings"]
+    anchor, languages = language_name(summary["settings"]["anchor"]), settings["languages"]
+    cells = [value for i, row in enumerate(base[matrix]) for value in row[i + 1 :] if value is not None]
+    label = f"Agreement in writing, {name}"
+    return {
+        "kind": kind,
+        "settings": settings,
+        "columns": [name for _, name in columns],
+        "rows": [
+            (code, language_name(code), [(base[key][code], sure[key][code]) for key, _ in columns])
+            for code in languages
+        ],
+        "totals": [
+            (name.format(anchor=anchor), (base[key], sure[key]))
+            for key, name in totals
+            if base[key] is not None
+        ],
+        "what": what,
+        "map": charts.heat_map(base[matrix], languages, min(cells), max(cells), label=label)
+        if cells
+        else None,
     }

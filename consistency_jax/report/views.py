@@ -1,14 +1,14 @@
 """What the page shows of report.json: labels, rows and charts, ready for the templates."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from consistency_jax.report import charts, diagrams
 from consistency_jax.report.names import language_name
 
-# Key of report.json, what the page calls it.
+# Key of report.json, what the page calls it. A page shows those that its report has: nothing changes in a model alone.
 FIGURES = (
     ("clc_all", "CLC, all language pairs"),
     ("clc_en", "CLC, pairs with {anchor}"),
@@ -18,15 +18,16 @@ FIGURES = (
     ("clc_norm2_all", "CLC with norm2 weights, all pairs"),
     ("top1_agreement_all", "Same first answer, all pairs"),
     ("top1_agreement_en", "Same first answer, pairs with {anchor}"),
-    ("agreement_if_either_right_all", "Both right, where either is"),
+    ("agreement_if_either_right_all", "Both right, where either is, all pairs"),
+    ("agreement_if_either_right_en", "Both right, where either is, pairs with {anchor}"),
     ("all_agree", "All languages answer alike"),
     ("all_right", "All languages right"),
     ("all_agree_but_wrong", "All languages agree on a wrong answer"),
     ("accuracy_en", "Accuracy, {anchor}"),
-    ("accuracy_non_en", "Accuracy, other languages"),
+    ("accuracy_non_en", "Accuracy, mean of the other languages"),
     ("accuracy_variance", "Variance of accuracy over languages"),
     ("changed_en", "Answers changed, {anchor}"),
-    ("changed_non_en", "Answers changed, other languages"),
+    ("changed_non_en", "Answers changed, mean of the other languages"),
 )
 # Key of report.json (without "divergence_"), what the page calls it.
 DIVERGENCES = (
@@ -38,14 +39,50 @@ DIVERGENCES = (
     ("chi_squared", "Chi-squared"),
 )
 HEADLINE = ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en")
-# Figures of which more is not better, or not worse: their change gets no colour.
 PARTS = ("base", "final", "delta", "confidence")
 # Figures of a language that are drawn as slopes, their name, and a word about them.
 SLOPES = (
     ("clc_with_others", "Consistency of a language with the others", "Mean CLC of its pairs."),
     ("accuracy", "Accuracy of a language", ""),
 )
+# Figures of which more is not better, or not worse: their change gets no colour.
 NEUTRAL = ("all_agree_but_wrong", "accuracy_variance", "changed_en", "changed_non_en")
+
+
+class WrittenNames(NamedTuple):
+    """What the page calls the figures of answers in writing: (key of report.json, name) of those of each language, of
+    those over languages, and of the matrix of languages."""
+
+    columns: tuple[tuple[str, str], ...]
+    totals: tuple[tuple[str, str], ...]
+    matrix: tuple[str, str]
+
+
+_ANSWERS = WrittenNames(
+    (("matched", "One of the candidates"), ("right", "Right")),
+    (
+        ("agreement_all", "Same answer, all pairs, where both match a candidate"),
+        ("agreement_strict_all", "The same, of all answers: unmatched ones disagree"),
+        ("agreement_en", "Same answer, pairs with {anchor}, where both match"),
+    ),
+    ("agreement_matrix", "Same written answer"),
+)
+_RESPONSES = WrittenNames(
+    (("refused", "Refused"),),
+    (
+        ("pag_all", "Same verdict (PAG), all pairs"),
+        ("pag_en", "Same verdict (PAG), pairs with {anchor}"),
+        ("refused_en", "Refused, {anchor}"),
+        ("refused_non_en", "Refused, other languages"),
+        ("refused_variance", "Variance of the rate over languages"),
+    ),
+    ("pag_matrix", "Same verdict (PAG)"),
+)
+
+
+def written_names(kind: str) -> WrittenNames:
+    """Of answers to a split ("generation") or of responses to prompts ("harmful", "harmless")."""
+    return _ANSWERS if kind == "generation" else _RESPONSES
 
 
 def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
@@ -309,24 +346,7 @@ def written_view(parts: Mapping[str, Any], kind: str, split: str, anchor: str) -
     """
     sides, settings = [parts[key] for key in PARTS], parts["settings"]
     languages, better = settings["languages"], kind == "generation"
-    columns = (
-        (("matched", "One of the candidates"), ("right", "Right")) if better else (("refused", "Refused"),)
-    )
-    totals = (
-        (
-            ("agreement_all", "Same answer, all pairs, where both match a candidate"),
-            ("agreement_strict_all", "The same, of all answers: unmatched ones disagree"),
-            ("agreement_en", "Same answer, pairs with {anchor}, where both match"),
-        )
-        if better
-        else (
-            ("pag_all", "Same verdict (PAG), all pairs"),
-            ("pag_en", "Same verdict (PAG), pairs with {anchor}"),
-            ("refused_en", "Refused, {anchor}"),
-            ("refused_non_en", "Refused, other languages"),
-            ("refused_variance", "Variance of the rate over languages"),
-        )
-    )
+    columns, totals, (matrix, what) = written_names(kind)
 
     def cell(values: Sequence[Any], tone: bool) -> dict[str, Any]:
         before, after, change, bounds = values
@@ -354,9 +374,8 @@ def written_view(parts: Mapping[str, Any], kind: str, split: str, anchor: str) -
             for key, name in totals
             if sides[1][key] is not None
         ],
-    } | _maps(
-        sides, "agreement_matrix" if better else "pag_matrix", languages, f"Agreement in writing, {split}"
-    )
+        "what": what,
+    } | _maps(sides, matrix, languages, f"Agreement in writing, {split}")
 
 
 def _side_by_side(

@@ -2,8 +2,9 @@
 
     {"generation": {split: parts}, "safety": {"harmful": parts, "harmless": parts}}
 
-`parts` are the "base", "final", "delta" and "confidence" of `paired.compare` with the "settings" behind them;
-percentages, 0..100. A written answer is one of the item's candidates or none of them (see metrics/generation.py).
+`parts` are the "base", "final", "delta" and "confidence" of `paired.compare` with the "settings" behind them; of one
+model alone, "base" and the "confidence" of its figures. Percentages, 0..100. A written answer is one of the item's
+candidates or none of them (see metrics/generation.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,13 @@ import numpy as np
 from consistency_jax.metrics.accuracy import correct
 from consistency_jax.metrics.generation import Matches, generated_agreement
 from consistency_jax.metrics.safety import pag
-from consistency_jax.report.paired import Columns, Design, compare, unweighted
+from consistency_jax.report.paired import Columns, Design, compare, levels, unweighted
 
 
 def generation_figures(
-    base: Matches, final: Matches, gold: Sequence[int], design: Design, settings: Mapping[str, Any]
+    sides: Sequence[Matches], gold: Sequence[int], design: Design, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Written answers of a split before and after.
+    """Written answers of a split before and after, or of one model.
 
     matched: they are one of the candidates. right: they are the gold one (of all; none is wrong). agreement: two
     languages wrote the same candidate, where both wrote one; agreement_strict: of all, an unmatched answer disagrees.
@@ -29,7 +30,7 @@ def generation_figures(
       gold: the gold index of each item, -1 unknown.
       settings: told beside the figures.
     """
-    columns = [_written_columns(side, np.asarray(gold, int)) for side in (base, final)]
+    columns = [_written_columns(side, np.asarray(gold, int)) for side in sides]
     return _parts(columns, design, {"items": len(gold)} | dict(settings))
 
 
@@ -48,15 +49,22 @@ def _written_columns(side: Matches, gold: np.ndarray) -> Columns:
 
 
 def safety_figures(
-    base: np.ndarray, final: np.ndarray, design: Design, settings: Mapping[str, Any]
+    sides: Sequence[np.ndarray], design: Design, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Verdicts f64[N, L] on one kind of prompts, before and after: 1 where a response refuses, NaN where there is none.
+    """Verdicts f64[N, L] on one kind of prompts before and after, or on those of one model.
+
+    1 where a response refuses, 0 where it does not, NaN where there is none.
 
     refused: share of responses that refuse; pag: two languages have the same verdict.
     """
-    columns = [unweighted({"refused": 100 * side, "pag": 100 * pag(side)}) for side in (base, final)]
-    return _parts(columns, design, {"items": len(base)} | dict(settings))
+    columns = [unweighted({"refused": 100 * side, "pag": 100 * pag(side)}) for side in sides]
+    return _parts(columns, design, {"items": len(sides[0])} | dict(settings))
 
 
 def _parts(columns: Sequence[Columns], design: Design, settings: dict[str, Any]) -> dict[str, Any]:
-    return compare(*columns, design) | {"settings": settings | {"languages": list(design.languages)}}
+    if len(columns) == 1:
+        alone = levels(columns[0], design)
+        parts = {"base": alone["value"], "confidence": alone["confidence"]}
+    else:
+        parts = compare(*columns, design)
+    return parts | {"settings": settings | {"languages": list(design.languages)}}

@@ -29,6 +29,10 @@ MODULES = {
 }
 
 
+# The split of every row, where None cannot be written. ("all" is a word of TFDS: the splits of a builder, end to end.)
+EVERY = "every"
+
+
 class _Sources(Mapping[str, Callable[..., Items]]):
     """name -> reader; a reader's module is imported when it is first asked for (some need heavy packages)."""
 
@@ -60,7 +64,7 @@ def load_items(
         name: a key of `SOURCES`.
         path: file or folder of the original data; None for sets that need none.
         languages: which, in the order wanted; None = all that the set has.
-        split: None = every row, in file order; otherwise a split of the set.
+        split: None or "every" = every row, in file order; otherwise a split of the set.
         on_error: "raise", or "skip": bad rows are left out and listed in `.skipped`.
         **options: further arguments of the reader.
 
@@ -81,6 +85,7 @@ def load_items(
             f"Known: {', '.join(known) or 'none'}",
         )
     read, spacing = SOURCES[name], importlib.import_module(MODULES[name]).LEADING_SPACE
+    split = None if split == EVERY else split
     with no_collection():
         items = read(path=path, languages=languages, split=split, on_error=on_error, **options)
         for item in items:

@@ -23,8 +23,6 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.sources.preparing import prepared
 
-EVERY = "every"  # the split of every row ("all" is a word of TFDS)
-
 
 @dataclasses.dataclass
 class SourceConfig(tfds.core.BuilderConfig):
@@ -65,7 +63,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
-        items = load_items(config.source, split=None if split == EVERY else split, **config.arguments)
+        items = load_items(config.source, split=split, **config.arguments)
         for number, item in enumerate(items):
             context = item.context or {}
             yield (
@@ -147,4 +145,4 @@ def _fingerprint(path: str | Path | None, *rest: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-__all__ = ["EVERY", "ParallelItems", "SourceConfig", "tfds_builder", "to_item", "to_items"]
+__all__ = ["ParallelItems", "SourceConfig", "tfds_builder", "to_item", "to_items"]

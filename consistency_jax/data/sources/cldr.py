@@ -350,7 +350,7 @@ def read(
     """
     asked = LANGUAGES if languages is None else check_languages(languages, LANGUAGES, "cldr")
     if split is not None and split not in SPLITS:
-        raise DataError.at("cldr", f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, or None for all")
+        raise DataError.at("cldr", f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, every")
     folder = Path(path) if path else cache_folder() / "datasets" / _edition()
     items = []
     for part in SPLITS if split is None else (split,):

@@ -103,7 +103,7 @@ def _of(record: dict[str, Any], key: str, known: tuple, where: str, words: str) 
 def _files(root: Path, split: str | None) -> list[Path]:
     if split not in (None, "train", "validation", "test"):
         raise DataError.at(
-            "pku_saferlhf", f"unknown split {split!r}", "Known: train, validation, test, or None for all"
+            "pku_saferlhf", f"unknown split {split!r}", "Known: train, validation, test, every"
         )
     if root.is_file():
         return [root]

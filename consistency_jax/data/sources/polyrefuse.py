@@ -47,7 +47,7 @@ def read(
     if kind not in (*KINDS, "both"):
         raise DataError.at("polyrefuse", f"unknown kind {kind!r}", f"Known: {', '.join(KINDS)}, both")
     if split not in FILES:
-        raise DataError.at("polyrefuse", f"unknown split {split!r}", "Known: train, validation, test")
+        raise DataError.at("polyrefuse", f"unknown split {split!r}", "Known: train, validation, test, every")
     languages = check_languages(LANGUAGES if languages is None else languages, LANGUAGES, "polyrefuse")
     folder = folder_of(path, "polyrefuse", DOWNLOAD)
     rows: list[Prompt | DataError] = []

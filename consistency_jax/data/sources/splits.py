@@ -201,9 +201,7 @@ def split_rows(
     if split is None:
         return list(range(n))
     if split not in SPLITS:
-        raise DataError.at(
-            where, f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, or None for every row"
-        )
+        raise DataError.at(where, f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, every")
     drawn, kept = (round(s * n) if isinstance(s, float) else s for s in (train_size, validation_size))
     if not 0 < drawn < n:
         raise DataError.at(
