@@ -240,8 +240,7 @@ class Scorer:
         return results
 
     def _blocks(self, forest: Forest, batches: Sequence[PlannedBatch]) -> dict[Shape, BlockSizes | None]:
-        """How attention is cut in the batches of each shape. On one CPU device: other devices have kernels that skip
-        what nobody sees, or do dense products at no cost."""
+        """How attention is cut in the batches of each shape; on one CPU device, where it is known to pay."""
         if (
             self.config.attention != "auto"
             or self._mesh.devices.size > 1
