@@ -1,12 +1,24 @@
-"""Fixtures shared by every test: where the third-party data lies."""
+"""Fixtures shared by every test: where the third-party data lies.
 
+Most of the suite's time is XLA's, and most programs are compiled more than once: by each test that trains, and by each
+command that a test starts. This process and those that it starts keep them in a folder that lasts as long as it does;
+another worker has another, because JAX writes an entry in place, where a reader might see half of it.
+"""
+
+import atexit
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="consistency_jax_compiled_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
