@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from consistency_jax.commands import checkpoint_model
 from consistency_jax.config import ConfigError, default
@@ -363,16 +364,16 @@ def test_frozen_parameters_stay_and_take_no_room(small_config, small_model, tmp_
 
 
 def test_compiled_programs_are_kept_where_asked(small_config, tmp_path):
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    before = jax.config.jax_compilation_cache_dir
     small_config.compile_cache = str(tmp_path / "programs")
     small_config.total_steps = 1
     try:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        reset_cache()  # the folder of the tests is in use
         train(small_config, tmp_path / "run")
         assert list((tmp_path / "programs").iterdir())
     finally:
-        jax.config.update("jax_compilation_cache_dir", before[0])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+        jax.config.update("jax_compilation_cache_dir", before)
+        reset_cache()
 
 
 def test_mpo_scores_the_anchors_states_and_brings_its_gap_closer(small_config, tmp_path):
