@@ -40,13 +40,15 @@ def config_file(name, arg=None):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo's config with a few steps, run in a workdir and cache of its own."""
+    """The demo's config with a few steps and questions, run in a workdir and cache of its own."""
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONSISTENCY_CACHE", str(folder / "cache"))
         config = config_file("tiny.py", "pretrain=4,steps=4,items=4")
         config.pretrain.vocabulary = 1500
         config.pretrain.options.passes = 1
+        config.data.train.update(items=48)
+        config.data.test_items = 48
         config.batching.shapes = 1
         config.evaluation.bootstrap = 50
         config.evaluation.every = 2
