@@ -4,8 +4,8 @@ Most programs are compiled more than once: by each test that trains, and by each
 process and those that it starts keep them in a folder that lasts as long as it does; another worker has another,
 because JAX writes an entry in place, where a reader might see half of it.
 
-They are compiled without most optimisations, in half the time. The tests of modules marked `optimised` are not, nor are
-the commands they start: what users run, and whatever computes for longer than it compiles.
+They are compiled without most optimisations, in half the time. Tests marked `optimised` are not, nor are the commands
+that they start: what users run, and what computes for longer than it compiles.
 """
 
 import atexit
