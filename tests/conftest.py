@@ -1,12 +1,40 @@
-"""Fixtures shared by every test: where the third-party data lies."""
+"""Fixtures shared by every test, and how programs are compiled for tests: nearly all of the suite's time is XLA's.
 
+Most programs are compiled more than once: by each test that trains, and by each command that a test starts. This
+process and those that it starts keep them in a folder that lasts as long as it does; another worker has another,
+because JAX writes an entry in place, where a reader might see half of it.
+
+They are compiled without most optimisations, in half the time. Tests marked `optimised` are not, nor are the commands
+that they start: what users run, and what computes for longer than it compiles.
+"""
+
+import atexit
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="consistency_jax_compiled_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of a module
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Programs are compiled for a test as its mark says, by this process and by those that it starts."""
+    quick = "0" if item.get_closest_marker("optimised") else "1"
+    if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != quick:
+        import jax
+
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = quick
+        jax.config.update("jax_disable_most_optimizations", quick == "1")
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -184,13 +184,18 @@ def command(folder: Path, data_folder: Path, cache: str, items: int) -> subproce
     options = (
         f"path={checkpoint},data=bmlama17,data_path={data_folder / 'bmlama17'},items={items},tokens=2048"
     )
+    environment = os.environ | {
+        "CONSISTENCY_CACHE": str(folder.parent / cache),
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),  # who is killed may leave half a file
+        "JAX_PLATFORMS": "cpu",
+    }
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "consistency_jax.evaluate", f"--config=configs/audit.py:{options}"),
             *("--config.evaluation.bootstrap=200", f"--workdir={folder}"),
         ],
         cwd=ROOT,
-        env=os.environ | {"CONSISTENCY_CACHE": str(folder.parent / cache), "JAX_PLATFORMS": "cpu"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

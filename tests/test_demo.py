@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_the_demo_makes_held_out_facts_more_consistent_and_keeps_english(tmp_path):
     spec = importlib.util.spec_from_file_location("tiny", ROOT / "configs" / "tiny.py")
     module = importlib.util.module_from_spec(spec)

@@ -28,7 +28,6 @@ ROOT = Path(consistency_jax.__file__).parents[1]
 LOCAL = str(Path(__file__).parents[1] / "launch" / "local.sh")
 WORKER = str(Path(__file__).parent / "training" / "parallel_worker.py")
 STEPS, EVERY = 16, 6
-FLAGS = "--xla_backend_optimization_level=0"  # programs are compiled in less time
 CONFIG = """
 from consistency_jax.config import default, parse_arg
 
@@ -64,9 +63,7 @@ class Place:
         self.environment = kept | {
             "CONSISTENCY_CACHE": str(folder / "cache"),
             "JAX_COMPILATION_CACHE_DIR": str(compiled),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "XLA_FLAGS": FLAGS,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
@@ -87,7 +84,7 @@ class Place:
         if processes > 1:
             words = [LOCAL, "-n", str(processes), f"--devices={devices}", "--", *words]
         else:
-            count = f"{FLAGS} --xla_force_host_platform_device_count={devices}"
+            count = f"--xla_force_host_platform_device_count={devices}"
             environment = environment | {"XLA_FLAGS": count, "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(
             words,

@@ -47,9 +47,17 @@ def test_every_size_and_method_is_a_valid_config_of_a_known_model(name: str):
     assert full.total_steps == 1250
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Toys have their own models, and the same data."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_real_command_runs_at_toy_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+def test_the_real_command_runs_at_toy_size(
+    name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(cache))
     config = load(name).get_config("runlocal=True,steps=2")
     config.evaluation.bootstrap = 20
     summary = train(config, tmp_path / "run")

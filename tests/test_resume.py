@@ -18,6 +18,7 @@ from consistency_jax.sharding import make_mesh
 from consistency_jax.train import train
 from consistency_jax.workdir import read_config
 
+pytestmark = pytest.mark.optimised
 STEPS = 24
 CONFIG = """
 from consistency_jax.config import default
@@ -40,7 +41,8 @@ def get_config(arg=None):
 
 @pytest.fixture(scope="module")
 def command(small_model, questions, tmp_path_factory):
-    """Starts the real command in a workdir, with a cache folder of its own."""
+    """Starts the real command in a workdir, with a cache folder of its own. What is killed while it writes a compiled
+    program leaves half of it: these are kept for these tests alone."""
     folder = tmp_path_factory.mktemp("command")
     config = folder / "config.py"
     config.write_text(CONFIG.format(model=str(small_model), questions=str(questions), steps=STEPS))
@@ -48,6 +50,7 @@ def command(small_model, questions, tmp_path_factory):
     def start(workdir: Path) -> subprocess.Popen:
         environment = os.environ | {
             "CONSISTENCY_CACHE": str(workdir.parent / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
             "JAX_PLATFORMS": "cpu",
         }
         arguments = [f"--config={config}", f"--workdir={workdir}"]
@@ -154,7 +157,11 @@ def test_sigkill_between_stages_and_inside_the_second(small_model, questions, tm
 
     def start() -> subprocess.Popen:
         command = [sys.executable, "-m", "consistency_jax.train", f"--config={tmp_path / 'config.py'}"]
-        environment = os.environ | {"CONSISTENCY_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+        environment = os.environ | {
+            "CONSISTENCY_CACHE": str(tmp_path / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+            "JAX_PLATFORMS": "cpu",
+        }
         return subprocess.Popen(
             [*command, f"--workdir={killed}"],
             env=environment,

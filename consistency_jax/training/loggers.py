@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensorboardX import SummaryWriter
-
 from consistency_jax.config import ConfigError
 from consistency_jax.files import in_bucket, write_text
 
@@ -53,14 +51,14 @@ class MetricsLog:
         path = workdir / "metrics.jsonl"
         _drop_later_lines(path, stage, first_step)
         self._lines = _WholeFile(path) if in_bucket(path) else path.open("a", encoding="utf8")
-        tensorboard = tensorboard and not in_bucket(path)  # its files grow, too
-        self._writer = (
-            SummaryWriter(
+        self._writer = None
+        if tensorboard and not in_bucket(path):  # its files grow, too
+            # Imported where it is needed: it imports torch where that is installed, which takes seconds.
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(
                 str(workdir / "tensorboard" / stage), purge_step=first_step + 1 if first_step else None
             )
-            if tensorboard
-            else None
-        )
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
         if self._wandb:
             self._wandb.define_metric(f"{stage}/*", step_metric=f"{stage}/step")

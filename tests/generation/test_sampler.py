@@ -66,6 +66,7 @@ def torch_answer(theirs: torch.nn.Module, prompt: np.ndarray, **settings) -> np.
     return answer[: stops[0]] if len(stops) else answer
 
 
+@pytest.mark.optimised  # a hundred steps and more: they take longer than compiling
 @pytest.mark.parametrize(
     ("name", "penalty"),
     [

@@ -44,7 +44,8 @@ while [ "$step" -lt "$steps" ]; do
   if [ "$stopped" = 1 ]; then exit 0; fi
   sleep 0.1
   step=$((step + 1))
-  echo "$step" >"$folder/step-$worker"
+  echo "$step" >"$folder/.step-$worker"
+  mv "$folder/.step-$worker" "$folder/step-$worker"  # a job that is killed leaves no empty file
 done
 echo '{}' >"$folder/report.json"
 """
