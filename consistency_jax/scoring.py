@@ -7,10 +7,13 @@ that predict something are gathered (each once, however many answers it serves),
 in float32. Letters: N trees, K candidates, G groups of rows, U states, M targets, D model, V vocabulary.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ from consistency_jax.progress import Progress
 from consistency_jax.sharding import batch_shardings, fetch, mesh_of, on_mesh, put, replicated, row_groups
 from consistency_jax.table import Table
 
+CPU_THREADS = 4  # batches that run at once on a CPU: the operations of a small model do not fill its cores
 LOGITS_BYTES = 2**28  # float32 logits held at once per group of rows; more states than that go chunk by chunk
 
 
@@ -158,6 +162,7 @@ class Scorer:
 
     def __init__(self, config: DecoderConfig, mesh: Mesh):
         self.config, self._mesh = config, mesh
+        self._one_cpu = mesh.devices.size == 1 and mesh.devices.flat[0].platform == "cpu"
         self.run = jax.jit(
             functools.partial(tree_logps, config),
             static_argnames=("candidates", "prompt", "greedy"),
@@ -208,12 +213,21 @@ class Scorer:
         first = done.done if done else 0
         bar = Progress(progress, len(batches), first) if progress else None
 
-        def prepare(number: int) -> Batch:
+        compiling, compiled = threading.Lock(), set()
+
+        def compute(number: int) -> dict[str, jax.Array]:
             part, shape, places = batches[number]
-            own = forest.take(part).padded(places)
-            batch = pack(own, shape, candidates=candidates, prompt=prompt)
+            batch = pack(forest.take(part).padded(places), shape, candidates=candidates, prompt=prompt)
             sizes = blocks.get(shape)
-            return batch._replace(blocks=cut(batch.tree, batch.branch, sizes)) if sizes else batch
+            if sizes:
+                batch = batch._replace(blocks=cut(batch.tree, batch.branch, sizes))
+            everywhere = jax.tree.map(lambda _: replicated(self._mesh), batch.blocks)
+            batch = put(batch, shardings._replace(blocks=everywhere))
+            # One thread compiles a shape's program, and the others wait for it.
+            with on_mesh(self._mesh), contextlib.nullcontext() if shape in compiled else compiling:
+                out = self.run(params, batch, candidates=candidates, prompt=prompt, greedy=greedy)
+                compiled.add(shape)
+            return jax.block_until_ready(out) if threads > 1 else out
 
         def keep(number: int, out: dict[str, jax.Array]) -> None:
             part = batches[number].trees
@@ -224,28 +238,17 @@ class Scorer:
                 bar.advance(prompts=len(part))
                 bar.show()
 
-        running = None
-        for number, batch in enumerate(prefetched(prepare, first, len(batches)), first):
-            everywhere = jax.tree.map(lambda _: replicated(self._mesh), batch.blocks)
-            batch = put(batch, shardings._replace(blocks=everywhere))
-            with on_mesh(self._mesh):
-                out = self.run(params, batch, candidates=candidates, prompt=prompt, greedy=greedy)
-            if running is not None:  # fetched while the next batch runs
-                keep(*running)
-            running = (number, out)
-        if running is not None:
-            keep(*running)
+        # Elsewhere a device runs one program after the other anyway, and one thread keeps it busy.
+        threads = min(os.cpu_count() or 1, CPU_THREADS) if self._one_cpu else 1
+        for number, out in enumerate(prefetched(compute, first, len(batches), threads + 1, threads), first):
+            keep(number, out)
         if bar:
             bar.close()
         return results
 
     def _blocks(self, forest: Forest, batches: Sequence[PlannedBatch]) -> dict[Shape, BlockSizes | None]:
         """How attention is cut in the batches of each shape; on one CPU device, where it is known to pay."""
-        if (
-            self.config.attention != "auto"
-            or self._mesh.devices.size > 1
-            or self._mesh.devices.flat[0].platform != "cpu"
-        ):
+        if self.config.attention != "auto" or not self._one_cpu:
             return {}
         return {
             shape: choose(forest, [batch.trees for batch in batches if batch.shape == shape], shape)

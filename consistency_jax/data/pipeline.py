@@ -346,9 +346,11 @@ def _partners(languages: np.ndarray, ranked: np.ndarray) -> np.ndarray:
     return partners
 
 
-def prefetched(function: Callable[[int], T], first: int, last: int, ahead: int = 2) -> Iterator[T]:
-    """function(first), ..., function(last - 1), computed in a thread a few calls ahead."""
-    with ThreadPoolExecutor(1) as pool:
+def prefetched(
+    function: Callable[[int], T], first: int, last: int, ahead: int = 2, threads: int = 1
+) -> Iterator[T]:
+    """function(first), ..., function(last - 1), in this order, computed in threads a few calls ahead."""
+    with ThreadPoolExecutor(threads) as pool:
         waiting = [pool.submit(function, step) for step in range(first, min(first + ahead, last))]
         for step in range(first, last):
             result = waiting.pop(0).result()
