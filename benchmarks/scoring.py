@@ -179,9 +179,29 @@ def score(folder: Path, items: Any, tokens: int, torch_threads: Sequence[int]) -
             "trees_faster_by_cpu": round(found[name]["cpu_s"] / found["trees"]["cpu_s"], 2),
             "largest_difference": float(worst),
         }
-    about = {"model": folder.name, "items": len(items), "languages": len(items.languages)}
+    about = {"pairs_a_tree": pairs_a_tree(model.config, forest, tokens)}
+    about |= {"model": folder.name, "items": len(items), "languages": len(items.languages)}
     tokens_of = {"in_trees": len(forest.token), "in_sequences": sum(len(s[0]) for s in sequences)}
     print(json.dumps(about | {"load_average": os.getloadavg()[0]} | tokens_of | found), flush=True)
+
+
+def pairs_a_tree(config: Any, forest: Any, tokens: int) -> dict[str, int]:
+    """Pairs of a query and a key that attention computes, by a dense mask and as the scorer's blocks."""
+    from consistency_jax.data.blocks import choose
+    from consistency_jax.data.packing import tree_sizes
+    from consistency_jax.data.planning import batch_plan
+    from consistency_jax.flops import mask_cost
+
+    batches = batch_plan(tree_sizes(forest, prompt=True), tokens=tokens, mask_cost=mask_cost(config))
+    pairs = {"dense": 0, "blocks": 0}
+    for shape in {batch.shape for batch in batches}:
+        parts = [batch.trees for batch in batches if batch.shape == shape]
+        sizes = choose(forest, parts, shape)
+        dense = shape.rows * shape.length**2
+        cut = sizes.queries * sum(count * keys for count, keys in sizes.widths) if sizes else dense
+        pairs["dense"] += dense * len(parts)
+        pairs["blocks"] += cut * len(parts)
+    return {name: round(count / len(forest)) for name, count in pairs.items()}
 
 
 def alone(tree: Any) -> list[tuple[np.ndarray, np.ndarray]]:
