@@ -203,6 +203,7 @@ def command(folder: Path, data_folder: Path, cache: str, items: int) -> subproce
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_a_killed_audit_of_a_real_checkpoint_goes_on(data_folder, tmp_path):
     """SIGKILL after the first batches are kept; then the tables and reports of an audit that nobody killed."""
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
@@ -225,6 +226,7 @@ def test_a_killed_audit_of_a_real_checkpoint_goes_on(data_folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_flat_while_it_scores(data_folder, tmp_path):
     """Resident memory at the end of scoring against that a quarter of the way, when all programs have been compiled."""

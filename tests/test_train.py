@@ -59,6 +59,7 @@ def demo(tmp_path_factory):
         yield config, folder / "run", summary
 
 
+@pytest.mark.optimised
 def test_a_workdir_holds_what_the_readme_says(demo):
     _, workdir, summary = demo
     for name in ("config.json", "checkpoints", "metrics.jsonl", "tensorboard", "report.json", "report.html"):
@@ -75,6 +76,7 @@ def test_a_workdir_holds_what_the_readme_says(demo):
     assert low <= summary["delta"]["test"]["clc_all"] <= high
 
 
+@pytest.mark.optimised
 def test_metrics_hold_every_stage_and_the_evaluations_inside_training(demo):
     _, workdir, _ = demo
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -83,6 +85,7 @@ def test_metrics_hold_every_stage_and_the_evaluations_inside_training(demo):
     assert any(line["stage"] == "pretrain" for line in lines)
 
 
+@pytest.mark.optimised
 def test_the_base_model_is_made_once_for_its_settings(demo, tmp_path, capsys):
     config, workdir, _ = demo
     config = config.copy_and_resolve_references()
@@ -93,11 +96,13 @@ def test_the_base_model_is_made_once_for_its_settings(demo, tmp_path, capsys):
     np.testing.assert_array_equal(base.logp, again.logp)
 
 
+@pytest.mark.optimised
 def test_a_finished_run_started_again_only_reports(demo):
     config, workdir, summary = demo
     assert json.loads(json.dumps(train(config, workdir))) == json.loads(json.dumps(summary))
 
 
+@pytest.mark.optimised
 def test_evaluate_gives_what_training_reported(demo):
     config, workdir, summary = demo
     again = evaluate_workdir(config, workdir)
@@ -114,6 +119,7 @@ def test_evaluate_gives_what_training_reported(demo):
     evaluate_workdir(config, workdir)  # the report before and after is there again
 
 
+@pytest.mark.optimised
 def test_the_exported_folder_is_the_trained_model(demo, tmp_path):
     import torch
     import transformers
