@@ -50,7 +50,7 @@ the items fill beyond that is accumulated. A slice ends at 256 chips of v5e and 
 
 In a micro-batch a chip sends about as much whatever the number of chips: every layer's weights are gathered twice
 (forward, and again for the backward pass, where remat computes it anew) and their gradients are added up and scattered.
-With P parameters of 2 bytes that is c x 2 P bytes, c about 3 (the column "sent, in models"; up to 6 where the compiler
+With P parameters of 2 bytes that is c x 2 P bytes, c about 3 (the column "sent, in models"; 6 to 7 where the compiler
 adds gradients up everywhere, an all-reduce, instead of scattering them). For its t tokens it computes about 8 P t FLOPs
 (2 forward, 2 again, 4 backward). So neither the model's size nor the number of chips decides, but t alone:
 
@@ -63,10 +63,11 @@ adds gradients up everywhere, an all-reduce, instead of scattering them). For it
 * With as many items on every slice (the first table), a chip has the fewer tokens the more chips there are. Once a step
   is a single micro-batch, twice the chips compute half as much each and send as much as before: more chips then bring
   nothing without more items.
-* With as many items a chip (the second table), tokens, bytes and times of a chip stay as they are: what bounds the
-  step at 4 chips bounds it at 512.
+* With as many items a chip (the second table), a chip's tokens and computing stay as they are, and what it sends at
+  most doubles, where the compiler changes from scattering to adding up everywhere.
 * HBM is a bound of its own, and no part of this formula: the column is what the compiled program's instructions read
-  and write, each counted by itself. `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look for them.
+  and write, each counted by itself. Of one and the same step the compiler makes programs that differ much by
+  generation: see the lines of 64 chips. `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look into.
 """
 
 
