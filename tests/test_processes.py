@@ -191,18 +191,20 @@ def assert_rows_are_split(many: dict, devices: int) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- computing
-def test_two_processes_compute_what_one_does(shared):
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_compute_what_one_does(shared, processes):
     """On a mesh that splits parameters and rows over them."""
-    one = printed(shared.run([sys.executable, WORKER, "1x2x1"], devices=2))["1x2x1"]
-    two = printed(shared.run([sys.executable, WORKER, "1x2x1"], processes=2))["1x2x1"]
-    assert_same_steps(two, one)
-    assert two["bytes_per_device"] == one["bytes_per_device"][:1]
-    assert_rows_are_split(two, 2)
+    mesh = f"1x{processes}x1"
+    one = printed(shared.run([sys.executable, WORKER, mesh], devices=processes))[mesh]
+    many = printed(shared.run([sys.executable, WORKER, mesh], processes=processes))[mesh]
+    assert_same_steps(many, one)
+    assert many["bytes_per_device"] == one["bytes_per_device"][:1]
+    assert_rows_are_split(many, processes)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "devices"), [(4, 1), (2, 2), (4, 2)])
-def test_more_processes_compute_what_one_does(shared, processes, devices):
+def test_processes_compute_what_one_does_on_any_mesh(shared, processes, devices):
     total = processes * devices
     meshes = [f"{total}x1x1", f"1x{total}x1", f"{total // 2}x1x2", f"lora:{total // 2}x2x1"]
     one = printed(shared.run([sys.executable, WORKER, *meshes], devices=total))
@@ -277,15 +279,15 @@ def test_when_the_first_is_killed_another_mesh_goes_on(place, shared, one_proces
     np.testing.assert_allclose(place.losses(), shared.losses("one"), rtol=1e-3)
 
 
-@pytest.mark.slow
 def test_another_number_of_processes_goes_on(place, shared, one_process):
     killed(place, victim=3, processes=4)
     place.run(place.words("train"), devices=1)
     np.testing.assert_allclose(place.losses(), shared.losses("one"), rtol=1e-3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("told", [(0, 1), (0,), (1,)])
+@pytest.mark.parametrize(
+    "told", [(0, 1), pytest.param((0,), marks=pytest.mark.slow), pytest.param((1,), marks=pytest.mark.slow)]
+)
 def test_sigterm_to_any_stops_all_at_a_common_checkpoint(place, told):
     words = place.words("train", options="steps=3000")
     running = place.start(words, 2)
