@@ -30,7 +30,7 @@ test-slow: $(VENV)/.installed-lm-eval
 
 # The TPU compiler has an environment of its own: with libtpu beside it, JAX would look for a TPU in every other test.
 aot: $(VENV)-aot/.installed
-	JAX_PLATFORMS=cpu $(VENV)-aot/bin/python -m pytest -m aot tests/test_aot.py
+	JAX_PLATFORMS=cpu $(VENV)-aot/bin/python -m pytest -m aot tests/aot
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -12,8 +12,8 @@ from throughput import peak_memory
 
 def decoder_of(model: str, **traits: Any) -> Any:
     """The published model's decoder, computing in bfloat16 with bfloat16 weights."""
-    from consistency_jax.abstract import abstract_model
-    from consistency_jax.config import default
+    from consistency_jax.config.defaults import default
+    from consistency_jax.models.configured import abstract_model
 
     config = default()
     config.model.path = model
@@ -26,14 +26,14 @@ def random_params(decoder: Any, mesh: Any) -> Any:
     import jax
 
     from consistency_jax.models.decoder import init_params
-    from consistency_jax.sharding import param_shardings
+    from consistency_jax.models.shardings import param_shardings
 
     where = param_shardings(decoder, mesh)
     return jax.jit(lambda key: init_params(decoder, key), out_shardings=where)(jax.random.key(0))
 
 
 def random_trees(data: str, prompts: int, vocabulary: int) -> list[Any]:
-    from consistency_jax.data.forest import Tree
+    from consistency_jax.data.trees.forest import Tree
 
     return [Tree.of_tokens(prompt, answers) for prompt, answers in questions(data, prompts, vocabulary)]
 
@@ -49,12 +49,13 @@ def train(model: str, items: int) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from consistency_jax.config import default
-    from consistency_jax.data.pipeline import Pipeline, TrainingSet
-    from consistency_jax.flops import step_flops
+    from consistency_jax.config.defaults import default
+    from consistency_jax.data.examples import TrainingSet
+    from consistency_jax.data.pipeline import Pipeline
     from consistency_jax.models.decoder import init_params
+    from consistency_jax.models.flops import step_flops
     from consistency_jax.objectives import make_objective
-    from consistency_jax.sharding import make_mesh, on_mesh, put
+    from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
     from consistency_jax.training.optimizer import make_optimizer
     from consistency_jax.training.step import init_state, sharded_step, trained_names
 
@@ -113,11 +114,11 @@ def train(model: str, items: int) -> dict[str, Any]:
 def score(model: str, data: str, prompts: int) -> dict[str, Any]:
     import jax
 
-    from consistency_jax.data.packing import tree_sizes
-    from consistency_jax.data.planning import batch_plan
-    from consistency_jax.flops import forward_flops
-    from consistency_jax.scoring import Scorer
-    from consistency_jax.sharding import make_mesh
+    from consistency_jax.data.packing.plan import batch_plan
+    from consistency_jax.data.packing.rows import tree_sizes
+    from consistency_jax.models.flops import forward_flops
+    from consistency_jax.runtime.mesh import make_mesh
+    from consistency_jax.scoring.scorer import Scorer
 
     decoder = decoder_of(model)
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
@@ -149,7 +150,7 @@ def sample(model: str) -> dict[str, Any]:
     from consistency_jax.generation import Sampling
     from consistency_jax.generation.sampler import Sampler
     from consistency_jax.models.huggingface import Model
-    from consistency_jax.sharding import make_mesh
+    from consistency_jax.runtime.mesh import make_mesh
 
     decoder = decoder_of(model)
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.compare import compare
-from consistency_jax.config import ConfigError, to_json
-from consistency_jax.files import write_text
+from consistency_jax.config.parsing import to_json
+from consistency_jax.errors import ConfigError
 from consistency_jax.report.charts import verdict
 from consistency_jax.report.comparison import (
     markdown_comparison,
@@ -33,6 +33,7 @@ from consistency_jax.report.comparison import (
     write_comparison,
 )
 from consistency_jax.report.plots import Mark, trend
+from consistency_jax.runtime.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 UNSEEN = "zh+hi"

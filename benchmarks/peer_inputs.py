@@ -53,14 +53,14 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
     import jax
     import numpy as np
 
-    from consistency_jax.config import default
-    from consistency_jax.data.forest import Tree
-    from consistency_jax.data.packing import pack, tree_sizes
-    from consistency_jax.data.pipeline import StepInput
-    from consistency_jax.data.planning import choose, plan
-    from consistency_jax.objectives import Examples, make_objective
-    from consistency_jax.scoring import Scorer
-    from consistency_jax.sharding import mesh_of, on_mesh, put
+    from consistency_jax.config.defaults import default
+    from consistency_jax.data.examples import Examples, StepInput
+    from consistency_jax.data.packing.plan import choose, plan
+    from consistency_jax.data.packing.rows import pack, tree_sizes
+    from consistency_jax.data.trees.forest import Tree
+    from consistency_jax.objectives import make_objective
+    from consistency_jax.runtime.mesh import mesh_of, on_mesh, put
+    from consistency_jax.scoring.scorer import Scorer
     from consistency_jax.training.optimizer import make_optimizer
     from consistency_jax.training.step import init_state, sharded_step, trained_names
 
@@ -132,11 +132,11 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
 
 
 def score(peer: Any, model: Any, model_name: str, dataset: str, precision: str) -> None:
-    from consistency_jax.data.forest import Tree
-    from consistency_jax.data.packing import tree_sizes
-    from consistency_jax.data.planning import batch_plan
-    from consistency_jax.scoring import Scorer
-    from consistency_jax.sharding import mesh_of
+    from consistency_jax.data.packing.plan import batch_plan
+    from consistency_jax.data.packing.rows import tree_sizes
+    from consistency_jax.data.trees.forest import Tree
+    from consistency_jax.runtime.mesh import mesh_of
+    from consistency_jax.scoring.scorer import Scorer
 
     items, languages, candidates, passes, _ = peer.SCORE[(model_name, dataset)]
     requests = peer.score_requests(dataset, items, languages, candidates)

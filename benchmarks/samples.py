@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from consistency_jax.files import write_text
 from consistency_jax.objectives import dco
 from consistency_jax.objectives.pco_rollout import pco_sampled
 from consistency_jax.report.plots import Mark, trend
+from consistency_jax.runtime.files import write_text
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 DISTANCES = (0.2, 0.1, 0.05)

@@ -4,9 +4,9 @@
     python benchmarks/scaling.py --generations=v6e         # some
     python benchmarks/scaling.py --known                   # what is compiled already, and nothing more
 
-Every line is a train step that went through the TPU compiler (consistency_jax/aot.py), without a TPU. What is compiled
-stays in docs/slices.json, the file of benchmarks/slices.py, and is not compiled again, so a run that was stopped goes
-on. Needs libtpu, as `make aot` installs it: run this with .venv-aot/bin/python.
+Every line is a train step that went through the TPU compiler (consistency_jax/aot/prove.py), without a TPU. What is
+compiled stays in docs/slices.json, the file of benchmarks/slices.py, and is not compiled again, so a run that was
+stopped goes on. Needs libtpu, as `make aot` installs it: run this with .venv-aot/bin/python.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from slices import DOCS, ROWS, Reports, devices_of
 
-from consistency_jax.chips import CHIPS, GIB, chip_of
+from consistency_jax.runtime.chips import CHIPS, GIB, chip_of
 
 MODELS = {  # and the generations that each is compiled for
     "meta-llama/Llama-3.2-3B": ("v5e", "v6e", "v5p"),
@@ -40,8 +40,8 @@ TEXT = """\
 Made by `python benchmarks/scaling.py`, without a TPU: train steps of {models}, full
 fine-tuning in bfloat16, went through the TPU compiler. FLOPs, bytes and memory are the compiler's, those of one chip in
 one step; seconds are what computing, HBM and network would each take alone at the chip's data-sheet rates
-([chips.py](../consistency_jax/chips.py)); the largest bounds the step. MFU is an estimate, between one after the other
-and all at once. Latencies are not in it, nor is the way that a collective takes through a torus.
+([chips.py](../consistency_jax/runtime/chips.py)); the largest bounds the step. MFU is an estimate, between one after
+the other and all at once. Latencies are not in it, nor is the way that a collective takes through a torus.
 
 Parameters, gradients and moments are split over all chips (`mesh.fsdp=-1`); at most {rows} rows of a chip at once: what
 the items fill beyond that is accumulated. A slice ends at 256 chips of v5e and v6e; 512 are a v5p's.

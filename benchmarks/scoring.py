@@ -55,7 +55,7 @@ def main() -> None:
 def load_questions(languages: str, count: int) -> tuple[Any, dict[str, float]]:
     """The items, and the seconds that reading took, as a share of all that were read."""
     from consistency_jax.data.sources import load_items
-    from consistency_jax.evaluate import evenly
+    from consistency_jax.evaluation.splits import evenly
 
     folder = Path(os.environ.get("CONSISTENCY_DATA", ROOT.parent / "shared" / "data")) / "bmlama17"
     names = languages.split(",") if languages else None
@@ -87,10 +87,10 @@ def each(steps: dict[str, dict[str, float]], count: int) -> dict[str, float]:
 
 def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
     """Seconds of each step between the files and packed rows, and trees a second of one core over all of them."""
-    from consistency_jax.data.kept_trees import kept_trees
-    from consistency_jax.data.packing import pack, tree_sizes
-    from consistency_jax.data.planning import batch_plan
-    from consistency_jax.data.trees import TreeBuilder
+    from consistency_jax.data.packing.plan import batch_plan
+    from consistency_jax.data.packing.rows import pack, tree_sizes
+    from consistency_jax.data.trees.builder import TreeBuilder
+    from consistency_jax.data.trees.cached import kept_trees
     from consistency_jax.models.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
@@ -139,10 +139,10 @@ def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
 
 def score(folder: Path, items: Any, tokens: int, torch_threads: Sequence[int]) -> None:
     """Items a second of scoring every candidate, as trees and one by one; everything compiled before."""
-    from consistency_jax.data.trees import TreeBuilder
+    from consistency_jax.data.trees.builder import TreeBuilder
     from consistency_jax.models.huggingface import load_pretrained
-    from consistency_jax.scoring import Scorer
-    from consistency_jax.sharding import mesh_of
+    from consistency_jax.runtime.mesh import mesh_of
+    from consistency_jax.scoring.scorer import Scorer
 
     model = load_pretrained(folder)
     forest = TreeBuilder(model.tokenizer, boundary="joint").build(items)
@@ -187,10 +187,10 @@ def score(folder: Path, items: Any, tokens: int, torch_threads: Sequence[int]) -
 
 def pairs_a_tree(config: Any, forest: Any, tokens: int) -> dict[str, int]:
     """Pairs of a query and a key that attention computes, by a dense mask and as the scorer's blocks."""
-    from consistency_jax.data.blocks import choose
-    from consistency_jax.data.packing import tree_sizes
-    from consistency_jax.data.planning import batch_plan
-    from consistency_jax.flops import mask_cost
+    from consistency_jax.data.packing.attention_blocks import choose
+    from consistency_jax.data.packing.plan import batch_plan
+    from consistency_jax.data.packing.rows import tree_sizes
+    from consistency_jax.models.flops import mask_cost
 
     batches = batch_plan(tree_sizes(forest, prompt=True), tokens=tokens, mask_cost=mask_cost(config))
     pairs = {"dense": 0, "blocks": 0}
@@ -230,9 +230,9 @@ def each_in_a_row(scorer: Any, params: Any, sequences: Sequence[tuple], tokens: 
     """f32[sequences]: our own scorer's programs, without sharing: a row holds one sequence."""
     import jax
 
-    from consistency_jax.data.forest import Tree
-    from consistency_jax.data.packing import Shape, pack, tree_sizes
-    from consistency_jax.sharding import make_mesh, on_mesh
+    from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
+    from consistency_jax.data.trees.forest import Tree
+    from consistency_jax.runtime.mesh import make_mesh, on_mesh
 
     logp = np.zeros(len(sequences), np.float32)
     for numbers in batches_by_length(sequences, tokens):

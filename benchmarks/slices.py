@@ -3,8 +3,8 @@
     python benchmarks/slices.py                          # all (hours): writes docs/slices.md and docs/slices.json
     python benchmarks/slices.py --models=Qwen/Qwen3-8B   # some
 
-Every line is compiled (consistency_jax/aot.py), from the smallest slice up to the first that fits; slices whose chips
-cannot even hold the arguments cost nothing. What is compiled stays in docs/slices.json and is not compiled again.
+Every line is compiled (consistency_jax/aot/prove.py), from the smallest slice up to the first that fits; slices whose
+chips cannot even hold the arguments cost nothing. What is compiled stays in docs/slices.json and is not compiled again.
 Needs libtpu, as `make aot` installs it: run this with .venv-aot/bin/python.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from consistency_jax.aot import prove
-from consistency_jax.chips import GIB, chip_of
-from consistency_jax.config import default
+from consistency_jax.aot.prove import prove
+from consistency_jax.config.defaults import default
+from consistency_jax.runtime.chips import GIB, chip_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MODELS = (

@@ -21,18 +21,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from consistency_jax.config import default
-from consistency_jax.data.forest import Tree
+from consistency_jax.config.defaults import default
+from consistency_jax.data.examples import StepInput, TrainingSet
 from consistency_jax.data.items import Items
-from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
-from consistency_jax.data.pipeline import Pipeline, StepInput, TrainingSet
+from consistency_jax.data.packing.rows import Batch, Shape, pack, tree_sizes
+from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees import TreeBuilder
-from consistency_jax.flops import step_flops
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.forest import Tree
 from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.models.flops import step_flops
 from consistency_jax.objectives import make_objective
-from consistency_jax.scoring import table_frame
-from consistency_jax.sharding import make_mesh, on_mesh, put
+from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
+from consistency_jax.scoring.tables import table_frame
 from consistency_jax.training.optimizer import make_optimizer
 from consistency_jax.training.step import init_state, sharded_step, trained_names
 

@@ -26,7 +26,7 @@ cores.
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, parse_arg
-from consistency_jax.recipes import DATA, languages_of_data
+from consistency_jax.config.recipes import DATA, languages_of_data
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -18,7 +18,8 @@ float32. Time: `steps` steps of `items` items in all their languages.
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import default, parse_arg, published
+from consistency_jax.config import default, parse_arg
+from consistency_jax.config.recipes import published
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -6,7 +6,7 @@
 
 The second is the same command at toy size, random weights and embedded data, in under a minute on a laptop. Without
 `path` the published checkpoint is fetched from the Hugging Face Hub (most ask you to agree to a licence first).
-Options and the published settings: consistency_jax/recipes.py.
+Options and the published settings: consistency_jax/config/recipes.py.
 
 Reproduces the Gemma rows (the text part of 4b and 12b; an export keeps the rest of the checkpoint as it was). On XCSQA
 the paper trains these at a learning rate of 1e-6. Expected on BMLAMA-17: CLC +12 to +17 over the paper's models.
@@ -22,7 +22,7 @@ Whether another size or slice fits,
 
 from ml_collections import ConfigDict
 
-from consistency_jax.recipes import paper_config
+from consistency_jax.config import paper_config
 
 SIZES = {
     "12b": "google/gemma-3-12b-pt",

@@ -6,7 +6,7 @@
 
 The second is the same command at toy size, random weights and embedded data, in under a minute on a laptop. Without
 `path` the published checkpoint is fetched from the Hugging Face Hub (most ask you to agree to a licence first).
-Options and the published settings: consistency_jax/recipes.py.
+Options and the published settings: consistency_jax/config/recipes.py.
 
 Reproduces the Qwen2.5 rows. Expected for 14b: on MMMLU, joint over 15 languages, CLC 68.6 before and +10.6 points with
 DCO; BMLAMA-17 gains most, +12 to +17 over the paper's models.
@@ -22,7 +22,7 @@ Whether another size or slice fits,
 
 from ml_collections import ConfigDict
 
-from consistency_jax.recipes import paper_config
+from consistency_jax.config import paper_config
 
 SIZES = {
     "14b": "Qwen/Qwen2.5-14B",

@@ -16,7 +16,7 @@ from consistency_jax import metrics, objectives
 from consistency_jax.data.items import DataError, Items, ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
-from consistency_jax.scoring import score
+from consistency_jax.scoring.tables import score
 from consistency_jax.table import Table
 
 __all__ = [

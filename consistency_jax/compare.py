@@ -17,9 +17,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from consistency_jax.commands import command_line, run_app, run_command
-from consistency_jax.config import ConfigError
-from consistency_jax.errors import UserError
+from consistency_jax.config.stages import stages_of
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics import (
     anchor_pairs,
     changed_answers,
@@ -31,9 +30,9 @@ from consistency_jax.metrics import (
 )
 from consistency_jax.metrics.arrays import mean_known
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
-from consistency_jax.stage_configs import stages_of
+from consistency_jax.runtime.cli import command_line, run_app, run_command
 from consistency_jax.table import Table, read_tables
-from consistency_jax.workdir import fixed, read_config
+from consistency_jax.training.workdir import fixed, read_config
 
 ANCHOR = "en"
 BASE = "base"

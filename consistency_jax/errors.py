@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A config that cannot run; the message names the key and the mend."""
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has written a checkpoint."""

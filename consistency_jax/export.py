@@ -13,24 +13,17 @@ from typing import Any
 import jax
 from absl import flags
 
-from consistency_jax.commands import (
-    checkpoint_model,
-    latest_stage,
-    latest_step,
-    log_of,
-    run_app,
-    run_command,
-)
-from consistency_jax.config import ConfigError
-from consistency_jax.distributed import on_main
-from consistency_jax.files import location, write_text
+from consistency_jax.config.stages import stages_of
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
 from consistency_jax.report.card import model_card
-from consistency_jax.sharding import make_mesh
-from consistency_jax.stage_configs import stages_of
-from consistency_jax.training.pretrain import base_model
-from consistency_jax.workdir import read_config
+from consistency_jax.runtime.cli import run_app, run_command
+from consistency_jax.runtime.files import location, write_text
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
+from consistency_jax.training.workdir import log_of, read_config
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:

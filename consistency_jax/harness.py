@@ -22,13 +22,13 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from consistency_jax.data.forest import Tree
+from consistency_jax.data.trees.forest import Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.scoring import Scorer
-from consistency_jax.sharding import make_mesh
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.scoring.scorer import Scorer
 
 Request = tuple[
     tuple[str, str] | None, list[int], list[int]

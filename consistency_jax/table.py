@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consistency_jax.files import read_arrays, write_arrays
+from consistency_jax.runtime.files import read_arrays, write_arrays
 
 NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes", "pmi")
 

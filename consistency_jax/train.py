@@ -14,35 +14,23 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from consistency_jax.commands import (
-    config_flag,
-    log_of,
-    policy_model,
-    run_app,
-    run_command,
-    use_compile_cache,
-)
-from consistency_jax.config import check_pairs_fit, mesh_shape, validate
-from consistency_jax.distributed import on_main
-from consistency_jax.evaluate import (
-    Split,
-    asked_of,
-    chat_of,
-    headline,
-    load_safety,
-    load_split,
-    load_tests,
-    measure,
-    split_of,
-    write_report,
-)
+from consistency_jax.config.checks import check_pairs_fit, validate
+from consistency_jax.config.stages import stages_of
+from consistency_jax.evaluation.free_text import asked_of, load_safety, write_answers
+from consistency_jax.evaluation.measuring import headline, measure
+from consistency_jax.evaluation.reports import write_report
+from consistency_jax.evaluation.splits import Split, chat_of, load_split, load_tests, split_of
 from consistency_jax.models.decoder import Params
 from consistency_jax.objectives import make_auxiliary, make_objective
-from consistency_jax.pairs import selected_items
-from consistency_jax.scoring import Scorer
-from consistency_jax.sharding import make_mesh, row_groups
-from consistency_jax.stage_configs import stages_of
-from consistency_jax.stages import (
+from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.mesh import make_mesh, mesh_shape, row_groups
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.selection.making import selected_items
+from consistency_jax.table import write_tables
+from consistency_jax.training.loop import fit
+from consistency_jax.training.run_models import base_model, policy_model
+from consistency_jax.training.stages import (
     Reference,
     check_layer,
     load_prompts,
@@ -53,12 +41,8 @@ from consistency_jax.stages import (
     training_split,
     training_splits,
 )
-from consistency_jax.table import write_tables
-from consistency_jax.training.loop import fit
-from consistency_jax.training.pretrain import base_model
 from consistency_jax.training.step import trained_names
-from consistency_jax.workdir import open_workdir
-from consistency_jax.written import write_answers
+from consistency_jax.training.workdir import log_of, open_workdir
 
 
 def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Run:
 
     Attributes:
       model: config file and size, "gemma3:4b"; data: source; path: of its files ("" where it needs none).
-      method, seed: options of the config (consistency_jax/recipes.py).
+      method, seed: options of the config (consistency_jax/config/recipes.py).
       options: further options of the config, "lora=16,lr=1e-4".
     """
 

@@ -119,7 +119,7 @@ def questions(tmp_path_factory) -> Path:
 @pytest.fixture
 def small_config(small_model, questions, tmp_path, monkeypatch):
     """A config that trains `small_model` on `questions` for a few steps, with a cache of its own."""
-    from consistency_jax.config import default
+    from consistency_jax.config.defaults import default
 
     monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
     config = default()

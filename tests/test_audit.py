@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consistency_jax import kept_batches
-from consistency_jax.config import ConfigError
+from consistency_jax.config.recipes import DATA
 from consistency_jax.data.items import DataError
-from consistency_jax.data.packing import tree_sizes
-from consistency_jax.data.planning import batch_plan
+from consistency_jax.data.packing.plan import batch_plan
+from consistency_jax.data.packing.rows import tree_sizes
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees import TreeBuilder
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
-from consistency_jax.kept_batches import KeptBatches
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.recipes import DATA
-from consistency_jax.scoring import Scorer, score
-from consistency_jax.sharding import mesh_of
+from consistency_jax.runtime.mesh import mesh_of
+from consistency_jax.scoring import stored
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.scoring.stored import KeptBatches
+from consistency_jax.scoring.tables import score
 from consistency_jax.table import read_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,7 +140,7 @@ def test_a_pass_that_stops_goes_on_to_the_same_bits(small_model, questions, tmp_
     trees = TreeBuilder(model.tokenizer, boundary="joint").build(load_items("jsonl", path=questions))
     options = {"candidates": 3, "prompt": True, "tokens": 128}
     whole = Scorer(model.config, mesh_of(model.params))(model.params, trees, **options)
-    monkeypatch.setattr(kept_batches, "EVERY_S", 0.0)
+    monkeypatch.setattr(stored, "EVERY_S", 0.0)
     scorer = Scorer(model.config, mesh_of(model.params))
     run, calls = scorer.run, []
 
@@ -167,7 +168,7 @@ def test_a_pass_that_stops_goes_on_to_the_same_bits(small_model, questions, tmp_
 def test_what_another_plan_kept_does_not_count(small_model, questions, tmp_path, monkeypatch):
     model = load_pretrained(small_model)
     sizes = tree_sizes(TreeBuilder(model.tokenizer).build(load_items("jsonl", path=questions)))
-    monkeypatch.setattr(kept_batches, "EVERY_S", 0.0)
+    monkeypatch.setattr(stored, "EVERY_S", 0.0)
     plan, other = batch_plan(sizes, tokens=256), batch_plan(sizes, tokens=512)
     results = {"logp": np.arange(len(sizes), dtype=np.float32)[:, None]}
     first = KeptBatches(tmp_path, plan)

@@ -9,14 +9,16 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError, default, parse_arg, to_json, validate
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.config.parsing import parse_arg, to_json
 from consistency_jax.data.items import DataError
-from consistency_jax.errors import UserError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
 from consistency_jax.train import train
 from consistency_jax.training.checkpoints import CheckpointError
-from consistency_jax.workdir import open_workdir, read_config
+from consistency_jax.training.workdir import open_workdir, read_config
 
 # Orbax leaves futures of a failed read to the garbage collector, which reports them whenever it comes by.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from consistency_jax.compare import compare, compare_workdirs
-from consistency_jax.config import default, to_json
+from consistency_jax.config.defaults import default
+from consistency_jax.config.parsing import to_json
 from consistency_jax.errors import UserError
 from consistency_jax.metrics import accuracy
 from consistency_jax.report import summarise

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from test_train import config_file
 
-from consistency_jax.config import ConfigError
 from consistency_jax.data.items import DataError
-from consistency_jax.data.pairs import Pair, read_pairs, write_pairs
-from consistency_jax.evaluate import load_split, measure, split_of
+from consistency_jax.data.preferences import Pair, read_pairs, write_pairs
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluation.measuring import measure
+from consistency_jax.evaluation.splits import load_split, split_of
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.pairs import write_selection
-from consistency_jax.scoring import Scorer
-from consistency_jax.sharding import make_mesh
-from consistency_jax.stages import load_training
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.train import train
+from consistency_jax.training.stages import load_training
 
 
 def losses(workdir):

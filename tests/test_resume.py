@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from consistency_jax.commands import checkpoint_model
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.sharding import make_mesh
+from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.train import train
-from consistency_jax.workdir import read_config
+from consistency_jax.training.run_models import checkpoint_model
+from consistency_jax.training.workdir import read_config
 
 pytestmark = pytest.mark.optimised
 STEPS = 24
@@ -87,7 +87,7 @@ def wait_until(process: subprocess.Popen, condition) -> None:
 
 
 def final_params(workdir: Path, small_model: Path):
-    from consistency_jax.config import default
+    from consistency_jax.config.defaults import default
 
     config = default()
     model = load_pretrained(small_model, mesh=make_mesh((1, 1, 1)))

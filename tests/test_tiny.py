@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from consistency_jax.config import ConfigError, validate
+from consistency_jax.config.checks import validate
+from consistency_jax.config.stages import stages_of
 from consistency_jax.data.sources import load_items
+from consistency_jax.errors import ConfigError
 from consistency_jax.objectives import OBJECTIVES
-from consistency_jax.stage_configs import stages_of
-from consistency_jax.stages import load_training
+from consistency_jax.training.stages import load_training
 
 spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent.parent / "configs" / "tiny.py")
 tiny = importlib.util.module_from_spec(spec)

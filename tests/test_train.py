@@ -15,19 +15,24 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from consistency_jax.commands import checkpoint_model
-from consistency_jax.config import ConfigError, default
+from consistency_jax.config.defaults import default
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
-from consistency_jax.evaluate import Split, evaluate_workdir, score_split, split_of
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.evaluation.measuring import score_split
+from consistency_jax.evaluation.splits import Split, split_of
 from consistency_jax.export import export
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import OBJECTIVES, make_objective
-from consistency_jax.scoring import Scorer, fingerprint, tree_logps
-from consistency_jax.sharding import make_mesh
-from consistency_jax.stages import make_pipeline, training_set
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.scoring.logps import tree_logps
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.table import Table, read_tables
 from consistency_jax.train import train
+from consistency_jax.training.run_models import checkpoint_model
+from consistency_jax.training.stages import make_pipeline, training_set
 from consistency_jax.training.step import init_state, make_train_step, split_params, trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -296,7 +301,9 @@ def test_drawn_languages_are_each_others_partners(prepared):
 def test_the_reference_is_cached_and_a_stale_key_computes_anew(prepared, monkeypatch):
     config, model, split, scorer, reference = prepared
     calls = []
-    monkeypatch.setattr("consistency_jax.evaluate.score_trees", lambda *a, **k: calls.append(1) or reference)
+    monkeypatch.setattr(
+        "consistency_jax.evaluation.measuring.score_trees", lambda *a, **k: calls.append(1) or reference
+    )
     stored_table(config, scorer, model.params, split)
     assert not calls
     other = jax.tree.map(lambda x: x * 1.0001, model.params)
@@ -419,7 +426,7 @@ def test_a_method_without_reference_scores_one_to_find_the_hardest_wrong_answers
         scored.append(progress)
         return score_split(*args, progress=progress, **options)
 
-    monkeypatch.setattr("consistency_jax.stages.score_split", counted)
+    monkeypatch.setattr("consistency_jax.training.stages.score_split", counted)
     small_config.objective.name = "simpo"
     small_config.total_steps = 2
     for rejected, expected in (("random", []), ("hardest", ["reference"])):

@@ -4,8 +4,10 @@ Everything downstream (trees, tables, losses, metrics) relies on what `validate`
 the same thing in every language, every text holds something and is UTF-8, and a cloze has exactly one mask.
 """
 
+import contextlib
+import gc
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -302,3 +304,22 @@ def check_languages(asked: Iterable[str], known: Iterable[str], where: str) -> t
             where, f"languages are {list(asked)}", "Name each language once, and at least one (None = all)"
         )
     return asked
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Inside, reference cycles are not looked for; what is dropped is freed as ever."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def open_prompt(item: ParallelItem, language: str) -> str:
+    """The prompt behind its context, as trees join them."""
+    context = (item.context or {}).get(language, "")
+    return f"{context}\n\n{item.prompts[language]}" if context else item.prompts[language]

@@ -15,22 +15,14 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from consistency_jax.data.forest import Tree
+from consistency_jax.data.examples import Examples, StepInput, TrainingSet, preferable
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.packing import Batch, Shape, pack, tree_sizes
-from consistency_jax.data.planning import choose, plan
-from consistency_jax.data.prompts import Prompts
-from consistency_jax.objectives import Examples, preferable
+from consistency_jax.data.packing.plan import choose, plan
+from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
+from consistency_jax.data.trees.forest import Tree
 
 T = TypeVar("T")
 PLANNED_STEPS = 256  # steps whose lengths are looked at, spread over the run, to plan shapes
-
-
-class StepInput(NamedTuple):
-    """What one step trains on. With A micro-batches every array has a leading axis [A]."""
-
-    batch: Batch
-    examples: Examples
 
 
 class Draw(NamedTuple):
@@ -50,19 +42,6 @@ class Epoch(NamedTuple):
     items: np.ndarray  # i64[E]
     columns: np.ndarray  # i64[E, L]
     scores: np.ndarray  # f64[n, K]: the wrong candidate is the one that scores highest
-
-
-class TrainingSet(NamedTuple):
-    """n items as trees and arrays; K is the largest number of candidates."""
-
-    trees: Sequence[Sequence[Tree | None]]  # [n][L], None where the item lacks the language
-    mask: np.ndarray  # bool[n, L, K]
-    length: np.ndarray  # i32[n, L, K], answer tokens
-    gold: np.ndarray  # i32[n], -1 unknown
-    reference: np.ndarray | None = None  # f32[n, L, K]
-    anchor: int = -1  # a language that is drawn always, where languages are together; -1: none
-    state: np.ndarray | None = None  # f32[n, D], the reference's states in that language
-    prompts: Prompts | None = None  # fed beside the items
 
 
 def without_gold(data: TrainingSet) -> TrainingSet:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.distributed import on_main
 from consistency_jax.generation import GenerationError, Sampling, check_sampling, cut
-from consistency_jax.progress import Progress
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.runtime.progress import Progress
 
 LATER = (408, 409, 425, 429)  # beside 5xx: HTTP statuses after which the same request may succeed
 LONGEST_WAIT_S = 60.0

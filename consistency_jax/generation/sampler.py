@@ -19,17 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from consistency_jax.data.chat import ChatTemplate
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.trees import TreeBuilder
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.generation import GenerationError, Sampling, check_sampling, cut
-from consistency_jax.generation.drawing import draw
+from consistency_jax.generation.sampling import draw
 from consistency_jax.models.attention import Columns
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.kv_cache import Cache, extended, new_cache
-from consistency_jax.progress import Progress
-from consistency_jax.sharding import fetch, mesh_of, on_mesh, put, row_groups, rows_sharding
+from consistency_jax.runtime.mesh import fetch, mesh_of, on_mesh, put, row_groups, rows_sharding
+from consistency_jax.runtime.progress import Progress
 
 SHORTEST = 16  # tokens to which the shortest prompts are padded; longer ones to a power of two
 CHUNK = 32  # tokens between two looks for stop texts

@@ -11,7 +11,6 @@ tau_ji(y | y') = tau_ij(y' | y); otherwise it is an approximation, which need no
 push-forwards is published, arXiv 2603.04678; the average of samples inside the log is this project's derivation.)
 """
 
-import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.distributed import on_main
-from consistency_jax.errors import ConfigError
 from consistency_jax.generation import GenerationError, Generator, Sampling
+from consistency_jax.runtime.processes import on_main
 
 
 class Translation(NamedTuple):
@@ -194,19 +192,6 @@ class CallableTranslator:
                 raise GenerationError(f"translation: weights of {text!r} must be positive: {weights}")
             table[text] = _merged(weights)
         return [[table[text] for text in own] for own in texts]
-
-
-def named_function(key: str, name: str) -> Callable:
-    """The function that a config's key names as package.module:function.
-
-    Raises:
-      ConfigError: naming the key, where it cannot be imported.
-    """
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key}={name!r} cannot be imported: {error}") from error
 
 
 def log_kernel(

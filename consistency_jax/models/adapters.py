@@ -13,13 +13,14 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from consistency_jax.distributed import on_main
-from consistency_jax.files import readable
 from consistency_jax.models.decoder import Params, init_params
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import LoraConfig, is_adapter
-from consistency_jax.sharding import fetch, mesh_of, param_shardings
+from consistency_jax.models.shardings import param_shardings
+from consistency_jax.runtime.files import readable
+from consistency_jax.runtime.mesh import fetch, mesh_of
+from consistency_jax.runtime.processes import on_main
 
 PEFT_NAMES = {"lora_a": "lora_A", "lora_b": "lora_B"}
 

@@ -15,7 +15,8 @@ Three backends compute the same thing, each the same mask to float32 rounding:
     cudnn    cuDNN's flash attention, on NVIDIA GPUs
     auto     splash or cudnn where it runs and should pay (`choose_backend`), otherwise xla
 
-Where a batch comes with blocks (data/blocks.py), xla goes by them, and makes no product that the mask would hide.
+Where a batch comes with blocks (data/packing/attention_blocks.py), xla goes by them, and makes no product that the mask
+would hide.
 
 Letters: R rows, T query, S key, N query heads, K kv heads, G query heads per kv head, H head dim.
 """
@@ -30,12 +31,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from consistency_jax.data.blocks import Blocks
+from consistency_jax.data.packing.attention_blocks import Blocks
 from consistency_jax.models import splash
 
 
 class Columns(NamedTuple):
-    """What the columns of rows hold, beside tokens; see data/packing.py."""
+    """What the columns of rows hold, beside tokens; see data/packing/rows.py."""
 
     positions: jax.Array  # i32[R, S]
     tree: jax.Array  # i32[R, S], 0: nothing
@@ -51,7 +52,7 @@ def tree_mask(
     """The mask of the rows: bool[R, T, S], True where the token at T sees the key at S.
 
     Args:
-      positions, tree, branch: i32[R, T], see `data/packing.py`.
+      positions, tree, branch: i32[R, T], see `data/packing/rows.py`.
       window: in positions (a token sees itself and the window - 1 positions before it); None: no limit.
     """
     length = tree.shape[1]
@@ -147,7 +148,7 @@ def _cudnn(
 
 
 class BlockTables(NamedTuple):
-    """Blocks of queries and their keys (data/blocks.py), and what to add to the logits of each width."""
+    """Blocks of queries and their keys (data/packing), and what to add to the logits of each width."""
 
     blocks: Blocks
     bias: tuple[jax.Array, ...]  # f32[blocks, W, S]

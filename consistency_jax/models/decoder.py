@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from consistency_jax.data.blocks import Blocks
+from consistency_jax.data.packing.attention_blocks import Blocks
 from consistency_jax.models.attention import (
     BACKENDS,
     Problem,
@@ -354,7 +354,7 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         blocks: Blocks | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
-        """tokens, positions, tree, branch: i32[R, T] (`data/packing.py`) -> [R, T, D] in `config.dtype`.
+        """tokens, positions, tree, branch: i32[R, T] (`data/packing/rows.py`) -> [R, T, D] in `config.dtype`.
 
         `places`: i32[N] in the flattened rows [R * T]; with them also [layers, N, D]: the states there, layer by layer.
         `cache`: what stands in the rows before these tokens. With `keep` also their own keys and values.
@@ -437,7 +437,7 @@ def finish_logits(logits: jax.Array, config: DecoderConfig) -> jax.Array:
 
 
 def logits(params: Mapping[str, Any], config: DecoderConfig, hidden: jax.Array) -> jax.Array:
-    """hidden [..., D] -> f32[..., V]. Makes them all: `scoring.py` has the chunked form for training."""
+    """hidden [..., D] -> f32[..., V]. Makes them all: `scoring/logps.py` has the chunked form for training."""
     return head_logits(head_weight(params, config).astype(hidden.dtype), config, hidden)
 
 

@@ -27,13 +27,14 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from consistency_jax.distributed import is_main, on_main
 from consistency_jax.errors import UserError
-from consistency_jax.files import readable, write_text
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, ConfigError, Family, Weight, find_family
+from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
-from consistency_jax.sharding import fetch, param_shardings
+from consistency_jax.runtime.files import readable, write_text
+from consistency_jax.runtime.mesh import fetch
+from consistency_jax.runtime.processes import is_main, on_main
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
 # How the names of a text model may begin -> how its head's name does then: alone, and inside a model that also sees
@@ -86,7 +87,7 @@ def load_pretrained(
     Args:
       folder_or_hub_id: a folder with config.json and safetensors, or "organisation/name" (downloaded once).
       dtype: of parameters and computation: float32, bfloat16 or float16; tensors are cast as they are read.
-      mesh: parameters are split over it by `sharding.py`; None: the default device.
+      mesh: parameters are split over it by `models/shardings.py`; None: the default device.
 
     Raises: CheckpointError (folder, tensors), ConfigError (architecture, config.json), TokenizerError.
     """

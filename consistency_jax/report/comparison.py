@@ -9,12 +9,12 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from consistency_jax.files import write_text
 from consistency_jax.report.charts import verdict
 from consistency_jax.report.html import template
 from consistency_jax.report.names import language_name
 from consistency_jax.report.plots import Mark, forest
 from consistency_jax.report.terminal import text_console
+from consistency_jax.runtime.files import write_text
 
 # Key of compare.json, what tables call it, whether more is better (None: neither).
 FIGURES = (

@@ -9,11 +9,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from consistency_jax.files import write_text
 from consistency_jax.report.examples import Embedded, Written, embedded
 from consistency_jax.report.names import language_name
-from consistency_jax.report.summary import Tables, by_split
-from consistency_jax.report.views import split_view, written_view
+from consistency_jax.report.summary import (
+    Tables,
+    by_split,
+)
+from consistency_jax.report.views import (
+    _view,
+    _written,
+    split_view,
+    written_view,
+)
+from consistency_jax.runtime.files import write_text
 
 LIMIT = 5_700_000  # bytes of a page, questions included
 _NOTES = 4_000  # of them for the words around the questions
@@ -116,3 +124,40 @@ def _number(value: float | None, digits: int = 1, sign: str = "") -> str:
         return "\u2013"
     value = round(value, digits) + 0.0
     return f"{value:{sign if value else ''},.{digits}f}".replace("-", "\u2212")
+
+
+def write_audit(
+    folder: str | Path,
+    summary: dict[str, Any],
+    *,
+    config: Mapping[str, Any] | None = None,
+    command: str | None = None,
+    title: str = "Crosslingual consistency of one model",
+) -> Path:
+    """Writes report.json and report.html into `folder`; each appears only when it is complete.
+
+    Args:
+      folder: an existing folder, or one to make.
+      summary: what `audit` returned, with what `evaluate` adds of written answers.
+      config, command: shown as they are.
+      title: of the page.
+
+    Returns:
+      The path of report.html.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(
+        folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    page = template("audit.html.j2").render(
+        title=title,
+        settings=summary["settings"],
+        splits=[_view(summary, name) for name in summary["base"]],
+        safety=[_written(summary, "safety", kind) for kind in summary.get("safety", {})],
+        config=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else None,
+        command=command,
+        anchor=language_name(summary["settings"]["anchor"]),
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"

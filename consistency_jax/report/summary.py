@@ -5,7 +5,7 @@
 Percentages, 0..100 (differences in percentage points); divergences as they are defined, entropies in nats. `figures`
 always has the same keys, those of `paired.figures` for the columns here. In "confidence" each number is the
 [low, high] of its delta, from a paired bootstrap over items. "analysis" is told in report/analysis.py, "generation" and
-"safety", of a model that also wrote answers, in report/written.py. What cannot be known is null.
+"safety", of a model that also wrote answers, in report/free_text.py. What cannot be known is null.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,21 @@ from consistency_jax.metrics.agreement import (
     changed_answers,
     top1_agreement,
 )
+from consistency_jax.metrics.arrays import mean_known
 from consistency_jax.metrics.distribution import entropy
-from consistency_jax.metrics.divergence import DIVERGENCES, both_ways, divergences
+from consistency_jax.metrics.divergence import (
+    BOUNDS,
+    DIVERGENCES,
+    both_ways,
+    divergences,
+    tolerance_area,
+    tolerance_curve,
+)
+from consistency_jax.metrics.experts import experts
+from consistency_jax.metrics.groups import item_groups
 from consistency_jax.metrics.rankc import clc_values
-from consistency_jax.report.analysis import KIND, analyse, fitted
-from consistency_jax.report.paired import Columns, Design, compare, unweighted
+from consistency_jax.report.analysis import KIND, analyse, fitted, headline_columns
+from consistency_jax.report.paired import Columns, Design, compare, levels, plain, rows_of, unweighted
 from consistency_jax.table import Table
 
 # At T = 1 and over both directions the reverse of KL is KL.
@@ -209,3 +219,92 @@ def _check_parallel(split: str, before: Table, after: Table) -> None:
             f"split {split}: base and final differ in candidates or gold answers; score both again "
             "with one config"
         )
+
+
+_EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
+
+
+_MOST_GROUPS = 100  # of items; the largest
+
+
+def audit(
+    tables: Tables,
+    *,
+    normalization: str = "mean_full",
+    anchor: str = "en",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    language_groups: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """The contents of report.json; arguments and errors as of `summarise`."""
+    summary: dict[str, Any] = {"base": {}, "confidence": {}, "analysis": {}}
+    tables = by_split(tables)
+    for split, table in tables.items():
+        members = known_groups(language_groups, table)
+        design = Design(table.languages, anchor, members, confidence, resamples, seed)
+        scores, temperature = table.scores(normalization), fitted(table)
+        columns = dict(columns_of(scores, table, scores, temperature))
+        del columns["changed"]
+        found = levels(columns, design)
+        summary["base"][split], summary["confidence"][split] = found["value"], found["confidence"]
+        summary["analysis"][split] = {
+            **_tolerance(table, temperature),
+            "experts": _experts(table, design),
+            "normalizations": {
+                name: levels(headline_columns(table.scores(name), table), design)
+                for name in table.normalizations
+            },
+            "groups": _groups(columns, design, known_items(split, groups, table)),
+        }
+    summary["settings"] = settings_of(
+        tables,
+        normalization=normalization,
+        anchor=anchor,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        language_groups=language_groups,
+    )
+    return summary
+
+
+def _tolerance(table: Table, temperature: Any) -> dict[str, Any]:
+    """Of the definition: the fitted temperatures, and the share of questions within each epsilon, mean over pairs."""
+    shares: dict[str, Any] = {"epsilon": list(_EPSILONS)}
+    area = {}
+    for name, own in (("plain", 1.0), ("fitted", temperature)):
+        values = both_ways(divergences(table.scores("sum"), table.mask, KIND, own))
+        shares[name] = 100 * mean_known(tolerance_curve(values, _EPSILONS), axis=-1)
+        area[name] = 100 * mean_known(tolerance_area(values, BOUNDS[KIND]), axis=-1)
+    return plain({"temperature": temperature, "tolerance": shares, "tolerance_area": area})
+
+
+def _experts(table: Table, design: Design) -> dict[str, Any]:
+    """What the languages would answer together (report/analysis.py): its accuracy, and each language's part."""
+    found = experts(table.scores("sum"), table.mask, [1.0] * len(table.languages))
+    columns = unweighted(
+        {
+            "accuracy": 100 * correct(table.scores("sum"), table.gold, table.mask),
+            "accuracy_without": 100 * found.correct_without(table.gold),
+            "consensus_accuracy": 100 * found.correct(table.gold)[:, None],
+        }
+    )
+    columns["share"] = (100 * found.share, found.strength[:, None].repeat(len(table.languages), 1))
+    return levels(columns, design)
+
+
+def _groups(columns: Columns, design: Design, groups: Sequence[str] | None) -> dict[str, Any]:
+    """CLC and accuracy of each group of items, the largest first; none where there is but one."""
+    rows = item_groups(groups) if groups is not None else {}
+    if len(rows) < 2:
+        return {}
+    own = {name: columns[name] for name in ("clc", "accuracy")}
+    found = {}
+    for name in list(rows)[:_MOST_GROUPS]:
+        parts = levels(rows_of(own, rows[name]), design)
+        for part in parts.values():
+            part.pop("clc_matrix")
+        found[name] = {"items": len(rows[name])} | parts
+    return found

@@ -399,3 +399,93 @@ def _side_by_side(
 
 def _off_diagonal(matrix: list[list[float | None]]) -> list[float]:
     return [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j and v is not None]
+
+
+def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
+    """All that the page shows of one split."""
+    base, sure, found = (summary[key][split] for key in ("base", "confidence", "analysis"))
+    about, anchor = summary["settings"]["splits"][split], language_name(summary["settings"]["anchor"])
+    languages, matrix = about["languages"], base["clc_matrix"]
+    pairs = sorted(
+        (value, languages[i], languages[j])
+        for i, row in enumerate(matrix)
+        for j, value in enumerate(row)
+        if i < j and value is not None
+    )
+
+    def side_by_side(parts: Mapping[str, Any], keys: Sequence[str]) -> dict[str, list[Any]]:
+        return {
+            name: [(part["value"][key], part["confidence"][key]) for key in keys]
+            for name, part in parts.items()
+        }
+
+    within = {
+        name: {"value": base["language_groups"][name], "confidence": sure["language_groups"][name]}
+        for name in base.get("language_groups", {})
+    }
+    return {
+        "name": split,
+        "about": about,
+        "written": _written(summary, "generation", split) if split in summary.get("generation", {}) else None,
+        "figures": {
+            key: (label.format(anchor=anchor), base[key], sure[key])
+            for key, label in FIGURES
+            if base.get(key) is not None
+        },
+        "divergences": [
+            (
+                label,
+                [tuple(side[f"divergence_{key}_{over}"] for side in (base, sure)) for over in ("all", "en")],
+            )
+            for key, label in DIVERGENCES
+            if base[f"divergence_{key}_all"] is not None
+        ],
+        "accuracy": [
+            (language, language_name(language), value, sure["accuracy"][language], charts.bars(None, value))
+            for language, value in base["accuracy"].items()
+            if value is not None
+        ],
+        "map": charts.heat_map(matrix, languages, pairs[0][0], pairs[-1][0]) if pairs else None,
+        "extremes": [
+            (value, language_name(one), language_name(other))
+            for value, one, other in ([pairs[-1], pairs[0]] if pairs else [])
+        ],
+        "tolerance": found["tolerance"],
+        "area": found["tolerance_area"],
+        "consensus": (
+            found["experts"]["value"]["consensus_accuracy"],
+            found["experts"]["confidence"]["consensus_accuracy"],
+        ),
+        "normalizations": side_by_side(found["normalizations"], HEADLINE),
+        "language_groups": side_by_side(within, ("clc", "top1_agreement", "accuracy")),
+        "groups": side_by_side(found["groups"], HEADLINE),
+        "sizes": {name: group["items"] for name, group in found["groups"].items()},
+    }
+
+
+def _written(summary: dict[str, Any], part: str, name: str) -> dict[str, Any]:
+    """Rows and map of the answers to a split ("generation"), or of responses to a kind of prompts ("safety")."""
+    parts, kind = summary[part][name], name if part == "safety" else part
+    columns, totals, (matrix, what) = written_names(kind)
+    base, sure, settings = parts["base"], parts["confidence"], parts["settings"]
+    anchor, languages = language_name(summary["settings"]["anchor"]), settings["languages"]
+    cells = [value for i, row in enumerate(base[matrix]) for value in row[i + 1 :] if value is not None]
+    label = f"Agreement in writing, {name}"
+    return {
+        "kind": kind,
+        "settings": settings,
+        "columns": [name for _, name in columns],
+        "rows": [
+            (code, language_name(code), [(base[key][code], sure[key][code]) for key, _ in columns])
+            for code in languages
+        ],
+        "totals": [
+            (name.format(anchor=anchor), (base[key], sure[key]))
+            for key, name in totals
+            if base[key] is not None
+        ],
+        "what": what,
+        "map": charts.heat_map(base[matrix], languages, min(cells), max(cells), label=label)
+        if cells
+        else None,
+    }

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.config import ConfigError
 from consistency_jax.data.items import MASK, ParallelItem
-from consistency_jax.data.pairs import Pair
 from consistency_jax.data.pipeline import item_arrays
+from consistency_jax.data.preferences import Pair
+from consistency_jax.errors import ConfigError
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.selection.calm import VOTERS, Translate, likelihood_picks, sampled_pairs
 from consistency_jax.selection.candidates import gold_picks, picked_pairs, random_picks

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.pairs import Pair
+from consistency_jax.data.preferences import Pair
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.selection.candidates import Picks, best, picks
 from consistency_jax.selection.letters import lettered_question, read_letter

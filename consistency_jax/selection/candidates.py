@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.pairs import Pair
+from consistency_jax.data.items import ParallelItem, open_prompt
+from consistency_jax.data.preferences import Pair
 from consistency_jax.selection.summary import SAME_TEXT, Summary
 
 ABSENT = "the item lacks this language"
@@ -111,9 +111,3 @@ def picked_pairs(
             pairs.append(Pair(item.id, language, prompt, texts[chosen], texts[rejected], told))
             summary.keep(language)
     return pairs
-
-
-def open_prompt(item: ParallelItem, language: str) -> str:
-    """The prompt behind its context, as trees join them."""
-    context = (item.context or {}).get(language, "")
-    return f"{context}\n\n{item.prompts[language]}" if context else item.prompts[language]

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.pairs import Pair
+from consistency_jax.data.items import ParallelItem, open_prompt
+from consistency_jax.data.preferences import Pair
 from consistency_jax.generation import Generator, Sampling
-from consistency_jax.selection.candidates import open_prompt
 from consistency_jax.selection.encoders import Encoder
 from consistency_jax.selection.final_numbers import final_number
 from consistency_jax.selection.snippets import similarity, snippet

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from consistency_jax.config import ConfigError
-from consistency_jax.data.forest import PROMPT, UNCOUNTED, Tree
-from consistency_jax.data.packing import Batch, pack, tree_sizes
-from consistency_jax.data.planning import batch_plan
-from consistency_jax.data.tokenization import encode
-from consistency_jax.distributed import on_main
+from consistency_jax.data.packing.plan import batch_plan
+from consistency_jax.data.packing.rows import Batch, pack, tree_sizes
+from consistency_jax.data.trees.forest import PROMPT, UNCOUNTED, Tree
+from consistency_jax.data.trees.tokenization import encode
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params
 from consistency_jax.models.huggingface import Model
-from consistency_jax.sharding import batch_shardings, mesh_of, on_mesh, put, replicated, row_groups
+from consistency_jax.runtime.mesh import mesh_of, on_mesh, put, replicated, row_groups
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.scoring.logps import batch_shardings
 
 
 class Encoder(Protocol):

@@ -18,9 +18,8 @@ import functools
 import re
 import unicodedata
 
-from consistency_jax.data.chat import GAP
-from consistency_jax.data.items import MASK, ParallelItem
-from consistency_jax.selection.candidates import open_prompt
+from consistency_jax.data.items import MASK, ParallelItem, open_prompt
+from consistency_jax.data.trees.chat import GAP
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 INSTRUCTION = "Explain briefly, then end with a line that says 'Answer: ' and the letter of the right option."

@@ -7,9 +7,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from consistency_jax.distributed import on_main, several
 from consistency_jax.errors import UserError
-from consistency_jax.files import location
+from consistency_jax.runtime.files import location
+from consistency_jax.runtime.processes import on_main, several
 
 
 class CheckpointError(UserError):

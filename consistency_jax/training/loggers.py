@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from consistency_jax.config import ConfigError
-from consistency_jax.files import in_bucket, write_text
+from consistency_jax.errors import ConfigError
+from consistency_jax.runtime.files import in_bucket, write_text
 
 
 class Log(Protocol):

@@ -16,12 +16,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from consistency_jax.data.pipeline import Pipeline, StepInput, prefetched
-from consistency_jax.distributed import Vote
+from consistency_jax.data.examples import StepInput
+from consistency_jax.data.pipeline import Pipeline, prefetched
+from consistency_jax.errors import Interrupted
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.objectives import Loss, Mlc
-from consistency_jax.progress import Progress
-from consistency_jax.sharding import on_mesh, put
+from consistency_jax.runtime.mesh import on_mesh, put
+from consistency_jax.runtime.processes import Vote
+from consistency_jax.runtime.progress import Progress
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.loggers import Log
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
@@ -34,10 +36,6 @@ from consistency_jax.training.step import (
     split_params,
     trained_names,
 )
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has written a checkpoint."""
 
 
 class OnPolicy(Protocol):

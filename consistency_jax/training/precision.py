@@ -20,9 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from consistency_jax.sharding import owner
-
-ROUNDINGS = ("nearest", "stochastic", "master")
+from consistency_jax.runtime.mesh import owner
 
 
 def with_precision(

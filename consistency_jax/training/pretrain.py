@@ -6,7 +6,6 @@ run goes on where it was.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -21,18 +20,20 @@ import transformers
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from consistency_jax.cache import cache_folder
-from consistency_jax.config import ConfigError
-from consistency_jax.data.forest import ANSWER, UNCOUNTED, Tree
-from consistency_jax.data.pipeline import Pipeline, TrainingSet
+from consistency_jax.data.examples import TrainingSet
+from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_corpus
-from consistency_jax.distributed import check_shared, is_main, on_main, share_folder
-from consistency_jax.models.decoder import DecoderConfig, init_params
-from consistency_jax.models.families import find_family
-from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
+from consistency_jax.data.trees.forest import ANSWER, UNCOUNTED, Tree
+from consistency_jax.errors import ConfigError
+from consistency_jax.models.configured import made_here
+from consistency_jax.models.decoder import init_params
+from consistency_jax.models.huggingface import Model, save_pretrained
+from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.objectives import make_objective
-from consistency_jax.sharding import param_shardings, row_groups
+from consistency_jax.runtime.cache import cache_folder
+from consistency_jax.runtime.mesh import row_groups
+from consistency_jax.runtime.processes import check_shared, is_main, on_main, share_folder
 from consistency_jax.training.loggers import Log
 from consistency_jax.training.loop import fit
 
@@ -216,42 +217,3 @@ def sentence_set(
         length=np.array([len(row[0].branches[0]) for row in all_trees], np.int32).reshape(count, 1, 1),
         gold=np.zeros(count, np.int32),
     )
-
-
-def made_here(config: ConfigDict, vocabulary: int) -> tuple[str, DecoderConfig]:
-    """The architecture's name and the decoder that `config.model.architecture` describes.
-
-    Raises:
-      ConfigError: where it describes none.
-    """
-    hf = config.model.architecture.to_dict() | {"vocab_size": vocabulary}
-    try:
-        name, family = find_family(hf)
-        return name, computing(config, family.from_hf(hf))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.architecture: {error}") from error
-
-
-def computing(config: ConfigDict, decoder: DecoderConfig) -> DecoderConfig:
-    """The decoder set to compute as `config.model` says."""
-    return dataclasses.replace(
-        decoder,
-        param_dtype=config.model.dtype,
-        dtype=config.model.compute_dtype,
-        remat=config.model.remat,
-        attention=config.model.attention,
-        scan_layers=config.model.scan_layers,
-    )
-
-
-def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -> Model:
-    """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
-    is pretrained here first where the cache does not have it.
-
-    Raises:
-      ConfigError, CheckpointError: a folder or architecture that cannot be used.
-    """
-    path = config.model.path or pretrained_base(config, mesh, log)
-    model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
-    model.config = computing(config, model.config)
-    return model

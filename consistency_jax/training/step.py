@@ -15,14 +15,15 @@ import optax
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from consistency_jax.config import ConfigError
-from consistency_jax.data.pipeline import StepInput
+from consistency_jax.data.examples import Examples, StepInput
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Params, abstract_params
 from consistency_jax.models.lora import is_adapter
-from consistency_jax.objectives import Examples, Loss, Mlc, Outputs, mlc
+from consistency_jax.models.shardings import param_shardings
+from consistency_jax.objectives import Loss, Mlc, Outputs, mlc
 from consistency_jax.objectives.mlc import countable
-from consistency_jax.scoring import tree_logps
-from consistency_jax.sharding import batch_shardings, param_shardings, replicated, state_shardings
+from consistency_jax.runtime.mesh import replicated, state_shardings
+from consistency_jax.scoring.logps import batch_shardings, tree_logps
 
 AUXILIARY = "auxiliary"
 

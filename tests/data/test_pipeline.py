@@ -5,10 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from consistency_jax.config import ConfigError, default, validate
-from consistency_jax.data.forest import ANSWER, PROMPT, Tree
-from consistency_jax.data.pipeline import Pipeline, TrainingSet, without_gold
-from consistency_jax.objectives import preferable, usable
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.data.examples import TrainingSet, preferable
+from consistency_jax.data.pipeline import Pipeline, without_gold
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, Tree
+from consistency_jax.errors import ConfigError
+from consistency_jax.objectives import usable
 
 
 def long_tailed(count: int) -> TrainingSet:

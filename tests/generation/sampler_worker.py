@@ -10,7 +10,7 @@ import numpy as np
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.sharding import make_mesh
+from consistency_jax.runtime.mesh import make_mesh
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) / "checkpoints" / "hf_stories260K"

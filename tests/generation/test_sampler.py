@@ -17,7 +17,7 @@ import scipy.stats
 
 import consistency_jax
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.trees import build_tree
+from consistency_jax.data.trees.builder import build_tree
 from consistency_jax.generation import GenerationError, Sampling
 from consistency_jax.generation.sampler import CHUNK, Sampler
 from consistency_jax.models.attention import Columns

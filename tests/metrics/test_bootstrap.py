@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from consistency_jax.metrics import (
-    bootstrap_delta,
-    bootstrap_mean,
-    interval,
-    resampled_means,
-    weighted_means,
-)
+from consistency_jax.metrics import bootstrap_delta, bootstrap_mean, interval, resampled_means, weighted_means
 
 
 def test_weighted_means_leave_out_nan():

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from consistency_jax.metrics import (
-    correct,
-    generated_agreement,
-    language_pairs,
-    match_answers,
-    normalised,
-)
+from consistency_jax.metrics import correct, generated_agreement, language_pairs, match_answers, normalised
 
 CANDIDATES = [
     [("Paris", "St. Louis"), ("Париж", "Сент-Луис"), ("巴黎", "圣路易斯")],

@@ -15,7 +15,7 @@ from consistency_jax.data.items import MASK, doubled_candidates
 from consistency_jax.data.sources import load_items
 from consistency_jax.metrics import agreement_if_either_right, clc, clc_values, correct, top1_agreement
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.scoring import score
+from consistency_jax.scoring.tables import score
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

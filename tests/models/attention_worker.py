@@ -11,7 +11,8 @@ from test_attention import CONFIG, rows
 from consistency_jax.models import splash
 from consistency_jax.models.attention import Problem, obstacle
 from consistency_jax.models.decoder import Decoder, Params, init_params
-from consistency_jax.sharding import make_mesh, on_mesh, param_shardings
+from consistency_jax.models.shardings import param_shardings
+from consistency_jax.runtime.mesh import make_mesh, on_mesh
 
 
 def main() -> None:

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from consistency_jax.config import ConfigError, default, validate
-from consistency_jax.data.blocks import BlockSizes, cut
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.data.packing.attention_blocks import BlockSizes, cut
+from consistency_jax.errors import ConfigError
 from consistency_jax.models import attention, splash
 from consistency_jax.models.attention import (
     BACKENDS,
@@ -30,7 +32,7 @@ from consistency_jax.models.attention import (
     tree_mask,
 )
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Rope, abstract_params, init_params
-from consistency_jax.sharding import RULES
+from consistency_jax.runtime.mesh import RULES
 
 WORKER = Path(__file__).with_name("attention_worker.py")
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 16

@@ -8,7 +8,9 @@ import optax
 import pytest
 import torch
 
-from consistency_jax.config import ConfigError, default, validate
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.errors import ConfigError
 from consistency_jax.objectives import OBJECTIVES, mpo
 
 ITEMS, LANGUAGES, CANDIDATES, DIM = 6, 3, 4, 5

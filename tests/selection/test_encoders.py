@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from table_generator import TableGenerator
 
-from consistency_jax.config import ConfigError
+from consistency_jax.errors import ConfigError
 from consistency_jax.generation import Sampling
+from consistency_jax.generation.cached_answers import KeptAnswers
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.selection.encoders import ModelEncoder, encoder_of
-from consistency_jax.selection.kept_answers import KeptAnswers
 
 TEXTS = [
     "The capital of France is Paris .",

@@ -11,11 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from table_generator import TableGenerator
 
-from consistency_jax.data.pairs import read_pairs
-from consistency_jax.evaluate import load_split
+from consistency_jax.data.preferences import read_pairs
+from consistency_jax.evaluation.splits import load_split
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.pairs import selected_pairs, write_selection
+from consistency_jax.pairs import write_selection
 from consistency_jax.selection.letters import lettered_question
+from consistency_jax.selection.making import selected_pairs
 
 
 def answer(prompt, s):
@@ -93,7 +94,7 @@ def test_the_model_translates_whole_answers_many_at_once(small_config, tmp_path,
         tables.append(TableGenerator(translated))
         return tables[-1]
 
-    monkeypatch.setattr("consistency_jax.pairs._engine", engine)
+    monkeypatch.setattr("consistency_jax.selection.making._engine", engine)
     small_config.selection.update(name="calm", form="sampling", translator="model", batch=1000)
     out = tmp_path / "pairs.jsonl"
     pairs = write_selection(small_config, out)

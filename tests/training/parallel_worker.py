@@ -11,21 +11,18 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from consistency_jax.config import default
-from consistency_jax.data.forest import ANSWER, PROMPT, UNCOUNTED, Tree
-from consistency_jax.data.pipeline import Pipeline, TrainingSet
-from consistency_jax.distributed import initialize
+from consistency_jax.config.defaults import default
+from consistency_jax.data.examples import TrainingSet
+from consistency_jax.data.pipeline import Pipeline
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Tree
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.lora import LoraConfig
+from consistency_jax.models.shardings import param_shardings
 from consistency_jax.objectives import make_objective
-from consistency_jax.sharding import fetch, make_mesh, on_mesh, param_shardings, put, row_groups
+from consistency_jax.runtime.mesh import fetch, make_mesh, on_mesh, put, row_groups
+from consistency_jax.runtime.processes import initialize
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.step import (
-    init_state,
-    sharded_step,
-    split_params,
-    trained_names,
-)
+from consistency_jax.training.step import init_state, sharded_step, split_params, trained_names
 
 STEPS, ITEMS, LANGUAGES, CANDIDATES, VOCABULARY = 20, 24, ("en", "de", "sw"), 3, 64
 CONFIG = DecoderConfig(

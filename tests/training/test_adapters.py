@@ -9,17 +9,22 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 
-from consistency_jax.commands import checkpoint_model, latest_step, policy_model
-from consistency_jax.config import ConfigError, default, lora_config, validate
-from consistency_jax.evaluate import evaluate_workdir, load_split, measure, split_of
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.evaluation.measuring import measure
+from consistency_jax.evaluation.splits import load_split, split_of
 from consistency_jax.export import export
 from consistency_jax.models.adapters import merge_adapters
+from consistency_jax.models.configured import lora_config
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.models.lora import PROJECTIONS
-from consistency_jax.scoring import Scorer
-from consistency_jax.sharding import make_mesh
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.table import read_tables
 from consistency_jax.train import train
+from consistency_jax.training.run_models import checkpoint_model, latest_step, policy_model
 
 ADAPTERS = {f"{name}/{part}" for name in PROJECTIONS for part in ("lora_a", "lora_b")}
 

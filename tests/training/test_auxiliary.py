@@ -14,21 +14,23 @@ import pytest
 from flax import traverse_util
 from parallel_worker import CONFIG, LANGUAGES, data
 
-from consistency_jax.commands import checkpoint_model
-from consistency_jax.config import ConfigError, default, validate
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.config.stages import stages_of
+from consistency_jax.data.examples import Prompts, prompt_alone
 from consistency_jax.data.pipeline import Pipeline
-from consistency_jax.data.prompts import Prompts, prompt_alone
+from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
 from consistency_jax.models.adapters import merge_adapters
 from consistency_jax.models.decoder import Decoder, init_params
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import Mlc, make_objective, mlc
-from consistency_jax.scoring import tree_logps
-from consistency_jax.sharding import make_mesh, on_mesh, put
-from consistency_jax.stage_configs import stages_of
-from consistency_jax.stages import load_training, prompt_set, training_splits
+from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
+from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.train import train
+from consistency_jax.training.run_models import checkpoint_model
+from consistency_jax.training.stages import load_training, prompt_set, training_splits
 from consistency_jax.training.step import (
     init_auxiliary,
     init_state,

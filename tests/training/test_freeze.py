@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from consistency_jax.commands import checkpoint_model
-from consistency_jax.config import ConfigError, default
+from consistency_jax.config.defaults import default
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, abstract_params
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import make_objective
-from consistency_jax.sharding import make_mesh, on_mesh
+from consistency_jax.runtime.mesh import make_mesh, on_mesh
 from consistency_jax.train import train
 from consistency_jax.training.optimizer import make_optimizer
+from consistency_jax.training.run_models import checkpoint_model
 from consistency_jax.training.step import init_state, make_loss, split_params, trained_names
 
 CONFIG = DecoderConfig(

@@ -7,9 +7,13 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from consistency_jax.config import ConfigError, default, published, validate
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.config.recipes import published
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, abstract_params
-from consistency_jax.sharding import make_mesh, param_shardings, state_shardings
+from consistency_jax.models.shardings import param_shardings
+from consistency_jax.runtime.mesh import make_mesh, state_shardings
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.optimizer import OPTIMIZERS, make_optimizer
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from consistency_jax.data.garbage import no_collection
-from consistency_jax.data.items import DataError, Items, check_spacing
+from consistency_jax.data.items import DataError, Items, check_spacing, no_collection
 
 MODULES = {
     "cldr": "consistency_jax.data.sources.cldr",

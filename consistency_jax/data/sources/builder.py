@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from consistency_jax.cache import cache_folder
 from consistency_jax.data import items as items_module
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.sources.preparing import prepared
+from consistency_jax.runtime.cache import cache_folder
 
 
 @dataclasses.dataclass

@@ -33,11 +33,11 @@ import tensorflow_datasets as tfds
 from babel import Locale
 from babel.core import get_global
 
-from consistency_jax.cache import cache_folder
 from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, validate
 from consistency_jax.data.sources import cldr_words
 from consistency_jax.data.sources.cldr_words import DASH, WORDS, label, question
 from consistency_jax.data.sources.preparing import prepared
+from consistency_jax.runtime.cache import cache_folder
 
 LANGUAGES = tuple(WORDS)
 LEADING_SPACE = "candidate"  # after the colon of a label, in scripts without spaces too

@@ -11,13 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from consistency_jax.data.items import (
-    DataError,
-    Items,
-    ParallelItem,
-    pick,
-    validate,
-)
+from consistency_jax.data.items import DataError, Items, ParallelItem, pick, validate
 
 SPLITS = ("train", "validation", "test")
 

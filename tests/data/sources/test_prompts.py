@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import source_files
 
-from consistency_jax.config import default
+from consistency_jax.config.defaults import default
 from consistency_jax.data.items import DataError, check_spacing, require_answers
 from consistency_jax.data.sources import load_items
-from consistency_jax.evaluate import load_split
+from consistency_jax.evaluation.splits import load_split
 
 
 def test_multijail(tmp_path: Path):

@@ -1,0 +1,67 @@
+"""Compile a config for a TPU slice that is not there: does it fit, what does it do, how long might it take?
+
+    python -m consistency_jax.aot --config=configs/custom.py:path=google/gemma-3-4b-pt --topology=v5e:4x4
+
+The very train step and scoring step of train.py go through the TPU compiler, from shapes alone: no weights, no data,
+no TPU. It needs libtpu: pip install 'consistency_jax[aot]'. The model is `model.path` (a folder with config.json, or
+the id of a published model, see models/published.py), else `model.architecture`. Exit status 1 where it does not fit.
+
+Batches are as large as the config makes them of typical data of its source (abstract.py), or as --rows (rows of one
+device in one micro-batch) and --length (tokens of a row) say. Memory and FLOPs are the compiler's; times are estimates,
+a roofline at the chip's data-sheet rates (chips.py) that knows nothing of latencies.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import rich.console
+import rich.table
+from absl import flags
+from ml_collections import ConfigDict
+
+from consistency_jax.aot.prove import (
+    advice,
+    prove,
+    show,
+)
+from consistency_jax.runtime.cli import config_flag, run_app, run_command
+
+
+def command(
+    config: ConfigDict, topology: str, json_path: str = "", rows: int = 0, length: int = 0, hlo: str = ""
+) -> None:
+    """Proves, prints, writes; exit status 1 where a program does not fit."""
+    if hlo:
+        Path(hlo).mkdir(parents=True, exist_ok=True)
+    report = prove(config, topology, rows=rows, length=length, hlo=Path(hlo) if hlo else None)
+    show(report, rich.console.Console())
+    if json_path:
+        Path(json_path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
+    if not report["fits"]:
+        print(advice(report, config), file=sys.stderr)
+        sys.exit(1)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    jax.config.update("jax_platforms", "cpu")  # whatever is here, only its compiler is wanted
+    run_command(command, _CONFIG.value, _TOPOLOGY.value, _JSON.value, _ROWS.value, _LENGTH.value, _HLO.value)
+
+
+if __name__ == "__main__":
+    _CONFIG = config_flag()
+    flags.declare_key_flag("config")
+    _TOPOLOGY = flags.DEFINE_string(
+        "topology", None, "TPU slice, generation:shape, such as v5e:4x4 or v5p:2x2x2."
+    )
+    _JSON = flags.DEFINE_string("json", "", "File to write the report to.")
+    _ROWS = flags.DEFINE_integer(
+        "rows", 0, "Rows of a device in one micro-batch; 0: what the config's items fill."
+    )
+    _LENGTH = flags.DEFINE_integer("length", 0, "Tokens of a row; 0: what the source's longest items need.")
+    _HLO = flags.DEFINE_string("hlo", "", "Folder to write the compiled programs' HLO to.")
+    flags.mark_flags_as_required(["config", "topology"])
+    run_app(main)

@@ -1,0 +1,23 @@
+"""Configs: what may be set, and what each key is by default.
+
+A config file in configs/ is python with `get_config(arg)`: it starts from `default()`, sets what differs and returns
+it. `--config=configs/x.py:key=value` picks a variant through `parse_arg`, `--config.a.b=value` overrides one key.
+"""
+
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.config.parsing import parse_arg, to_json
+from consistency_jax.config.recipes import paper_config, run_local
+from consistency_jax.config.stages import stages_of
+from consistency_jax.errors import ConfigError
+
+__all__ = [
+    "ConfigError",
+    "default",
+    "paper_config",
+    "parse_arg",
+    "run_local",
+    "stages_of",
+    "to_json",
+    "validate",
+]

@@ -1,0 +1,60 @@
+"""Texts of configs: the options behind a config's name, functions named in a key, and the JSON that a workdir keeps."""
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from consistency_jax.config.stages import nearest
+from consistency_jax.errors import ConfigError
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
+    """Parses the part behind the colon of --config=file.py:key=value,... into typed values.
+
+    A bare `key` means True for a boolean default. Types follow the defaults.
+
+    Raises:
+      ConfigError: for a key that the config does not take or a value of another type.
+    """
+    values = dict(defaults)
+    for part in filter(None, (arg or "").split(",")):
+        key, has_value, text = part.partition("=")
+        if key not in defaults:
+            raise ConfigError(
+                f"--config takes no option {key!r}{nearest(key, defaults)}; it takes: {', '.join(sorted(defaults))} "
+                "(several languages are joined by +)"
+            )
+        kind = type(defaults[key])
+        try:
+            if kind is bool:
+                values[key] = {"": True, "true": True, "1": True, "false": False, "0": False}[text.lower()]
+            else:
+                values[key] = kind(text) if has_value else _missing(key)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"--config option {key}={text!r} is not of type {kind.__name__}") from error
+    return ConfigDict(values)
+
+
+def _missing(key: str) -> Any:
+    raise ConfigError(f"--config option {key!r} needs a value: {key}=...")
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as stable, readable JSON text: what a workdir stores and a resumed run compares."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, default=list) + "\n"
+
+
+def named_function(key: str, name: str) -> Callable:
+    """The function that a config's key names as package.module:function.
+
+    Raises:
+      ConfigError: naming the key, where it cannot be imported.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}={name!r} cannot be imported: {error}") from error

@@ -1,0 +1,142 @@
+"""The stages of a run, each with a config of its own: the run's, with what `config.stage` says of it."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from consistency_jax.errors import ConfigError
+from consistency_jax.objectives import OBJECTIVES
+
+STAGE_KEYS = (
+    "total_steps",
+    "data.train",
+    "selection",
+    "objective",
+    "rollout",
+    "auxiliary",
+    "batching",
+    "optimizer",
+)  # what stages may differ in
+
+
+class Stage(NamedTuple):
+    """A stage of a run: one training, from parameters to parameters."""
+
+    name: str  # in logs
+    folder: str  # of its checkpoints, in the workdir
+    pairs: str  # file of the preference pairs that it makes, if it does
+    config: ConfigDict  # the run's, with what the stage sets otherwise
+
+
+def stages_of(config: ConfigDict) -> tuple[Stage, ...]:
+    """The stages of a run, without the pretraining: one where `config.stages` names none.
+
+    Raises:
+      ConfigError: stages that cannot be.
+    """
+    names = tuple(config.stages)
+    if odd := [name for name in names if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name)]:
+        raise ConfigError(f"stages lists {odd[0]!r}: names are letters, digits, _ and - (folders have them)")
+    if "pretrain" in names:
+        if config.model.path:
+            raise ConfigError(
+                "stages lists pretrain, which makes the embedded base model; leave it out, or model.path empty"
+            )
+        if names[0] != "pretrain" or len(names) == 1:
+            raise ConfigError(f"stages={names}: pretrain stands first, with objectives after it")
+        names = names[1:]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"stages={names} lists a stage twice; give one another name, and its settings in config.stage"
+        )
+    for name in config.stage:
+        if name not in names:
+            raise ConfigError(f"stage.{name} is set, but stages={names} does not list it")
+    if not names:
+        return (Stage(config.objective.name, "checkpoints", "pairs.jsonl", config),)
+    if len(names) == 1:
+        return (Stage(names[0], "checkpoints", "pairs.jsonl", _stage_config(config, names[0])),)
+    return tuple(
+        Stage(name, f"checkpoints/{n}-{name}", f"pairs-{n}-{name}.jsonl", _stage_config(config, name))
+        for n, name in enumerate(names, start=1)
+    )
+
+
+def _stage_config(config: ConfigDict, name: str) -> ConfigDict:
+    """The config with what its stage of that name sets otherwise, as a config without stages."""
+    own = config.stage.get(name, ConfigDict())
+    if not isinstance(own, ConfigDict):
+        raise ConfigError(f"stage.{name}={own!r} should hold settings: {', '.join(STAGE_KEYS)}")
+    own = own.to_dict()
+    flat = flattened(own)
+    for key in flat:
+        if not f"{key}.".startswith(tuple(f"{known}." for known in STAGE_KEYS)):
+            raise ConfigError(
+                f"stage.{name}.{key}: a stage may set {', '.join(STAGE_KEYS)}; all else holds for the run"
+            )
+    _check_sections(own, config, f"stage.{name}")
+    if flat.get("optimizer.freeze", config.optimizer.freeze) != config.optimizer.freeze:
+        raise ConfigError(
+            f"stage.{name}.optimizer.freeze: all stages train the same parameters; set optimizer.freeze"
+        )
+    if "objective.name" not in flat:
+        if name not in OBJECTIVES:
+            raise ConfigError(
+                f"stages names {name!r}, which is no objective{nearest(name, OBJECTIVES)}: say which with "
+                f"stage.{name}.objective.name; there are: {', '.join(OBJECTIVES)}"
+            )
+        own.setdefault("objective", {})["name"] = name
+    merged = config.copy_and_resolve_references()
+    merged.stages, merged.stage = (), ConfigDict()
+    try:
+        merged.update(own)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"stage.{name}: {error}") from None
+    return merged
+
+
+def selects(config: ConfigDict) -> bool:
+    """Whether preference pairs are to be made of the items, and trained on instead."""
+    return bool(config.selection.name and not config.data.train.pairs)
+
+
+def _check_sections(own: Mapping, known: ConfigDict, name: str) -> None:
+    """Refuses a value where a section stands, and settings where a value does; other keys are checked once merged."""
+    for key, value in own.items():
+        if key not in known:
+            continue
+        expected, place = known[key], f"{name}.{key}"
+        if isinstance(expected, ConfigDict) and not isinstance(value, Mapping):
+            raise ConfigError(f"{place}={value!r} should hold settings: {', '.join(expected.keys())}")
+        if isinstance(expected, ConfigDict):
+            _check_sections(value, expected, place)
+        elif isinstance(value, Mapping):
+            raise ConfigError(f"{place}={value!r} should be of type {type(expected).__name__}")
+
+
+def flattened(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flattened(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """ " (did you mean ...?)", or nothing where no known key is like it."""
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def languages_apart(config: ConfigDict) -> bool:
+    """Whether an example is a single language of an item, rather than an item with its languages."""
+    return config.batching.name == "random" and not OBJECTIVES[config.objective.name].crosslingual
+
+
+def generates(config: ConfigDict) -> bool:
+    """Whether the answers that a config trains on are drawn from the policy, step by step, as free text."""
+    return config.objective.name == "pco_rollout" and config.rollout.source == "generate"

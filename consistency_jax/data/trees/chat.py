@@ -1,0 +1,96 @@
+"""Chat templates: the prompt as the user's turn, the answer as the words with which the assistant's turn opens.
+
+    <BOS> system prompt, if any | user: context, prompt | assistant: answer
+
+The tokenizer's own template renders all before the answer (with its generation prompt). What stands before the
+answer is decided here, and is the same for every source and language:
+
+* the answer's own leading space is dropped: it parted the answer from the prompt, which now ends in a turn of its
+  own. In its place comes the space that the template itself writes there (Llama 2's `[/INST] Paris`), if any;
+* a cloze is shown to the user whole, with `____` for its mask, and the answer is the candidate alone. (A turn
+  cannot end at the mask.) Say in the system prompt what to do with the gap;
+* a reasoning model's turn opens as it does without reasoning (`enable_thinking` false), since the answer follows
+  at once, and the date in a template that prints one is always the same, so that runs can be repeated.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from consistency_jax.data.items import MASK, DataError
+from consistency_jax.data.trees.tokenization import encode, tokenizer_key
+
+GAP = "____"
+QUESTION = "What is the capital of France?"  # to see what a template makes of one
+SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # Llama 3 templates fall back on this day
+SWITCH_OFF = "Use an instruction-tuned model, or set --config.data.chat_template=off"
+
+
+class ChatTemplate:
+    """Renders prompts with a tokenizer's chat template.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        system_prompt: the system's turn; empty for none.
+
+    Attributes:
+        separator: whitespace that the template puts between its generation prompt and the answer.
+
+    Raises:
+        DataError: the tokenizer has no chat template, or it takes no such conversation or no system prompt.
+    """
+
+    def __init__(self, tokenizer: Any, system_prompt: str = ""):
+        if not tokenizer.chat_template:
+            raise DataError.at("data.chat_template", "the model's tokenizer has no chat template", SWITCH_OFF)
+        self._tokenizer = tokenizer
+        self._system = []
+        question, answer = QUESTION, "Paris"
+        try:
+            opening = self.render([question])[0]
+            said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            whole = self._apply([said], add_generation_prompt=False)[0]
+        except TemplateError as error:
+            raise DataError.at(
+                "data.chat_template", f"the chat template fails: {error}", SWITCH_OFF
+            ) from error
+        if question not in opening:
+            raise DataError.at("data.chat_template", "the template leaves the question out", SWITCH_OFF)
+        before = whole[: whole.rfind(answer)]
+        between = before[len(opening) :] if before.startswith(opening) else ""
+        self.separator = between if between.isspace() else ""
+        if system_prompt:
+            self._add_system_prompt(system_prompt, question)
+        bos = tokenizer.bos_token_id
+        ids = next(encode(tokenizer, self.render([question]), special=True)).ids
+        if bos is not None and bos in ids[1:]:
+            raise DataError.at(
+                "data.chat_template", "the template writes BOS where no text begins", SWITCH_OFF
+            )
+
+    def _add_system_prompt(self, system_prompt: str, question: str) -> None:
+        self._system = [{"role": "system", "content": system_prompt}]
+        mend = "Set --config.data.system_prompt='' and say it in the prompts"
+        try:
+            rendered = self.render([question])[0]
+        except TemplateError as error:
+            reason = f"the model's chat template takes no system prompt ({error})"
+            raise DataError.at("data.system_prompt", reason, mend) from error
+        if system_prompt.strip() not in rendered:
+            reason = "the model's chat template leaves the system prompt out"
+            raise DataError.at("data.system_prompt", reason, mend)
+
+    def render(self, prompts: Sequence[str]) -> list[str]:
+        """The text before each prompt's answer: with BOS and special tokens where the template writes them."""
+        users = ({"role": "user", "content": prompt.replace(MASK, GAP)} for prompt in prompts)
+        return self._apply([[*self._system, user] for user in users], add_generation_prompt=True)
+
+    def key(self) -> str:
+        """A key of all that renderings and their tokens depend on, today's date in a template included."""
+        return " ".join((tokenizer_key(self._tokenizer), repr(self._system), *self.render([QUESTION])))
+
+    def _apply(self, conversations: list[list[dict[str, str]]], add_generation_prompt: bool) -> list[str]:
+        return self._tokenizer.apply_chat_template(
+            conversations, tokenize=False, add_generation_prompt=add_generation_prompt, **SETTINGS
+        )

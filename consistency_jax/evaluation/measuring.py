@@ -1,0 +1,103 @@
+"""What a model says of a split: trees -> the table, kept where it can be found again, and its headline figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from consistency_jax.data.trees.forest import Forest
+from consistency_jax.evaluation.splits import (
+    Split,
+    _needs,
+)
+from consistency_jax.metrics import accuracy, clc
+from consistency_jax.models.decoder import Params
+from consistency_jax.runtime.cache import cache_folder
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.scoring.stored import stored, table_key
+from consistency_jax.scoring.tables import score_trees
+from consistency_jax.table import Table
+
+
+def score_split(
+    config: ConfigDict,
+    scorer: Scorer,
+    params: Params,
+    split: Split,
+    *,
+    prompt: bool,
+    state: bool = False,
+    progress: str = "",
+    params_key: str = "",
+    folder: Path | None = None,
+) -> Table:
+    """The table of a split.
+
+    Args:
+      prompt: also the prompt's log-probabilities.
+      state: also the hidden state of the prompt's last token.
+      progress: what a progress bar is called; empty for none.
+      params_key: `fingerprint` of the parameters: the table is then read from `folder`, or kept there, under a key of
+        everything that it depends on; a pass that is killed goes on from what it finished. Empty: it is made anew.
+      folder: None for one in the user's cache folder.
+    """
+
+    def make(kept: Path | None = None) -> Table:
+        return score_trees(
+            scorer,
+            params,
+            split.items,
+            split.languages,
+            split.trees,
+            prompt=prompt,
+            state=state,
+            neutral=split.neutral,
+            tokens=config.evaluation.tokens,
+            progress=progress,
+            kept=kept,
+        )
+
+    if not params_key:
+        return make()
+    ids, gold = ([getattr(item, name) for item in split.items] for name in ("id", "gold"))
+    trees = Forest.concatenate([split.trees, *([split.neutral.trees] if split.neutral else [])])
+    options = {"languages": split.languages, "prompt": prompt, "state": state}
+    key = table_key(scorer.config, params_key, trees, ids=ids, gold=gold, **options)
+    return stored(key, folder or cache_folder() / "tables", make)
+
+
+def measure(
+    config: ConfigDict,
+    scorer: Scorer,
+    params: Params,
+    splits: Sequence[Split],
+    what: str = "",
+    params_key: str = "",
+) -> dict[str, Table]:
+    """The table of each split, with what the config's normalization needs; see `score_split`."""
+    prompt = _needs(config, "mean_full")
+    return {
+        split.name: score_split(
+            config,
+            scorer,
+            params,
+            split,
+            prompt=prompt,
+            progress=f"{what} {split.name}" if what else "",
+            params_key=params_key,
+        )
+        for split in splits
+    }
+
+
+def headline(config: ConfigDict, table: Table) -> dict[str, float]:
+    """The few numbers that are logged inside training, percentages."""
+    scores = table.scores(config.evaluation.normalization)
+    right = accuracy(scores, table.gold, table.mask, languages=table.languages)
+    consistency = clc(scores, table.mask, languages=table.languages)
+    return {
+        "clc_all": consistency.all_pairs,
+        "clc_en": consistency.anchor_pairs,
+        "accuracy_en": 100 * right.anchor,
+        "accuracy_non_en": 100 * right.mean_others,
+    }

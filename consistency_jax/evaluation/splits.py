@@ -1,0 +1,164 @@
+"""The splits of a config: their items, checked, what was odd about them, and the trees made of them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from consistency_jax.data.items import Items, require_answers
+from consistency_jax.data.sources import load_items, source_options
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.cached import kept_trees
+from consistency_jax.data.trees.chat import ChatTemplate
+from consistency_jax.data.trees.forest import Forest
+from consistency_jax.data.trees.round_trip import round_trip
+from consistency_jax.errors import ConfigError
+from consistency_jax.models.huggingface import Model
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.scoring.tables import NeutralAnswers, neutral_answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Items of one split with their trees, tree n = item * L + language; `neutral`: the answers alone, for pmi."""
+
+    name: str
+    items: Items
+    languages: tuple[str, ...]
+    trees: Forest
+    neutral: NeutralAnswers | None = None
+
+    def alone(self, language: str) -> "Split":
+        """The same items in one of its languages, without neutral answers."""
+        trees = self.trees[self.languages.index(language) :: len(self.languages)]
+        return dataclasses.replace(self, languages=(language,), trees=trees, neutral=None)
+
+
+def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: bool = False) -> Items:
+    """The items of one split of `config.data`, with a word about what was skipped or odd.
+
+    Args:
+      groups: only items of these; empty for all.
+      bare: take prompts without answers too.
+
+    Raises:
+      ConfigError: a split without items, or a group of items or of languages that it has nothing of.
+      DataError: for bad data (or skipped rows that leave nothing), or prompts without answers that are not asked for.
+    """
+    data = config.data
+    options = data.options.to_dict()
+    if "seed" in source_options(data.source):  # three seeds of a run are three splits, as published
+        options = {"seed": config.seed} | options
+    items = on_main(
+        lambda: load_items(
+            data.source,
+            path=data.path or None,
+            languages=tuple(data.languages) or None,
+            split=name,
+            on_error=data.on_error,
+            **options,
+        )
+    )
+    tell_oddities(items, f"split {name!r}")
+    if not items:
+        raise ConfigError(f"split {name!r} of data.source={data.source!r} has no items")
+    if not bare:
+        require_answers(items, f"split {name!r} of data.source={data.source!r}")
+    known = sorted({item.group for item in items})
+    for group in groups:
+        if group not in known:
+            raise ConfigError(f"split {name!r} has no group {group!r}; it has: {', '.join(known)}")
+    for group, members in config.evaluation.groups.items():
+        if name in data.test and not set(members) & set(languages_of(config, items)):
+            raise ConfigError(
+                f"evaluation.groups.{group}={tuple(members)} holds no language of split {name!r}, which has "
+                f"{', '.join(languages_of(config, items))}"
+            )
+    return Items([item for item in items if item.group in groups]) if groups else items
+
+
+def load_tests(config: ConfigDict) -> dict[str, Items]:
+    """The items of each test split: in all languages, of `data.test_groups`, `data.test_items` of them. Errors are
+    those of `load_split`."""
+    return {
+        name: evenly(load_split(config, name, config.data.test_groups), config.data.test_items)
+        for name in config.data.test
+    }
+
+
+def evenly(items: Items, count: int) -> Items:
+    """So many items from all over the list, which may be sorted by subject; all for 0, or where they are fewer."""
+    if not 0 < count < len(items):
+        return items
+    places = np.linspace(0, len(items) - 1, count).round().astype(int)
+    return Items([items[n] for n in places], skipped=items.skipped, warnings=items.warnings)
+
+
+def tell_oddities(items: Items, what: str) -> None:
+    """Prints how many rows were skipped or odd, and the first of them."""
+    for kind, messages in (("skipped", items.skipped), ("warnings", items.warnings)):
+        if messages:
+            print(f"data: {what}: {len(messages)} {kind}, the first: {messages[0]}")
+
+
+def languages_of(config: ConfigDict, items: Items) -> tuple[str, ...]:
+    """The order of axis L: as the config names them, else as the data has them."""
+    return tuple(config.data.languages) or items.languages
+
+
+def chat_of(config: ConfigDict, model: Model) -> ChatTemplate | None:
+    """The chat that prompts are turns of, as `config.data` says; None: they stand as they are.
+
+    Raises:
+      DataError: a tokenizer without the chat template asked for.
+    """
+    if config.data.chat_template == "off":
+        return None
+    return ChatTemplate(model.tokenizer, config.data.system_prompt)
+
+
+def split_of(
+    config: ConfigDict,
+    name: str,
+    items: Items,
+    model: Model,
+    boundary: str,
+    languages: Sequence[str] = (),
+    *,
+    measured: bool = True,
+) -> Split:
+    """Items that are loaded already, as trees, made or found in the cache; says how many prompts were cut.
+
+    Args:
+      languages: those of axis L; empty for `languages_of` the items.
+      measured: with all that the config's normalization needs; False for items that are trained on.
+
+    Raises:
+      ConfigError: where the model has no tokenizer.
+      DataError: for an item that does not fit, or a tokenizer without the chat template asked for.
+    """
+    if model.tokenizer is None:
+        raise ConfigError(
+            f"the model folder {model.folder} has no tokenizer files; put them beside config.json"
+        )
+    languages = tuple(languages) or languages_of(config, items)
+    chat = chat_of(config, model)
+    builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
+    trees = kept_trees(builder, items, languages)
+    cut = int((trees.truncated > 0).sum())
+    if cut:
+        print(
+            f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
+        )
+    read_back = round_trip(model.tokenizer, items, languages)
+    if read_back.changed:
+        print(f"data: split {name!r}: {read_back}")
+    neutral = None
+    if measured and _needs(config, "pmi"):
+        neutral = neutral_answers(builder, items, languages)
+    return Split(name, items, languages, trees, neutral)
+
+
+def _needs(config: ConfigDict, normalization: str) -> bool:
+    return config.evaluation.all_normalizations or config.evaluation.normalization == normalization

@@ -1,0 +1,65 @@
+"""TPU chips as their data sheets give them, and the time that a program would take at those rates.
+
+Rates are for one device as JAX sees it: a core of a v4 or a tpu7x chip, a whole chip of the others. Source: the pages
+of each generation in the Cloud TPU documentation (https://cloud.google.com/tpu/docs), which give peak bfloat16
+FLOP/s, HBM bandwidth, and interconnect bandwidth of both directions together: half of it is what a chip can send.
+`memory` is what the TPU compiler may fill: the data sheet's capacity less what it keeps for itself.
+"""
+
+import dataclasses
+
+from consistency_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One device.
+
+    Attributes:
+      name: of the generation, as topologies spell it.
+      flops: bfloat16 FLOP/s, at most.
+      memory: bytes of HBM that a program may use.
+      memory_rate: bytes/s to and from HBM.
+      network_rate: bytes/s that it can send to other chips of its slice, over all links.
+      devices: JAX devices that one chip is.
+    """
+
+    name: str
+    flops: float
+    memory: float
+    memory_rate: float
+    network_rate: float
+    devices: int = 1
+
+    def seconds(self, flops: float, memory_bytes: float, network_bytes: float) -> dict[str, float]:
+        """The roofline: seconds of each part, of all at once ("overlapped") and one after the other ("serial")."""
+        parts = {
+            "compute": flops / self.flops,
+            "memory": memory_bytes / self.memory_rate,
+            "network": network_bytes / self.network_rate,
+        }
+        return parts | {"overlapped": max(parts.values()), "serial": sum(parts.values())}
+
+
+GIB = 2**30
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("v4", 275e12 / 2, 15.25 * GIB, 1228e9 / 2, 300e9 / 2, devices=2),
+        Chip("v5e", 197e12, 15.75 * GIB, 819e9, 200e9),
+        Chip("v5p", 459e12, 95.74 * GIB, 2765e9, 600e9),
+        Chip("v6e", 918e12, 31.25 * GIB, 1638e9, 400e9),
+        Chip("tpu7x", 2307e12 / 2, 94.75 * GIB, 7380e9 / 2, 600e9 / 2, devices=2),
+    )
+}
+
+
+def chip_of(topology: str) -> Chip:
+    """The chip of "v5e:4x4"; ConfigError where the name is no TPU topology."""
+    name, colon, shape = topology.partition(":")
+    if name not in CHIPS or not colon or not all(part.isdigit() for part in shape.split("x")):
+        raise ConfigError(
+            f"--topology={topology!r} is no TPU slice; give generation:shape, such as v5e:4x4 or v5p:2x2x1 "
+            f"(generations: {', '.join(CHIPS)}). GPUs and CPUs need no such proof: run the config on one"
+        )
+    return CHIPS[name]

@@ -1,0 +1,106 @@
+"""What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
+
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from consistency_jax.errors import Interrupted, UserError
+from consistency_jax.runtime import processes
+
+PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
+
+
+def run_command(command: Callable[..., Any], *args: Any) -> None:
+    """Runs a command; what its user can mend ends it with one message instead of a traceback.
+
+    Where the command may be one of several processes (`run_app`), they are joined first.
+    """
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # the libraries' own reports; --verbosity=0 shows them
+    try:
+        if "num_processes" in flags.FLAGS:
+            processes.initialize(**{name: flags.FLAGS[name].value for name in PROCESS_FLAGS})
+        command(*args)
+    except Interrupted as stop:
+        print(stop.code, file=sys.stderr)
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        _end(130)
+    except (UserError, FloatingPointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        _end(1)
+    except Exception as error:
+        if not processes.several():
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):  # of the network, mostly
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        _end(1)
+
+
+def _end(status: int) -> None:
+    if processes.several():
+        print(
+            f"process {jax.process_index()} of {jax.process_count()} ends. Where another one ended before, what that "
+            "one printed says why; the same command, given to all, goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        processes.leave(status)
+    sys.exit(status)
+
+
+def run_app(main: Callable[[Sequence[str]], None], *, joint: bool = False) -> None:
+    """Parses the command line and calls main; a flag that is wrong ends it with one message.
+
+    Args:
+      joint: the command may be run by several processes at once.
+    """
+    if joint:
+        flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
+        flags.DEFINE_integer(
+            "num_processes", None, "How many there are; 1: this one alone, whatever else says."
+        )
+        flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+        flags.DEFINE_integer(
+            "heartbeat_timeout_seconds", 100, "Without a sign of one process for so long, all others end."
+        )
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            # An error of a config file comes as the text of its traceback, whose last lines are the message.
+            told = str(error).strip().rpartition("ConfigError: ")[2]
+            print(f"error: {told}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(main, flags_parser=parse)
+
+
+def config_flag() -> flags.FlagHolder:
+    """--config=file.py:key=value,... with --config.a.b=value for single keys; unknown keys are told by `validate`."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "Python file with get_config(arg).", lock_config=False, accept_new_attributes=True
+    )
+
+
+def command_line() -> str:
+    """The command that this process was started with, as one would type it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else ["python", sys.argv[0]]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def use_compile_cache(config: ConfigDict) -> None:
+    """Keeps compiled programs in `config.compile_cache`, where it names a folder."""
+    if config.compile_cache:
+        jax.config.update("jax_compilation_cache_dir", str(Path(config.compile_cache).expanduser()))

@@ -1,0 +1,77 @@
+"""The models of a run: its base model, what training starts from, and the model of a checkpoint."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from consistency_jax.config.stages import Stage, stages_of
+from consistency_jax.models.adapters import add_adapters
+from consistency_jax.models.configured import computing, lora_config
+from consistency_jax.models.huggingface import Model, load_pretrained
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.training.checkpoints import Checkpointer
+from consistency_jax.training.loggers import Log
+from consistency_jax.training.pretrain import (
+    pretrained_base,
+)
+from consistency_jax.training.step import merge_params, split_params, trained_names
+from consistency_jax.training.workdir import read_config
+
+
+def latest_stage(config: ConfigDict, workdir: Path) -> Stage:
+    """The last stage of a workdir that has a checkpoint; the first one where none has."""
+    stages = stages_of(config)
+    begun = [stage for stage in stages if _newest(workdir / stage.folder) is not None]
+    return begun[-1] if begun else stages[0]
+
+
+def latest_step(workdir: Path) -> int | None:
+    """The newest checkpoint of a workdir's `latest_stage`; None where it has none."""
+    if not on_main((workdir / "checkpoints").is_dir):
+        return None
+    return _newest(workdir / latest_stage(on_main(lambda: read_config(workdir)), workdir).folder)
+
+
+def _newest(checkpoints: Path) -> int | None:
+    if not on_main(checkpoints.is_dir):
+        return None
+    with Checkpointer(checkpoints) as checkpointer:
+        return checkpointer.latest_step
+
+
+def policy_model(config: ConfigDict, base: Model) -> Model:
+    """What training starts from: the base model, with new adapters where `config.lora` asks for them.
+
+    Base and policy share their arrays: the reference costs no memory.
+    """
+    adapters = lora_config(config)
+    return add_adapters(base, adapters, config.seed) if adapters else base
+
+
+def checkpoint_model(config: ConfigDict, workdir: Path, step: int, base: Model) -> Model:
+    """The model of the checkpoint of that step of a workdir's `latest_stage`.
+
+    Raises:
+      CheckpointError: a step that is not there, or cannot be read.
+    """
+    policy = policy_model(config, base)
+    trained, frozen = split_params(policy.params, trained_names(policy.config, config.optimizer.freeze))
+    with Checkpointer(workdir / latest_stage(config, workdir).folder) as checkpointer:
+        restored = checkpointer.restore(step, {"params": trained})["params"]
+    return dataclasses.replace(policy, params=merge_params(restored, frozen))
+
+
+def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -> Model:
+    """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
+    is pretrained here first where the cache does not have it.
+
+    Raises:
+      ConfigError, CheckpointError: a folder or architecture that cannot be used.
+    """
+    path = config.model.path or pretrained_base(config, mesh, log)
+    model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
+    model.config = computing(config, model.config)
+    return model

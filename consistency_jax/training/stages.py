@@ -1,0 +1,285 @@
+"""What a stage of a run trains on: its items, checked; their trees; the reference's table; batches."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from consistency_jax.config.stages import Stage, generates, languages_apart, selects
+from consistency_jax.data.examples import ANCHOR, Prompts, TrainingSet, prompt_alone
+from consistency_jax.data.items import Items
+from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
+from consistency_jax.data.preferences import pair_items, read_pairs
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluation.measuring import score_split
+from consistency_jax.evaluation.splits import Split, languages_of, load_split, split_of, tell_oddities
+from consistency_jax.models.huggingface import Model
+from consistency_jax.objectives import OBJECTIVES, make_objective, usable
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.scoring.stored import fingerprint
+from consistency_jax.scoring.tables import table_frame
+from consistency_jax.selection import check_selection
+from consistency_jax.table import Table
+from consistency_jax.training.rollouts import Rollouts, check_translator
+
+
+def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
+    """The items that a config trains on or selects preference pairs from, as `data.train` says, and the languages.
+
+    Raises:
+      ConfigError: settings that name what the data does not have, or items that the objective cannot learn from.
+      DataError: for bad data.
+    """
+    train = config.data.train
+    open_questions = selects(config) and config.selection.name == "cm_align"  # it answers them itself
+    items = (
+        _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, open_questions)
+    )
+    if train["items"]:
+        del items[train["items"] :]
+    known = languages_of(config, items)
+    languages = tuple(train.languages) or known
+    _check_languages(config, known, languages)
+    if selects(config):
+        check_selection(config.selection, items, languages)
+        return items, languages
+    items = _usable(config, items, languages)
+    if generates(config):
+        check_translator(config.rollout)
+    mlc = config.auxiliary.mlc
+    if mlc.weight and not mlc.split and (item_arrays(items, languages)[0].any(2).sum(1) < 2).all():
+        raise ConfigError(
+            f"auxiliary.mlc compares languages, and no item of split {train.split!r} is asked in two; "
+            "name a split of multilingual prompts in --config.auxiliary.mlc.split"
+        )
+    return items, languages
+
+
+def _load_pairs(config: ConfigDict) -> Items:
+    """The preference pairs of `data.train.pairs`, as items: of one language each, or of whole questions."""
+    path = config.data.train.pairs
+    pairs = on_main(lambda: read_pairs(path, config.data.on_error))
+    together = config.batching.name == "grouped"
+    items = pair_items(pairs, path, tuple(config.data.languages) or None, together=together)
+    items.skipped = pairs.skipped
+    tell_oddities(items, path)
+    return items
+
+
+def _check_languages(config: ConfigDict, known: Sequence[str], languages: Sequence[str]) -> None:
+    """Refuses settings that name languages which the data does not have, or draw more than are trained on."""
+    named = {"data.train.languages": languages, "objective.steer": config.objective.steer}
+    for key, asked in named.items():
+        for language in asked:
+            if language not in known:
+                raise ConfigError(f"{key} names {language!r}; the data has {', '.join(known)}")
+    if len(set(languages)) < len(languages):
+        raise ConfigError(f"data.train.languages={list(languages)} names a language twice")
+    drawn = config.batching.languages
+    if drawn > len(languages) or drawn == 1:
+        raise ConfigError(
+            f"batching.languages={drawn}: draw 2 to {len(languages)} languages an item, 0 for all"
+        )
+
+
+def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items:
+    """The items that the objective can learn from; says how many are left out."""
+    taken, needs = usable(config.objective, *item_arrays(items, languages), languages)
+    if taken.all():
+        return items
+    train = config.data.train
+    split = train.pairs or f"split {train.split!r} of data.source={config.data.source!r}"
+    if not taken.any():
+        raise ConfigError(
+            f"{split} has no item that objective.name={config.objective.name!r} can learn from: "
+            f"it needs {needs}"
+        )
+    print(
+        f"data: {split}: {(~taken).sum()} of {len(items)} items left out of training: "
+        f"{config.objective.name} needs {needs}"
+    )
+    return Items([item for item, use in zip(items, taken, strict=True) if use])
+
+
+def load_prompts(config: ConfigDict) -> Items | None:
+    """The items of `auxiliary.mlc.split` that are asked in two languages or more; None where there is no such split.
+
+    Raises:
+      ConfigError: where there are fewer than a step takes.
+      DataError: for bad data.
+    """
+    settings = config.auxiliary.mlc
+    if not (settings.weight and settings.split):
+        return None
+    items = load_split(config, settings.split, bare=True)
+    known = set(languages_of(config, items))
+    items = Items([item for item in items if len(known.intersection(item.prompts)) >= 2])
+    if len(items) < settings["items"]:
+        raise ConfigError(
+            f"auxiliary.mlc.items={settings['items']}, but split {settings.split!r} has {len(items)} items that are "
+            "asked in two languages; lower it, or name another split"
+        )
+    return items
+
+
+def prompt_set(config: ConfigDict, items: Items, model: Model) -> Prompts:
+    """The multilingual prompts of `load_prompts` as the pipeline takes them. Errors are those of `split_of`."""
+    settings = config.auxiliary.mlc
+    # Without answers there is nothing to join prompts to.
+    split = split_of(config, settings.split, items, model, "separate", measured=False)
+    wide = len(split.languages)
+    trees = [tree and prompt_alone(tree) for tree in split.trees]
+    rows = [trees[start : start + wide] for start in range(0, len(trees), wide)]
+    return Prompts(rows, settings["items"], settings.every)
+
+
+def check_layer(config: ConfigDict, layers: int) -> None:
+    """Refuses a layer that a model of so many layers does not have.
+
+    Raises:
+      ConfigError: naming the key.
+    """
+    mlc = config.auxiliary.mlc
+    if mlc.weight and mlc.layer >= layers:
+        raise ConfigError(
+            f"auxiliary.mlc.layer={mlc.layer}, but the model has layers 0 to {layers - 1}; -1 is after the final norm"
+        )
+
+
+def training_splits(
+    stages: Sequence[Stage],
+    loaded: Sequence[tuple[Items, tuple[str, ...]]],
+    prompts: Sequence[Prompts | None],
+    model: Model,
+    groups: int,
+) -> list[Split | None]:
+    """What each stage trains on, as trees; stages with the same items share them. None for one that makes its own.
+
+    Args:
+      loaded: of `load_training`, one a stage.
+      prompts: of `prompt_set`, one a stage; None for a stage without.
+      groups: row groups of a batch.
+
+    Raises:
+      ConfigError: where the trees do not fit into rows, or the model has no tokenizer.
+      DataError: for an item that does not fit.
+    """
+    splits: list[Split | None] = []
+    for stage, (items, languages), beside in zip(stages, loaded, prompts, strict=True):
+        if selects(stage.config):
+            splits.append(None)
+            continue
+        same = [s for s in splits if s and s.items == items and s.languages == languages]
+        split = next(iter(same), None) or training_split(stage.config, items, languages, model)
+        splits.append(split)
+        if stage.config.batching.row_length:  # may be too short: told now, not when an earlier stage has run
+            data = training_set(split)
+            reference = np.zeros(data.mask.shape, np.float32)
+            make_pipeline(stage.config, data._replace(reference=reference, prompts=beside), groups)
+    return splits
+
+
+def training_split(config: ConfigDict, items: Items, languages: Sequence[str], model: Model) -> Split:
+    """Items as the trees that a config trains on. Errors are those of `split_of`."""
+    name, boundary = config.data.train.split, config.data.boundary
+    return split_of(config, name, items, model, boundary, languages, measured=False)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model that a stage starts from."""
+
+    scorer: Scorer
+    model: Model
+    folder: Path | None  # where its tables are kept; None for the user's cache folder
+
+    @functools.cached_property
+    def key(self) -> str:
+        """`fingerprint` of its parameters: every one is read for it, so it is made once, and only where asked for."""
+        return fingerprint(self.model.params)
+
+
+def training_data(config: ConfigDict, split: Split, reference: Reference) -> TrainingSet:
+    """What a stage with this config trains on: its items, and what the model that it starts from says of them."""
+    _, needs_reference = make_objective(config.objective, split.languages)
+    needs_reference &= not generates(config)  # answers are scored as they are drawn
+
+    def scored(split: Split, progress: str, state: bool) -> Table:
+        return score_split(
+            config,
+            reference.scorer,
+            reference.model.params,
+            split,
+            prompt=False,
+            state=state,
+            progress=progress,
+            params_key=reference.key,
+            folder=reference.folder,
+        )
+
+    anchor = None
+    if OBJECTIVES[config.objective.name].needs_state:
+        anchor = scored(split.alone(ANCHOR), f"reference {ANCHOR}", state=True)
+    data = training_set(split, scored(split, "reference", state=False) if needs_reference else None, anchor)
+    return without_gold(data) if config.objective.false_examples else data
+
+
+def training_set(split: Split, reference: Table | None = None, anchor: Table | None = None) -> TrainingSet:
+    """A split as the pipeline takes it, with what the reference says of it, and its states in the language ANCHOR."""
+    frame = table_frame(split.items, split.languages, split.trees)
+    wide = len(split.languages)
+    rows = [split.trees[start : start + wide] for start in range(0, len(split.trees), wide)]
+    logp = None if reference is None else reference.logp
+    data = TrainingSet(rows, frame.mask, frame.length, frame.gold, logp)
+    if anchor is None:
+        return data
+    return data._replace(anchor=split.languages.index(ANCHOR), state=anchor.state[:, 0])
+
+
+def make_pipeline(config: ConfigDict, data: TrainingSet, groups: int) -> Pipeline:
+    """The batches of a stage, as `config.batching` says.
+
+    Raises:
+      ConfigError: settings that these data do not fit.
+    """
+    batching = config.batching
+    preference = OBJECTIVES[config.objective.name].preference
+    try:
+        return Pipeline(
+            data,
+            seed=config.seed,
+            items=batching["items"],
+            apart=languages_apart(config),
+            languages=batching.languages,
+            pairs=config.objective.candidates == "pair",
+            rejected=config.objective.rejected if preference else "",
+            accumulate=batching.accumulate,
+            groups=groups,
+            shapes=batching.shapes,
+            row_length=batching.row_length,
+            total_steps=config.total_steps,
+        )
+    except ValueError as error:
+        raise ConfigError(f"batching: {error}") from error
+
+
+def make_batches(
+    config: ConfigDict, data: TrainingSet, split: Split, policy: Model, reference: Reference, groups: int
+) -> Pipeline | Rollouts:
+    """What a stage takes its steps on: batches of the data, or answers that the policy draws to their prompts.
+
+    Args:
+      data: of `training_data`, of this split.
+      policy: what the stage trains, as it starts.
+
+    Raises:
+      ConfigError: settings that these data do not fit.
+    """
+    pipeline = make_pipeline(config, data, groups)
+    if not generates(config):
+        return pipeline
+    return Rollouts(config, pipeline, split, policy, reference.scorer, reference.model)

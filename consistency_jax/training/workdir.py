@@ -1,0 +1,123 @@
+"""The folder of a run: config.json, checkpoints/, metrics.jsonl, tensorboard/, tables/, report.json, report.html, and
+written/ where the model wrote answers.
+
+With several stages, checkpoints/ holds a folder of each, and reference/ the tables of the references of later ones.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from consistency_jax.config.defaults import default
+from consistency_jax.config.parsing import to_json
+from consistency_jax.config.stages import flattened, selects, stages_of
+from consistency_jax.errors import ConfigError
+from consistency_jax.runtime import processes
+from consistency_jax.runtime.files import in_bucket, location, write_text
+from consistency_jax.runtime.processes import check_shared, on_main
+from consistency_jax.training.loggers import Log, MetricsLog, NoLog
+
+# Keys that change at most the rounding of what a run computes: it may be resumed with others. Not so those by which a
+# model ranks candidates, where pairs are made of them.
+FREE_TO_CHANGE = (
+    "logging.",
+    "checkpoint.",
+    "evaluation.",
+    "mesh.",
+    "data.test",
+    "batching.shapes",
+    "compile_cache",
+)
+RANKING = ("evaluation.normalization", "evaluation.boundary")
+
+
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
+    """Makes the folder, or checks that what ran in the one that is there ran with the same config; stores the config.
+    Of several processes the first does so, and all must see the folder.
+
+    report.json tells that a run is finished: one of another config is removed.
+
+    Raises:
+      ConfigError: the folder belongs to another config, or cannot be made or written.
+    """
+    folder = location(workdir)
+    safety = config.evaluation.safety
+    written = config.evaluation.generation.splits or safety.harmful.source or safety.harmless.source
+    if in_bucket(folder) and written:
+        raise ConfigError(
+            "evaluation.generation and evaluation.safety keep answers in the workdir as they are drawn, and cannot in "
+            f"a bucket ({folder}); leave both off, or give a --workdir on a file system that the hosts share"
+        )
+    if in_bucket(folder) and any(selects(stage.config) for stage in stages_of(config)):
+        raise ConfigError(
+            f"selection.name keeps its pairs in the workdir, and cannot in a bucket ({folder}): make them before with "
+            "python -m consistency_jax.pairs, and train on the file, data.train.pairs"
+        )
+    on_main(lambda: _open(folder, config))
+    check_shared(folder, "--workdir")
+    return folder
+
+
+def _open(folder: Path, config: ConfigDict) -> None:
+    differing = {}
+    if (folder / "checkpoints").exists():
+        differing = _differences(fixed(read_config(folder)), fixed(config))
+    if differing:
+        lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
+        raise ConfigError(
+            f"the workdir {folder} belongs to another config:{lines}\n"
+            "Give the settings it was started with, or another --workdir."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = folder / "config.json"
+        text = to_json(config)
+        if not stored.exists() or stored.read_text(encoding="utf8") != text:
+            (folder / "report.json").unlink(missing_ok=True)
+            write_text(stored, text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to the workdir {folder}: {error}; choose another --workdir"
+        ) from error
+
+
+def fixed(config: ConfigDict) -> dict[str, Any]:
+    """The settings with which a run stays the same run: {"a.b": value} without those that are free to change."""
+    selecting = any(selects(stage.config) for stage in stages_of(config))
+    flat = flattened(json.loads(to_json(config)))
+    return {k: v for k, v in flat.items() if not k.startswith(FREE_TO_CHANGE) or selecting and k in RANKING}
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config that a workdir's run was started with.
+
+    Raises:
+      ConfigError: a folder that is no workdir, or whose config.json is damaged.
+    """
+    path = workdir / "config.json"
+    try:
+        config = default()
+        config.update(json.loads(path.read_text(encoding="utf8")))
+        return config
+    except FileNotFoundError:
+        raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    keys = dict.fromkeys((*old, *new))
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], Log]:
+    """Makes a stage's metrics log, given the step that the stage goes on from; process 0 keeps it alone."""
+    settings = config.logging
+    if not processes.is_main():
+        return lambda first: NoLog()
+    return lambda first: MetricsLog(
+        workdir, stage=stage, first_step=first, tensorboard=settings.tensorboard, wandb=settings.wandb
+    )

@@ -1,0 +1,326 @@
+"""Compiling for TPU slices: what needs no compiler, then (marker aot) what the TPU compiler makes of small models."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from consistency_jax.aot import __main__ as aot_command
+from consistency_jax.aot import prove as proving
+from consistency_jax.aot.hlo import Program
+from consistency_jax.aot.shapes import score_load, train_load
+from consistency_jax.config.defaults import default
+from consistency_jax.errors import ConfigError
+from consistency_jax.models.configured import abstract_model
+from consistency_jax.models.decoder import abstract_params
+from consistency_jax.models.flops import forward_flops, step_flops
+from consistency_jax.models.published import PUBLISHED, published_config
+from consistency_jax.runtime.chips import CHIPS, GIB, chip_of
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.training.step import trained_names
+
+SMALL = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "intermediate_size": 640,
+    "vocab_size": 3000,
+}
+LLAMA = SMALL | {"tie_word_embeddings": False}
+GEMMA = SMALL | {
+    "architectures": ["Gemma3ForCausalLM"],
+    "num_hidden_layers": 3,
+    "sliding_window": 64,
+    "sliding_window_pattern": 3,
+}
+
+
+def small_config(architecture, **mesh):
+    config = default()
+    config.model.architecture = architecture
+    config.model.dtype = config.model.compute_dtype = "bfloat16"
+    config.model.remat = "full"
+    config.pretrain.total_steps = 1  # the model is no folder
+    config.batching["items"] = 16
+    config.evaluation.tokens = 2048
+    config.mesh.update(mesh)
+    return config
+
+
+# ------------------------------------------------------------------------------------------------- without a compiler
+@pytest.mark.parametrize("architecture", [LLAMA, GEMMA], ids=["llama", "gemma"])
+def test_hand_counted_flops_are_those_of_the_compiled_step(architecture):
+    # On one CPU device, every loop counted: nothing but recompute is done beside what the hand counts.
+    config = small_config(architecture)
+    decoder, mesh = abstract_model(config), make_mesh((1, 1, 1), jax.devices()[:1])
+    for lowered, _, useful in (
+        proving.lower_train(config, decoder, mesh, train_load(config, 1, rows=2, length=128)),
+        proving.lower_score(decoder, mesh, score_load(config, 1, length=128)),
+    ):
+        program = Program(lowered.compile().as_text())
+        assert not program.unknown_loops
+        assert (program.flops() - program.flops(proving.RECOMPUTE)) / useful == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_states_of_a_reference_and_an_auxiliary_loss_have_shapes_too(accumulate):
+    config = small_config(LLAMA)
+    config.objective.name, config.batching.accumulate = "mpo", accumulate
+    config.auxiliary.mlc.update({"weight": 0.8, "layer": 1, "split": "validation"})
+    decoder, mesh = abstract_model(config), make_mesh((1, 1, 1), jax.devices()[:1])
+    load = train_load(config, 1)
+    assert load.prompts == 8 // accumulate
+    assert load.trees == (16 + 8) // accumulate * load.languages
+    plain = default()
+    plain.batching["items"], plain.batching.accumulate = 16, accumulate
+    plain.objective.candidates = "pair"
+    more = load.shape.rows - train_load(plain, 1).shape.rows
+    assert more * load.shape.length >= load.prompts * load.languages * 100  # tokens of a prompt
+    lowered, arguments, _ = proving.lower_train(config, decoder, mesh, load)
+    config.auxiliary.mlc.weight = 0.0
+    without = proving.lower_train(config, decoder, mesh, train_load(config, 1))[1]
+    assert arguments - without > 3 * 4 * 256 * 512  # the extractor in float32, and its moments
+    assert "eigh" in lowered.as_text().lower()
+
+
+def test_frozen_parameters_cost_no_gradient_of_their_own():
+    decoder = abstract_model(small_config(LLAMA))
+    sizes = {"rows": 4, "length": 128, "sources": 96}
+    forward, full = forward_flops(decoder, **sizes), step_flops(decoder, **sizes)
+    assert full == pytest.approx(3 * forward)
+    mlp = 3 * decoder.layers * decoder.hidden * decoder.mlp
+    names = trained_names(decoder, "mlp")
+    assert full - step_flops(decoder, **sizes, trained=names) == pytest.approx(2 * 4 * 128 * mlp)
+
+
+def test_the_roofline_is_bytes_and_flops_over_rates():
+    chip = CHIPS["v5e"]
+    seconds = chip.seconds(flops=1.97e12, memory_bytes=8.19e9, network_bytes=4e9)
+    assert seconds == pytest.approx(
+        {"compute": 0.01, "memory": 0.01, "network": 0.02, "overlapped": 0.02, "serial": 0.04}
+    )
+
+
+def test_loads_hold_the_items_of_a_step():
+    config = small_config(LLAMA)
+    config.data.source, config.batching["items"] = "bmlama17", 24
+    one, four = train_load(config, 1), train_load(config, 4)
+    assert one.trees == four.trees == 24 * 17
+    assert four.shape.groups == 4
+    assert four.shape.rows % 4 == 0
+    assert four.shape.rows == pytest.approx(one.shape.rows, abs=4)
+    # a tree of 10 prompt tokens and 10 answers of 7: 70 row tokens, 61 sources, 70 targets
+    assert one.shape.rows * (one.shape.length // 70) >= 24 * 17
+    assert 24 * 17 * 61 <= one.shape.sources < 24 * 17 * 61 + 8
+    assert 24 * 17 * 70 <= one.shape.targets < 24 * 17 * 70 + 8
+    config.batching.accumulate = 3
+    assert (train_load(config, 1).items, train_load(config, 1).micro_batches) == (8, 3)
+    given = train_load(config, 4, rows=5, length=256)
+    assert (given.shape.rows, given.shape.length) == (20, 256)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_are_known_by_id(name):
+    config = default()
+    config.model.path = name
+    assert abstract_model(config).num_params == published_config(name).num_params
+
+
+def test_a_folder_needs_its_config_json_alone(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED["Qwen/Qwen3-0.6B"]))
+    config = default()
+    config.model.path, config.model.compute_dtype = str(tmp_path), "bfloat16"
+    config.model.remat = "dots"
+    expected = published_config("Qwen/Qwen3-0.6B")
+    assert abstract_model(config) == dataclasses.replace(expected, dtype="bfloat16", remat="dots")
+
+
+def test_what_is_no_model_or_slice_is_told():
+    config = default()
+    config.model.path = "nobody/nothing"
+    with pytest.raises(ConfigError, match=r"nobody/nothing.*config.json.*Llama-3.1-8B"):
+        abstract_model(config)
+    config.model.path, config.model.architecture = "", {"hidden_size": 8}
+    with pytest.raises(ConfigError, match="model.architecture: unsupported architecture"):
+        abstract_model(config)
+    for name in ("gpu", "h100:8", "v5e", "v5e:4xfour"):
+        with pytest.raises(ConfigError, match=re.escape(repr(name)) + r".*v5e:4x4.*GPU"):
+            chip_of(name)
+
+
+def test_without_the_compiler_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"consistency_jax\[aot\].*make aot"):
+        proving.topology_devices("v5e:2x2")
+
+
+def test_advice_names_what_is_not_done_yet():
+    config = small_config(LLAMA)
+    hbm = {"fits": False, "arguments": 30 * GIB, "capacity": 15.75 * GIB, "total": 33 * GIB}
+    report = {"topology": "v5e:2x2", "mesh": {"data": 4, "fsdp": 1, "tensor": 1}, "remat": "none"}
+    report["programs"] = {"train": {"hbm": hbm}}
+    said = proving.advice(report, config)
+    for part in ("33.00 GiB", "15.75 GiB", "larger slice", "mesh.fsdp", "lora.rank", "remat=full", "items"):
+        assert part in said
+    report |= {"remat": "full", "mesh": {"data": 1, "fsdp": 4, "tensor": 1}}
+    assert "remat=full" not in proving.advice(report, config)
+    assert "mesh.fsdp" not in proving.advice(report, config)
+    hbm["fits"] = True
+    assert proving.advice(report, config) == ""
+
+
+# --------------------------------------------------------------------------------------------- with the TPU compiler
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: make aot"
+)
+
+
+@dataclasses.dataclass
+class Proof:
+    report: dict
+    programs: dict[str, Program]
+
+
+def prove(folder, config, programs=("train", "score")) -> Proof:
+    report = proving.prove(config, "v5e:2x2", length=256, programs=programs, hlo=folder)
+    return Proof(report, {name: Program((folder / f"{name}.hlo").read_text()) for name in programs})
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return prove(tmp_path_factory.mktemp("llama"), small_config(LLAMA, data=1, fsdp=4))
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+    return prove(tmp_path_factory.mktemp("gemma"), small_config(GEMMA, data=1, fsdp=4), ("train",))
+
+
+@pytest.fixture(params=["llama", "gemma"])
+def proof(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_a_small_model_fits_and_its_numbers_are_there(proof):
+    assert proof.report["fits"]
+    for program in proof.report["programs"].values():
+        hbm = program["hbm"]
+        assert min(hbm["arguments"], hbm["program"]) > 0
+        assert hbm["temporaries"] >= 0  # a model as small as this has room for them in vector memory
+        assert hbm["total"] == sum(hbm[n] for n in ("arguments", "output", "temporaries", "program"))
+        assert hbm["total"] < hbm["capacity"] == 15.75 * GIB
+        assert not program["unknown_loops"]
+        assert 0 < program["mfu"]["serial"] <= program["mfu"]["overlapped"] < 1
+        assert program["traffic"] > hbm["arguments"]
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_arguments_are_what_the_shardings_imply(llama):
+    # Parameters and two moments, all in bfloat16; matrices are split over 4 devices, norms are whole.
+    decoder = abstract_model(small_config(LLAMA))
+    leaves = jax.tree.leaves(abstract_params(decoder))
+    held = sum(
+        2 * math.prod(leaf.shape) // (1 if min(leaf.shape) < 64 and leaf.ndim < 3 else 4) for leaf in leaves
+    )
+    norm = 2 * decoder.hidden
+    held += norm - norm // 4  # the final norm
+    programs = llama.report["programs"]
+    assert programs["train"]["hbm"]["arguments"] == pytest.approx(3 * held, rel=0.02)  # the batch, and tiling
+    assert programs["score"]["hbm"]["arguments"] == pytest.approx(held, rel=0.04)
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_half_the_devices_along_fsdp_hold_twice_the_parameters(llama, tmp_path):
+    config = small_config(LLAMA, data=2, fsdp=2)
+    wide = prove(tmp_path, config, ("score",)).report["programs"]["score"]["hbm"]["arguments"]
+    assert wide / llama.report["programs"]["score"]["hbm"]["arguments"] == pytest.approx(2, rel=0.04)
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_compiled_flops_are_the_useful_ones(proof):
+    for name, program in proof.report["programs"].items():
+        assert 0.98 < program["flops"]["ratio"] <= 1.10
+        assert (program["flops"]["recompute"] > 0) == (name == "train")
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_no_logits_of_all_tokens(proof):
+    # Logits are [states that predict, a quarter of the vocabulary]; nothing else has an axis of the vocabulary but the
+    # embedding and the head, and no device has a whole one of these.
+    vocabulary, hidden = SMALL["vocab_size"], SMALL["hidden_size"]
+    for name, program in proof.programs.items():
+        load = proof.report["programs"][name]["load"]
+        shape = load["shape"]
+        tokens = shape["rows"] * shape["length"]
+        states = 4 * shape["sources"]
+        assert states < tokens / 4 or name == "score"  # which predicts prompts too: all tokens, but the last
+        found = [dims for dims in program.shapes() if {vocabulary, vocabulary // 4} & set(dims)]
+        assert any(math.prod(dims) == states * vocabulary // 4 for dims in found)
+        for dims in found:
+            assert math.prod(dims) <= max(states, hidden) * vocabulary // 4, dims
+            if name == "train":
+                assert not {tokens, tokens // 4} & set(dims), dims
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_only_kernels_and_states_that_predict_are_gathered(proof):
+    # What a device receives whole: a layer's kernels, and the few states that the head runs on; never row tokens.
+    kernels = {
+        tuple(sorted(leaf.shape[-2:]))
+        for leaf in jax.tree.leaves(abstract_params(abstract_model(small_config(LLAMA))))
+    }
+    for name, program in proof.programs.items():
+        states = 4 * proof.report["programs"][name]["load"]["shape"]["sources"]
+        allowed = kernels | {tuple(sorted((states, SMALL["hidden_size"])))}
+        gathered = set()
+        for run in program.executed:
+            array = run.instruction.arrays[-1] if run.instruction.arrays else None
+            if run.instruction.opcode in ("all-gather", "all-gather-start") and array.dtype in (
+                "bf16",
+                "f32",
+            ):
+                dims = tuple(sorted(size for size in array.dims if size != 1))
+                gathered |= {dims} if math.prod(dims) > 2**12 else set()
+        assert kernels & gathered
+        assert gathered <= allowed
+        assert (SMALL["vocab_size"], SMALL["hidden_size"]) not in program.shapes()
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_what_does_not_fit_ends_with_status_1(tmp_path, capsys):
+    config = small_config({}, data=4)
+    config.model.path = "Qwen/Qwen3-14B"
+    with pytest.raises(SystemExit) as stop:
+        aot_command.command(config, "v5e:2x2", str(tmp_path / "report.json"))
+    assert stop.value.code == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert not report["fits"]
+    # 14.77 B parameters and two moments in bfloat16, on every device: not even compiled
+    assert report["programs"]["train"]["hbm"]["arguments"] == pytest.approx(6 * 14.77e9, rel=0.01)
+    printed = capsys.readouterr()
+    assert "mesh.fsdp" in printed.err
+    assert "NO" in printed.out
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_a_slice_that_cannot_be_is_told():
+    with pytest.raises(ConfigError, match="v5e:3x5"):
+        proving.topology_devices("v5e:3x5")
+    assert np.size(proving.topology_devices("v5e:1x1")) == 1

@@ -1,0 +1,243 @@
+"""Chat templates: the trees are the rendered conversation, token for token, with one BOS."""
+
+import copy
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from consistency_jax.config.checks import validate
+from consistency_jax.data.items import MASK, DataError, ParallelItem
+from consistency_jax.data.sources import load_items
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.chat import ChatTemplate
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluation.splits import split_of
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.models.tokenizers import load_tokenizer
+from consistency_jax.train import train
+
+# The published formats, in a few lines each.
+INST = """{%- if messages[0].role == 'system' -%}
+{%- set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' -%}{%- set messages = messages[1:] -%}
+{%- else -%}{%- set system = '' -%}{%- endif -%}
+{%- for m in messages -%}{%- if m.role == 'user' -%}
+{{ bos_token + '[INST] ' + (system if loop.first else '') + m.content + ' [/INST]' }}
+{%- else -%}{{ ' ' + m.content + ' ' + eos_token }}{%- endif -%}{%- endfor -%}"""
+HEADERS = """{{ bos_token }}{% for m in messages %}
+{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}
+{%- endfor %}{% if add_generation_prompt %}
+{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
+TURNS = """{{ bos_token }}{% for m in messages %}
+{{- '<|START_OF_TURN_TOKEN|><|' + {'user': 'USER', 'assistant': 'CHATBOT', 'system': 'SYSTEM'}[m.role] }}
+{{- '_TOKEN|>' + m.content + '<|END_OF_TURN_TOKEN|>' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"""
+REFUSES = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + INST
+)
+TEMPLATES = {"llama2": INST, "llama3": HEADERS, "cohere_commandr": TURNS}
+SYSTEM = "Answer in one word."
+
+ITEMS = [
+    ParallelItem(
+        "plain",
+        "",
+        {"en": "The capital of France is", "ja": "フランスの首都は"},
+        {"en": (" Paris", " Madrid", " Paris now"), "ja": ("パリ", "マドリード", "パリス")},
+        context={"en": "About France."},
+    ),
+    ParallelItem(
+        "cloze",
+        "",
+        {"en": "X was born in <mask> , Spain .", "ja": "<mask>に生まれました。"},
+        {"en": ("Madrid", "Paris", "Mad"), "ja": ("マドリード", "パリ", "マ")},
+    ),
+]
+
+
+def with_template(tokenizer, template: str | None) -> transformers.PreTrainedTokenizerFast:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def conversation(item: ParallelItem, language: str, system: str) -> list[dict[str, str]]:
+    context = (item.context or {}).get(language)
+    prompt = item.prompts[language].replace(MASK, "____")
+    user = {"role": "user", "content": f"{context}\n\n{prompt}" if context else prompt}
+    return [{"role": "system", "content": system}, user] if system else [user]
+
+
+def rendered(tokenizer, item: ParallelItem, language: str, system: str) -> tuple[str, list[str]]:
+    """(all before the answer, each answer behind it), straight from transformers."""
+    head = tokenizer.apply_chat_template(
+        conversation(item, language, system),
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+    )
+    space = " " if tokenizer.chat_template == INST else ""
+    return head, [space + candidate.strip() for candidate in item.candidates[language]]
+
+
+def assert_trees_are_rendered(
+    tokenizer, items: list[ParallelItem], languages: tuple[str, ...], system: str, boundary: str
+) -> None:
+    chat = ChatTemplate(tokenizer, system)
+    trees = iter(TreeBuilder(tokenizer, boundary=boundary, chat=chat).build(items, languages))
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = False  # <s> is the token, in the whole conversation as in each part
+    for item in items:
+        for language in languages:
+            tree = next(trees)
+            head, answers = rendered(tokenizer, item, language, system)
+            prompt = backend.encode(head, add_special_tokens=False).ids
+            assert tree.bytes.tolist() == [len(answer.encode()) for answer in answers]
+            assert len(tree.branches) == len(answers) > 0
+            for branch, answer in zip(tree.branches, answers):
+                ids = np.r_[tree.trunk, branch].tolist()
+                if boundary == "joint":
+                    assert ids == backend.encode(head + answer, add_special_tokens=False).ids
+                else:
+                    assert tree.trunk.tolist() == prompt
+                    assert backend.decode([prompt[-1], *branch]).endswith(answer.strip())
+                if tokenizer.bos_token_id is not None:
+                    assert ids[0] == tokenizer.bos_token_id
+                    assert ids.count(tokenizer.bos_token_id) == 1
+    assert next(trees, None) is None
+
+
+@pytest.mark.parametrize("boundary", ["separate", "joint"])
+@pytest.mark.parametrize("system", ["", SYSTEM])
+@pytest.mark.parametrize("template", [INST, HEADERS, TURNS])
+def test_trees_are_the_rendered_conversation(small_tokenizer, template, system, boundary):
+    assert_trees_are_rendered(with_template(small_tokenizer, template), ITEMS, ("en", "ja"), system, boundary)
+
+
+@pytest.fixture(scope="module", params=["llama2", "llama3", "qwen3_rebuilt", "cohere_commandr"])
+def real_tokenizer(request, data_folder: Path, tmp_path_factory):
+    source, folder = data_folder / "tokenizers" / request.param, tmp_path_factory.mktemp(request.param)
+    for path in source.iterdir():
+        if path.suffix == ".gz":
+            (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        else:
+            (folder / path.name).write_bytes(path.read_bytes())
+    if request.param == "cohere_commandr":
+        names = {"bos_token": "<BOS_TOKEN>", "eos_token": "<|END_OF_TURN_TOKEN|>"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    if request.param in TEMPLATES:
+        (folder / "chat_template.jinja").write_text(TEMPLATES[request.param])
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("boundary", ["separate", "joint"])
+def test_conversations_about_bmlama_in_17_languages(real_tokenizer, data_folder: Path, boundary):
+    items = load_items("bmlama17", path=data_folder / "bmlama17")[::680]
+    assert_trees_are_rendered(real_tokenizer, items, items[0].languages, SYSTEM, boundary)
+    assert_trees_are_rendered(real_tokenizer, ITEMS, ("en", "ja"), "", boundary)
+
+
+def test_the_templates_tokens_are_special_and_the_items_text_may_not_be(real_tokenizer):
+    chat = ChatTemplate(real_tokenizer)
+    builder = TreeBuilder(real_tokenizer, chat=chat)
+    named = {token.content: i for i, token in real_tokenizer.added_tokens_decoder.items() if token.special}
+    tree = builder.build(ITEMS[:1], ["en"])[0]
+    if real_tokenizer.chat_template != INST:  # which has BOS alone
+        assert set(tree.trunk[1:].tolist()) & set(named.values())
+    for text, where in (("Write {} .", " Paris"), ("Write", " {}")):
+        special = next(reversed(named))
+        item = ParallelItem("odd", "", {"en": text.format(special)}, {"en": (" a", where.format(special))})
+        with pytest.raises(DataError, match="item 'odd', language 'en': its text holds .*chat template"):
+            builder.build([item])
+
+
+def test_the_separator_is_the_templates_own(small_tokenizer):
+    assert ChatTemplate(with_template(small_tokenizer, INST)).separator == " "
+    assert ChatTemplate(with_template(small_tokenizer, HEADERS)).separator == ""
+    vicuna = (
+        "{% for m in messages %}{% if m.role == 'user' %}USER: {{ m.content }} {% else %}"
+        "ASSISTANT: {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    )
+    assert ChatTemplate(with_template(small_tokenizer, vicuna)).separator == " "
+
+
+def test_a_template_with_a_date_always_says_the_same(small_tokenizer):
+    dated = "{% if not date_string is defined %}{% set date_string = strftime_now('%Y') %}{% endif %}"
+    chat = ChatTemplate(
+        with_template(small_tokenizer, dated + "{{ date_string }}" + INST.replace("bos_token", "''"))
+    )
+    assert chat.render(["Who?"]) == ["26 Jul 2024[INST] Who? [/INST]"]
+
+
+def test_reasoning_is_off(small_tokenizer):
+    thinks = (
+        HEADERS + "{% if add_generation_prompt and enable_thinking is not false %}{{ '<think>' }}{% endif %}"
+    )
+    assert "<think>" not in ChatTemplate(with_template(small_tokenizer, thinks)).render(["Who?"])[0]
+
+
+def test_templates_that_do_not_serve_are_clear_errors(small_tokenizer):
+    with pytest.raises(DataError, match="data.chat_template: .*has no chat template.*chat_template=off"):
+        ChatTemplate(with_template(small_tokenizer, None))
+    assert ChatTemplate(with_template(small_tokenizer, REFUSES)).render(["Who?"])
+    with pytest.raises(DataError, match="data.system_prompt: .*no system prompt .System role not supported"):
+        ChatTemplate(with_template(small_tokenizer, REFUSES), SYSTEM)
+    silent = "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(DataError, match="data.system_prompt: .*leaves the system prompt out"):
+        ChatTemplate(with_template(small_tokenizer, silent), SYSTEM)
+    with pytest.raises(DataError, match="BOS where no text begins"):
+        ChatTemplate(with_template(small_tokenizer, "{{ bos_token }}" + INST))
+    with pytest.raises(DataError, match="data.chat_template: the chat template fails"):
+        ChatTemplate(with_template(small_tokenizer, "{{ raise_exception('no') }}"))
+
+
+def test_a_config_with_a_chat_is_checked(small_config, tmp_path):
+    small_config.data.system_prompt = SYSTEM
+    with pytest.raises(ConfigError, match="data.system_prompt is set, but data.chat_template=off"):
+        validate(small_config)
+    small_config.data.chat_template = "tokeniser"
+    with pytest.raises(ConfigError, match="data.chat_template='tokeniser'.*did you mean 'tokenizer'"):
+        validate(small_config)
+    small_config.data.chat_template = "tokenizer"
+    validate(small_config)
+    with pytest.raises(DataError, match="data.chat_template: .*has no chat template"):
+        train(small_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "tables").exists()
+    small_config.model.path, small_config.pretrain.total_steps = "", 1
+    with pytest.raises(ConfigError, match="data.chat_template=tokenizer needs a model with a chat template"):
+        validate(small_config)
+
+
+def test_a_config_with_a_chat_builds_such_trees(small_config, small_model):
+    small_config.data.chat_template = "tokenizer"
+    small_config.data.system_prompt = SYSTEM
+    model = load_pretrained(str(small_model))
+    model = dataclasses.replace(model, tokenizer=with_template(model.tokenizer, HEADERS))
+    split = split_of(small_config, "test", load_items("jsonl", path=small_config.data.path), model, "joint")
+    for tree in split.trees:
+        assert SYSTEM in model.tokenizer.decode(tree.trunk.tolist())
+
+
+def test_templates_beside_a_sentencepiece_file(data_folder: Path, tmp_path: Path):
+    for number, (name, content) in enumerate(
+        [
+            ("chat_template.jinja", INST),
+            ("chat_template.json", json.dumps({"chat_template": INST})),
+            ("tokenizer_config.json", json.dumps({"chat_template": INST})),
+            ("tokenizer_config.json", json.dumps({"chat_template": [{"name": "default", "template": INST}]})),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        model_file = data_folder / "checkpoints" / "hf_stories260K" / "tokenizer.model"
+        (folder / "tokenizer.model").write_bytes(model_file.read_bytes())
+        assert load_tokenizer(folder).chat_template is None
+        (folder / name).write_text(content)
+        tokenizer = load_tokenizer(folder)
+        assert ChatTemplate(tokenizer).render(["Who?"]) == ["<s>[INST] Who? [/INST]"]

@@ -1,0 +1,87 @@
+"""Texts are cut only where no tokenizer looks across: tokens of the parts are the tokens of the whole."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+import transformers
+
+from consistency_jax.data.trees.cuts import cutter_of
+from consistency_jax.data.trees.tokenization import encode, encode_continuations
+from consistency_jax.models.tokenizers import load_tokenizer
+
+ODD = [*"abzÉß5½²_'-.,!(¿\t\n\u00a0\u2581\u0120\u0301\u200b", "  ", "'s", "</s>"]
+ODD += ["Paris", "Мадрид", "マド", "باريس", "हि"]
+REAL = ("llama2", "llama3", "qwen3_rebuilt", "cohere_commandr", "hf_stories260K")
+
+
+@pytest.fixture(scope="module", params=["small", *REAL])
+def tokenizer(request, small_tokenizer, tmp_path_factory) -> Any:
+    if request.param == "small":
+        return small_tokenizer
+    data_folder = request.getfixturevalue("data_folder")
+    folder = data_folder / "tokenizers" / request.param
+    if request.param == "hf_stories260K":
+        folder = data_folder / "checkpoints" / request.param
+    if request.param == "cohere_commandr":
+        packed, folder = folder, tmp_path_factory.mktemp("cohere")
+        (folder / "tokenizer.json").write_bytes(gzip.decompress((packed / "tokenizer.json.gz").read_bytes()))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CohereTokenizer"}))
+    return load_tokenizer(folder)
+
+
+def test_tokens_of_the_words_are_the_tokens_of_the_whole(tokenizer):
+    """Texts of anything, with spaces, marks and special tokens at odd places."""
+    cutter = cutter_of(tokenizer)
+    assert cutter is not None
+    rng, cuts = np.random.default_rng(0), 0
+    for text in ("".join(rng.choice([*ODD, *[" "] * 16], 14)) for _ in range(1000)):
+        first, *others = cutter.words(text)
+        assert "".join((first, *others)) == text
+        ids = [e.ids for e in encode(tokenizer, [first])]
+        ids += [e.ids for e in encode_continuations(tokenizer, others)] if others else []
+        (whole,) = (e.ids for e in encode(tokenizer, [text]))
+        assert sum(ids, []) == whole, text
+        cuts += len(others)
+    assert cuts > 500
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "a b"}, "content": "c"}},
+        {
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": ".+"},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        },
+        {"pre_tokenizer": None},  # pieces may then hold a space behind a letter, and here one does
+        {"added": "New York"},
+        {"added": "York", "rstrip": True},
+    ],
+)
+def test_what_is_not_known_to_allow_cuts_gets_none(change, small_tokenizer, tmp_path: Path):
+    state = json.loads(small_tokenizer.backend_tokenizer.to_str())
+    if "added" in change:
+        traits = {
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": False,
+        }
+        token = {"id": 2, "content": change.pop("added")} | traits | change
+        state["added_tokens"] = [*state["added_tokens"][:2], token]
+    else:
+        state |= change
+    vocabulary = state["model"]["vocab"]
+    vocabulary["aĠb"] = len(vocabulary)
+    backend = tokenizers.Tokenizer.from_str(json.dumps(state))
+    assert cutter_of(transformers.PreTrainedTokenizerFast(tokenizer_object=backend)) is None

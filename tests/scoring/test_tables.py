@@ -1,0 +1,392 @@
+"""Scores against the model's own logits, one full string at a time; and what must not change them."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from consistency_jax.data.items import MASK, ParallelItem
+from consistency_jax.data.packing import attention_blocks
+from consistency_jax.data.packing.rows import measure, pack
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.forest import ANSWER, PROMPT
+from consistency_jax.models.decoder import Decoder
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.runtime.mesh import mesh_of
+from consistency_jax.scoring import logps
+from consistency_jax.scoring import scorer as scorers
+from consistency_jax.scoring.logps import tree_logps
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.scoring.stored import fingerprint, stored, table_key
+from consistency_jax.scoring.tables import neutral_answers, score, table_frame
+from consistency_jax.table import Table
+
+LANGUAGES = ("en", "es", "ja")
+LENGTH = 96  # tokens: longer than any string here
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # float32 sums of up to forty log-probabilities, in another order
+
+
+def item(name: str, texts: dict[str, tuple[str, ...]], **others) -> ParallelItem:
+    prompts = {language: text for language, (text, *_) in texts.items()}
+    candidates = {language: tuple(answers) for language, (_, *answers) in texts.items()}
+    return ParallelItem(name, "", prompts, candidates, **others)
+
+
+ITEMS = [
+    item(
+        "plain",
+        {
+            "en": ("The capital of France is", " Paris", " Madrid", " Rome"),
+            "es": ("La capital de España es", " París", " Madrid", " Roma"),
+            "ja": ("首都は", "パリ", "マドリード", "ローマ"),
+        },
+        gold=0,
+    ),
+    item(  # one language less, one candidate less, and a context in one language
+        "ragged",
+        {"en": ("The capital is", " Paris", " Madrid"), "ja": ("都は", "マドリード", "ローマ")},
+        context={"en": "Spain is a country ."},
+    ),
+    item(  # first tokens shared by some, and by all; candidates that are prefixes of others
+        "prefixes",
+        {
+            "en": ("The capital is", " Paris", " Paris is the capital", " Paris was", " Madrid"),
+            "es": ("La capital es", " Madrid es la capital", " Madrid", " Madrid es", " Madrid es la ciudad"),
+        },
+        gold=3,
+    ),
+    item(  # a gap within the sentence, and at its start
+        "cloze",
+        {
+            "en": (f"Charles II was born in {MASK} , Spain .", "Madrid", "Paris"),
+            "es": (f"{MASK} es la capital de España .", "Madrid", "París"),
+            "ja": (f"カルロス2世は{MASK}で生まれました。", "マドリード", "パリ"),
+        },
+        gold=0,
+    ),
+    item("one candidate", {"es": ("La capital de Francia es", " París")}),
+]
+SHAPE = (len(ITEMS), len(LANGUAGES), 4)
+
+
+@pytest.fixture(scope="module")
+def model(small_model):
+    return load_pretrained(small_model)
+
+
+@pytest.fixture(scope="module")
+def tables(model) -> dict[str, Table]:
+    return {
+        boundary: score(model, ITEMS, boundary, languages=LANGUAGES, state=True)
+        for boundary in ("joint", "separate")
+    }
+
+
+def full_string(tokenizer, item: ParallelItem, language: str, k: int, boundary: str):
+    """(tokens, number of the first answer token) of one candidate's whole text, from BOS on."""
+    context = (item.context or {}).get(language)
+    head, mask, rest = item.prompts[language].partition(MASK)
+    head, answer = (f"{context}\n\n" if context else "") + head, item.candidates[language][k] + rest
+    if boundary == "separate":  # a space before the gap goes with the answer
+        prompt = head.rstrip() if mask else head
+        parts = [tokenizer(text).input_ids for text in (prompt, head[len(prompt) :] + answer)]
+        return [tokenizer.bos_token_id, *parts[0], *parts[1]], 1 + len(parts[0])
+    encoding = tokenizer(head + answer, return_offsets_mapping=True)
+    prompt = [end <= len(head) for _, end in encoding.offset_mapping]
+    return [tokenizer.bos_token_id, *encoding.input_ids], 1 + sum(prompt)
+
+
+@pytest.mark.parametrize("boundary", ["joint", "separate"])
+def test_scores_are_those_of_each_full_string_alone(model, tables, boundary):
+    table = tables[boundary]
+    cells = [
+        (b, l, k)
+        for b, item in enumerate(ITEMS)
+        for l, language in enumerate(LANGUAGES)
+        for k in range(len(item.candidates.get(language, ())))
+    ]
+    strings = [full_string(model.tokenizer, ITEMS[b], LANGUAGES[l], k, boundary) for b, l, k in cells]
+    padded = np.zeros((len(cells), LENGTH), np.int32)  # on the right: no token sees a later one
+    for row, (tokens, _) in zip(padded, strings):
+        row[: len(tokens)] = tokens
+    log_p = np.asarray(jax.nn.log_softmax(model.apply(padded), axis=-1), np.float64)
+    mask = np.zeros(SHAPE, bool)
+    for n, (cell, (tokens, first)) in enumerate(zip(cells, strings)):
+        own = log_p[n, np.arange(len(tokens) - 1), tokens[1:]]  # of token 1, 2, ...
+        np.testing.assert_allclose(table.logp[cell], own[first - 1 :].sum(), **CLOSE, err_msg=str(cell))
+        np.testing.assert_allclose(table.prompt_logp[cell], own[: first - 1].sum(), **CLOSE)
+        assert table.length[cell] == len(tokens) - first
+        assert table.prompt_length[cell] == first - 1
+        mask[cell] = True
+    np.testing.assert_array_equal(table.mask, mask)
+    assert table.bytes[0, 2].tolist() == [6, 15, 9, 0]  # three bytes a character
+    assert table.bytes[3, 0, 0] == len("Madrid , Spain .")
+    assert (table.ids, table.languages) == (tuple(item.id for item in ITEMS), LANGUAGES)
+    assert table.gold.tolist() == [0, -1, 3, 0, -1]
+
+
+def test_joint_trees_share_answer_tokens(model):
+    """What makes the comparison above a test of shared tokens: the trunk holds some, and a branch none."""
+    tree = TreeBuilder(model.tokenizer, boundary="joint").build([ITEMS[2]], ["es"])[0]
+    assert min(map(len, tree.branches)) == 0
+    assert (tree.trunk_kind == ANSWER).any()
+
+
+def test_cells_outside_the_mask_hold_zero(tables):
+    for table in tables.values():
+        for name in ("logp", "prompt_logp", "length", "prompt_length", "bytes"):
+            assert not getattr(table, name)[~table.mask].any(), name
+
+
+@pytest.mark.parametrize("boundary", ["joint", "separate"])
+def test_state_is_the_last_one_of_the_prompt(model, tables, boundary):
+    """Also where answer tokens follow it in a joint trunk (item 2)."""
+    table = tables[boundary]
+    assert table.state.shape == (*SHAPE[:2], model.config.hidden)
+    decoder = jax.jit(Decoder(model.config).apply)
+    for b, l in ((0, 0), (0, 2), (2, 1), (3, 1)):
+        tokens, first = full_string(model.tokenizer, ITEMS[b], LANGUAGES[l], 0, boundary)
+        prompt = np.zeros((1, LENGTH), np.int32)
+        prompt[0, :first] = tokens[:first]
+        one, positions = np.ones_like(prompt), np.arange(LENGTH)[None]
+        hidden = decoder({"params": model.params}, prompt, positions, one, 0 * one)
+        np.testing.assert_allclose(table.state[b, l], hidden[0, first - 1], rtol=1e-4, atol=1e-5)
+    assert not table.state[1, 1].any()  # no such language
+
+
+def test_states_of_a_layer_are_those_of_torch(model, small_model):
+    import torch
+    import transformers
+
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(small_model).eval()
+    trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
+    batch = pack(trees, measure(trees, LENGTH), candidates=4)
+    out = jax.jit(lambda p: tree_logps(model.config, p, batch, candidates=4, layer=0))(model.params)
+    assert any((tree.trunk_kind == ANSWER).any() for tree in trees if tree is not None)
+    for n, tree in enumerate(trees):
+        if tree is not None:
+            prompt = torch.tensor(tree.trunk[tree.trunk_kind != ANSWER])[None].long()
+            with torch.no_grad():
+                states = theirs(prompt, output_hidden_states=True).hidden_states
+            np.testing.assert_allclose(out["layer_state"][n], states[1][0, -1], rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(out["state"][n], states[2][0, -1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_order_of_items_languages_and_candidates_is_immaterial(model, tables):
+    languages = LANGUAGES[::-1]
+    items = [
+        dataclasses.replace(
+            item, candidates={language: texts[::-1] for language, texts in item.candidates.items()}
+        )
+        for item in ITEMS[::-1]
+    ]
+    turned = score(model, items, languages=languages)
+    for b, item in enumerate(ITEMS):
+        count = item.num_candidates
+        for name in ("logp", "prompt_logp", "length", "prompt_length", "bytes", "mask"):
+            np.testing.assert_allclose(
+                getattr(turned, name)[-1 - b, ::-1, :count][..., ::-1],
+                getattr(tables["joint"], name)[b, :, :count],
+                **CLOSE,
+            )
+
+
+def test_an_item_never_changes_its_neighbours(model, tables):
+    other = item("other", {"en": ("Madrid was born in Paris and the capital of", " Rome", " Spain is")})
+    changed = score(model, [ITEMS[0], other, *ITEMS[2:]], languages=LANGUAGES)
+    kept = [0, 2, 3, 4]
+    np.testing.assert_allclose(changed.logp[kept], tables["joint"].logp[kept], **CLOSE)
+    assert not np.allclose(changed.logp[1, 0], tables["joint"].logp[1, 0])
+    # in the same places of the same rows: to the last bit
+    trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
+    tree = trees[6]
+    trees_changed = [*trees[:6], dataclasses.replace(tree, trunk=tree.trunk[::-1].copy()), *trees[7:]]
+    scorer = Scorer(model.config, mesh_of(model.params))
+    before, after = (
+        scorer(model.params, these, candidates=4, prompt=True) for these in (trees, trees_changed)
+    )
+    for name in ("logp", "prompt_logp"):
+        others = np.arange(len(trees)) != 6
+        np.testing.assert_array_equal(after[name][others], before[name][others])
+        assert (after[name][6] != before[name][6]).any()
+
+
+@pytest.mark.parametrize("boundary", ["joint", "separate"])
+def test_answers_alone_are_scored_once_each(model, tables, boundary):
+    """Against the model's own logits behind BOS, whatever the question, its context and the rest of its sentence."""
+    table = score(model, ITEMS, boundary, languages=LANGUAGES, neutral=True)
+    np.testing.assert_allclose(table.logp, tables[boundary].logp, **CLOSE)
+    texts = {}
+    for b, l, k in np.argwhere(table.mask):
+        texts.setdefault(ITEMS[b].candidates[LANGUAGES[l]][k], []).append(table.neutral_logp[b, l, k])
+    for text, found in texts.items():
+        own = [model.tokenizer.bos_token_id, *model.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        padded = np.zeros((1, LENGTH), np.int32)
+        padded[0, : len(own)] = own
+        log_p = np.asarray(jax.nn.log_softmax(model.apply(padded)[0], axis=-1), np.float64)
+        np.testing.assert_allclose(
+            found, log_p[np.arange(len(own) - 1), own[1:]].sum(), **CLOSE, err_msg=text
+        )
+    assert not table.neutral_logp[~table.mask].any()
+    builder = TreeBuilder(model.tokenizer, boundary=boundary)
+    neutral = neutral_answers(builder, ITEMS, LANGUAGES)
+    assert len(neutral.trees) == len(texts) < table.mask.sum()
+    assert tables[boundary].neutral_logp is None
+
+
+def test_small_batches_give_the_same_table(model, tables):
+    small = score(model, ITEMS, languages=LANGUAGES, tokens=64, prompt=False)
+    np.testing.assert_allclose(small.logp, tables["joint"].logp, **CLOSE)
+    assert small.prompt_logp is small.prompt_length is small.state is None
+
+
+def test_attention_by_blocks_gives_the_same_table(model, tables, monkeypatch):
+    """Where a pass is long enough for them; these items are few."""
+    monkeypatch.setattr(attention_blocks, "FEWEST", -(10**12))
+    monkeypatch.setattr(attention_blocks, "WORTH", 100)
+    cuts = []
+    monkeypatch.setattr(scorers, "cut", lambda *args: cuts.append(attention_blocks.cut(*args)) or cuts[-1])
+    by_blocks = score(model, ITEMS, languages=LANGUAGES, tokens=64, state=True)
+    assert len(cuts) > 1
+    np.testing.assert_allclose(by_blocks.logp, tables["joint"].logp, **CLOSE)
+    np.testing.assert_allclose(by_blocks.prompt_logp, tables["joint"].prompt_logp, **CLOSE)
+    np.testing.assert_allclose(by_blocks.state, tables["joint"].state, **CLOSE)
+
+    cuts.clear()
+    asked = dataclasses.replace(model, config=dataclasses.replace(model.config, attention="xla"))
+    score(asked, ITEMS, languages=LANGUAGES, prompt=False)
+    assert not cuts  # a backend that is asked for by name is the one that runs
+
+
+def test_greedy_tells_what_the_model_would_write(model):
+    trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
+    tree = next(tree for tree in trees if tree is not None)
+    written = list(tree.trunk)
+    for _ in range(3):
+        logits = model.apply(np.array([written + [0] * (LENGTH - len(written))]))[0, len(written) - 1]
+        written.append(int(logits.argmax()))
+    best = np.array(written[len(tree.trunk) :], np.int32)
+    other = best.copy()
+    other[1] = (other[1] + 1) % model.config.vocab_size
+    kinds = tuple(np.full(size, ANSWER, np.uint8) for size in (3, 3, 1))
+    asked = dataclasses.replace(
+        tree, branches=(best, other, best[:1]), branch_kinds=kinds, bytes=tree.bytes[:3]
+    )
+    scorer = Scorer(model.config, mesh_of(model.params))
+    found = scorer(model.params, [asked], candidates=3, greedy=True)["greedy"]
+    assert found.tolist() == [[True, False, True]]
+
+
+def test_the_head_in_chunks_is_the_head_at_once(model, monkeypatch):
+    """Values and gradients, with chunks of five states and a last one that is not full."""
+    config, params = model.config, model.params
+    trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
+    shape = dataclasses.replace(measure(trees, LENGTH, prompt=True), sources=253)
+    batch = pack(trees, shape, candidates=4, prompt=True)
+    weight = np.random.default_rng(0).normal(size=(2, len(trees), 4)).astype(np.float32)
+
+    def run(limit: int):
+        monkeypatch.setattr(logps, "LOGITS_BYTES", limit)
+
+        def total(params):
+            out = tree_logps(config, params, batch, candidates=4, prompt=True)
+            return (weight[0] * out["logp"] + weight[1] * out["prompt_logp"]).sum(), out
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+
+    (_, at_once), gradient = run(2**30)
+    (_, in_chunks), chunked = run(5 * 4 * config.vocab_size)
+    for name in ("logp", "prompt_logp"):
+        np.testing.assert_allclose(in_chunks[name], at_once[name], rtol=1e-5, atol=1e-5)
+    assert jax.tree.structure(chunked) == jax.tree.structure(gradient)
+    for one, other in zip(jax.tree.leaves(chunked), jax.tree.leaves(gradient)):
+        # float32 sums in another order: relative to the largest entry
+        np.testing.assert_allclose(one, other, atol=1e-5 * float(jnp.abs(other).max()))
+
+
+def test_a_frame_counts_what_the_trees_hold(model):
+    trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
+    frame = table_frame(ITEMS, LANGUAGES, trees)
+    for n, tree in enumerate(trees):
+        cell = divmod(n, len(LANGUAGES))
+        count = 0 if tree is None else len(tree.branches)
+        assert frame.mask[cell].tolist() == [k < count for k in range(4)]
+        for k in range(count):
+            kinds = [*tree.trunk_kind, *tree.branch_kinds[k]]
+            assert frame.length[cell][k] == kinds.count(ANSWER)
+            assert frame.prompt_length[cell][k] == kinds.count(PROMPT)
+            assert frame.bytes[cell][k] == tree.bytes[k]
+    for values in (frame.length, frame.prompt_length, frame.bytes):
+        assert values.dtype == np.int32
+        assert not values[~frame.mask].any()
+
+
+def test_languages_are_checked_against_the_items(model):
+    for languages in (["xx"], "xx", ["en", "xx"]):
+        with pytest.raises(ValueError, match="unknown language 'xx'. Known: en, es, ja"):
+            score(model, ITEMS, languages=languages)
+    with pytest.raises(ValueError, match="Name each language once"):
+        score(model, ITEMS, languages=["en", "en"])
+    one = score(model, ITEMS[3:], languages="es")  # a string is one language
+    assert one.languages == ("es",)
+    assert one.mask.shape == (2, 1, 2)
+
+
+def test_a_call_without_items_or_tokenizer_is_refused(model):
+    with pytest.raises(ValueError, match="there are no items to score"):
+        score(model, [])
+    bare = dataclasses.replace(model, tokenizer=None)
+    with pytest.raises(ValueError, match=r"has no tokenizer: give one, score\(..., tokenizer=...\)"):
+        score(bare, ITEMS)
+    given = score(bare, ITEMS[4:], tokenizer=model.tokenizer)
+    assert given.logp[0, 0, 0] < 0
+
+
+def test_a_stored_table_is_made_once_and_again_where_it_is_damaged(tables, tmp_path):
+    made = []
+
+    def make(kept: Path) -> Table:
+        made.append(kept)
+        return tables["joint"]
+
+    for _ in range(2):
+        np.testing.assert_array_equal(stored("key", tmp_path, make).logp, tables["joint"].logp)
+    assert len(made) == 1
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    for _ in range(2):
+        np.testing.assert_array_equal(stored("key", tmp_path, make).logp, tables["joint"].logp)
+    assert len(made) == 2
+
+
+def test_keys_tell_parameters_trees_and_options_apart(model):
+    params = model.params
+    key = fingerprint(params)
+    assert fingerprint(jax.tree.map(jnp.copy, params)) == key
+    leaf = params["embedding"]["weight"]
+    last_bit = jnp.nextafter(leaf[3, 4], jnp.inf)
+    assert fingerprint(params | {"embedding": {"weight": leaf.at[3, 4].set(last_bit)}}) != key
+    swapped = leaf.at[0].set(leaf[1]).at[1].set(leaf[0])
+    assert fingerprint(params | {"embedding": {"weight": swapped}}) != key
+    trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
+    tree = trees[0]
+    shifted = dataclasses.replace(  # the same tokens, with the trunk one token longer
+        tree,
+        trunk=np.r_[tree.trunk, tree.branches[0][:1]],
+        trunk_kind=np.r_[tree.trunk_kind, tree.branch_kinds[0][:1]],
+        branches=(tree.branches[0][1:], *tree.branches[1:]),
+        branch_kinds=(tree.branch_kinds[0][1:], *tree.branch_kinds[1:]),
+    )
+    keys = {
+        table_key(model.config, key, trees),
+        table_key(model.config, key, [shifted, *trees[1:]]),
+        table_key(model.config, key, trees[::-1]),
+        table_key(model.config, "other", trees),
+        table_key(model.config, key, trees, ids=["a"]),
+        table_key(dataclasses.replace(model.config, dtype="bfloat16"), key, trees),
+    }
+    assert len(keys) == 6
+    assert table_key(model.config, key, TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)) in keys

@@ -1,0 +1,213 @@
+"""What a stage trains on, and runs of several stages."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import default
+from consistency_jax.config.parsing import to_json
+from consistency_jax.config.stages import stages_of
+from consistency_jax.data.examples import TrainingSet
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, Tree
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.evaluation.splits import load_tests, split_of
+from consistency_jax.export import export
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.objectives import OBJECTIVES, make_objective
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.scoring.scorer import Scorer
+from consistency_jax.table import read_tables
+from consistency_jax.train import train
+from consistency_jax.training.loggers import MetricsLog
+from consistency_jax.training.loop import fit
+from consistency_jax.training.run_models import checkpoint_model, latest_stage, latest_step
+from consistency_jax.training.stages import Reference, load_training, make_pipeline, training_data
+
+
+@pytest.fixture
+def two_groups(small_config, tmp_path):
+    """`questions` of which every third is of another group."""
+    lines = Path(small_config.data.path).read_text(encoding="utf8").splitlines()
+    items = [json.loads(line) for line in lines]
+    for item in items[::3]:
+        item["group"] = "river"
+    path = tmp_path / "two_groups.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in items))
+    small_config.data.path = str(path)
+    return small_config
+
+
+def test_training_and_tests_take_their_own_groups_and_languages(two_groups):
+    data = two_groups.data
+    data.train.groups, data.test_groups = ("river",), ("capital",)
+    data.train.languages = ("ru", "de")
+    items, languages = load_training(two_groups)
+    assert languages == ("ru", "de")
+    assert {item.group for item in items} == {"river"}
+    assert {item.group for item in load_tests(two_groups)["test"]} == {"capital"}
+    data.train["items"] = 3
+    assert [item.id for item in load_training(two_groups)[0]] == [item.id for item in items][:3]
+
+
+def test_an_unseen_language_is_measured_but_not_trained_on(two_groups, tmp_path):
+    """In one key, with the language steered as before: the run is that of data which have no such language."""
+    two_groups.objective.steer = {"en": 3.0, "ru": 2.0}
+    two_groups.data.train.languages = ("en", "de")
+    summary = train(two_groups, tmp_path / "unseen")
+    assert set(summary["final"]["test"]["accuracy"]) == {"en", "de", "ru"}
+    final = read_tables(tmp_path / "unseen" / "tables" / "final.npz")["test"]
+    two_groups.data.train.languages, two_groups.data.languages = (), ("en", "de")
+    two_groups.objective.steer = {"en": 3.0}
+    train(two_groups, tmp_path / "without")
+    without = read_tables(tmp_path / "without" / "tables" / "final.npz")["test"]
+    np.testing.assert_allclose(final.logp[:, :2], without.logp, atol=1e-4)  # packed otherwise
+
+
+def small_set(items: int = 8, languages: int = 3, candidates: int = 2) -> TrainingSet:
+    shape = (items, languages, candidates)
+    tree = Tree(
+        trunk=np.array([3, 4], np.int32),
+        branches=(np.array([5], np.int32),) * candidates,
+        trunk_kind=np.full(2, PROMPT, np.uint8),
+        branch_kinds=(np.full(1, ANSWER, np.uint8),) * candidates,
+        bytes=np.ones(candidates, np.int32),
+    )
+    return TrainingSet(
+        [[tree] * languages] * items,
+        np.ones(shape, bool),
+        np.ones(shape, np.int32),
+        np.zeros(items, np.int32),
+    )
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_compares_languages_keeps_them_together(small_config, name):
+    items, languages = 4, 3
+    small_config.objective.name = name
+    for batching, together in (("grouped", True), ("random", OBJECTIVES[name].crosslingual)):
+        small_config.batching.name = batching
+        draw = make_pipeline(small_config, small_set(), groups=1).draw(0)
+        expected = (items, languages) if together else (items * languages, 1)
+        assert draw.languages.shape == expected
+
+
+# ---------------------------------------------------------------------------------------------------- several stages
+STAGES = {
+    "dpo": {"total_steps": 3, "optimizer": {"learning_rate": 2e-3}},
+    "polish": {"objective": {"name": "dco"}},
+}
+
+
+@pytest.fixture
+def staged(small_config):
+    small_config.stages = ("dpo", "polish")
+    small_config.stage = STAGES
+    small_config.evaluation.every, small_config.evaluation.split = 3, "test"
+    return small_config
+
+
+def flat(params):
+    return traverse_util.flatten_dict(jax.device_get(params), sep="/")
+
+
+def assert_same_params(one, other):
+    one, other = flat(one), flat(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_a_config_says_what_its_stages_are(small_config):
+    small_config.objective.beta = 0.5
+    (only,) = stages_of(small_config)
+    assert (only.name, only.folder) == ("dco", "checkpoints")
+    small_config.stages, small_config.stage = ("dpo", "polish"), STAGES
+    first, second = stages_of(small_config)
+    assert (first.folder, second.folder) == ("checkpoints/1-dpo", "checkpoints/2-polish")
+    assert (first.config.total_steps, second.config.total_steps) == (3, 6)
+    assert (first.config.objective.name, second.config.objective.name) == ("dpo", "dco")
+    assert first.config.objective.beta == second.config.objective.beta == 0.5
+    assert second.config.optimizer.learning_rate == 1e-3
+    assert type(first.config.batching) is type(small_config.batching)
+    validate(small_config)
+    again = default()
+    again.update(json.loads(to_json(small_config)))  # as a workdir keeps it
+    assert [s.config.to_dict() for s in stages_of(again)] == [s.config.to_dict() for s in (first, second)]
+    small_config.model.path, small_config.pretrain.total_steps = "", 5
+    small_config.stages, small_config.stage = ("pretrain", "dco"), {}
+    assert [s[:2] for s in stages_of(small_config)] == [("dco", "checkpoints")]
+
+
+@pytest.mark.parametrize("rank", [0, pytest.param(4, marks=pytest.mark.slow)])
+def test_two_stages_are_a_run_on_what_another_run_exported(staged, tmp_path, rank, capsys):
+    """Parameters, and the reference that they are: the second stage knows nothing of the base model."""
+    staged.lora.rank = rank
+    summary = train(staged, tmp_path / "run")
+    base = load_pretrained(staged.model.path, mesh=make_mesh((1, 1, 1)))
+    assert latest_stage(staged, tmp_path / "run").name == "polish"
+    ended = checkpoint_model(staged, tmp_path / "run", latest_step(tmp_path / "run"), base)
+
+    first = staged.copy_and_resolve_references()
+    first.stages, first.stage = (), {}
+    first.objective.name, first.total_steps, first.optimizer.learning_rate = "dpo", 3, 2e-3
+    train(first, tmp_path / "first")
+    second = staged.copy_and_resolve_references()
+    second.stages, second.stage = (), {}
+    if rank == 0:
+        second.model.path = str(export(tmp_path / "first", tmp_path / "model"))
+        train(second, tmp_path / "second")
+        start = load_pretrained(second.model.path, mesh=make_mesh((1, 1, 1)))
+        assert_same_params(checkpoint_model(second, tmp_path / "second", 6, start).params, ended.params)
+        report = json.loads((tmp_path / "second" / "report.json").read_text())
+        assert summary["final"]["test"]["clc_matrix"] == report["final"]["test"]["clc_matrix"]
+    else:  # base and adapters cannot be told apart in an exported folder: the stage by hand
+        start = checkpoint_model(first, tmp_path / "first", 3, base)
+        mesh = make_mesh((1, 1, 1))
+        scorer = Scorer(start.config, mesh)
+        (items, languages) = load_training(second)
+        split = split_of(second, "train", items, base, "separate", languages)
+        data = training_data(second, split, Reference(scorer, start, tmp_path / "kept"))
+        params = fit(
+            stage="by hand",
+            config=start.config,
+            params=start.params,
+            objective=make_objective(second.objective, languages)[0],
+            pipeline=make_pipeline(second, data, groups=1),
+            optimizer=second.optimizer,
+            total_steps=6,
+            mesh=mesh,
+            checkpoints=tmp_path / "by_hand",
+            log=lambda first: MetricsLog(tmp_path, stage="by hand", tensorboard=False),
+            log_every=10,
+            checkpoint_every=10,
+        )
+        assert_same_params(params, ended.params)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [(line["stage"], line["step"]) for line in lines if "loss" in line]
+    assert losses == [("dpo", n) for n in range(1, 4)] + [("polish", n) for n in range(1, 7)]
+    measured = [(line["stage"], line["step"]) for line in lines if "test/clc_all" in line]
+    assert measured == [("dpo", 3), ("polish", 3), ("polish", 6)]
+    if rank == 0:
+        check_what_reads(staged, tmp_path, summary, capsys)
+
+
+def check_what_reads(staged, tmp_path, summary, capsys):
+    """Evaluation and export take the newest checkpoint of the last stage that has one."""
+    workdir = tmp_path / "run"
+    assert json.loads(json.dumps(evaluate_workdir(None, workdir))) == json.loads(json.dumps(summary))
+    export(workdir, tmp_path / "whole")
+    assert "DPO, 3 steps, then POLISH, 6 steps" in (tmp_path / "whole" / "README.md").read_text()
+    assert "exported step 6 of 6 of stage polish, float32" in capsys.readouterr().out
+    shutil.rmtree(workdir / "checkpoints" / "2-polish" / "6")
+    export(workdir, tmp_path / "begun")
+    assert "step 4 of 6 of stage polish: training is not finished" in capsys.readouterr().out
+    shutil.rmtree(workdir / "checkpoints" / "2-polish" / "4")
+    assert (latest_stage(staged, workdir).name, latest_step(workdir)) == ("dpo", 3)
+    assert evaluate_workdir(None, workdir)["final"] != summary["final"]
+    export(workdir, tmp_path / "part")
+    assert "step 3 of 3 of stage dpo: training is not finished" in capsys.readouterr().out
