@@ -6,7 +6,7 @@ The very train step and scoring step of train.py go through the TPU compiler, fr
 no TPU. It needs libtpu: pip install 'consistency_jax[aot]'. The model is `model.path` (a folder with config.json, or
 the id of a published model, see models/published.py), else `model.architecture`. Exit status 1 where it does not fit.
 
-Batches are as large as the config makes them of typical data of its source (abstract.py), or as --rows (rows of one
+Batches are as large as the config makes them of typical data of its source (shapes.py), or as --rows (rows of one
 device in one micro-batch) and --length (tokens of a row) say. Memory and FLOPs are the compiler's; times are estimates,
 a roofline at the chip's data-sheet rates (chips.py) that knows nothing of latencies.
 """

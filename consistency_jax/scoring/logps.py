@@ -50,7 +50,7 @@ def tree_logps(
     Args:
       config: what the parameters are parameters of.
       params: of `Decoder(config)`.
-      batch: packed rows, see data/packing.py; packed with the same `candidates` and `prompt`.
+      batch: packed rows, see data/packing/rows.py; packed with the same `candidates` and `prompt`.
       candidates: K of the table.
       prompt: also sum the tokens of the prompt.
       layer: also give the states after this layer, from 0.

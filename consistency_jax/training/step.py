@@ -1,4 +1,4 @@
-"""One optimizer step: packed rows -> table -> objective -> update. Used by train.py, aot.py and the benchmarks.
+"""One optimizer step: packed rows -> table -> objective -> update. Used by train.py, aot and the benchmarks.
 
 Parameters come in two trees: those that are trained, which have gradients and optimizer state and are checkpointed, and
 frozen ones, which are only read (what `optimizer.freeze` finds; with adapters, the whole base model). An auxiliary loss
