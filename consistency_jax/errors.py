@@ -9,7 +9,11 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """A config that cannot run; the message names the key and the mend."""
+    """A config, or a checkpoint's config.json, that cannot run; the message names the key and the mend."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint, of training or of Hugging Face, that cannot be read or written; names the folder and the mend."""
 
 
 class Interrupted(SystemExit):

@@ -9,15 +9,16 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
+import consistency_jax as cj
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import parse_arg, to_json
 from consistency_jax.data.items import DataError
-from consistency_jax.errors import ConfigError, UserError
+from consistency_jax.errors import CheckpointError, ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
 from consistency_jax.train import train
-from consistency_jax.training.checkpoints import CheckpointError
+from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.workdir import open_workdir, read_config
 
 # Orbax leaves futures of a failed read to the garbage collector, which reports them whenever it comes by.
@@ -289,6 +290,25 @@ def test_an_unwritable_workdir_is_told_first(small_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write to the workdir.*choose another --workdir"):
         train(small_config, tmp_path / "file" / "run")
+
+
+def test_one_name_catches_config_errors_of_every_room(small_config, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architectures": ["FalconForCausalLM"]}')
+    with pytest.raises(ConfigError, match="unsupported architecture: FalconForCausalLM"):
+        cj.load_pretrained(folder)
+    small_config.total_steps = -1
+    with pytest.raises(ConfigError, match="total_steps"):
+        train(small_config, tmp_path / "run")
+
+
+def test_one_name_catches_checkpoint_errors_of_folders_and_of_training(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        cj.load_pretrained(tmp_path / "absent")
+    checkpoints = Checkpointer(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match="has no checkpoint of step 3; it has: none"), checkpoints:
+        checkpoints.restore(3, {})
 
 
 def test_a_corrupt_checkpoint_is_named_with_the_mend(small_config, tmp_path):

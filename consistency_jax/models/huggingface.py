@@ -27,9 +27,9 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from consistency_jax.errors import UserError
+from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
-from consistency_jax.models.families import FAMILIES, ConfigError, Family, Weight, find_family
+from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 from consistency_jax.runtime.files import readable, write_text
@@ -42,10 +42,6 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stor
 PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-
-
-class CheckpointError(UserError):
-    """A checkpoint folder that cannot be loaded or written: says what, where, and the mend."""
 
 
 @dataclasses.dataclass
@@ -98,7 +94,7 @@ def load_pretrained(
     try:
         architecture, family = find_family(hf_config)
         config = dataclasses.replace(family.from_hf(hf_config), dtype=dtype, param_dtype=dtype)
-    except ValueError as error:  # a ConfigError, or traits that clash in the decoder's own eyes
+    except ValueError as error:  # a ConfigError, or traits that clash in a `DecoderConfig`
         raise ConfigError(f"{folder}: {error}") from error
     with _Tensors(folder) as tensors:
         config = dataclasses.replace(config, vocab_size=_vocabulary(config, family, tensors))

@@ -7,13 +7,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from consistency_jax.errors import UserError
+from consistency_jax.errors import CheckpointError
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.processes import on_main, several
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be written or read; the message names the folder and the mend."""
 
 
 class Checkpointer:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Rope
-from consistency_jax.models.families import FAMILIES, ConfigError
+from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.published import PUBLISHED, published_config
 
 torch = pytest.importorskip("torch")

@@ -12,9 +12,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Rope, init_params
-from consistency_jax.models.families import FAMILIES, ConfigError
-from consistency_jax.models.huggingface import CheckpointError, Model, load_pretrained, save_pretrained
+from consistency_jax.models.families import FAMILIES
+from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

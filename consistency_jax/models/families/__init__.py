@@ -8,10 +8,11 @@ which tensor of its checkpoint is which of our parameters. A new family is one f
 from collections.abc import Mapping
 from typing import Any
 
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.families import cohere, gemma, llama, qwen
-from consistency_jax.models.families.family import ConfigError, Family, Weight
+from consistency_jax.models.families.family import Family, Weight
 
-__all__ = ["FAMILIES", "ConfigError", "Family", "Weight", "find_family"]
+__all__ = ["FAMILIES", "Family", "Weight", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     "Cohere2ForCausalLM": cohere.COHERE2,

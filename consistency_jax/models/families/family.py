@@ -8,17 +8,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from consistency_jax.errors import UserError
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Rope
 
 HfConfig = Mapping[str, Any]
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 LAYER_TYPES = {"full_attention": False, "sliding_attention": True}
-
-
-class ConfigError(UserError):
-    """A config.json that cannot be run as it says."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ From 4b on Gemma 3 sees images: of those folders the language model is run, and 
 from collections.abc import Mapping
 from typing import Any
 
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Rope
 from consistency_jax.models.families.family import (
     LAYER_TYPES,
-    ConfigError,
     Family,
     HfConfig,
     canonical,
