@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from consistency_jax.config.parsing import named_function
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.preferences import Pairs, pair_items, read_pairs, write_pairs
 from consistency_jax.errors import ConfigError
@@ -127,8 +128,6 @@ def translator(options: Any, generator: Callable[[], Generator]) -> Translate:
         return lambda requests: [None] * len(requests)
     if name == "model":
         return functools.partial(_by_model, generator(), 2 * options.max_tokens)
-    from consistency_jax.generation.translators import named_function
-
     found = named_function("selection.translator", name)
     return lambda requests: on_main(lambda: [found(*request) for request in requests])
 

@@ -118,7 +118,7 @@ def writing_config(small_config, prompts):
     generation.splits, generation.max_tokens, safe.max_tokens = ("test",), 3, 3
     generation["items"], safe["items"] = 5, 4
     generation.stop = ()
-    safe.languages, safe.judge = ("en", "it"), "test_written:cautious"
+    safe.languages, safe.judge = ("en", "it"), f"{__name__}:cautious"
     for kind, folder in prompts[0].items():
         safe[kind].source, safe[kind].path = "multijail", str(folder)
     return small_config
