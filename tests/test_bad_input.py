@@ -358,33 +358,3 @@ def test_a_full_disk_stops_with_one_message(small_model, questions, tmp_path):
     assert len(ours) == 1
     assert "cannot write a checkpoint to" in ours[0]
     assert "free some space or choose another --workdir" in ours[0]
-
-
-def test_the_command_line_names_a_wrong_key(tmp_path):
-    done = command("--config=configs/custom.py", f"--workdir={tmp_path}", "--config.optimizer.learning_rat=1")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: unknown config key 'optimizer.learning_rat' (did you mean")
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--config=configs/custom.py:dta=x", "--config takes no option 'dta' (did you mean 'data'?)"),
-        ("--config=configs/gemma3.py:size=5b", "--config option size='5b'; choose from"),
-    ],
-)
-def test_a_wrong_option_of_a_config_file_is_one_line(tmp_path, argument, message):
-    done = command(argument, f"--workdir={tmp_path}")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1
-
-
-def test_the_command_line_takes_every_name(tmp_path):
-    # `items` is also a method of ConfigDict, and the keys of a free section are not in the defaults
-    keys = ("batching.items=6", "objective.steer.de=4.0", "data.options.train_size=0.5")
-    done = command(
-        "--config=configs/custom.py", f"--workdir={tmp_path / 'run'}", *(f"--config.{key}" for key in keys)
-    )
-    assert done.returncode == 1
-    assert "no model: give --config.model.path" in done.stderr

@@ -2,57 +2,21 @@
 
 import dataclasses
 import importlib.util
-import json
 import math
-import re
 
 import jax
 import numpy as np
 import pytest
+from small_models import GEMMA, LLAMA, SMALL, needs_compiler, small_config
 
-from consistency_jax.aot import __main__ as aot_command
 from consistency_jax.aot import prove as proving
 from consistency_jax.aot.hlo import Program
 from consistency_jax.aot.shapes import score_load, train_load
-from consistency_jax.config.defaults import default
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.configured import abstract_model
 from consistency_jax.models.decoder import abstract_params
-from consistency_jax.models.flops import forward_flops, step_flops
-from consistency_jax.models.published import PUBLISHED, published_config
-from consistency_jax.runtime.chips import CHIPS, GIB, chip_of
+from consistency_jax.runtime.chips import GIB
 from consistency_jax.runtime.mesh import make_mesh
-from consistency_jax.training.step import trained_names
-
-SMALL = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "intermediate_size": 640,
-    "vocab_size": 3000,
-}
-LLAMA = SMALL | {"tie_word_embeddings": False}
-GEMMA = SMALL | {
-    "architectures": ["Gemma3ForCausalLM"],
-    "num_hidden_layers": 3,
-    "sliding_window": 64,
-    "sliding_window_pattern": 3,
-}
-
-
-def small_config(architecture, **mesh):
-    config = default()
-    config.model.architecture = architecture
-    config.model.dtype = config.model.compute_dtype = "bfloat16"
-    config.model.remat = "full"
-    config.pretrain.total_steps = 1  # the model is no folder
-    config.batching["items"] = 16
-    config.evaluation.tokens = 2048
-    config.mesh.update(mesh)
-    return config
 
 
 # ------------------------------------------------------------------------------------------------- without a compiler
@@ -68,92 +32,6 @@ def test_hand_counted_flops_are_those_of_the_compiled_step(architecture):
         program = Program(lowered.compile().as_text())
         assert not program.unknown_loops
         assert (program.flops() - program.flops(proving.RECOMPUTE)) / useful == pytest.approx(1.0, abs=0.02)
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_states_of_a_reference_and_an_auxiliary_loss_have_shapes_too(accumulate):
-    config = small_config(LLAMA)
-    config.objective.name, config.batching.accumulate = "mpo", accumulate
-    config.auxiliary.mlc.update({"weight": 0.8, "layer": 1, "split": "validation"})
-    decoder, mesh = abstract_model(config), make_mesh((1, 1, 1), jax.devices()[:1])
-    load = train_load(config, 1)
-    assert load.prompts == 8 // accumulate
-    assert load.trees == (16 + 8) // accumulate * load.languages
-    plain = default()
-    plain.batching["items"], plain.batching.accumulate = 16, accumulate
-    plain.objective.candidates = "pair"
-    more = load.shape.rows - train_load(plain, 1).shape.rows
-    assert more * load.shape.length >= load.prompts * load.languages * 100  # tokens of a prompt
-    lowered, arguments, _ = proving.lower_train(config, decoder, mesh, load)
-    config.auxiliary.mlc.weight = 0.0
-    without = proving.lower_train(config, decoder, mesh, train_load(config, 1))[1]
-    assert arguments - without > 3 * 4 * 256 * 512  # the extractor in float32, and its moments
-    assert "eigh" in lowered.as_text().lower()
-
-
-def test_frozen_parameters_cost_no_gradient_of_their_own():
-    decoder = abstract_model(small_config(LLAMA))
-    sizes = {"rows": 4, "length": 128, "sources": 96}
-    forward, full = forward_flops(decoder, **sizes), step_flops(decoder, **sizes)
-    assert full == pytest.approx(3 * forward)
-    mlp = 3 * decoder.layers * decoder.hidden * decoder.mlp
-    names = trained_names(decoder, "mlp")
-    assert full - step_flops(decoder, **sizes, trained=names) == pytest.approx(2 * 4 * 128 * mlp)
-
-
-def test_the_roofline_is_bytes_and_flops_over_rates():
-    chip = CHIPS["v5e"]
-    seconds = chip.seconds(flops=1.97e12, memory_bytes=8.19e9, network_bytes=4e9)
-    assert seconds == pytest.approx(
-        {"compute": 0.01, "memory": 0.01, "network": 0.02, "overlapped": 0.02, "serial": 0.04}
-    )
-
-
-def test_loads_hold_the_items_of_a_step():
-    config = small_config(LLAMA)
-    config.data.source, config.batching["items"] = "bmlama17", 24
-    one, four = train_load(config, 1), train_load(config, 4)
-    assert one.trees == four.trees == 24 * 17
-    assert four.shape.groups == 4
-    assert four.shape.rows % 4 == 0
-    assert four.shape.rows == pytest.approx(one.shape.rows, abs=4)
-    # a tree of 10 prompt tokens and 10 answers of 7: 70 row tokens, 61 sources, 70 targets
-    assert one.shape.rows * (one.shape.length // 70) >= 24 * 17
-    assert 24 * 17 * 61 <= one.shape.sources < 24 * 17 * 61 + 8
-    assert 24 * 17 * 70 <= one.shape.targets < 24 * 17 * 70 + 8
-    config.batching.accumulate = 3
-    assert (train_load(config, 1).items, train_load(config, 1).micro_batches) == (8, 3)
-    given = train_load(config, 4, rows=5, length=256)
-    assert (given.shape.rows, given.shape.length) == (20, 256)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_models_are_known_by_id(name):
-    config = default()
-    config.model.path = name
-    assert abstract_model(config).num_params == published_config(name).num_params
-
-
-def test_a_folder_needs_its_config_json_alone(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED["Qwen/Qwen3-0.6B"]))
-    config = default()
-    config.model.path, config.model.compute_dtype = str(tmp_path), "bfloat16"
-    config.model.remat = "dots"
-    expected = published_config("Qwen/Qwen3-0.6B")
-    assert abstract_model(config) == dataclasses.replace(expected, dtype="bfloat16", remat="dots")
-
-
-def test_what_is_no_model_or_slice_is_told():
-    config = default()
-    config.model.path = "nobody/nothing"
-    with pytest.raises(ConfigError, match=r"nobody/nothing.*config.json.*Llama-3.1-8B"):
-        abstract_model(config)
-    config.model.path, config.model.architecture = "", {"hidden_size": 8}
-    with pytest.raises(ConfigError, match="model.architecture: unsupported architecture"):
-        abstract_model(config)
-    for name in ("gpu", "h100:8", "v5e", "v5e:4xfour"):
-        with pytest.raises(ConfigError, match=re.escape(repr(name)) + r".*v5e:4x4.*GPU"):
-            chip_of(name)
 
 
 def test_without_the_compiler_the_error_says_how_to_get_it(monkeypatch):
@@ -175,12 +53,6 @@ def test_advice_names_what_is_not_done_yet():
     assert "mesh.fsdp" not in proving.advice(report, config)
     hbm["fits"] = True
     assert proving.advice(report, config) == ""
-
-
-# --------------------------------------------------------------------------------------------- with the TPU compiler
-needs_compiler = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: make aot"
-)
 
 
 @dataclasses.dataclass
@@ -299,23 +171,6 @@ def test_only_kernels_and_states_that_predict_are_gathered(proof):
         assert kernels & gathered
         assert gathered <= allowed
         assert (SMALL["vocab_size"], SMALL["hidden_size"]) not in program.shapes()
-
-
-@pytest.mark.aot
-@needs_compiler
-def test_what_does_not_fit_ends_with_status_1(tmp_path, capsys):
-    config = small_config({}, data=4)
-    config.model.path = "Qwen/Qwen3-14B"
-    with pytest.raises(SystemExit) as stop:
-        aot_command.command(config, "v5e:2x2", str(tmp_path / "report.json"))
-    assert stop.value.code == 1
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert not report["fits"]
-    # 14.77 B parameters and two moments in bfloat16, on every device: not even compiled
-    assert report["programs"]["train"]["hbm"]["arguments"] == pytest.approx(6 * 14.77e9, rel=0.01)
-    printed = capsys.readouterr()
-    assert "mesh.fsdp" in printed.err
-    assert "NO" in printed.out
 
 
 @pytest.mark.aot

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from consistency_jax.metrics import changed_answers, entropy, experts, responses
+from consistency_jax.metrics import changed_answers, experts, responses
 
 
 def test_consensus_is_the_weighted_geometric_mean():
@@ -76,16 +76,6 @@ def test_weights_are_checked():
     for weights in ([1.0], [1.0, 0.0], [1.0, np.inf]):
         with pytest.raises(ValueError, match="weights must be 2 numbers greater than 0"):
             experts(np.zeros((1, 2, 3)), weights=weights)
-
-
-def test_entropy_of_known_distributions():
-    scores = np.log([[[0.5, 0.25, 0.25], [1.0, 1.0, 1.0]]])
-    np.testing.assert_allclose(entropy(scores)[0], [1.5 * np.log(2), np.log(3)])
-    mask = np.array([[[True, True, False], [False, False, False]]])
-    values = entropy(scores, mask)[0]
-    assert values[0] == pytest.approx(-(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)))
-    assert np.isnan(values[1])
-    assert entropy(np.array([[[900.0, 0.0]]]))[0, 0] == 0
 
 
 def test_responses_of_answers_one_by_one():

@@ -4,68 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from score_tables import random_table
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.selection import calm
-from consistency_jax.selection.calm import likelihood_picks, vote
-from consistency_jax.selection.candidates import ABSENT, best, gold_picks, picked_pairs, random_picks
+from consistency_jax.selection.candidates import best, gold_picks, picked_pairs, random_picks
 from consistency_jax.selection.summary import SAME_TEXT, Summary, summary_text
-
-
-def random_table(seed, items=200, languages=5, candidates=4):
-    """Scores of few values (so that many are tied), with languages and last candidates missing."""
-    rng = np.random.default_rng(seed)
-    count = rng.integers(1, candidates + 1, items)
-    mask = np.zeros((items, languages, candidates), bool)
-    for cells, k in zip(mask, count, strict=True):
-        cells[rng.random(languages) < 0.8, :k] = True
-    gold = np.where(rng.random(items) < 0.8, rng.integers(0, count), -1)
-    return rng.integers(0, 5, mask.shape).astype(float), mask, gold
-
-
-def own_answer(scores, mask):
-    """The one candidate that scores best, None where two do or none is there."""
-    there = [(score, k) for k, (score, in_it) in enumerate(zip(scores, mask, strict=True)) if in_it]
-    top = [k for score, k in there if score == max(there)[0]]
-    return top[0] if len(top) == 1 else None
-
-
-def expected_calm(scores, mask):
-    """(winner or None, own answers) of one item [L, K], by counting."""
-    own = [own_answer(*cell) for cell in zip(scores, mask, strict=True)]
-    votes = Counter(k for k in own if k is not None).most_common()
-    tied = len(votes) > 1 and votes[0][1] == votes[1][1]
-    return (votes[0][0] if votes and not tied and sum(n for _, n in votes) >= 3 else None), own
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_calm_is_plurality_of_the_likeliest(seed):
-    scores, mask, _ = random_table(seed)
-    picked, votes = likelihood_picks(scores, mask, np.random.default_rng(0))
-    drawn, _ = likelihood_picks(scores, mask, np.random.default_rng(0), agreeing="random")
-    reasons = Counter()
-    for b in range(len(mask)):
-        winner, own = expected_calm(scores[b], mask[b])
-        assert votes.winner[b] == (-1 if winner is None else winner)
-        for l in range(mask.shape[1]):
-            why = picked.dropped[b, l]
-            reasons[why] += 1
-            assert (why == ABSENT) == (not mask[b, l].any())
-            if mask[b, l].any() and winner is not None and own[l] not in (None, winner):
-                expected = (winner, own[l])
-                assert (drawn.chosen[b, l], drawn.rejected[b, l]) == expected
-            else:
-                expected = (-1, -1)
-                assert why != ""
-            assert (picked.chosen[b, l], picked.rejected[b, l]) == expected
-            if why == calm.AGREES:
-                assert own[l] == winner
-                others = mask[b, l].sum() > 1
-                assert (drawn.dropped[b, l] == "") == others
-                if others:
-                    assert drawn.chosen[b, l] == winner != drawn.rejected[b, l]
-                    assert mask[b, l, drawn.rejected[b, l]]
-    assert set(reasons) == {"", ABSENT, calm.AGREES, calm.TIED, calm.TOO_FEW, calm.UNDECIDED}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -113,18 +56,6 @@ def test_draws_favour_no_candidate():
     assert max(abs(count - 4000 / 12) for count in pairs.values()) < 5 * 17.5
     tied = Counter(best(np.zeros(mask.shape), mask, np.random.default_rng(0))[:, 1].tolist())
     assert max(abs(count - 1000) for count in tied.values()) < 5 * 27.4
-
-
-def test_the_vote_does_not_depend_on_the_order_of_candidates_or_languages():
-    scores, mask, _ = random_table(7)
-    mask[:] = mask.any(2, keepdims=True)  # so that candidates can be moved
-    rng = np.random.default_rng(1)
-    languages, candidates = rng.permutation(5), rng.permutation(4)
-    plain = vote(scores, mask)
-    moved = vote(scores[:, languages][:, :, candidates], mask[:, languages][:, :, candidates])
-    back = np.append(candidates, -1)
-    np.testing.assert_array_equal(plain.winner, back[moved.winner])
-    np.testing.assert_array_equal(plain.own[:, languages], back[moved.own])
 
 
 def test_records_tell_every_prompt_once_and_never_prefer_a_text_to_itself():

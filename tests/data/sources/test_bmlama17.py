@@ -78,17 +78,6 @@ def test_rows_of_one_subject_and_relation_may_stay_together(tmp_path: Path):
         assert not sides[0] & sides[1]
 
 
-def test_bmlama53_has_the_same_form(tmp_path: Path):
-    folder = source_files.bmlama(tmp_path, count=20)
-    (folder / "zh.tsv").rename(folder / "ceb.tsv")
-    items = load_items("bmlama53", path=folder, languages=["en", "ceb"])
-    assert [item.id for item in items[:2]] == ["bmlama53-0000", "bmlama53-0001"]
-    assert not items.warnings
-    assert len(load_items("bmlama53", path=folder, languages=["ceb"], split="train")) == 14
-    with pytest.raises(DataError, match="ca.tsv: no such file"):
-        load_items("bmlama53", path=folder)
-
-
 def test_unique_gold_drops_rows_with_a_second_true_answer(tmp_path: Path):
     items = load_items("bmlama17", path=write(tmp_path), languages=["zh"], unique_gold=True)
     assert [item.id for item in items] == ["bmlama17-0001", "bmlama17-0003"]

@@ -1,70 +1,20 @@
-"""CALM's sampling form: letters read from answers of many languages, the pooled vote, and the pairs it gives."""
+"""CALM: votes by likelihoods and by answers, and the pairs that each gives."""
 
 import re
 from collections import Counter
 
 import numpy as np
 import pytest
+from score_tables import random_table
 from table_generator import TableGenerator
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.generation import Sampling
 from consistency_jax.selection import calm
-from consistency_jax.selection.calm import Answer, pooled_majority, sampled_pairs
-from consistency_jax.selection.letters import INSTRUCTION, lettered_question, read_letter
+from consistency_jax.selection.calm import Answer, likelihood_picks, pooled_majority, sampled_pairs, vote
+from consistency_jax.selection.candidates import ABSENT
+from consistency_jax.selection.letters import lettered_question
 from consistency_jax.selection.summary import Summary
-
-READ = [
-    ("Answer: B", "B"),
-    ("The answer is (C).", "C"),
-    ("Option A is wrong, option C is right.\nAnswer: C", "C"),
-    ("Option A is best because it is red.", "A"),
-    ("**Answer:** B", "B"),
-    ("**Answer: B**", "B"),
-    ("Answer: \\boxed{C}", "C"),
-    ("so it must be \\boxed{\\text{b}}", "B"),
-    ("I weigh (A) and (B), and take (b)", "B"),
-    ("**D**", "D"),
-    ("B", "B"),
-    ("B) Paris", "B"),
-    ("Paris lies in France.\n\nB.\n", "B"),
-    ("La réponse est B", "B"),
-    ("Die richtige Antwort lautet D.", "D"),
-    ("La respuesta correcta es: A", "A"),
-    ("A resposta é C", "C"),
-    ("Правильный ответ — В.", "B"),  # Cyrillic В
-    ("Ответ: С", "C"),  # Cyrillic С
-    ("Απάντηση: Β", "B"),  # Greek Β
-    ("答案是B。", "B"),
-    ("答えはＣです", "C"),  # full width
-    ("정답은 A입니다", "A"),
-    ("الإجابة: D", "D"),
-    ("उत्तर: A", "A"),
-    ("คำตอบ: ข้อ B", "B"),
-    ("Đáp án đúng là C", "C"),
-    ("Jibu ni B", "B"),
-    ("Cevap: D", "D"),
-    ("Answer: E", None),  # there are four options
-    ("A. Paris\nB. Rome\nC. Nice", None),  # the options told again
-    ("The answer is a matter of taste. A man may say so.", None),
-    ("В этом случае трудно сказать", None),
-    ("Die Antwort lautet D'accord", None),
-    ("I am sure.", None),
-    ("", None),
-]
-
-
-@pytest.mark.parametrize(("text", "letter"), READ)
-def test_the_letter_of_an_answer(text, letter):
-    assert read_letter(text, 4) == (-1 if letter is None else "ABCD".index(letter))
-
-
-def test_a_question_shows_its_options():
-    item = ParallelItem("q", "", {"de": "Die <mask> von F"}, {"de": ("Stadt", " Rom")}, context={"de": "F."})
-    question = lettered_question(item, "de")
-    assert question == f"F.\n\nDie ____ von F\nA. Stadt\nB. Rom\n{INSTRUCTION}\n"
-    assert lettered_question(item, "de", "Nenne den Buchstaben.").endswith("B. Rom\nNenne den Buchstaben.\n")
-
 
 LANGUAGES = ("en", "de", "ru", "sw")
 
@@ -165,3 +115,60 @@ def test_none_where_all_agree_and_none_where_votes_are_tied():
     pairs, summary = made(items, agreeing, lambda text, source, target: text)
     assert pairs == []
     assert {why for c in summary["languages"].values() for why in c["dropped"]} <= {calm.AGREES, calm.TOO_FEW}
+
+
+def own_answer(scores, mask):
+    """The one candidate that scores best, None where two do or none is there."""
+    there = [(score, k) for k, (score, in_it) in enumerate(zip(scores, mask, strict=True)) if in_it]
+    top = [k for score, k in there if score == max(there)[0]]
+    return top[0] if len(top) == 1 else None
+
+
+def expected_calm(scores, mask):
+    """(winner or None, own answers) of one item [L, K], by counting."""
+    own = [own_answer(*cell) for cell in zip(scores, mask, strict=True)]
+    votes = Counter(k for k in own if k is not None).most_common()
+    tied = len(votes) > 1 and votes[0][1] == votes[1][1]
+    return (votes[0][0] if votes and not tied and sum(n for _, n in votes) >= 3 else None), own
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calm_is_plurality_of_the_likeliest(seed):
+    scores, mask, _ = random_table(seed)
+    picked, votes = likelihood_picks(scores, mask, np.random.default_rng(0))
+    drawn, _ = likelihood_picks(scores, mask, np.random.default_rng(0), agreeing="random")
+    reasons = Counter()
+    for b in range(len(mask)):
+        winner, own = expected_calm(scores[b], mask[b])
+        assert votes.winner[b] == (-1 if winner is None else winner)
+        for l in range(mask.shape[1]):
+            why = picked.dropped[b, l]
+            reasons[why] += 1
+            assert (why == ABSENT) == (not mask[b, l].any())
+            if mask[b, l].any() and winner is not None and own[l] not in (None, winner):
+                expected = (winner, own[l])
+                assert (drawn.chosen[b, l], drawn.rejected[b, l]) == expected
+            else:
+                expected = (-1, -1)
+                assert why != ""
+            assert (picked.chosen[b, l], picked.rejected[b, l]) == expected
+            if why == calm.AGREES:
+                assert own[l] == winner
+                others = mask[b, l].sum() > 1
+                assert (drawn.dropped[b, l] == "") == others
+                if others:
+                    assert drawn.chosen[b, l] == winner != drawn.rejected[b, l]
+                    assert mask[b, l, drawn.rejected[b, l]]
+    assert set(reasons) == {"", ABSENT, calm.AGREES, calm.TIED, calm.TOO_FEW, calm.UNDECIDED}
+
+
+def test_the_vote_does_not_depend_on_the_order_of_candidates_or_languages():
+    scores, mask, _ = random_table(7)
+    mask[:] = mask.any(2, keepdims=True)  # so that candidates can be moved
+    rng = np.random.default_rng(1)
+    languages, candidates = rng.permutation(5), rng.permutation(4)
+    plain = vote(scores, mask)
+    moved = vote(scores[:, languages][:, :, candidates], mask[:, languages][:, :, candidates])
+    back = np.append(candidates, -1)
+    np.testing.assert_array_equal(plain.winner, back[moved.winner])
+    np.testing.assert_array_equal(plain.own[:, languages], back[moved.own])

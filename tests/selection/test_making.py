@@ -1,4 +1,4 @@
-"""Sampled selections end to end, with an engine that answers from a table in the sampler's place."""
+"""Pairs made with a model: sampled selections end to end, with an engine that answers from a table for the sampler."""
 
 import dataclasses
 import hashlib

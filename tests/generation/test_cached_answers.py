@@ -1,0 +1,45 @@
+"""Answers that are kept: a killed run asks only for those that it does not have."""
+
+import pytest
+from table_generator import TableGenerator
+
+from consistency_jax.generation import Sampling
+from consistency_jax.generation.cached_answers import KeptAnswers
+
+PROMPTS = [f"prompt {n}\u2028" for n in range(10)]
+
+
+def ask(generator, path, settings="model", **changes):
+    arguments = {"n": 2, "sampling": Sampling(), "seed": 3} | changes
+    return KeptAnswers(lambda: generator, path, settings, batch=4).generate(PROMPTS, **arguments)
+
+
+def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
+    def answer(prompt, s):
+        return f"{prompt} {s}"
+
+    whole, path = TableGenerator(answer), tmp_path / "answers.jsonl"
+    expected = ask(whole, tmp_path / "other.jsonl")
+    assert [len(prompts) for prompts in whole.asked] == [4, 4, 2]
+    assert len(set(whole.seeds)) == 3
+    with pytest.raises(KeyboardInterrupt):
+        ask(TableGenerator(answer, fail_after=2), path)
+    with path.open("a") as file:
+        file.write('{"key": "half a li')  # a kill in the middle of a line
+    rest = TableGenerator(answer)
+    assert ask(rest, path) == expected
+    assert (rest.asked, rest.seeds) == (whole.asked[2:], whole.seeds[2:])
+    nothing = TableGenerator(answer)
+    assert ask(nothing, path) == expected
+    assert nothing.asked == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"settings": "other"}, {"n": 3}, {"seed": 4}, {"sampling": Sampling(temperature=0.5)}],
+)
+def test_kept_answers_belong_to_their_settings(tmp_path, change):
+    generator = TableGenerator(lambda prompt, s: "x")
+    ask(generator, tmp_path / "answers.jsonl")
+    ask(generator, tmp_path / "answers.jsonl", **change)
+    assert len(generator.asked) == 6

@@ -1,0 +1,88 @@
+"""What commands share: how one ends, and what a wrong flag says."""
+
+import importlib.machinery
+import os
+import shlex
+import subprocess
+import sys
+import types
+
+import pytest
+
+from consistency_jax.errors import ConfigError, Interrupted
+from consistency_jax.runtime.cli import command_line, run_command
+
+
+def command(*arguments, before=""):
+    """The real command, in a shell that runs `before` first."""
+    line = f"{before} exec {shlex.join([sys.executable, '-m', 'consistency_jax.train', *arguments])}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+
+
+def test_the_command_line_names_a_wrong_key(tmp_path):
+    done = command("--config=configs/custom.py", f"--workdir={tmp_path}", "--config.optimizer.learning_rat=1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown config key 'optimizer.learning_rat' (did you mean")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config=configs/custom.py:dta=x", "--config takes no option 'dta' (did you mean 'data'?)"),
+        ("--config=configs/gemma3.py:size=5b", "--config option size='5b'; choose from"),
+    ],
+)
+def test_a_wrong_option_of_a_config_file_is_one_line(tmp_path, argument, message):
+    done = command(argument, f"--workdir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_command_line_takes_every_name(tmp_path):
+    # `items` is also a method of ConfigDict, and the keys of a free section are not in the defaults
+    keys = ("batching.items=6", "objective.steer.de=4.0", "data.options.train_size=0.5")
+    done = command(
+        "--config=configs/custom.py", f"--workdir={tmp_path / 'run'}", *(f"--config.{key}" for key in keys)
+    )
+    assert done.returncode == 1
+    assert "no model: give --config.model.path" in done.stderr
+
+
+def ended(error: BaseException, capsys) -> tuple[int, str]:
+    """(status, what is printed) of a command that raises this."""
+
+    def fails(*args):
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(fails, 1, 2)
+    return stop.value.code or 0, capsys.readouterr().err
+
+
+def test_what_a_user_can_mend_is_one_line_and_a_fault_of_ours_a_traceback(capsys):
+    assert ended(ConfigError("total_steps=0; give 1 or more"), capsys) == (
+        1,
+        "error: total_steps=0; give 1 or more\n",
+    )
+    assert ended(FileNotFoundError(2, "no such file", "x.jsonl"), capsys)[0] == 1
+    assert ended(FloatingPointError("loss is not finite at step 3"), capsys)[0] == 1
+    with pytest.raises(KeyError, match="ours"):
+        run_command({}.__getitem__, "ours")
+
+
+def test_a_run_that_was_stopped_says_that_it_goes_on(capsys):
+    assert ended(Interrupted("stopped at step 4"), capsys) == (0, "stopped at step 4\n")
+    status, told = ended(KeyboardInterrupt(), capsys)
+    assert status == 130
+    assert "the same command goes on from the last checkpoint" in told
+
+
+def test_a_command_is_told_as_one_would_type_it(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/x/train.py", "--config=c.py:a=b c", "--workdir=w"])
+    monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__spec__=None))
+    assert command_line() == "python /x/train.py '--config=c.py:a=b c' --workdir=w"
+    spec = importlib.machinery.ModuleSpec("consistency_jax.aot.__main__", None)
+    monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__spec__=spec))
+    assert command_line() == "python -m consistency_jax.aot '--config=c.py:a=b c' --workdir=w"

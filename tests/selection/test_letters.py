@@ -1,0 +1,57 @@
+"""Letters of options: read from answers of many languages, and asked for."""
+
+import pytest
+
+from consistency_jax.data.items import ParallelItem
+from consistency_jax.selection.letters import INSTRUCTION, lettered_question, read_letter
+
+READ = [
+    ("Answer: B", "B"),
+    ("The answer is (C).", "C"),
+    ("Option A is wrong, option C is right.\nAnswer: C", "C"),
+    ("Option A is best because it is red.", "A"),
+    ("**Answer:** B", "B"),
+    ("**Answer: B**", "B"),
+    ("Answer: \\boxed{C}", "C"),
+    ("so it must be \\boxed{\\text{b}}", "B"),
+    ("I weigh (A) and (B), and take (b)", "B"),
+    ("**D**", "D"),
+    ("B", "B"),
+    ("B) Paris", "B"),
+    ("Paris lies in France.\n\nB.\n", "B"),
+    ("La réponse est B", "B"),
+    ("Die richtige Antwort lautet D.", "D"),
+    ("La respuesta correcta es: A", "A"),
+    ("A resposta é C", "C"),
+    ("Правильный ответ — В.", "B"),  # Cyrillic В
+    ("Ответ: С", "C"),  # Cyrillic С
+    ("Απάντηση: Β", "B"),  # Greek Β
+    ("答案是B。", "B"),
+    ("答えはＣです", "C"),  # full width
+    ("정답은 A입니다", "A"),
+    ("الإجابة: D", "D"),
+    ("उत्तर: A", "A"),
+    ("คำตอบ: ข้อ B", "B"),
+    ("Đáp án đúng là C", "C"),
+    ("Jibu ni B", "B"),
+    ("Cevap: D", "D"),
+    ("Answer: E", None),  # there are four options
+    ("A. Paris\nB. Rome\nC. Nice", None),  # the options told again
+    ("The answer is a matter of taste. A man may say so.", None),
+    ("В этом случае трудно сказать", None),
+    ("Die Antwort lautet D'accord", None),
+    ("I am sure.", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("text", "letter"), READ)
+def test_the_letter_of_an_answer(text, letter):
+    assert read_letter(text, 4) == (-1 if letter is None else "ABCD".index(letter))
+
+
+def test_a_question_shows_its_options():
+    item = ParallelItem("q", "", {"de": "Die <mask> von F"}, {"de": ("Stadt", " Rom")}, context={"de": "F."})
+    question = lettered_question(item, "de")
+    assert question == f"F.\n\nDie ____ von F\nA. Stadt\nB. Rom\n{INSTRUCTION}\n"
+    assert lettered_question(item, "de", "Nenne den Buchstaben.").endswith("B. Rom\nNenne den Buchstaben.\n")

@@ -1,0 +1,50 @@
+"""Programs in answers: alike where only comments, layout and chosen names differ."""
+
+import pytest
+
+from consistency_jax.selection.snippets import similarity, snippet
+
+PYTHON = '''Sure:
+```python
+# adds
+def add(a, b):
+    """Adds."""
+    total = a+b  # sum
+    return total
+
+print(add(1, 2))
+```
+'''
+
+
+SAME = """```py
+def somme(x,y):
+  z = x + y
+  return z
+print( somme(1,2) )
+```"""
+
+
+def test_code_is_compared_without_comments_layout_and_chosen_names():
+    assert snippet(PYTHON) == snippet(SAME)
+    assert snippet(SAME.replace("x + y", "x - y")) != snippet(SAME)
+    assert snippet(SAME.replace("print", "repr")) != snippet(SAME)  # a name that is not the author's
+    c, again = (
+        "```c\nint f(int a) { // a\n  return a + 1; }\n```",
+        "```c\nint g(int b){return b+1;/* b */}```",
+    )
+    assert snippet(c) == snippet(again)
+    assert snippet('```sh\necho "# no comment" # one\n```') == ("v0", '"# no comment"')
+    assert snippet("```python\nthis is ( no python\n```") == snippet("```python\nthis is (no python # x\n```")
+    assert snippet("n = 1\nprint(n)") == snippet("```python\nm = 1\nprint(m)\n```")
+    assert snippet("Bonjour, tout le monde") is None
+    assert snippet("word") is None
+    assert snippet("") is None
+    assert snippet("```python\ns = '\\d'\n```") is not None  # Python warns of it
+
+
+def test_similarity_of_snippets():
+    a, b, c = snippet(SAME), snippet(SAME.replace("x + y", "x - y")), snippet("```python\nprint(1)\n```")
+    assert similarity(a, a) == 1
+    assert similarity(a, b) == similarity(b, a) == pytest.approx(1 - 1 / len(a))  # one token of each
+    assert similarity(a, c) < similarity(a, b)
