@@ -12,14 +12,12 @@ from ml_collections import ConfigDict
 import consistency_jax as cj
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
-from consistency_jax.config.parsing import parse_arg, to_json
 from consistency_jax.data.items import DataError
 from consistency_jax.errors import CheckpointError, ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
 from consistency_jax.train import train
 from consistency_jax.training.checkpoints import Checkpointer
-from consistency_jax.training.workdir import open_workdir, read_config
 
 # Orbax leaves futures of a failed read to the garbage collector, which reports them whenever it comes by.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -230,18 +228,6 @@ def test_exporting_what_was_never_trained_is_an_error(small_config, tmp_path):
         export(tmp_path, tmp_path / "out")
 
 
-def test_options_of_a_config_file_are_typed():
-    assert parse_arg("steps=3,lr=0.5,fast", steps=1, lr=1.0, fast=False).to_dict() == {
-        "steps": 3,
-        "lr": 0.5,
-        "fast": True,
-    }
-    with pytest.raises(ConfigError, match="no option 'step'.*did you mean 'steps'"):
-        parse_arg("step=3", steps=1)
-    with pytest.raises(ConfigError, match="steps='x' is not of type int"):
-        parse_arg("steps=x", steps=1)
-
-
 def test_a_workdir_of_another_config_is_refused(small_config, tmp_path):
     small_config.total_steps = 2
     train(small_config, tmp_path / "run")
@@ -250,40 +236,6 @@ def test_a_workdir_of_another_config_is_refused(small_config, tmp_path):
         ConfigError, match=r"another config:\s+optimizer.learning_rate: 0.001 there, 0.0005 now"
     ):
         train(small_config, tmp_path / "run")
-
-
-@pytest.mark.parametrize("where", ["the run", "a stage", "nowhere"])
-def test_what_ranks_candidates_may_not_change_where_pairs_are_made_by_it(small_config, tmp_path, where):
-    selection = {"selection": {"name": "calm"}}
-    if where == "the run":
-        small_config.update(selection)
-    if where == "a stage":
-        small_config.update({"stages": ("sft", "dpo"), "stage": {"dpo": selection}})
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "config.json").write_text(to_json(small_config))
-    small_config.evaluation.tokens = 4096
-    open_workdir(tmp_path / "run", small_config)
-    small_config.evaluation.update(normalization="sum", boundary="separate")
-    if where == "nowhere":
-        open_workdir(tmp_path / "run", small_config)
-        return
-    message = (
-        "another config:\n  evaluation.boundary: 'joint' there, 'separate' now"
-        "\n  evaluation.normalization: 'mean_full' there, 'sum' now"
-    )
-    with pytest.raises(ConfigError, match=message):
-        open_workdir(tmp_path / "run", small_config)
-    assert read_config(tmp_path / "run").evaluation.normalization == "mean_full"
-
-
-def test_a_report_of_another_config_does_not_pass_for_this_ones(small_config, tmp_path):
-    report = open_workdir(tmp_path, small_config) / "report.json"
-    report.write_text("{}")
-    open_workdir(tmp_path, small_config)
-    assert report.exists()
-    small_config.evaluation.bootstrap += 1
-    open_workdir(tmp_path, small_config)
-    assert not report.exists()
 
 
 def test_an_unwritable_workdir_is_told_first(small_config, tmp_path):

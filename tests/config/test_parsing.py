@@ -1,0 +1,46 @@
+"""Texts of configs: options that are typed, functions by name, and JSON that stays the same."""
+
+import json
+
+import pytest
+
+from consistency_jax.config.defaults import default
+from consistency_jax.config.parsing import named_function, parse_arg, to_json
+from consistency_jax.errors import ConfigError
+
+
+def test_options_of_a_config_file_are_typed():
+    assert parse_arg("steps=3,lr=0.5,fast", steps=1, lr=1.0, fast=False).to_dict() == {
+        "steps": 3,
+        "lr": 0.5,
+        "fast": True,
+    }
+    with pytest.raises(ConfigError, match="no option 'step'.*did you mean 'steps'"):
+        parse_arg("step=3", steps=1)
+    with pytest.raises(ConfigError, match="steps='x' is not of type int"):
+        parse_arg("steps=x", steps=1)
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [("fast=perhaps", "fast='perhaps' is not of type bool"), ("steps", "'steps' needs a value: steps=...")],
+)
+def test_an_option_without_a_value_or_with_a_wrong_one_is_told(arg, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_arg(arg, steps=1, fast=False)
+
+
+def test_a_function_is_found_by_name_and_told_with_its_key_where_it_is_not():
+    assert named_function("selection.translator", "json:dumps") is json.dumps
+    for name in ("json:nothing", "no_such_module:f", "json", ""):
+        with pytest.raises(ConfigError, match=f"selection.translator='{name}' cannot be imported"):
+            named_function("selection.translator", name)
+
+
+def test_json_does_not_depend_on_the_order_of_keys_and_reads_back():
+    one, other = default(), default()
+    one.objective.steer, other.objective.steer = {"en": 1.0, "sw": 2.0}, {"sw": 2.0, "en": 1.0}
+    assert to_json(one) == to_json(other)
+    again = default()
+    again.update(json.loads(to_json(one)))
+    assert to_json(again) == to_json(one)

@@ -1,0 +1,53 @@
+"""Checkpoints: what is read is what was written, the newest are kept, and what cannot be read is named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from consistency_jax.errors import CheckpointError
+from consistency_jax.training.checkpoints import Checkpointer
+
+# Orbax leaves futures of a failed read to the garbage collector, which reports them whenever it comes by.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def state(step: int) -> dict:
+    return {
+        "params": {"kernel": jnp.full((2, 3), step, jnp.bfloat16)},
+        "optimizer": {"count": jnp.int32(step), "mu": jnp.arange(3.0) * step},
+    }
+
+
+def test_parts_are_read_apart_and_the_newest_are_kept(tmp_path):
+    with Checkpointer(tmp_path / "c", keep=2) as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.steps) == (None, [])
+        for step in (1, 2, 3):
+            checkpoints.save(step, state(step))
+        checkpoints.save(3, state(9))  # is there already
+        checkpoints.wait()
+        assert (checkpoints.latest_step, checkpoints.steps) == (3, [2, 3])
+    with Checkpointer(tmp_path / "c") as again:
+        found = again.restore(2, {"params": state(0)["params"]})
+        assert set(found) == {"params"}
+        np.testing.assert_array_equal(found["params"]["kernel"], state(2)["params"]["kernel"])
+        whole = again.restore(3, state(0))
+        for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(state(3)), strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+        again.remove()
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_step_that_is_not_there_and_a_folder_that_cannot_be_are_told(tmp_path):
+    with Checkpointer(tmp_path / "c") as checkpoints:
+        checkpoints.save(4, state(4))
+        checkpoints.wait()
+        with pytest.raises(CheckpointError, match="c has no checkpoint of step 5; it has: \\[4\\]"):
+            checkpoints.restore(5, state(0))
+        other = state(0) | {"params": {"kernel": jnp.zeros((2, 4), jnp.bfloat16), "more": jnp.zeros(2)}}
+        with pytest.raises(CheckpointError, match="c/4 cannot be read.*Delete that folder to start afresh"):
+            checkpoints.restore(4, other)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot make the checkpoint folder"):
+        Checkpointer(tmp_path / "file" / "c")
