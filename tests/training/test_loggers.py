@@ -1,11 +1,12 @@
 """metrics.jsonl: one line a step, and after a resume none that will be computed again."""
 
 import json
+import sys
 
 import pytest
 
 from consistency_jax.errors import ConfigError
-from consistency_jax.training.loggers import MetricsLog
+from consistency_jax.training.loggers import MetricsLog, _start_wandb
 
 
 def lines(folder) -> list[dict]:
@@ -42,6 +43,6 @@ def test_each_stage_has_a_tensorboard_run_of_its_own(tmp_path):
 
 
 def test_a_package_that_is_missing_is_told_with_the_mend(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"pip install 'consistency_jax\[wandb\]'.*logging.wandb="):
-        MetricsLog(tmp_path, tensorboard=False, wandb="project")
+        _start_wandb("project", tmp_path)
