@@ -1,14 +1,10 @@
 """The notebooks: what is committed is whole and belongs to no machine, and every cell runs."""
 
 import importlib.util
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nbformat
 import pytest
-
-from consistency_jax.report.charts import heat_map
-from consistency_jax.report.plots import grid
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
@@ -85,17 +81,3 @@ def test_every_cell_runs(name: str, small_model: Path, tmp_path: Path, monkeypat
 def test_a_parameter_that_a_notebook_does_not_have_is_named():
     with pytest.raises(ValueError, match="no parameter STEP"):
         execute.executed(read("methods"), {"STEP": 1})
-
-
-def test_a_grid_of_charts_is_one_picture_that_stands_alone():
-    charts = [(f"map {n} & more", heat_map([[0, 50], [50, 0]], ("en", "sw"), 0, 100)) for n in range(3)]
-    picture = ET.fromstring(grid(charts, columns=2))
-    space = "{http://www.w3.org/2000/svg}"
-    places = [(float(svg.get("x")), float(svg.get("y"))) for svg in picture.findall(f"{space}svg")]
-    assert places[0][1] == places[1][1] < places[2][1]
-    assert places[0][0] == places[2][0] < places[1][0]
-    assert [text.text for text in picture.findall(f"{space}text")] == [title for title, _ in charts]
-    styles = " ".join(style.text for style in picture.findall(f"{space}style"))
-    for needed in ("--hot:", ".heat .level rect"):
-        assert needed in styles
-    assert float(picture.get("width")) >= places[1][0] + float(picture.findall(f"{space}svg")[1].get("width"))

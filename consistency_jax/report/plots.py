@@ -173,7 +173,7 @@ def span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers of a scale; 0 is one where the scale holds it."""
+    """Two to six round numbers of a scale; 0 is one where the scale holds it."""
     base = 10 ** math.floor(math.log10((high - low) / 2))
     step = next(base * factor for factor in (1, 2, 5, 10) if (high - low) / (base * factor) <= 5)
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -21,7 +21,7 @@ from consistency_jax.metrics import (
     fit_temperatures,
     tolerance_curve,
 )
-from consistency_jax.report import charts, diagrams, summarise, write_report
+from consistency_jax.report import summarise, write_report
 from consistency_jax.table import Table
 
 LANGUAGES = ("en", "ar", "sw", "zh")
@@ -264,39 +264,3 @@ def test_the_page_shows_every_section(tables, summary, tmp_path):
     for name in found["normalizations"]:
         assert f"<bdi>{name}</bdi>" in page
     assert "set evaluation.all_normalizations" not in page
-
-
-def test_charts_of_curves_and_stacks():
-    svg = str(charts.curves([0.0, 0.5, 1.0], [("a", "A", [0, None, 100])], "x", "y"))
-    points = re.search(r'points="([^"]*)"', svg)[1].split()
-    assert len(points) == svg.count("<circle") == 2
-    (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in points)
-    assert x0 < x1
-    assert y0 > y1
-    assert "A, 1.000: 100.0 y" in svg
-    stack = str(charts.stack([("up", "<one>", 30.0), ("down", "two", None), ("even", "three", 90.0)]))
-    assert re.findall(r'x="([\d.]+)%" width="([\d.]+)%"', stack) == [("0.00", "30.00"), ("30.00", "70.00")]
-    assert "&lt;one&gt;: 30.00" in stack
-
-
-def test_labels_of_slopes_stand_apart_and_in_order():
-    values = [50.0, 50.1, 50.2, 90.0, 10.0]
-    rows = [
-        diagrams.Slope(f"l{n}", f"L{n}", value, 50.0, (None, None), "even") for n, value in enumerate(values)
-    ]
-    svg = str(diagrams.slopes(rows, "<label>"))
-    assert 'aria-label="&lt;label&gt;"' in svg
-    for side in ('class="right" x', "text x"):
-        places = [float(y) for y in re.findall(rf'{side}="[\d.]+" y="([\d.]+)">[^<]*l\d', svg)]
-        assert len(places) == 5
-        assert np.diff(sorted(places)).min() >= 14.9
-    left = [float(y) for y in re.findall(r'class="right" x="[\d.]+" y="([\d.]+)">', svg)]
-    assert np.argsort(left).tolist() == [3, 2, 1, 0, 4]  # the highest on top
-
-
-def test_points_without_an_interval_are_drawn_without_one():
-    spot = diagrams.Spot("sw", "Swahili", 20.0, -1.5, (None, None), (-3.0, 0.5), "even")
-    svg = str(diagrams.scatter([spot], "% changed", "points", "who"))
-    assert svg.count('class="bar"') == 1
-    assert "Swahili: 20.00 % changed; -1.50 points (interval -3.00 to +0.50)" in svg
-    assert "<circle" not in str(diagrams.scatter([], "x", "y", "none"))

@@ -12,7 +12,7 @@ from made import COUNTRIES, LANGUAGES, QUESTIONS, make_items, make_table
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.metrics import accuracy, bootstrap_delta, clc, clc_values
-from consistency_jax.report import charts, summarise, terminal_table, write_report
+from consistency_jax.report import summarise, terminal_table, write_report
 from consistency_jax.report.examples import embedded
 from consistency_jax.table import Table
 
@@ -330,18 +330,3 @@ def test_tables_that_do_not_belong_together_are_refused(tables):
     other.gold[:] = 0
     with pytest.raises(ValueError, match="differ in candidates or gold answers"):
         summarise(base["test"], other)
-
-
-def test_heat_maps_leave_the_diagonal_and_the_unknown_blank():
-    svg = str(charts.heat_map([[100, 40, None], [40, 100, 60], [None, 60, 100]], ("en", "sw", "ar"), 40, 60))
-    assert svg.count('class="blank"') == 5
-    assert "English and Swahili: 40.00" in svg
-    assert svg.count("--p:100%") == 2
-    assert svg.count("--p:0%") == 2
-
-
-def test_verdicts_follow_the_interval():
-    assert charts.verdict(1.0, [0.5, 1.5]) == "up"
-    assert charts.verdict(-1.0, [-1.5, -0.5]) == "down"
-    assert charts.verdict(1.0, [-0.5, 1.5]) == "even"
-    assert charts.verdict(None, [None, None]) == "even"

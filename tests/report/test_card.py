@@ -1,0 +1,32 @@
+"""The model card of an export: its head is what the Hub reads, its text what was done."""
+
+import yaml
+
+from consistency_jax.report.card import model_card
+
+STAGES = [("dpo", 1000), ("dco", 2500)]
+
+
+def head(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_head_is_metadata_of_the_hub():
+    card = model_card("Qwen/Qwen3-8B", ["en", "sw"], STAGES, None)
+    assert head(card) == {
+        "library_name": "transformers",
+        "base_model": "Qwen/Qwen3-8B",
+        "language": ["en", "sw"],
+        "tags": ["crosslingual-consistency"],
+    }
+    assert "# Qwen3-8B, trained for crosslingual consistency" in card
+    assert (
+        "DPO, 1,000 steps, then DCO, 2,500 steps, with consistency_jax; base model: `Qwen/Qwen3-8B`" in card
+    )
+    assert "Before and after" not in card  # nothing was measured
+
+
+def test_a_folder_of_one_machine_is_no_model_of_the_hub():
+    card = model_card("/home/me/models/mine/", ["en"], STAGES, {"base": {}})
+    assert "base_model" not in head(card)
+    assert "# mine, trained" in card
