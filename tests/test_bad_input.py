@@ -14,8 +14,6 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.data.items import DataError
 from consistency_jax.errors import CheckpointError, ConfigError, UserError
-from consistency_jax.evaluate import evaluate_workdir
-from consistency_jax.export import export
 from consistency_jax.train import train
 from consistency_jax.training.checkpoints import Checkpointer
 
@@ -218,14 +216,6 @@ def test_items_without_a_label_are_left_out_of_supervised_training(small_config,
     path.write_text("\n".join(map(json.dumps, lines)))
     train(small_config, tmp_path / "run")
     assert "items left out of training: sft needs a gold answer" in capsys.readouterr().out
-
-
-def test_exporting_what_was_never_trained_is_an_error(small_config, tmp_path):
-    evaluate_workdir(small_config, tmp_path / "run")
-    with pytest.raises(ConfigError, match="has no checkpoint yet: train first"):
-        export(tmp_path / "run", tmp_path / "out")
-    with pytest.raises(ConfigError, match="has no config.json"):
-        export(tmp_path, tmp_path / "out")
 
 
 def test_a_workdir_of_another_config_is_refused(small_config, tmp_path):

@@ -334,36 +334,6 @@ def test_an_old_base_table_is_not_reported_beside_new_questions(small_config, qu
     np.testing.assert_allclose(base.logp, final.logp, atol=5)  # one step away
 
 
-def test_all_five_normalisations_stand_side_by_side(small_config, tmp_path, capsys):
-    """The whole command, ranked by pmi; groups of languages and questions are in the report, and re-evaluation finds
-    the stored base table, answers alone included."""
-    small_config.total_steps = 1
-    small_config.evaluation.normalization = "pmi"
-    small_config.evaluation.groups = {"cyrillic": ("ru",), "others": ("en", "de")}
-    summary = train(small_config, tmp_path / "run")
-    assert list(summary["analysis"]["test"]["normalizations"]) == ["sum", "mean", "bytes", "pmi"]
-    assert set(summary["base"]["test"]["language_groups"]) == {"cyrillic", "others"}
-    table = read_tables(tmp_path / "run" / "tables" / "base.npz")["test"]
-    assert (table.neutral_logp[table.mask] < 0).all()
-    small_config.evaluation.all_normalizations = True
-    summary = train(small_config, tmp_path / "all")
-    found = summary["analysis"]["test"]["normalizations"]
-    assert list(found) == ["sum", "mean", "mean_full", "bytes", "pmi"]
-    assert found["pmi"]["base"]["clc_all"] == summary["base"]["test"]["clc_all"]
-    capsys.readouterr()
-    assert evaluate_workdir(None, tmp_path / "all")["base"] == summary["base"]
-    assert "base test answers alone" not in capsys.readouterr().out
-
-
-def test_a_run_exports_where_there_are_fewer_devices(small_config, tmp_path):
-    small_config.total_steps = 1
-    train(small_config, tmp_path / "run")
-    stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    stored["mesh"] = {"data": 1, "fsdp": 8, "tensor": 1}
-    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
-    assert (export(tmp_path / "run", tmp_path / "model") / "model.safetensors").is_file()
-
-
 def test_frozen_parameters_stay_and_take_no_room(small_config, small_model, tmp_path):
     small_config.optimizer.freeze = "embedding|norm"
     train(small_config, tmp_path / "run")

@@ -1,0 +1,37 @@
+"""The evaluate command: what it measures again, and what it refuses."""
+
+import pytest
+
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.table import read_tables
+from consistency_jax.train import train
+
+
+def test_all_five_normalisations_stand_side_by_side(small_config, tmp_path, capsys):
+    """The whole command, ranked by pmi; groups of languages and questions are in the report, and re-evaluation finds
+    the stored base table, answers alone included."""
+    small_config.total_steps = 1
+    small_config.evaluation.normalization = "pmi"
+    small_config.evaluation.groups = {"cyrillic": ("ru",), "others": ("en", "de")}
+    summary = train(small_config, tmp_path / "run")
+    assert list(summary["analysis"]["test"]["normalizations"]) == ["sum", "mean", "bytes", "pmi"]
+    assert set(summary["base"]["test"]["language_groups"]) == {"cyrillic", "others"}
+    table = read_tables(tmp_path / "run" / "tables" / "base.npz")["test"]
+    assert (table.neutral_logp[table.mask] < 0).all()
+    small_config.evaluation.all_normalizations = True
+    summary = train(small_config, tmp_path / "all")
+    found = summary["analysis"]["test"]["normalizations"]
+    assert list(found) == ["sum", "mean", "mean_full", "bytes", "pmi"]
+    assert found["pmi"]["base"]["clc_all"] == summary["base"]["test"]["clc_all"]
+    capsys.readouterr()
+    assert evaluate_workdir(None, tmp_path / "all")["base"] == summary["base"]
+    assert "base test answers alone" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_is_none_is_told_before_any_work(small_config, tmp_path):
+    with pytest.raises(
+        ConfigError, match="--checkpoint=newest should be base, latest or the step of a check"
+    ):
+        evaluate_workdir(small_config, tmp_path / "run", "newest")
+    assert not (tmp_path / "run").exists()

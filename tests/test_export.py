@@ -1,0 +1,27 @@
+"""Taking the model home: what can be exported, and where."""
+
+import json
+
+import pytest
+
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.export import export
+from consistency_jax.train import train
+
+
+def test_exporting_what_was_never_trained_is_an_error(small_config, tmp_path):
+    evaluate_workdir(small_config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="has no checkpoint yet: train first"):
+        export(tmp_path / "run", tmp_path / "out")
+    with pytest.raises(ConfigError, match="has no config.json"):
+        export(tmp_path, tmp_path / "out")
+
+
+def test_a_run_exports_where_there_are_fewer_devices(small_config, tmp_path):
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    stored["mesh"] = {"data": 1, "fsdp": 8, "tensor": 1}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    assert (export(tmp_path / "run", tmp_path / "model") / "model.safetensors").is_file()
