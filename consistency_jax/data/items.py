@@ -6,6 +6,7 @@ the same thing in every language, every text holds something and is UTF-8, and a
 
 import contextlib
 import gc
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -323,3 +324,43 @@ def open_prompt(item: ParallelItem, language: str) -> str:
     """The prompt behind its context, as trees join them."""
     context = (item.context or {}).get(language, "")
     return f"{context}\n\n{item.prompts[language]}" if context else item.prompts[language]
+
+
+def answer_in_gap(item: ParallelItem, language: str, answer: str) -> str:
+    """What a written answer puts into the gap of a cloze, as written; any other answer as it is.
+
+    A model that goes on from the text before a mask also writes the rest of the sentence, and more. The gap holds a
+    candidate of the item where nothing but the rest comes after it, whole or as far as the answer goes (`Amazon.com`
+    may stand before a full stop). Otherwise it holds all that stands before the rest, or the whole answer where the
+    rest is not in it. Case and spaces in the rest do not count, nor does the punctuation at its end. (These rules are
+    this project's.)
+
+    Args:
+        item: one with candidates.
+        language: of the answer.
+        answer: what was written behind the prompt.
+    """
+    _, mask, behind = item.prompts[language].partition(MASK)
+    if not mask:
+        return answer
+    answer, rest = answer.strip(), "".join(behind.split())
+    while len(rest) > 1 and unicodedata.category(rest[-1]).startswith("P"):
+        rest = rest[:-1]
+    if not rest:
+        return answer
+    apart = behind[0].isspace() and _is_spaced_letter(rest[0])  # behind a letter it would be another word
+
+    def goes_on(more: str) -> bool:
+        if apart and more and _is_spaced_letter(more[0]):
+            return False
+        more, whole = "".join(more.split()).casefold(), rest.casefold()
+        return more.startswith(whole) or whole.startswith(more)
+
+    for candidate in sorted(map(str.strip, item.candidates[language]), key=len, reverse=True):
+        said = answer[: len(candidate)]
+        if said.casefold() == candidate.casefold() and goes_on(answer[len(candidate) :]):
+            return said
+    starts, ends = (r"\b" if word else "" for word in (apart, _is_spaced_letter(rest[-1])))
+    pattern = re.compile(starts + r"\s*".join(map(re.escape, rest)) + ends, re.IGNORECASE)
+    found = pattern.search(answer, 1) or pattern.match(answer)  # something stands in the gap, if it can
+    return answer[: found.start()].strip() if found else answer

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.parsing import named_function
-from consistency_jax.data.items import MASK, Items, ParallelItem, open_prompt
+from consistency_jax.data.items import Items, answer_in_gap, open_prompt
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.tokenization import tokenizer_key
@@ -114,17 +114,14 @@ def _said(config: ConfigDict, asked: Asked, engine: KeptAnswers) -> Said:
     if asked.safety:
         return Said(texts, verdicts=_verdicts(config, asked, texts))
     own = [
-        [None if text is None else gap(item, l, text) for l, text in zip(asked.languages, row, strict=True)]
+        [
+            None if text is None else answer_in_gap(item, language, text)
+            for language, text in zip(asked.languages, row, strict=True)
+        ]
         for item, row in zip(asked.items, texts, strict=True)
     ]
     candidates = [[item.candidates.get(language) for language in asked.languages] for item in asked.items]
     return Said(texts, matches=match_answers(own, candidates, options.match))
-
-
-def gap(item: ParallelItem, language: str, text: str) -> str:
-    """What an answer puts into a cloze's gap: all before the rest of the sentence; any other answer as it is."""
-    rest = item.prompts[language].partition(MASK)[2].strip()
-    return text.partition(rest)[0] if rest else text
 
 
 def _judge(config: ConfigDict) -> Callable | None:

@@ -32,7 +32,7 @@ from scipy.special import logsumexp
 
 from consistency_jax.config.parsing import named_function
 from consistency_jax.data.examples import Examples, StepInput
-from consistency_jax.data.items import MASK, DataError, ParallelItem
+from consistency_jax.data.items import DataError, ParallelItem, answer_in_gap
 from consistency_jax.data.packing.plan import choose, plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import Draw, Pipeline, split_examples, stacked
@@ -249,7 +249,9 @@ class Rollouts:
         found: dict[tuple[int, int], list[list[Translation]]] = {}
         for i, j in sorted({(i, int(others[b, i])) for b, i in drawn if others[b, i] >= 0}):
             rows = np.flatnonzero(others[:, i] == j).tolist()
-            texts = [[_gap(items[b], languages[i], a.text) for a in drawn[b, i]] for b in rows]
+            texts = [
+                [answer_in_gap(items[b], languages[i], answer.text) for answer in drawn[b, i]] for b in rows
+            ]
             own = self._translator.translate(
                 [items[b] for b in rows], texts, languages[i], languages[j], n=most, seed=seed
             )
@@ -335,10 +337,3 @@ class Rollouts:
                 out = self._scorer.run(self._reference.params, batch, candidates=candidates)
             found.append(out["logp"])
         return np.concatenate(jax.device_get(found))
-
-
-def _gap(item: ParallelItem, language: str, text: str) -> str:
-    """What an answer to a cloze puts into the gap, where it goes on with the sentence; any other answer as it is."""
-    _, mask, rest = item.prompts[language].partition(MASK)
-    rest, text = rest.strip(), text.strip() if mask else text
-    return text.removesuffix(rest) if mask and rest else text

@@ -8,6 +8,7 @@ from consistency_jax.data.items import (
     DataError,
     Items,
     ParallelItem,
+    answer_in_gap,
     check_spacing,
     doubled_candidates,
     pick,
@@ -156,3 +157,66 @@ def test_either_rule_for_spaces_depends_on_the_prompt():
     ):
         with pytest.raises(DataError, match="breaks its rule for spaces"):
             check_spacing(item, "either", "x")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "candidates", "answers"),  # answer -> what it puts into the gap
+    [
+        (
+            "Goya lived in <mask> , Spain .",
+            ("Madrid", "Toledo"),
+            {
+                " Madrid , Spain . He painted": "Madrid",
+                " Madrid, spain": "Madrid",  # other spaces and case, and no full stop
+                " Madrid ,": "Madrid",  # it ends early
+                " Madrid": "Madrid",
+                " Madrid , France .": "Madrid , France .",  # another sentence
+                " Seville , Spain . He": "Seville",  # no candidate
+                " , Spain .": "",
+            },
+        ),
+        (
+            "It was made by <mask>.",
+            ("Amazon.com", "Apple Inc."),
+            {" Amazon.com. It": "Amazon.com", " Apple Inc.": "Apple Inc.", " Sony. It": "Sony"},
+        ),
+        (
+            "Rumi taught the <mask> religion.",
+            ("Islam", "Islamic Sufi"),
+            {
+                " Islamic Sufi religion.": "Islamic Sufi",
+                " Islam religion of": "Islam",
+                " Jain religions": "Jain religions",  # another word
+                " Irreligion": "Irreligion",
+            },
+        ),
+        (
+            "フランスの首都は<mask>です。",
+            ("日本", "日本語"),
+            {"日本語です。次の": "日本語", "日本で": "日本", "パリです": "パリ", "パリ。": "パリ。"},
+        ),
+        ("これは <mask> です", ("東京", "大阪"), {"東京です。": "東京", "京都です。": "京都", "です": ""}),
+        ("李白在<mask>中。", ("中国", "日本"), {"中国中。": "中国", "中华中。他": "中华", "日本": "日本"}),
+        (
+            "Atatürk <mask> 'nın başkentidir.",
+            ("Ankara", "İzmir"),
+            {
+                " Ankara'nın başkentidir. O": "Ankara",
+                " İzmir 'nın": "İzmir",
+                " Bursa 'nın Başkentidir": "Bursa",
+                " Bursa'da": "Bursa'da",
+            },
+        ),
+        (
+            "부산과 <mask>는 쌍둥이 도시입니다.",
+            ("서울", "대구"),
+            {"서울는 쌍둥이": "서울", "광주는 쌍둥이 도시입니다. ": "광주"},
+        ),
+        ("پایتخت <mask> است.", ("تهران", "ایران"), {" تهران است. و": "تهران", " شیراز است": "شیراز"}),
+        ("The capital is <mask>", ("Rome", "Bonn"), {" Rome. It": "Rome. It"}),
+        ("Where?", (" Here", " There"), {" Here . ": " Here . "}),
+    ],
+)
+def test_an_answer_fills_the_gap_and_goes_on_with_the_sentence(prompt, candidates, answers):
+    item = ParallelItem("q", "", {"x": prompt}, {"x": candidates})
+    assert {answer: answer_in_gap(item, "x", answer) for answer in answers} == answers

@@ -11,7 +11,7 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation import free_text
-from consistency_jax.evaluation.free_text import Asked, gap, load_safety, write_answers, written_figures
+from consistency_jax.evaluation.free_text import Asked, load_safety, write_answers, written_figures
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.metrics import safety
@@ -79,16 +79,6 @@ def test_answers_are_the_samplers_and_are_looked_up_in_their_own_language(
         assert figures["agreement_matrix"][i][j] == pytest.approx(loose[-1], abs=1e-6)
     assert figures["agreement_all"] == pytest.approx(np.mean(loose), abs=1e-6)
     assert figures["agreement_strict_all"] == pytest.approx(np.mean(strict), abs=1e-6)
-
-
-def test_an_answer_to_a_cloze_ends_where_the_sentence_goes_on():
-    item = ParallelItem(
-        "q", "", {"en": "In <mask> , Spain .", "ja": "これは <mask> です"}, {"en": ("a",), "ja": ("b",)}
-    )
-    assert gap(item, "en", " Madrid , Spain . He") == " Madrid "
-    assert gap(item, "en", " Madrid") == " Madrid"
-    assert gap(item, "ja", "東京です。") == "東京"
-    assert gap(ParallelItem("q", "", {"en": "Where?"}, {"en": ("a",)}), "en", " Here. ") == " Here. "
 
 
 @pytest.fixture

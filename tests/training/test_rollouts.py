@@ -12,6 +12,7 @@ import scipy.special
 from consistency_jax.config.defaults import default
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.errors import ConfigError
+from consistency_jax.evaluation.free_text import Asked, write_answers
 from consistency_jax.evaluation.splits import split_of
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -45,6 +46,14 @@ def shouted(texts: list[str], source: str, target: str) -> list:
 
 def echoed(texts: list[str], source: str, target: str) -> list:
     return [text if text.strip() else None for text in texts]
+
+
+HEARD: list[tuple[list[str], str]] = []  # what `heard` was given, and in which language
+
+
+def heard(texts: list[str], source: str, target: str) -> list:
+    HEARD.append((texts, source))
+    return echoed(texts, source, target)
 
 
 def generating(config, translator: str, **rollout):
@@ -239,6 +248,34 @@ def toy(tmp_path):
     prompts = ({"en": "Q", "de": "F"}, {"en": "R", "de": "G"})
     items = Items([ParallelItem(f"{n}", "", own, candidates) for n, own in enumerate(prompts)])
     return load_pretrained(tmp_path / "toy", mesh=make_mesh((1, 1, 1))), items
+
+
+def test_rollouts_and_evaluation_read_an_answer_alike(toy, tmp_path):
+    """The first words that the model writes fill the gap; the others go on with the sentence, and past it."""
+    model, _ = toy
+    items, rests = Items(), []
+    greedy = Sampling(max_tokens=4, temperature=0)
+    for n, prompt in enumerate(["Q", "R", "F", "G", "Q R", "R Q", "F G", "G F"]):
+        ((text,),) = Sampler(model).generate([prompt], n=1, sampling=greedy, seed=0)
+        gap, *rest = text.split()
+        rests.append(len(rest))
+        prompts = {"en": f"{prompt} <mask> {' '.join(rest[:2])}", "de": f"{prompt} <mask>"}
+        items.append(ParallelItem(f"{n}", "", prompts, {"en": (gap, "other"), "de": (text.strip(), "other")}))
+    assert rests.count(3) > 1  # the answer runs on behind the sentence
+    config = generating(default(), f"{__name__}:heard", max_tokens=4, top_k=1)
+    config.batching.items = len(items)
+    config.evaluation.generation.max_tokens = 4
+    (said,) = write_answers(config, model, None, [Asked("toy", items, ("en", "de"))], tmp_path)
+    mesh = make_mesh((1, 1, 1))
+    split = split_of(config, "toy", items, model, "separate", ("en", "de"), measured=False)
+    reference = Reference(Scorer(model.config, mesh), model, None)
+    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference, 1)
+    HEARD.clear()
+    rollouts(0, model.params)
+    assert said.matches.scores[:, :, 0].all()
+    for language in ("en", "de"):
+        rolled = {text for texts, source in HEARD if source == language for text in texts}
+        assert rolled == {item.candidates[language][0] for item in items}
 
 
 def candidate_logps(model: Model, items: Items) -> np.ndarray:
