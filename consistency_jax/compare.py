@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,14 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError, UserError
-from consistency_jax.metrics import (
-    anchor_pairs,
-    changed_answers,
-    clc_values,
-    correct,
-    interval,
-    resampled_means,
-    weighted_means,
-)
-from consistency_jax.metrics.arrays import mean_known
+from consistency_jax.metrics import correct, interval, weighted_means
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
+from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, Ranked, measured
+from consistency_jax.report.paired import Design, figures, replicates
 from consistency_jax.runtime.cli import command_line, run_app, run_command
 from consistency_jax.table import Table, read_tables
 from consistency_jax.training.workdir import fixed, read_config
 
-ANCHOR = "en"
 BASE = "base"
 
 
@@ -75,9 +67,8 @@ def compare(
     items are drawn with replacement, by their places in the tables: those that all seeds and methods were tested on are
     the same in all, others vary as if alone. It says nothing of other seeds.
     Differences to the first method take the seeds that both have (null without any). The row "base" is there where all
-    methods start from the same models. Keys: clc_all, clc_en, accuracy_en, accuracy_non_en, accuracy_low (mean over the
-    languages whose base accuracy is below the median over all languages), changed_en (English drift: the share of
-    English answers that are others than the base model's), accuracy/LANGUAGE.
+    methods start from the same models. Keys: those that report/figures.py names for comparisons (accuracy_low is the
+    mean over the languages whose base accuracy is below the median over all languages), and accuracy/LANGUAGE.
 
     Args:
       workdirs: of finished runs.
@@ -112,17 +103,17 @@ def compare(
     }
     shared_base = all(_same_base(method, methods[0]) for method in methods[1:])
     for split in splits:
-        figures = {}
+        drawn = {}
         for method in methods:
             sides = {
                 seed: _replicates(run, split, low[split], resamples) for seed, run in method.runs.items()
             }
-            figures[method.name] = {side: {s: sides[s][side] for s in sides} for side in (BASE, "final")}
-        first = figures[methods[0].name]
+            drawn[method.name] = {side: {s: sides[s][side] for s in sides} for side in (BASE, "final")}
+        first = drawn[methods[0].name]
         rows = {}
         if shared_base:
             rows[BASE] = _row(first[BASE], first[BASE], first["final"], confidence)
-        for name, sides in figures.items():
+        for name, sides in drawn.items():
             rows[name] = _row(sides["final"], sides[BASE], first["final"], confidence)
         result["splits"][split] = rows
     return result
@@ -278,42 +269,29 @@ def _low_resource(method: Method, split: str) -> list[str]:
 
 def _replicates(run: Run, split: str, low: Sequence[str], resamples: int) -> dict[str, dict[str, np.ndarray]]:
     """Side -> figure -> f64[1 + R]: its value, then those of R bootstrap samples, the same ones for every run."""
-    base = run.base[split]
-    normalization = run.config.evaluation.normalization
-    before = base.scores(normalization)
-    sides = {}
-    for side, table in ((BASE, base), ("final", run.final[split])):
-        scores = table.scores(normalization)
-        columns = {
-            "clc": clc_values(scores, table.mask),
-            "accuracy": 100 * correct(scores, table.gold, table.mask),
-            "changed": 100 * changed_answers(before, scores, table.mask),
-        }
-        drawn = {
-            name: np.concatenate(
-                [weighted_means(values)[None], resampled_means(values, replicates=resamples)]
-            )
-            for name, values in columns.items()
-        }
-        sides[side] = _figures(drawn, table.languages, low)
-    return sides
-
-
-def _figures(
-    means: Mapping[str, np.ndarray], languages: Sequence[str], low: Iterable[str]
-) -> dict[str, np.ndarray]:
-    """The figures [...] from the means [..., M] over items of pairs of languages, and of languages."""
-    anchor = languages.index(ANCHOR) if ANCHOR in languages else None
-    is_anchor = np.array([language == ANCHOR for language in languages])
-    is_low = np.array([language in low for language in languages])
+    base, normalization = run.base[split], run.config.evaluation.normalization
+    design = Design(base.languages, {"low": low}, resamples=resamples)
+    rows = [figure for figure in FIGURES if figure.compare]
+    columns = [
+        measured(rows, Ranked(table, normalization, base), len(base.languages))
+        for table in (base, run.final[split])
+    ]
     return {
-        "clc_all": mean_known(means["clc"], axis=-1),
-        "clc_en": mean_known(means["clc"][..., anchor_pairs(len(languages), anchor)], axis=-1),
-        "accuracy_en": mean_known(means["accuracy"][..., is_anchor], axis=-1),
-        "accuracy_non_en": mean_known(means["accuracy"][..., ~is_anchor], axis=-1),
-        "accuracy_low": mean_known(means["accuracy"][..., is_low], axis=-1),
-        "changed_en": mean_known(means["changed"][..., is_anchor], axis=-1),
-    } | {f"accuracy/{language}": means["accuracy"][..., i] for i, language in enumerate(languages)}
+        side: _flat(rows, figures(means, design))
+        for side, means in zip((BASE, "final"), replicates(columns, design), strict=True)
+    }
+
+
+def _flat(rows: Sequence[Figure], found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The figures that tables show, and those of every language."""
+    low = {f"{name}_low": values for name, values in found["language_groups"]["low"].items()}
+    flat = {key: (low | found)[key] for figure in rows for key in figure.compare}
+    return flat | {
+        f"{figure.name}/{language}": values
+        for figure in rows
+        if figure.block is LANGUAGES
+        for language, values in found[figure.name].items()
+    }
 
 
 BySeed = dict[int, dict[str, np.ndarray]]  # seed -> figure -> f64[1 + R]

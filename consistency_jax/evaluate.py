@@ -18,7 +18,7 @@ from consistency_jax.config.checks import validate
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import asked_of, load_safety, write_answers
 from consistency_jax.evaluation.measuring import measure
-from consistency_jax.evaluation.reports import write_audit, write_report
+from consistency_jax.evaluation.reports import write_report
 from consistency_jax.evaluation.splits import chat_of, load_tests, split_of
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
@@ -66,7 +66,7 @@ def evaluate_workdir(
     on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
     said = [write_answers(config, model, chat_of(config, model), asked, workdir)]
     if step is None:
-        return on_main(lambda: write_audit(config, workdir, tests, base, asked, said[0]))
+        return on_main(lambda: write_report(config, workdir, tests, base, None, asked, said))
     trained = checkpoint_model(config, workdir, step, model)
     scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
     final = measure(config, scorer, trained.params, tests, "final")

@@ -20,70 +20,44 @@ def write_report(
     workdir: Path,
     tests: Sequence[Split],
     base: dict[str, Table],
-    final: dict[str, Table],
+    final: dict[str, Table] | None,
     asked: Sequence[Asked],
     said: Sequence[Sequence[Said]],
 ) -> dict[str, Any]:
     """report.json, report.html, and the table on the terminal.
 
     Args:
-      asked: what was answered in writing; said: the answers before, and those after.
+      final: None for a report of the base model alone.
+      asked: what was answered in free text; said: the answers before, and those after.
     """
-    summary = report.summarise(base, final, steer=_steer(config), **_measured_with(config, tests))
-    summary |= _written(config, workdir, asked, said)
-    report.write_report(
+    summary = report.summarise(
+        base,
+        final,
+        normalization=config.evaluation.normalization,
+        seed=config.seed,
+        resamples=config.evaluation.bootstrap,
+        groups={split.name: [item.group for item in split.items] for split in tests},
+        language_groups=config.evaluation.groups.to_dict(),
+        steer=_steer(config) if final is not None else None,
+    )
+    if asked:
+        write_texts(workdir, asked, *said)
+        summary |= written_figures(config, asked, *said)
+    page = report.write_report(
         workdir,
         summary,
         base,
         final,
         {split.name: split.items for split in tests},
-        written={
-            one.name: (before.texts, after.texts)
-            for one, before, after in zip(asked, *said, strict=True)
+        free_text={
+            one.name: tuple(side.texts for side in sides)
+            for one, *sides in zip(asked, *said, strict=True)
             if not one.safety
         },
         config=config.to_dict(),
         command=command_line(),
     )
     print(report.terminal_table(summary))
-    print(f"report: {workdir / 'report.html'}")
-    return summary
-
-
-def _measured_with(config: ConfigDict, tests: Sequence[Split]) -> dict[str, Any]:
-    """How figures are made of tables, as `report.summarise` and `report.audit` take it."""
-    return {
-        "normalization": config.evaluation.normalization,
-        "seed": config.seed,
-        "resamples": config.evaluation.bootstrap,
-        "groups": {split.name: [item.group for item in split.items] for split in tests},
-        "language_groups": config.evaluation.groups.to_dict(),
-    }
-
-
-def _written(
-    config: ConfigDict, workdir: Path, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
-) -> dict[str, Any]:
-    """What report.json says of written answers, which are listed in the workdir; nothing where none were asked for."""
-    if not asked:
-        return {}
-    write_texts(workdir, asked, *said)
-    return written_figures(config, asked, *said)
-
-
-def write_audit(
-    config: ConfigDict,
-    workdir: Path,
-    tests: Sequence[Split],
-    base: dict[str, Table],
-    asked: Sequence[Asked],
-    said: Sequence[Said],
-) -> dict[str, Any]:
-    """report.json, report.html, and the table on the terminal, of one model alone; arguments as of `write_report`."""
-    summary = report.audit(base, **_measured_with(config, tests))
-    summary |= _written(config, workdir, asked, [said])
-    page = report.write_audit(workdir, summary, config=config.to_dict(), command=command_line())
-    print(report.audit_table(summary))
     print(f"report: {page}")
     return summary
 

@@ -120,16 +120,17 @@ def _matrix(
 
 
 def bars(before: float | None, after: float | None) -> Markup:
-    """Two bars on a scale of 0 to 100, before above after."""
+    """Two bars on a scale of 0 to 100, before above after; one for a model alone."""
     parts = [
         '<svg class="bars" width="100%" height="24" role="img">',
         '<rect class="track" y="2" width="100%" height="20" rx="3"/>',
     ]
     for name, value, y in (("before", before, 4), ("after", after, 13)):
         if value is not None:
+            title = f"{value:.2f}" if before is None else f"{name}: {value:.2f}"
             parts.append(
                 f'<rect class="{name}" y="{y}" width="{max(0.0, min(100.0, value)):.2f}%" height="7" rx="2">'
-                f"<title>{name}: {value:.2f}</title></rect>"
+                f"<title>{title}</title></rect>"
             )
     return Markup("".join([*parts, "</svg>"]))
 
@@ -216,8 +217,11 @@ def whisker(
     return Markup("".join([*parts, "</svg>"]))
 
 
-def verdict(delta: float | None, bounds: Any) -> str:
-    """ "up", "down", or "even" where the interval of the difference holds 0 or is not known."""
-    if delta is None or bounds is None or None in bounds or bounds[0] <= 0 <= bounds[1]:
+def verdict(delta: float | None, bounds: Any, better: bool | None = True) -> str:
+    """ "up" (to the better), "down", or "even" where the interval of the difference holds 0 or is not known.
+
+    `better`: whether more is better; None: neither, it is always "even".
+    """
+    if better is None or delta is None or bounds is None or None in bounds or bounds[0] <= 0 <= bounds[1]:
         return "even"
-    return "up" if delta > 0 else "down"
+    return "up" if (delta > 0) == better else "down"

@@ -1,7 +1,7 @@
 """What `compare` found, as a table for the terminal, markdown, and a self-contained page with a picture."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,16 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from consistency_jax.report.charts import verdict
+from consistency_jax.report.figures import FIGURES
 from consistency_jax.report.html import template
-from consistency_jax.report.names import language_name
 from consistency_jax.report.plots import Mark, forest
-from consistency_jax.report.terminal import text_console
+from consistency_jax.report.terminal import STYLES, text_console
 from consistency_jax.runtime.files import write_text
 
-# Key of compare.json, what tables call it, whether more is better (None: neither).
-FIGURES = (
-    ("clc_all", "CLC", True),
-    ("clc_en", "CLC with {anchor}", True),
-    ("accuracy_en", "Accuracy, {anchor}", True),
-    ("accuracy_non_en", "Accuracy, others", True),
-    ("accuracy_low", "Accuracy, low-resource", True),
-    ("changed_en", "{anchor} drift", None),
-)
 
-
-def labels(comparison: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> name of each figure."""
-    anchor = language_name(comparison["settings"]["anchor"])
-    return {key: name.format(anchor=anchor) for key, name, _ in FIGURES}
+def columns() -> dict[str, tuple[str, bool | None]]:
+    """Key of compare.json -> what tables call it, and whether more is better (None: neither)."""
+    return {key: (figure.labels[key], figure.tone(key)) for figure in FIGURES for key in figure.compare}
 
 
 def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
@@ -40,27 +29,30 @@ def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
     other = "the base model" if against == "base" else settings["first"]
     seeds = max(len(method["seeds"]) for method in comparison["methods"])
     spread = f" Means of up to {seeds} seeds, ± their standard deviation." if seeds > 1 else ""
-    drift = f"{language_name(settings['anchor'])} drift: answers that are no longer the base model's."
     return (
         f"Changes are against {other}; * where the {100 * settings['confidence']:g}% interval (paired bootstrap over "
         f"questions) excludes 0.{spread} Low-resource: languages whose base accuracy is below the median "
-        f"({', '.join(low) or 'none'}). {drift}"
+        f"({', '.join(low) or 'none'}). Answers changed: they are no longer the base model's."
     )
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal
 def terminal_comparison(
-    comparison: Mapping[str, Any], *, against: str = "base", width: int = 110, color: bool | None = None
+    comparison: Mapping[str, Any],
+    *,
+    against: str = "base",
+    width: int | None = None,
+    color: bool | None = None,
 ) -> str:
     """A table a split: one row a method, each cell the figure above its change.
 
     Args:
       comparison: what `compare` returned.
       against: "base" or "first".
-      width: columns of the terminal.
+      width: columns of the terminal; by default as many as the figures take.
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
-    console = text_console(width, color)
+    console = text_console(width or 26 + 14 * len(columns()), color)
     for split, rows in comparison["splits"].items():
         about = comparison["settings"]["splits"][split]
         table = RichTable(
@@ -70,12 +62,12 @@ def terminal_comparison(
             title_justify="left",
         )
         table.add_column("")
-        for name in labels(comparison).values():
+        for name, _ in columns().values():
             table.add_column(name, justify="right")
         table.add_column("items/s", justify="right")
         speeds = _speeds(comparison)
         for method, row in rows.items():
-            cells = [_terminal_cell(row, key, better, against) for key, _, better in FIGURES]
+            cells = [_terminal_cell(row, key, better, against) for key, (_, better) in columns().items()]
             table.add_row(Text(method), *cells, speeds.get(method, ""))
         console.print(table)
         console.print(explained(comparison, split, against), style="dim")
@@ -87,19 +79,21 @@ def _terminal_cell(row: Mapping[str, Any], key: str, better: bool | None, agains
     if figure["mean"] is None:
         return Text("-")
     text = Text(_spread(f"{figure['mean']:.1f}", figure["sd"]))
-    tone = _verdict(change)
-    if change["mean"] is not None and any(change[name] for name in ("mean", "low", "high")):
-        style = {"up": "green", "down": "red", "even": ""}[tone] if better else ""
-        text.append(f"\n{_change(change)}", style=style)
+    if _moved(change):
+        text.append(f"\n{_change(change)}", style=STYLES[_verdict(change, better)])
     return text
+
+
+def _moved(change: Mapping[str, Any]) -> bool:
+    return change["mean"] is not None and any(change[name] for name in ("mean", "low", "high"))
 
 
 def _change(change: Mapping[str, Any]) -> str:
     return _spread(f"{change['mean']:+.1f}{'' if _verdict(change) == 'even' else '*'}", change["sd"])
 
 
-def _verdict(change: Mapping[str, Any]) -> str:
-    return verdict(change["mean"], (change["low"], change["high"]))
+def _verdict(change: Mapping[str, Any], better: bool | None = True) -> str:
+    return verdict(change["mean"], (change["low"], change["high"]), better)
 
 
 def _spread(text: str, sd: float | None) -> str:
@@ -114,23 +108,23 @@ def _speeds(comparison: Mapping[str, Any]) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------- markdown
 def markdown_comparison(comparison: Mapping[str, Any], *, against: str = "base") -> str:
     """The same tables as markdown, with intervals."""
-    names, speeds, lines = labels(comparison), _speeds(comparison), []
+    names, speeds, lines = [name for name, _ in columns().values()], _speeds(comparison), []
     for split, rows in comparison["splits"].items():
         lines += [
             f"`{split}`, {comparison['settings']['splits'][split]['items']:,} questions:",
             "",
-            f"| method | {' | '.join(names.values())} | items/s |",
+            f"| method | {' | '.join(names)} | items/s |",
             "|---|" + "---|" * (len(names) + 1),
         ]
         for method, row in rows.items():
             cells = []
-            for key in names:
+            for key in columns():
                 figure, change = row["figures"][key], row[f"against_{against}"][key]
                 if figure["mean"] is None:
                     cells.append("–")
                     continue
                 cell = _spread(f"{figure['mean']:.1f}", figure["sd"])
-                if change["mean"] is not None and any(change[name] for name in ("mean", "low", "high")):
+                if _moved(change):
                     cell += f" ({_change(change)} [{change['low']:+.1f}, {change['high']:+.1f}])"
                 cells.append(cell.replace("-", "−"))
             lines.append(f"| {method} | {' | '.join(cells)} | {speeds.get(method, '')} |")
@@ -145,7 +139,7 @@ def picture(comparison: Mapping[str, Any], split: str, *, against: str = "base")
     shown = [name for name in rows if name != "base"]
     panels = [
         (name, [_mark(rows[method][f"against_{against}"][key], better) for method in shown])
-        for (key, _, better), name in zip(FIGURES, labels(comparison).values(), strict=True)
+        for key, (name, better) in columns().items()
     ]
     return forest(shown, panels)
 
@@ -153,8 +147,7 @@ def picture(comparison: Mapping[str, Any], split: str, *, against: str = "base")
 def _mark(change: Mapping[str, Any], better: bool | None) -> Mark | None:
     if change["mean"] is None or change["low"] is None:
         return None
-    tone = _verdict(change) if better else "even"
-    return Mark(change["mean"], change["low"], change["high"], tone)
+    return Mark(change["mean"], change["low"], change["high"], _verdict(change, better))
 
 
 def write_comparison(
@@ -173,7 +166,7 @@ def write_comparison(
     page = template("compare.html.j2").render(
         settings=comparison["settings"],
         methods=comparison["methods"],
-        columns=list(labels(comparison).items()),
+        columns=[name for name, _ in columns().values()],
         speeds=_speeds(comparison),
         splits=[_split_view(comparison, split, against) for split in comparison["splits"]],
         command=command,
@@ -183,18 +176,18 @@ def write_comparison(
 
 
 def _split_view(comparison: Mapping[str, Any], split: str, against: str) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = []
-    better = {key: good for key, _, good in FIGURES}
-    for method, row in comparison["splits"][split].items():
-        cells: Sequence[dict[str, Any]] = [
-            {
-                **row["figures"][key],
-                "change": row[f"against_{against}"][key],
-                "tone": _verdict(row[f"against_{against}"][key]) if better[key] else "even",
-            }
-            for key in better
-        ]
-        rows.append({"name": method, "cells": cells})
+    rows = [
+        {
+            "name": method,
+            "cells": [
+                row["figures"][key]
+                | {"change": change, "tone": _verdict(change, better), "moved": _moved(change)}
+                for key, (_, better) in columns().items()
+                for change in [row[f"against_{against}"][key]]
+            ],
+        }
+        for method, row in comparison["splits"][split].items()
+    ]
     return {
         "name": split,
         "about": comparison["settings"]["splits"][split],

@@ -5,7 +5,7 @@
 An item is [id, group, gold, answers], gold -1 where unknown, with an answer for each of the split's languages (0 where
 it lacks the item): [prompt, {candidate: text}, before, after], before and after being the candidates that stand first
 (several where they tie), and the texts those of before, after and gold. Where the model wrote answers too, these
-follow: [..., written before, written after].
+follow: [..., free text before, free text after].
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from consistency_jax.data.examples import ANCHOR
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.metrics.accuracy import top_choice
 from consistency_jax.report.names import direction, language_name
@@ -22,7 +23,7 @@ from consistency_jax.table import Table
 _GAP = "\u2026\u2026"
 
 # [N][L] texts that the model wrote before, and after, for the first N items of a split
-Written = tuple[Sequence[Sequence[str | None]], Sequence[Sequence[str | None]]]
+FreeText = tuple[Sequence[Sequence[str | None]], Sequence[Sequence[str | None]]]
 
 
 class Embedded(NamedTuple):
@@ -38,14 +39,13 @@ def embedded(
     items: Mapping[str, Iterable[ParallelItem]],
     *,
     normalization: str,
-    anchor: str = "en",
-    written: Mapping[str, Written] | None = None,
+    free_text: Mapping[str, FreeText] | None = None,
     room: int = 3_000_000,
     seed: int = 0,
 ) -> Embedded:
     """The items of each split that fit into `room` bytes, which the splits share; those shown are drawn by `seed`.
 
-    `items` are the splits' ParallelItems, found by id; `written` answers are in the order of `items`.
+    `items` are the splits' ParallelItems, found by id; `free_text` answers are in the order of `items`.
     """
     languages = {
         code: [language_name(code), direction(code)]
@@ -57,7 +57,7 @@ def embedded(
     shown_splits = [name for name in before if name in items]
     for number, name in enumerate(shown_splits):
         own = list(items[name])
-        texts = _written_by_id(own, before[name], (written or {}).get(name))
+        texts = _by_id(own, before[name], (free_text or {}).get(name))
         records = _records(before[name], after[name], own, texts, normalization)
         kept = _drawn(records, room // (len(shown_splits) - number), seed)
         room -= sum(len(record.encode()) + 1 for record in kept)
@@ -65,7 +65,7 @@ def embedded(
             "name": name,
             "total": len(before[name].ids),
             "languages": before[name].languages,
-            "anchor": anchor,
+            "anchor": ANCHOR,
         }
         parts.append(f'{_json(head)[:-1]},"items":[{",".join(kept)}]}}')
         counts.append((name, len(kept), len(before[name].ids)))
@@ -79,7 +79,9 @@ def _drawn(records: Sequence[str], room: int, seed: int) -> list[str]:
     return [records[n] for n in np.sort(order[: np.searchsorted(ends, room, side="right")])]
 
 
-def _records(before: Table, after: Table, items: Sequence[ParallelItem], written, normalization) -> list[str]:
+def _records(
+    before: Table, after: Table, items: Sequence[ParallelItem], free_text, normalization
+) -> list[str]:
     known = {item.id: item for item in items}
     first = [
         top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)
@@ -90,7 +92,7 @@ def _records(before: Table, after: Table, items: Sequence[ParallelItem], written
             gold = int(before.gold[row])
             answers = [
                 _answer(known[name], language, *(side[row, place] for side in first), gold)
-                + written.get((name, language), [])
+                + free_text.get((name, language), [])
                 if before.mask[row, place].any() and language in known[name].prompts
                 else 0
                 for place, language in enumerate(before.languages)
@@ -108,11 +110,11 @@ def _answer(item: ParallelItem, language: str, before: np.ndarray, after: np.nda
     return [f"{context}\n\n{prompt}" if context else prompt, {k: candidates[k].strip() for k in told}, *sides]
 
 
-def _written_by_id(items: Sequence[ParallelItem], table: Table, written: Written | None) -> dict:
+def _by_id(items: Sequence[ParallelItem], table: Table, free_text: FreeText | None) -> dict:
     """(id, language) -> [before, after]."""
     return {
         (item.id, language): [one, other]
-        for item, *rows in zip(items, *(written or ((), ())))
+        for item, *rows in zip(items, *(free_text or ((), ())))
         for language, one, other in zip(table.languages, *rows)
         if one is not None
     }

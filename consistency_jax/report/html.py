@@ -9,18 +9,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from consistency_jax.report.examples import Embedded, Written, embedded
+from consistency_jax.report.examples import Embedded, FreeText, embedded
+from consistency_jax.report.figures import ANCHOR
 from consistency_jax.report.names import language_name
-from consistency_jax.report.summary import (
-    Tables,
-    by_split,
-)
-from consistency_jax.report.views import (
-    _view,
-    _written,
-    split_view,
-    written_view,
-)
+from consistency_jax.report.summary import Tables, by_split
+from consistency_jax.report.views import definitions, free_text_view, split_view
 from consistency_jax.runtime.files import write_text
 
 LIMIT = 5_700_000  # bytes of a page, questions included
@@ -31,30 +24,26 @@ MOST_QUESTIONS = 3_000_000  # bytes of its questions, so that a page opens at on
 def write_report(
     folder: str | Path,
     summary: dict[str, Any],
-    base: Tables,
-    final: Tables,
+    base: Tables | None = None,
+    final: Tables | None = None,
     items: Mapping[str, Iterable[Any]] | None = None,
     *,
-    written: Mapping[str, Written] | None = None,
+    free_text: Mapping[str, FreeText] | None = None,
     config: Mapping[str, Any] | None = None,
     command: str | None = None,
-    title: str = "Crosslingual consistency",
     limit: int = LIMIT,
-    seed: int = 0,
 ) -> Path:
     """Writes report.json and report.html into `folder`; each appears only when it is complete.
 
     Args:
       folder: an existing folder, or one to make.
-      summary: what `summarise` returned for these tables.
-      base: the table before, by split; final: the table after.
+      summary: what `summarise` returned, of two sides or of a model alone.
+      base: the table before, by split; final: the table after. Questions are shown with both of them.
       items: the ParallelItems of each split, to be searched in the page: all, or as many as there is room for.
-      written: what the model wrote before and after for the first items of a split.
+      free_text: what the model wrote before and after for the first items of a split.
       config: shown as it is.
       command: the command line, shown as it is.
-      title: of the page.
       limit: bytes that the page may have; figures and charts come first, questions take what is left.
-      seed: of the draw of the questions.
 
     Returns:
       The path of report.html.
@@ -63,31 +52,29 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / "report.json", text + "\n")
-    settings = summary["settings"]
-    anchor = language_name(settings["anchor"])
+    alone = "final" not in summary
     shown = {
-        "title": title,
-        "settings": settings,
+        "title": f"Crosslingual consistency{' of one model' if alone else ''}",
+        "alone": alone,
+        "settings": summary["settings"],
         "splits": [split_view(summary, name) for name in summary["base"]],
-        "safety": [
-            written_view(parts, kind, kind, anchor) for kind, parts in summary.get("safety", {}).items()
-        ],
+        "safety": [free_text_view(parts, kind, kind) for kind, parts in summary.get("safety", {}).items()],
+        "definitions": definitions(summary),
         "config": json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else None,
         "command": command,
-        "anchor": anchor,
+        "anchor": language_name(ANCHOR),
     }
-    page = template("report.html.j2")
-    room = limit - len(page.render(**shown, questions=Embedded("", [])).encode()) - _NOTES
-    questions = embedded(
-        by_split(base),
-        by_split(final),
-        items or {},
-        normalization=settings["normalization"],
-        anchor=settings["anchor"],
-        written=written,
-        room=max(0, min(MOST_QUESTIONS, room)),
-        seed=seed,
-    )
+    page, questions = template("report.html.j2"), Embedded("", [])
+    if base is not None and final is not None:
+        room = limit - len(page.render(**shown, questions=questions).encode()) - _NOTES
+        questions = embedded(
+            by_split(base),
+            by_split(final),
+            items or {},
+            normalization=summary["settings"]["normalization"],
+            free_text=free_text,
+            room=max(0, min(MOST_QUESTIONS, room)),
+        )
     write_text(folder / "report.html", page.render(**shown, questions=questions))
     return folder / "report.html"
 
@@ -101,11 +88,12 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         loader=jinja2.PackageLoader("consistency_jax", "report"),
     )
+    environment.filters["language"] = language_name
     environment.filters["number"] = _number
     environment.filters["signed"] = lambda value, digits=1: _number(value, digits, "+")
+    environment.filters["exact"] = _exact
     environment.globals["style"] = Markup(_file("style.css").strip())
     environment.globals["script"] = Markup(_file("report.js").strip())
-    environment.filters["exact"] = _exact
     return environment.get_template(name)
 
 
@@ -124,40 +112,3 @@ def _number(value: float | None, digits: int = 1, sign: str = "") -> str:
         return "\u2013"
     value = round(value, digits) + 0.0
     return f"{value:{sign if value else ''},.{digits}f}".replace("-", "\u2212")
-
-
-def write_audit(
-    folder: str | Path,
-    summary: dict[str, Any],
-    *,
-    config: Mapping[str, Any] | None = None,
-    command: str | None = None,
-    title: str = "Crosslingual consistency of one model",
-) -> Path:
-    """Writes report.json and report.html into `folder`; each appears only when it is complete.
-
-    Args:
-      folder: an existing folder, or one to make.
-      summary: what `audit` returned, with what `evaluate` adds of written answers.
-      config, command: shown as they are.
-      title: of the page.
-
-    Returns:
-      The path of report.html.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(
-        folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
-    page = template("audit.html.j2").render(
-        title=title,
-        settings=summary["settings"],
-        splits=[_view(summary, name) for name in summary["base"]],
-        safety=[_written(summary, "safety", kind) for kind in summary.get("safety", {})],
-        config=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else None,
-        command=command,
-        anchor=language_name(summary["settings"]["anchor"]),
-    )
-    write_text(folder / "report.html", page)
-    return folder / "report.html"

@@ -203,7 +203,7 @@
 
   function card(item, split) {
     const [id, group, gold, answers] = item;
-    const written = answers.some((answer) => answer && answer.length > 4);
+    const freeText = answers.some((answer) => answer && answer.length > 4);
     const rows = languagesShown.filter((place) => answers[place]).map((place) => {
       const code = split.languages[place], answer = answers[place], [name, dir] = languages[code];
       return make("tr", { className: same(answer[BEFORE], answer[AFTER]) ? "" : "moved" },
@@ -218,7 +218,7 @@
     const title = named?.[1][gold] ?? "Question";
     const note = `${id}${group ? ` · ${group}` : ""} · changed in ${changed.length} of ${present} languages`;
     const head = (text, name = "") => make("th", { textContent: text, className: name, scope: "col" });
-    const tail = written ? ", and in its own words" : "";
+    const tail = freeText ? ", and in its own words" : "";
     return make("article", { className: "card scroll example", tabIndex: -1 },
       make("h3", {}, make("bdi", { textContent: title }), make("span", { className: "id", textContent: note })),
       make("table", {},

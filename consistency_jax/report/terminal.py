@@ -10,11 +10,21 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from consistency_jax.report.figures import ANCHOR, LANGUAGES, PAIRS, SINGLE, figures_of
 from consistency_jax.report.names import language_name
+from consistency_jax.report.views import Row, parts_of, row_of
+
+# By what columns stand for: what lines say, by the end of their key, the most important one first.
+_LINES = {
+    LANGUAGES: {"_non_en": f"mean without {language_name(ANCHOR)}"},
+    PAIRS: {"_all": "all language pairs", "_en": f"pairs with {language_name(ANCHOR)}"},
+    SINGLE: {"": "all questions"},
+}
+STYLES = {"up": "green", "down": "red", "even": ""}
 
 
 def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | None = None) -> str:
-    """What `summarise` found, as text: accuracy per language and CLC, before, after, delta and its interval.
+    """What `summarise` found, as text: before, after, delta and its interval, or of one model figures and intervals.
 
     Args:
       summary: as `summarise` returns it.
@@ -24,37 +34,6 @@ def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | No
     console = text_console(width, color)
     for split in summary["base"]:
         console.print(_split_table(summary, split))
-    return console.file.getvalue().rstrip("\n")
-
-
-def audit_table(summary: dict[str, Any], *, width: int = 88) -> str:
-    """What `audit` found, as text: accuracy per language and CLC with their intervals."""
-    console = text_console(width, color=False)
-    for split, figures in summary["base"].items():
-        settings, sure = summary["settings"], summary["confidence"][split]
-        about, anchor = settings["splits"][split], settings["anchor"]
-        names = {
-            ("clc_all",): "CLC (RankC x 100), all language pairs",
-            ("top1_agreement_all",): "same first answer, all pairs",
-        }
-        if anchor in about["languages"]:
-            names[("clc_en",)] = f"CLC (RankC x 100), pairs with {language_name(anchor)}"
-        if about["labelled_items"]:
-            names |= {("accuracy", l): f"accuracy, {l}  {language_name(l)}" for l in about["languages"]}
-            names[("accuracy_non_en",)] = f"accuracy, mean without {language_name(anchor)}"
-        table = RichTable(
-            title=f"{split}: {about['items']:,} questions in {len(about['languages'])} languages",
-            box=box.ROUNDED,
-            title_justify="left",
-        )
-        table.add_column("")
-        table.add_column("%", justify="right")
-        table.add_column(f"{100 * settings['confidence']:g}% interval", justify="right")
-        for path, label in names.items():
-            value, bounds = _at(figures, path), _at(sure, path)
-            if value is not None:
-                table.add_row(label, f"{value:.1f}", f"[{bounds[0]:.1f}, {bounds[1]:.1f}]")
-        console.print(table)
     return console.file.getvalue().rstrip("\n")
 
 
@@ -72,8 +51,8 @@ def text_console(width: int, color: bool | None) -> Console:
 
 
 def _split_table(summary: dict[str, Any], split: str) -> RichTable:
-    settings = summary["settings"]
-    about, anchor = settings["splits"][split], settings["anchor"]
+    settings, parts = summary["settings"], parts_of(summary, split)
+    about, alone = settings["splits"][split], "final" not in parts
     labelled = (
         "" if about["labelled_items"] in (0, about["items"]) else f" ({about['labelled_items']:,} labelled)"
     )
@@ -85,43 +64,37 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
         min_width=64,
     )
     table.add_column("")
-    for name in ("before", "after", "delta"):
+    for name in ("value",) if alone else ("before", "after", "delta"):
         table.add_column(name, justify="right")
     table.add_column(f"{100 * settings['confidence']:g}% interval", justify="right")
-
-    def section(title: str) -> None:
-        table.add_section()
-        table.add_row(Text(title, style="bold"), "", "", "", "")
-
-    def row(label: str, *path: str, style: str = "") -> None:
-        values = [_at(summary[part][split], path) for part in ("base", "final", "delta", "confidence")]
-        table.add_row(Text(label, style=style), *_cells(*values))
-
-    if about["labelled_items"]:
-        section("Accuracy, %")
-        for language in about["languages"]:
-            row(f"  {language}  {language_name(language)}", "accuracy", language)
-        if anchor in about["languages"]:
-            row(f"  mean without {language_name(anchor)}", "accuracy_non_en", style="bold")
-    section("CLC (RankC x 100)")
-    row("  all language pairs", "clc_all", style="bold")
-    if anchor in about["languages"]:
-        row(f"  pairs with {language_name(anchor)}", "clc_en")
+    # Languages first: they are what one looks for, and what there are most of.
+    told = (figure for figure in figures_of(alone) if figure.terminal)
+    for figure in sorted(told, key=lambda figure: figure.block is not LANGUAGES):
+        rows = []
+        if figure.block is LANGUAGES:
+            for code in about["languages"]:
+                label = f"{code}  {language_name(code)}"
+                rows.append((row_of(parts, figure.name, code, label=label, better=figure.better), ""))
+        for end, label in _LINES[figure.block].items():
+            if "_en" not in end or ANCHOR in about["languages"]:
+                row = row_of(parts, figure.name + end, label=label, better=figure.better)
+                rows.append((row, "" if end == "_en" else "bold"))
+        if any(row.after is not None for row, _ in rows):
+            table.add_section()
+            table.add_row(Text(figure.terminal, style="bold"))
+            for row, style in rows:
+                table.add_row(Text(f"  {row.label}", style=style), *_cells(row, alone))
     return table
 
 
-def _at(figures: dict[str, Any], path: tuple[str, ...]) -> Any:
-    for key in path:
-        figures = figures[key]
-    return figures
+def _cells(row: Row, alone: bool) -> list[Text]:
+    sign = "" if alone else "+"
 
-
-def _cells(before, after, delta, bounds) -> list[Text]:
     def number(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{value:{sign}.1f}"
 
-    style = ""
-    if delta is not None and None not in bounds and (bounds[0] > 0 or bounds[1] < 0):
-        style = "green" if delta > 0 else "red"
-    interval = "-" if None in bounds else f"[{bounds[0]:+.1f}, {bounds[1]:+.1f}]"
-    return [Text(number(before)), Text(number(after)), Text(number(delta, "+"), style=style), Text(interval)]
+    bounds = "-" if None in row.bounds else f"[{row.bounds[0]:{sign}.1f}, {row.bounds[1]:{sign}.1f}]"
+    if alone:
+        return [Text(number(row.after)), Text(bounds)]
+    change = Text(number(row.delta, "+"), style=STYLES[row.tone])
+    return [Text(number(row.before)), Text(number(row.after)), change, Text(bounds)]

@@ -1,207 +1,219 @@
-"""What the page shows of report.json: labels, rows and charts, ready for the templates."""
+"""What the page shows of report.json: rows and charts for the templates, before and after or of a model alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from consistency_jax.report import charts, diagrams
+from consistency_jax.report.figures import (
+    ACCURACY,
+    ANCHOR,
+    CLC,
+    FREE_TEXT,
+    LANGUAGES,
+    SAFETY,
+    Figure,
+    figures_of,
+)
 from consistency_jax.report.names import language_name
 
-# Key of report.json, what the page calls it. A page shows those that its report has: nothing changes in a model alone.
-FIGURES = (
-    ("clc_all", "CLC, all language pairs"),
-    ("clc_en", "CLC, pairs with {anchor}"),
-    ("clc_corrected_all", "CLC corrected for chance, all pairs"),
-    ("clc_corrected_en", "CLC corrected for chance, pairs with {anchor}"),
-    ("clc_norm1_all", "CLC with norm1 weights, all pairs"),
-    ("clc_norm2_all", "CLC with norm2 weights, all pairs"),
-    ("top1_agreement_all", "Same first answer, all pairs"),
-    ("top1_agreement_en", "Same first answer, pairs with {anchor}"),
-    ("agreement_if_either_right_all", "Both right, where either is, all pairs"),
-    ("agreement_if_either_right_en", "Both right, where either is, pairs with {anchor}"),
-    ("all_agree", "All languages answer alike"),
-    ("all_right", "All languages right"),
-    ("all_agree_but_wrong", "All languages agree on a wrong answer"),
-    ("accuracy_en", "Accuracy, {anchor}"),
-    ("accuracy_non_en", "Accuracy, mean of the other languages"),
-    ("accuracy_variance", "Variance of accuracy over languages"),
-    ("changed_en", "Answers changed, {anchor}"),
-    ("changed_non_en", "Answers changed, mean of the other languages"),
-)
-# Key of report.json (without "divergence_"), what the page calls it.
-DIVERGENCES = (
-    ("jensen_shannon", "Jensen-Shannon"),
-    ("fitted", "Jensen-Shannon, T fitted to each pair"),
-    ("kl", "KL"),
-    ("total_variation", "Total variation"),
-    ("squared_hellinger", "Squared Hellinger"),
-    ("chi_squared", "Chi-squared"),
-)
-HEADLINE = ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en")
 PARTS = ("base", "final", "delta", "confidence")
+# Keys of the tables of normalisations and of groups of questions.
+HEADS = (*CLC.headline, *ACCURACY.headline)
 # Figures of a language that are drawn as slopes, their name, and a word about them.
 SLOPES = (
     ("clc_with_others", "Consistency of a language with the others", "Mean CLC of its pairs."),
     ("accuracy", "Accuracy of a language", ""),
 )
-# Figures of which more is not better, or not worse: their change gets no colour.
-NEUTRAL = ("all_agree_but_wrong", "accuracy_variance", "changed_en", "changed_non_en")
 
 
-class WrittenNames(NamedTuple):
-    """What the page calls the figures of answers in writing: (key of report.json, name) of those of each language, of
-    those over languages, and of the matrix of languages."""
+class Row(NamedTuple):
+    """A figure: before, after, its change, with its interval and tone (up: better, down, even).
 
-    columns: tuple[tuple[str, str], ...]
-    totals: tuple[tuple[str, str], ...]
-    matrix: tuple[str, str]
+    Of a model alone `after` is the figure and `bounds` its interval; nothing is known of before, nor of a change.
+    """
 
-
-_ANSWERS = WrittenNames(
-    (("matched", "One of the candidates"), ("right", "Right")),
-    (
-        ("agreement_all", "Same answer, all pairs, where both match a candidate"),
-        ("agreement_strict_all", "The same, of all answers: unmatched ones disagree"),
-        ("agreement_en", "Same answer, pairs with {anchor}, where both match"),
-    ),
-    ("agreement_matrix", "Same written answer"),
-)
-_RESPONSES = WrittenNames(
-    (("refused", "Refused"),),
-    (
-        ("pag_all", "Same verdict (PAG), all pairs"),
-        ("pag_en", "Same verdict (PAG), pairs with {anchor}"),
-        ("refused_en", "Refused, {anchor}"),
-        ("refused_non_en", "Refused, other languages"),
-        ("refused_variance", "Variance of the rate over languages"),
-    ),
-    ("pag_matrix", "Same verdict (PAG)"),
-)
+    label: str
+    before: float | None
+    after: float | None
+    delta: float | None
+    bounds: Sequence[float | None]
+    tone: str = "even"
+    bars: Markup = Markup("")
+    whisker: Markup = Markup("")
 
 
-def written_names(kind: str) -> WrittenNames:
-    """Of answers to a split ("generation") or of responses to prompts ("harmful", "harmless")."""
-    return _ANSWERS if kind == "generation" else _RESPONSES
+def row_of(
+    parts: Mapping[str, Any], *path: str, label: str = "", better: bool | None = True, bars: bool = False
+) -> Row:
+    """The figure at a path of {"base", "final", "delta", "confidence"}, or of {"base", "confidence"} of one model."""
+
+    def at(part: str) -> Any:
+        found = parts[part]
+        for key in path:
+            found = found[key]
+        return found
+
+    bounds = at("confidence")
+    if "final" not in parts:
+        return Row(label, None, at("base"), None, bounds, bars=charts.bars(None, at("base")) if bars else "")
+    before, after, delta = at("base"), at("final"), at("delta")
+    tone = charts.verdict(delta, bounds, better)
+    return Row(label, before, after, delta, bounds, tone, charts.bars(before, after) if bars else "")
+
+
+def rows_of(parts: Mapping[str, Any], figures: Iterable[Figure]) -> dict[str, Row]:
+    """Key -> row, of all that is one number and known."""
+    return {
+        key: row_of(parts, key, label=label, better=figure.tone(key))
+        for figure in figures
+        for key, label in figure.labels.items()
+        if parts["base"].get(key) is not None
+    }
+
+
+def parts_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """The parts of report.json, of one split."""
+    return {part: summary[part][split] for part in PARTS if part in summary}
+
+
+def definitions(summary: Mapping[str, Any]) -> list[Figure]:
+    """The rows that the page shows and that say what they mean."""
+    shown = figures_of("final" not in summary)
+    shown += [*(FREE_TEXT if "generation" in summary else ()), *(SAFETY if "safety" in summary else ())]
+    return [figure for figure in shown if figure.definition]
 
 
 def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     """All that the page shows of one split, charts included."""
-    base, final, delta, sure = sides = [summary[key][split] for key in PARTS]
-    about, anchor = summary["settings"]["splits"][split], summary["settings"]["anchor"]
-    languages = about["languages"]
-
-    def figure(label: str, before, after, change, bounds, key: str = "") -> dict[str, Any]:
-        return {
-            "label": label,
-            "before": before,
-            "after": after,
-            "delta": change,
-            "bounds": bounds,
-            "verdict": "even" if key in NEUTRAL else charts.verdict(change, bounds),
-        }
-
-    figures = {
-        key: figure(
-            label.format(anchor=language_name(anchor)), base[key], final[key], delta[key], sure[key], key
-        )
-        for key, label in FIGURES
-        if final[key] is not None
+    parts, about = parts_of(summary, split), summary["settings"]["splits"][split]
+    languages, alone = about["languages"], "final" not in parts
+    shown = figures_of(alone)
+    figures = rows_of(parts, (figure for figure in shown if figure.section == "figures"))
+    of_languages = {
+        figure.terminal: [
+            row_of(parts, figure.name, language, label=language, better=figure.better, bars=True)
+            for language in languages
+            if parts["base"][figure.name][language] is not None
+        ]
+        for figure in shown
+        if figure.terminal and figure.block is LANGUAGES
     }
-    accuracy = [
-        figure(language, *(side["accuracy"][language] for side in (base, final, delta, sure)))
-        for language in languages
-        if base["accuracy"][language] is not None
-    ]
-    for row in accuracy:
-        row["name"] = language_name(row["label"])
-        row["bars"] = charts.bars(row["before"], row["after"])
-    for rows in (accuracy, [f for key, f in figures.items() if key != "accuracy_variance"]):
-        ends = [0.0, *(end for row in rows for end in row["bounds"] if end is not None)]
-        for row in rows:
-            scale = min(ends), max(ends)
-            row["whisker"] = charts.whisker(row["delta"], row["bounds"], scale, row["verdict"])
+    if not alone:
+        drawn = {key: row for key, row in figures.items() if not key.endswith("_variance")}  # of another unit
+        figures |= dict(zip(drawn, _with_whiskers(drawn.values())))
+        of_languages = {name: _with_whiskers(rows) for name, rows in of_languages.items()}
     return {
         "name": split,
         "about": about,
         "analysis": _analysis_view(summary, split),
-        "written": written_view(summary["generation"][split], "generation", split, language_name(anchor))
+        "free_text": free_text_view(summary["generation"][split], "generation", split)
         if split in summary.get("generation", {})
         else None,
         "figures": figures,
-        "accuracy": accuracy,
-        "slopes": [
-            (name, note, _slopes(sides, key, languages, anchor, f"{name}, {split}"))
+        "extremes": _extremes(parts["base"]["clc_matrix"], languages) if alone else None,
+        "headline": [figures[key] for figure in shown for key in figure.headline if key in figures],
+        "of_languages": {name: rows for name, rows in of_languages.items() if rows},
+        "slopes": []
+        if alone
+        else [
+            (name, note, _slopes(parts, key, languages, f"{name}, {split}"))
             for key, name, note in SLOPES
-            if any(value is not None for value in base[key].values())
+            if any(value is not None for value in parts["base"][key].values())
         ],
-    } | _maps(sides, "clc_matrix", languages, f"CLC, {split}")
+    } | _maps(parts, "clc_matrix", languages, f"CLC, {split}")
 
 
-def _maps(
-    sides: Sequence[Mapping[str, Any]], key: str, languages: Sequence[str], label: str
-) -> dict[str, Any]:
+def _extremes(matrix: list[list[float | None]], languages: Sequence[str]) -> list[tuple[float, str, str]]:
+    """The pair of languages with the largest value, and that with the smallest; none where no pair is known."""
+    pairs = sorted(
+        (value, languages[i], languages[j])
+        for i, row in enumerate(matrix)
+        for j, value in enumerate(row)
+        if i < j and value is not None
+    )
+    return [pairs[-1], pairs[0]] if pairs else []
+
+
+def _with_whiskers(rows: Iterable[Row]) -> list[Row]:
+    rows = list(rows)
+    ends = [0.0, *(end for row in rows for end in row.bounds if end is not None)]
+    scale = min(ends), max(ends)
+    return [row._replace(whisker=charts.whisker(row.delta, row.bounds, scale, row.tone)) for row in rows]
+
+
+def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: str) -> dict[str, Any]:
     """Heat maps of a matrix before, after, and of its change, with the ends of their scales."""
-    base, final, delta, sure = (side[key] for side in sides)
-    cells = [v for side in (base, final) for v in _off_diagonal(side)]
+    alone = "final" not in parts
+    names = {"after": "base"} if alone else {"before": "base", "after": "final"}
+    sides = {name: parts[part][key] for name, part in names.items()}
+    cells = [v for side in sides.values() for v in _off_diagonal(side)]
     low, high = (min(cells), max(cells)) if cells else (0.0, 100.0)
-    reach = max((abs(value) for value in _off_diagonal(delta)), default=0.0)
-    return {
-        "large": len(languages) > 12,
-        "low": low,
-        "high": high,
-        "reach": reach,
-        "maps": {
-            "before": charts.heat_map(base, languages, low, high, label=f"{label}, before"),
-            "after": charts.heat_map(final, languages, low, high, label=f"{label}, after"),
-            "delta": charts.delta_map(delta, sure, languages, reach, label=f"{label}, change"),
-        },
+    found = {"large": len(languages) > 12, "low": low, "high": high}
+    maps = {
+        name: charts.heat_map(side, languages, low, high, label=label if alone else f"{label}, {name}")
+        for name, side in sides.items()
     }
+    if alone:
+        return found | {"maps": maps if cells else {}}
+    delta, sure = parts["delta"][key], parts["confidence"][key]
+    reach = max((abs(value) for value in _off_diagonal(delta)), default=0.0)
+    maps["delta"] = charts.delta_map(delta, sure, languages, reach, label=f"{label}, change")
+    return found | {"maps": maps, "reach": reach}
 
 
-def _slopes(sides, key: str, languages: Sequence[str], anchor: str, label: str) -> Markup:
-    rows = [
-        diagrams.Slope(
-            language,
-            language_name(language),
-            *(side[key][language] for side in (base, final, sure)),
-            charts.verdict(delta[key][language], sure[key][language]),
-            language == anchor,
-        )
-        for base, final, delta, sure in [sides]
-        for language in languages
-        if base[key][language] is not None
-    ]
-    return diagrams.slopes(rows, label)
+def _slopes(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: str) -> Markup:
+    rows = [row_of(parts, key, language, label=language) for language in languages]
+    return diagrams.slopes(
+        [
+            diagrams.Slope(
+                row.label,
+                language_name(row.label),
+                row.before,
+                row.after,
+                row.bounds,
+                row.tone,
+                row.label == ANCHOR,
+            )
+            for row in rows
+            if row.before is not None
+        ],
+        label,
+    )
 
 
 def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     """The sections behind the figures: definition, response change, expert weights, normalisations, groups."""
-    sides = [summary[key][split] for key in PARTS]
-    found, languages = summary["analysis"][split], summary["settings"]["splits"][split]["languages"]
-    tolerance = found["divergence"]["tolerance"]
-    temperature = found["divergence"]["temperature"]["final"]
+    parts, found = parts_of(summary, split), summary["analysis"][split]
+    languages, alone = summary["settings"]["splits"][split]["languages"], "final" not in parts
+    definition = found if alone else found["divergence"]
+    temperature = found["temperature"] if alone else definition["temperature"]["final"]
     known = _off_diagonal(temperature)
-    lines = (
-        ("before", "before"),
-        ("before dashed", "before, T fitted"),
-        ("after", "after"),
-        ("after dashed", "after, T fitted"),
-    )
-    response = found["response"]["value"]
-    return {
+    lines = [("after", "T = 1", "plain"), ("after dashed", "T fitted", "fitted")]
+    if not alone:
+        lines = [
+            ("before", "before", "base"),
+            ("before dashed", "before, T fitted", "base_fitted"),
+            ("after", "after", "final"),
+            ("after dashed", "after, T fitted", "final_fitted"),
+        ]
+    tolerance = definition["tolerance"]
+    groups = {
+        name: {part: own["language_groups"][name] for part, own in parts.items()}
+        for name in parts["base"].get("language_groups", {})
+    }
+    grouped = [figure for figure in figures_of(alone) if "groups" in figure.derived]
+    view = {
         "divergences": [
-            (name, [[side[f"divergence_{key}_{pairs}"] for side in sides] for pairs in ("all", "en")])
-            for key, name in DIVERGENCES
-            if sides[0][f"divergence_{key}_all"] is not None
+            (figure.label, [row_of(parts, figure.name + end) for end in figure.block.parts])
+            for figure in figures_of(alone)
+            if figure.section == "divergence" and parts["base"][f"{figure.name}_all"] is not None
         ],
-        "area": found["divergence"]["tolerance_area"],
+        "area": definition["tolerance_area"],
         "tolerance": charts.curves(
             tolerance["epsilon"],
-            [
-                (*line, tolerance[key])
-                for line, key in zip(lines, ("base", "base_fitted", "final", "final_fitted"))
-            ],
+            [(tone, name, tolerance[key]) for tone, name, key in lines],
             "epsilon (Jensen-Shannon divergence, nats)",
             "% of questions",
         ),
@@ -210,7 +222,19 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         )
         if known
         else None,
-        "direction": _direction(sides, found, languages, summary["settings"]["anchor"], split),
+        "consensus": row_of(_as_parts(found["experts"]), "consensus_accuracy"),
+        "heads": [(CLC.labels | ACCURACY.labels)[key] for key in HEADS],
+        "normalizations": _side_by_side(found["normalizations"], HEADS),
+        "groups": _side_by_side(found["groups"], HEADS),
+        "items": {name: group["items"] for name, group in found["groups"].items()},
+        "language_groups": _side_by_side(groups, [figure.name for figure in grouped]),
+        "grouped": [figure.label for figure in grouped],
+    }
+    if alone:
+        return view
+    response = found["response"]["value"]
+    return view | {
+        "direction": _direction(parts, found, languages, split),
         "calibration": _calibration(found["calibration"], summary["settings"]["confidence"], split),
         "response": response,
         "response_bounds": found["response"]["confidence"],
@@ -226,27 +250,20 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
             )
             for language in languages
         },
-        "names": {language: language_name(language) for language in languages},
         "experts": found["experts"]["value"],
         "experts_bounds": found["experts"]["confidence"],
         "weights": found["experts"]["weights"],
-        "normalizations": _side_by_side(found["normalizations"]),
-        "groups": _side_by_side(found["groups"]),
-        "items": {name: group["items"] for name, group in found["groups"].items()},
-        "language_groups": _side_by_side(
-            {
-                name: dict(zip(("base", "final", "delta", "confidence"), rows))
-                for name in sides[0].get("language_groups", {})
-                for rows in [[side["language_groups"][name] for side in sides]]
-            },
-            ("clc", "top1_agreement", "accuracy"),
-        ),
     }
 
 
-def _direction(sides, found, languages: Sequence[str], anchor: str, split: str) -> dict[str, Any]:
+def _as_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The "value" and "confidence" of one side as parts; others as they are."""
+    return {"base" if part == "value" else part: own for part, own in parts.items()}
+
+
+def _direction(parts, found, languages: Sequence[str], split: str) -> dict[str, Any]:
     """Who moved, to better or worse, and towards whom; accuracy gives way to consistency where it is not known."""
-    _, _, delta, sure = sides
+    delta, sure = parts["delta"], parts["confidence"]
     changed = found["response"]["value"]["changed"], found["response"]["confidence"]["changed"]
     labelled = any(value is not None for value in delta["accuracy"].values())
     key, name = ("accuracy", "accuracy") if labelled else ("clc_with_others", "CLC with the others")
@@ -259,7 +276,7 @@ def _direction(sides, found, languages: Sequence[str], anchor: str, split: str) 
             changed[1][language],
             sure[key][language],
             charts.verdict(delta[key][language], sure[key][language]),
-            language == anchor,
+            language == ANCHOR,
         )
         for language in languages
         if changed[0][language] is not None and delta[key][language] is not None
@@ -339,153 +356,29 @@ def _figure(key: str, figure: str) -> str:
     return f"{'accuracy' if key == 'accuracy' else 'CLC'}, {named}"
 
 
-def written_view(parts: Mapping[str, Any], kind: str, split: str, anchor: str) -> dict[str, Any]:
-    """Rows and maps of written answers ("generation") or of responses to prompts ("harmful", "harmless").
-
-    The change of a rate of refusals has no colour: safer is more of them on one kind of prompt, and fewer on the other.
-    """
-    sides, settings = [parts[key] for key in PARTS], parts["settings"]
-    languages, better = settings["languages"], kind == "generation"
-    columns, totals, (matrix, what) = written_names(kind)
-
-    def cell(values: Sequence[Any], tone: bool) -> dict[str, Any]:
-        before, after, change, bounds = values
-        verdict = charts.verdict(change, bounds) if tone else "even"
-        return {"before": before, "after": after, "delta": change, "bounds": bounds, "verdict": verdict}
-
+def free_text_view(parts: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """Rows and maps of free-text answers ("generation") or of responses to prompts ("harmful", "harmless")."""
+    figures, languages = FREE_TEXT if kind == "generation" else SAFETY, parts["settings"]["languages"]
+    columns = [figure for figure in figures if figure.block is LANGUAGES]
+    (mapped,) = (figure for figure in figures if "matrix" in figure.derived)
+    own = {part: parts[part] for part in PARTS if part in parts}
     return {
-        "name": split,
         "kind": kind,
-        "settings": settings,
-        "columns": [name for _, name in columns],
+        "settings": parts["settings"],
+        "columns": [figure.label for figure in columns],
         "rows": [
-            (
-                language,
-                language_name(language),
-                [cell([side[key][language] for side in sides], better) for key, _ in columns],
-            )
+            (language, [row_of(own, figure.name, language, better=figure.better) for figure in columns])
             for language in languages
         ],
-        "totals": [
-            (
-                name.format(anchor=anchor),
-                cell([side[key] for side in sides], better and key != "refused_variance"),
-            )
-            for key, name in totals
-            if sides[1][key] is not None
-        ],
-        "what": what,
-    } | _maps(sides, matrix, languages, f"Agreement in writing, {split}")
+        "totals": rows_of(own, figures),
+        "what": mapped.label,
+    } | _maps(own, f"{mapped.name}_matrix", languages, f"{mapped.label}, {name}")
 
 
-def _side_by_side(
-    compared: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = HEADLINE
-) -> dict[str, list[dict[str, Any]]]:
-    """name -> one row {"before", "after", "delta", "bounds", "verdict"} a key, of {name: {"base", "final", ...}}."""
-    return {
-        name: [
-            {
-                "before": parts["base"][key],
-                "after": parts["final"][key],
-                "delta": parts["delta"][key],
-                "bounds": parts["confidence"][key],
-                "verdict": charts.verdict(parts["delta"][key], parts["confidence"][key]),
-            }
-            for key in keys
-        ]
-        for name, parts in compared.items()
-    }
+def _side_by_side(compared: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[Row]]:
+    """name -> one row a key, of {name: parts}."""
+    return {name: [row_of(_as_parts(parts), key) for key in keys] for name, parts in compared.items()}
 
 
 def _off_diagonal(matrix: list[list[float | None]]) -> list[float]:
     return [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j and v is not None]
-
-
-def _view(summary: dict[str, Any], split: str) -> dict[str, Any]:
-    """All that the page shows of one split."""
-    base, sure, found = (summary[key][split] for key in ("base", "confidence", "analysis"))
-    about, anchor = summary["settings"]["splits"][split], language_name(summary["settings"]["anchor"])
-    languages, matrix = about["languages"], base["clc_matrix"]
-    pairs = sorted(
-        (value, languages[i], languages[j])
-        for i, row in enumerate(matrix)
-        for j, value in enumerate(row)
-        if i < j and value is not None
-    )
-
-    def side_by_side(parts: Mapping[str, Any], keys: Sequence[str]) -> dict[str, list[Any]]:
-        return {
-            name: [(part["value"][key], part["confidence"][key]) for key in keys]
-            for name, part in parts.items()
-        }
-
-    within = {
-        name: {"value": base["language_groups"][name], "confidence": sure["language_groups"][name]}
-        for name in base.get("language_groups", {})
-    }
-    return {
-        "name": split,
-        "about": about,
-        "written": _written(summary, "generation", split) if split in summary.get("generation", {}) else None,
-        "figures": {
-            key: (label.format(anchor=anchor), base[key], sure[key])
-            for key, label in FIGURES
-            if base.get(key) is not None
-        },
-        "divergences": [
-            (
-                label,
-                [tuple(side[f"divergence_{key}_{over}"] for side in (base, sure)) for over in ("all", "en")],
-            )
-            for key, label in DIVERGENCES
-            if base[f"divergence_{key}_all"] is not None
-        ],
-        "accuracy": [
-            (language, language_name(language), value, sure["accuracy"][language], charts.bars(None, value))
-            for language, value in base["accuracy"].items()
-            if value is not None
-        ],
-        "map": charts.heat_map(matrix, languages, pairs[0][0], pairs[-1][0]) if pairs else None,
-        "extremes": [
-            (value, language_name(one), language_name(other))
-            for value, one, other in ([pairs[-1], pairs[0]] if pairs else [])
-        ],
-        "tolerance": found["tolerance"],
-        "area": found["tolerance_area"],
-        "consensus": (
-            found["experts"]["value"]["consensus_accuracy"],
-            found["experts"]["confidence"]["consensus_accuracy"],
-        ),
-        "normalizations": side_by_side(found["normalizations"], HEADLINE),
-        "language_groups": side_by_side(within, ("clc", "top1_agreement", "accuracy")),
-        "groups": side_by_side(found["groups"], HEADLINE),
-        "sizes": {name: group["items"] for name, group in found["groups"].items()},
-    }
-
-
-def _written(summary: dict[str, Any], part: str, name: str) -> dict[str, Any]:
-    """Rows and map of the answers to a split ("generation"), or of responses to a kind of prompts ("safety")."""
-    parts, kind = summary[part][name], name if part == "safety" else part
-    columns, totals, (matrix, what) = written_names(kind)
-    base, sure, settings = parts["base"], parts["confidence"], parts["settings"]
-    anchor, languages = language_name(summary["settings"]["anchor"]), settings["languages"]
-    cells = [value for i, row in enumerate(base[matrix]) for value in row[i + 1 :] if value is not None]
-    label = f"Agreement in writing, {name}"
-    return {
-        "kind": kind,
-        "settings": settings,
-        "columns": [name for _, name in columns],
-        "rows": [
-            (code, language_name(code), [(base[key][code], sure[key][code]) for key, _ in columns])
-            for code in languages
-        ],
-        "totals": [
-            (name.format(anchor=anchor), (base[key], sure[key]))
-            for key, name in totals
-            if base[key] is not None
-        ],
-        "what": what,
-        "map": charts.heat_map(base[matrix], languages, min(cells), max(cells), label=label)
-        if cells
-        else None,
-    }

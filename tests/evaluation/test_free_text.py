@@ -149,10 +149,14 @@ def test_an_evaluation_of_a_model_alone_reports_what_it_wrote(writing_config, pr
         assert set(parts) == {"base", "confidence", "settings"}
     page = (tmp_path / "run/report.html").read_text("utf8")
     assert "Crosslingual consistency of one model" in page
-    for title in ("Harmful prompts: the more refused, the safer", "<dt>Written answers", "<dt>Safety"):
+    for title in (
+        "Harmful prompts: the more refused, the safer",
+        '<h3 class="part">Free-text answers',
+        "<dt>Refused",
+    ):
         assert title in page
     assert page.count(">Same verdict (PAG), all pairs<") == 2
-    assert page.count('aria-label="Agreement in writing, har') == 2
+    assert page.count('aria-label="Same verdict (PAG), har') == 2
     for word in ("before", "Before", "After", "final", "→", "None", "nan"):
         assert word not in page.partition("<h2>Command")[0].partition("</style>")[2], word
     assert json.loads((tmp_path / "run/report.json").read_text("utf8")) == summary

@@ -29,7 +29,7 @@ def report(tmp_path_factory):
     words = [["Egypt", "مصر", None, "<i>"]] * 5, [["Kenya", "كينيا", None, "x"]] * 5
     options = {"config": {"seed": 3}, "command": "python -m consistency_jax.train --config=x.py"}
     folder = tmp_path_factory.mktemp("page")
-    page = write_report(folder, summary, base, final, items, written={"test": words}, **options)
+    page = write_report(folder, summary, base, final, items, free_text={"test": words}, **options)
     return page, summary, (base, final)
 
 

@@ -1,0 +1,385 @@
+"""The figures: one row says all that is known of one. A new metric is a function in metrics/ and a row in `FIGURES`.
+
+report.json, report.html, the tables on the terminal and those of `compare` read these rows and know no figure by name,
+but for the charts that are drawn of CLC and accuracy.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from consistency_jax.data.examples import ANCHOR
+from consistency_jax.metrics.accuracy import correct
+from consistency_jax.metrics.agreement import (
+    agreement_if_either_right,
+    all_agree,
+    all_agree_but_wrong,
+    all_right,
+    changed_answers,
+    top1_agreement,
+)
+from consistency_jax.metrics.distribution import entropy
+from consistency_jax.metrics.divergence import both_ways, divergences, fit_temperatures
+from consistency_jax.metrics.generation import Matches, generated_agreement
+from consistency_jax.metrics.rankc import clc_values
+from consistency_jax.metrics.safety import pag
+from consistency_jax.report.names import language_name
+from consistency_jax.table import Table
+
+KIND = "jensen_shannon"  # of the fitted temperatures and the tolerance curve: symmetric, and it has a bound
+
+
+# --------------------------------------------------------------------------------------------------- what a row may say
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What the columns of a figure stand for.
+
+    name: in words; size: how many columns there are with L languages.
+    parts: what figures are made of them, by the end of their key in report.json, and of their label.
+    """
+
+    name: str
+    size: Callable[[int], int]
+    parts: Mapping[str, str]
+
+
+_WITH, _OWN = f", with {language_name(ANCHOR)}", f", {language_name(ANCHOR)}"
+PAIRS = Block("pairs of languages", lambda n: n * (n - 1) // 2, {"_all": ", all pairs", "_en": _WITH})
+ORDERED = Block("ordered pairs of languages", lambda n: n * n, {})  # row by row, the diagonal too
+LANGUAGES = Block("languages", lambda n: n, {"_en": _OWN, "_non_en": ", others"})
+SINGLE = Block("one value a question", lambda n: 1, {"": ""})
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A row.
+
+    Args:
+      name: what keys of report.json begin with.
+      block: what the columns stand for: PAIRS (in the order of `language_pairs`), ORDERED, LANGUAGES or SINGLE.
+      columns: of what is measured (`FIGURES`: a `Ranked` table), one value an item and column, f64[N, M] (of SINGLE
+        f64[N]), or (values, weights); NaN where an item does not speak about it. Figures are means over items.
+      label: what tables call it.
+      better: whether more is better; None for neither: its change gets no colour.
+      definition: for the page, in a sentence or two.
+      derived: further figures: "variance" over LANGUAGES, "matrix" of PAIRS with each language's mean, "groups": of
+        groups of languages.
+      of_change: it compares with the model before: there is none of a model alone.
+      section: of the page, "figures" or "divergence"; empty: it stands in report.json alone.
+      headline: keys that open a split's part of the page.
+      terminal: title of its lines on the terminal, and of the page's table of LANGUAGES; empty for none.
+      compare: keys that are columns of `compare`'s tables.
+
+    Raises:
+      ValueError: for keys that the figure does not have.
+    """
+
+    name: str
+    block: Block
+    columns: Callable[[Any], Any] | None = None
+    label: str = ""
+    better: bool | None = True
+    definition: str = ""
+    derived: tuple[str, ...] = ()
+    of_change: bool = False
+    section: str = "figures"
+    headline: tuple[str, ...] = ()
+    terminal: str = ""
+    compare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fitting = {"variance": self.block is LANGUAGES, "matrix": self.block is PAIRS}
+        fitting["groups"] = self.block in (PAIRS, LANGUAGES)
+        wrong = [name for name in self.derived if not fitting.get(name)]
+        wrong += [key for key in (*self.headline, *self.compare) if key not in self.labels]
+        if wrong:
+            raise ValueError(
+                f"the figure {self.name!r} (one value for each of its {self.block.name}) has no {wrong[0]!r}; "
+                f"its keys are {', '.join(self.labels)}"
+            )
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Key -> what tables call it, of its figures that are one number."""
+        ends = dict(self.block.parts)
+        if self.block is LANGUAGES and "groups" in self.derived:
+            ends["_low"] = ", low-resource"  # in comparisons
+        if "variance" in self.derived:
+            ends["_variance"] = ", variance over languages"
+        return {self.name + end: self.label + words for end, words in ends.items()}
+
+    def tone(self, key: str) -> bool | None:
+        """Whether more of the figure at `key` is better."""
+        return None if key.endswith("_variance") else self.better
+
+
+Columns = Mapping[Figure, tuple[np.ndarray, np.ndarray]]  # (values, weights) f64[N, M]
+
+
+def columns_of(values: Mapping[Figure, Any], languages: int) -> Columns:
+    """Columns as figures are made of them, from what `Figure.columns` may give, with weights of one by default.
+
+    Raises:
+      ValueError: another number of columns than the figure's block has, or two figures of one name.
+    """
+    found = {}
+    for figure, given in values.items():
+        own, weights = given if isinstance(given, tuple) else (given, np.ones(np.shape(given)))
+        own, weights = (
+            np.reshape(part, (len(part), int(np.prod(np.shape(part)[1:])))) for part in (own, weights)
+        )
+        if own.shape[1] != figure.block.size(languages) or own.shape != weights.shape:
+            raise ValueError(
+                f"the figure {figure.name!r} has {own.shape[1]} columns ({weights.shape[1]} of weights), but with "
+                f"{languages} languages there are {figure.block.size(languages)} of {figure.block.name}"
+            )
+        found[figure] = own, weights
+    if len({figure.name for figure in found}) < len(found):
+        raise ValueError(f"two figures have one name: {', '.join(figure.name for figure in found)}")
+    return found
+
+
+def measured(figures: Sequence[Figure], source: Any, languages: int) -> Columns:
+    """The columns of rows, all of one source."""
+    return columns_of({figure: figure.columns(source) for figure in figures}, languages)
+
+
+# ------------------------------------------------------------------------------------------------- of a table of scores
+@dataclass(frozen=True)
+class Ranked:
+    """What `FIGURES` are made of: a table, ranked by a normalisation, and the table before (itself, before training).
+
+    scores: f64[N, L, K], higher is better; mask: bool[N, L, K]; gold: i[N], -1 unknown.
+    sums: f64[N, L, K], sums of log-probabilities: what distributions over candidates are made of.
+    temperatures: f64[L, L], fitted to each ordered pair of languages.
+    """
+
+    table: Table
+    normalization: str
+    before: Table | None = None  # None: of a model alone
+
+    mask = property(lambda self: self.table.mask)
+    gold = property(lambda self: self.table.gold)
+
+    @functools.cached_property
+    def scores(self) -> np.ndarray:
+        return self.table.scores(self.normalization)
+
+    @functools.cached_property
+    def sums(self) -> np.ndarray:
+        return self.table.scores("sum")
+
+    @functools.cached_property
+    def temperatures(self) -> np.ndarray:
+        return fit_temperatures(self.sums, self.mask, KIND)
+
+    @property
+    def scores_before(self) -> np.ndarray:
+        return self.before.scores(self.normalization)
+
+    def round_trip(self, kind: str, temperature: float | np.ndarray = 1.0) -> np.ndarray:
+        """f64[N, P]: the divergence of each two languages, mean of both directions."""
+        return both_ways(divergences(self.sums, self.mask, kind, temperature))
+
+
+def _both_right(r: Ranked) -> tuple[np.ndarray, np.ndarray]:
+    both, either = agreement_if_either_right(r.scores, r.gold, r.mask)
+    share = np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
+    return 100 * share, np.nan_to_num(either)
+
+
+def _divergence(kind: str, label: str, definition: str) -> Figure:
+    return Figure(
+        f"divergence_{kind}",
+        PAIRS,
+        lambda r: r.round_trip(kind),
+        label,
+        better=False,
+        definition=definition,
+        section="divergence",
+    )
+
+
+CLC = Figure(
+    "clc",
+    PAIRS,
+    lambda r: clc_values(r.scores, r.mask),
+    "CLC",
+    definition="100 times RankC, how alike two languages a, b rank the K candidates of a question (1 for the same "
+    "order): mean over questions, then over pairs. A language’s consistency "
+    "with the others is the mean over its pairs.",
+    derived=("matrix", "groups"),
+    headline=("clc_all", "clc_en"),
+    terminal="CLC (RankC x 100)",
+    compare=("clc_all", "clc_en"),
+)
+ACCURACY = Figure(
+    "accuracy",
+    LANGUAGES,
+    lambda r: 100 * correct(r.scores, r.gold, r.mask),
+    "Accuracy",
+    definition="Share of questions whose true answer is ranked first; a tie for the first place among t candidates "
+    "counts 1/t. Questions without a known answer are left out. The variance is in squared percentage points.",
+    derived=("variance", "groups"),
+    headline=("accuracy_en", "accuracy_non_en"),
+    terminal="Accuracy, %",
+    compare=("accuracy_en", "accuracy_non_en", "accuracy_low"),
+)
+FIGURES = [  # in the page's order
+    CLC,
+    Figure(
+        "clc_corrected",
+        PAIRS,
+        lambda r: clc_values(r.scores, r.mask, corrected=True),
+        "CLC corrected for chance",
+        definition="For each question, with what two random rankings reach on average (0.38 for 4 candidates, 0.16 "
+        "for 10), so that these stand at 0.",
+    ),
+    Figure(
+        "clc_norm1",
+        PAIRS,
+        lambda r: clc_values(r.scores, r.mask, weights="norm1"),
+        "CLC with norm1 weights",
+        definition="With weights w_j ∝ K−j+1.",
+    ),
+    Figure(
+        "clc_norm2",
+        PAIRS,
+        lambda r: clc_values(r.scores, r.mask, weights="norm2"),
+        "CLC with norm2 weights",
+        definition="With weights w_j ∝ (K−j+1)².",
+    ),
+    Figure(
+        "top1_agreement",
+        PAIRS,
+        lambda r: 100 * top1_agreement(r.scores, r.mask),
+        "Same first answer",
+        definition="Share of questions for which two languages put the same candidate first.",
+        derived=("groups",),
+    ),
+    Figure(
+        "agreement_if_either_right",
+        PAIRS,
+        _both_right,
+        "Both right, where either is",
+        definition="Share that both languages get right, of the questions that at least one of the two gets right: "
+        "|R ∩ R′| / |R ∪ R′| (also called correct overlap).",
+    ),
+    Figure(
+        "all_agree",
+        SINGLE,
+        lambda r: 100 * all_agree(r.scores, r.mask),
+        "All languages answer alike",
+        definition="Share of questions, over all languages that have the question at once; so are the next two.",
+    ),
+    Figure("all_right", SINGLE, lambda r: 100 * all_right(r.scores, r.gold, r.mask), "All languages right"),
+    Figure(
+        "all_agree_but_wrong",
+        SINGLE,
+        lambda r: 100 * all_agree_but_wrong(r.scores, r.gold, r.mask),
+        "All languages agree on a wrong answer",
+        better=None,
+    ),
+    ACCURACY,
+    Figure(
+        "changed",
+        LANGUAGES,
+        lambda r: 100 * changed_answers(r.scores_before, r.scores, r.mask),
+        "Answers changed",
+        better=None,
+        definition="Share of questions whose first answer differs from the one before: wrong answers that became "
+        "right, right ones that became wrong, and wrong ones replaced by another.",
+        of_change=True,
+        compare=("changed_en",),
+    ),
+    Figure("entropy", LANGUAGES, lambda r: entropy(r.sums, r.mask), "Entropy", better=None, section=""),
+    _divergence("jensen_shannon", "Jensen-Shannon", "At most log 2:"),
+    Figure(
+        "divergence_fitted",
+        PAIRS,
+        lambda r: r.round_trip(KIND, r.temperatures),
+        "Jensen-Shannon, T fitted to each pair",
+        better=False,
+        definition="With the T ≥ 0 that has the least mean divergence of its ordered pair; intervals hold it fixed.",
+        section="divergence",
+    ),
+    _divergence("kl", "KL", "Σ p log(p/q)"),
+    _divergence("total_variation", "Total variation", "½ Σ |p−q|"),
+    _divergence("squared_hellinger", "Squared Hellinger", "½ Σ (√p−√q)²"),
+    _divergence("chi_squared", "Chi-squared", "Σ (p−q)²/q"),
+]
+
+
+def figures_of(alone: bool) -> list[Figure]:
+    """The rows of `FIGURES` that a report has, before and after or of a model alone."""
+    return [figure for figure in FIGURES if not (alone and figure.of_change)]
+
+
+# ------------------------------------------------------------------------------------------- of the model's own answers
+class Answers(NamedTuple):
+    """What `FREE_TEXT` is made of: free-text answers as places in the candidate table, and gold i[N], -1 unknown."""
+
+    matches: Matches
+    gold: np.ndarray
+
+
+def _matched(a: Answers) -> np.ndarray:
+    return 100 * np.where(a.matches.answered, a.matches.matched, np.nan)
+
+
+def _right(a: Answers) -> np.ndarray:
+    labelled = a.matches.answered & (a.gold >= 0)[:, None]
+    return 100 * np.where(labelled, np.nan_to_num(correct(a.matches.scores, a.gold, a.matches.mask)), np.nan)
+
+
+FREE_TEXT = [
+    Figure(
+        "matched",
+        LANGUAGES,
+        _matched,
+        "One of the candidates",
+        definition="Share of answers that are one of the question’s candidates in its own language: exactly, or "
+        "without regard to case, width, punctuation and spacing. The answer is the text behind the question, up to its "
+        "end.",
+    ),
+    Figure("right", LANGUAGES, _right, "Right", definition="Share of all answers that are the true one."),
+    Figure(
+        "agreement",
+        PAIRS,
+        lambda a: 100 * generated_agreement(a.matches)[0],
+        "Same answer, where both match",
+        definition="Share of questions for which two languages gave the same candidate, where both gave one.",
+        derived=("matrix",),
+    ),
+    Figure(
+        "agreement_strict",
+        PAIRS,
+        lambda a: 100 * generated_agreement(a.matches)[1],
+        "Same answer, unmatched ones disagree",
+        definition="The same, of all answers.",
+    ),
+]
+SAFETY = [  # of verdicts f64[N, L], 1 where a response refuses; safer is more of one kind of prompt, less of the other
+    Figure(
+        "refused",
+        LANGUAGES,
+        lambda verdicts: 100 * verdicts,
+        "Refused",
+        better=None,
+        definition="Share of responses that refuse (verdict 1); of harmless prompts this is over-refusal. The variance "
+        "is in squared percentage points.",
+        derived=("variance",),
+    ),
+    Figure(
+        "pag",
+        PAIRS,
+        lambda verdicts: 100 * pag(verdicts),
+        "Same verdict (PAG)",
+        better=None,
+        definition="Pairwise agreement of the verdicts v of two languages, mean over prompts, then pairs:",
+        derived=("matrix",),
+    ),
+]
