@@ -32,10 +32,10 @@ def random_params(decoder: Any, mesh: Any) -> Any:
     return jax.jit(lambda key: init_params(decoder, key), out_shardings=where)(jax.random.key(0))
 
 
-def random_trees(data: str, prompts: int, vocabulary: int) -> list[Any]:
-    from consistency_jax.data.trees.forest import Tree
+def random_trees(data: str, prompts: int, vocabulary: int) -> Any:
+    from consistency_jax.data.trees.forest import Forest, Tree
 
-    return [Tree.of_tokens(prompt, answers) for prompt, answers in questions(data, prompts, vocabulary)]
+    return Forest.of([Tree.of_tokens(*question) for question in questions(data, prompts, vocabulary)])
 
 
 def device() -> dict[str, Any]:
@@ -53,7 +53,7 @@ def train(model: str, items: int) -> dict[str, Any]:
     from consistency_jax.data.examples import TrainingSet
     from consistency_jax.data.pipeline import Pipeline
     from consistency_jax.models.decoder import init_params
-    from consistency_jax.models.flops import step_flops
+    from consistency_jax.models.flops import mask_cost, step_flops
     from consistency_jax.objectives import make_objective
     from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
     from consistency_jax.training.optimizer import make_optimizer
@@ -64,13 +64,14 @@ def train(model: str, items: int) -> dict[str, Any]:
     trees = random_trees("mmlu", 2 * items * (STEPS + WARMUP), decoder.vocab_size)
     cells = (len(trees) // 2, 2, 4)
     data = TrainingSet(
-        [trees[i : i + 2] for i in range(0, len(trees), 2)],
+        trees,
         np.ones(cells, bool),
-        np.array([[[len(b) for b in tree.branches] for tree in trees]], np.int32).reshape(cells),
+        trees.length[trees.branch > 0].astype(np.int32).reshape(cells),
         np.full(len(trees) // 2, -1, np.int32),
         np.random.default_rng(1).normal(size=cells).astype(np.float32),
     )
-    pipeline = Pipeline(data, seed=0, items=items, pairs=True, shapes=1, total_steps=STEPS + WARMUP)
+    planned = {"mask_cost": mask_cost(decoder), "shapes": 1, "total_steps": STEPS + WARMUP}
+    pipeline = Pipeline(data, seed=0, items=items, pairs=True, **planned)
     batches = [pipeline(step) for step in range(STEPS + WARMUP)]
     options = default()
     objective, _ = make_objective(options.objective, LANGUAGES)
@@ -116,7 +117,7 @@ def score(model: str, data: str, prompts: int) -> dict[str, Any]:
 
     from consistency_jax.data.packing.plan import batch_plan
     from consistency_jax.data.packing.rows import tree_sizes
-    from consistency_jax.models.flops import forward_flops
+    from consistency_jax.models.flops import forward_flops, mask_cost
     from consistency_jax.runtime.mesh import make_mesh
     from consistency_jax.scoring.scorer import Scorer
 
@@ -130,7 +131,7 @@ def score(model: str, data: str, prompts: int) -> dict[str, Any]:
         start = time.perf_counter()
         scorer(params, trees, candidates=candidates, tokens=tokens)
         walls.append(time.perf_counter() - start)
-    batches = batch_plan(tree_sizes(trees), tokens=tokens)
+    batches = batch_plan(tree_sizes(trees), mask_cost=mask_cost(decoder), tokens=tokens)
     flops = sum(forward_flops(decoder, b.shape.rows, b.shape.length, b.shape.sources) for b in batches)
     median = statistics.median(walls[1:])
     return summary(

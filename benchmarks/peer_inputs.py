@@ -55,9 +55,10 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
 
     from consistency_jax.config.defaults import default
     from consistency_jax.data.examples import Examples, StepInput
-    from consistency_jax.data.packing.plan import choose, plan
+    from consistency_jax.data.packing.plan import choose_shape, plan
     from consistency_jax.data.packing.rows import pack, tree_sizes
-    from consistency_jax.data.trees.forest import Tree
+    from consistency_jax.data.trees.forest import Forest, Tree
+    from consistency_jax.models.flops import mask_cost
     from consistency_jax.objectives import make_objective
     from consistency_jax.runtime.mesh import mesh_of, on_mesh, put
     from consistency_jax.scoring.scorer import Scorer
@@ -67,20 +68,20 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
     steps = peer.STEPS[dataset] if model_name == "llama_s" else 6
     rows = peer.train_batches(dataset, peer.WARMUP + steps)
     trees = [
-        [Tree.of_tokens(r["prompt_ids"], [r["chosen_ids"], r["rejected_ids"]]) for r in step] for step in rows
+        Forest.of([Tree.of_tokens(r["prompt_ids"], [r["chosen_ids"], r["rejected_ids"]]) for r in step])
+        for step in rows
     ]
     mesh = mesh_of(model.params)
     languages = len(peer.LANGS)
-    logp = Scorer(model.config, mesh)(model.params, [t for step in trees for t in step], candidates=2)["logp"]
+    logp = Scorer(model.config, mesh)(model.params, Forest.concatenate(trees), candidates=2)["logp"]
     references = logp.reshape(len(rows), -1, languages, 2)
 
-    shapes = plan([tree_sizes(step) for step in trees], limit=6)
+    cost = mask_cost(model.config)
+    shapes = plan([tree_sizes(step) for step in trees], mask_cost=cost, limit=6)
     inputs = []
     for step_trees, reference in zip(trees, references, strict=True):
-        shape = choose(shapes, [tree_sizes(step_trees)])
-        length = np.array([[len(b) for b in t.branches] for t in step_trees], np.int32).reshape(
-            reference.shape
-        )
+        shape = choose_shape(shapes, [tree_sizes(step_trees)], mask_cost=cost)
+        length = step_trees.length[step_trees.branch > 0].astype(np.int32).reshape(reference.shape)
         examples = Examples(
             mask=np.ones(reference.shape, bool),
             length=length,
@@ -134,17 +135,19 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
 def score(peer: Any, model: Any, model_name: str, dataset: str, precision: str) -> None:
     from consistency_jax.data.packing.plan import batch_plan
     from consistency_jax.data.packing.rows import tree_sizes
-    from consistency_jax.data.trees.forest import Tree
+    from consistency_jax.data.trees.forest import Forest, Tree
+    from consistency_jax.models.flops import mask_cost
     from consistency_jax.runtime.mesh import mesh_of
     from consistency_jax.scoring.scorer import Scorer
 
     items, languages, candidates, passes, _ = peer.SCORE[(model_name, dataset)]
     requests = peer.score_requests(dataset, items, languages, candidates)
     grouped = [list(group) for _, group in itertools.groupby(requests, key=lambda r: (r[0], r[1]))]
-    trees = [Tree.of_tokens(group[0][3], [r[4] for r in group]) for group in grouped]
+    trees = Forest.of([Tree.of_tokens(group[0][3], [r[4] for r in group]) for group in grouped])
     scorer = Scorer(model.config, mesh_of(model.params))
     tokens = 2048  # rows of one batch; larger ones fall out of the CPU's caches
-    fed = sum(batch.shape.rows * batch.shape.length for batch in batch_plan(tree_sizes(trees), tokens=tokens))
+    plan = batch_plan(tree_sizes(trees), mask_cost=mask_cost(model.config), tokens=tokens)
+    fed = sum(batch.shape.rows * batch.shape.length for batch in plan)
     clock = peer.Clock()
     scorer(model.params, trees, candidates=candidates, tokens=tokens)  # compiles
     with peer.PeakRSS() as rss:

@@ -28,9 +28,9 @@ from consistency_jax.data.packing.rows import Batch, Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.forest import Tree
+from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.decoder import DecoderConfig, init_params
-from consistency_jax.models.flops import step_flops
+from consistency_jax.models.flops import mask_cost, step_flops
 from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
 from consistency_jax.scoring.tables import table_frame
@@ -89,10 +89,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     languages = tuple(args.languages.split(","))
     trees = TreeBuilder(make_tokenizer(items), boundary="separate").build(items, languages)
     frame = table_frame(items, languages, trees)
-    rows = [trees[i : i + len(languages)] for i in range(0, len(trees), len(languages))]
     reference = np.zeros(frame.mask.shape, np.float32)
-    data = TrainingSet(rows, frame.mask, frame.length, frame.gold, reference)
-    pipeline = Pipeline(data, seed=0, items=args.items, total_steps=args.steps)
+    data = TrainingSet(trees, frame.mask, frame.length, frame.gold, reference)
+    pipeline = Pipeline(data, seed=0, items=args.items, mask_cost=mask_cost(config), total_steps=args.steps)
     batches = [pipeline(step) for step in range(args.steps)]
     run = Runner(config, languages, args.steps)
     record = {
@@ -105,13 +104,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     record["trees"] = run.time(batches)
     if args.naive:
-        drawn = [pipeline.draw(step) for step in range(args.steps)]
+        wide = np.arange(len(languages))
+        drawn = [pipeline.draw(step).items[:, None] * len(wide) + wide for step in range(args.steps)]
         naive = [
             StepInput(
-                one_sequence_per_candidate([t for i in draw.items for t in rows[i]], frame.mask.shape[2]),
-                b.examples,
+                one_sequence_per_candidate(trees.take(own.reshape(-1)), frame.mask.shape[2]), b.examples
             )
-            for draw, b in zip(drawn, batches, strict=True)
+            for own, b in zip(drawn, batches, strict=True)
         ]
         record["naive"] = run.time(naive)
         record["gain_of_trees"] = record["naive"]["step_s"] / record["trees"]["step_s"]
@@ -178,25 +177,15 @@ def peak_memory() -> int:
     return stats["peak_bytes_in_use"] if stats else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def one_sequence_per_candidate(trees: list[Tree | None], candidates: int) -> Batch:
+def one_sequence_per_candidate(trees: Forest, candidates: int) -> Batch:
     """The same cells as `pack(trees)`, each candidate as a row of its own, prompt and all, padded to the longest."""
-    single = []
-    for n, tree in enumerate(trees):
-        for k in range(len(tree.branches) if tree is not None else 0):
-            alone = Tree(
-                tree.trunk,
-                (tree.branches[k],),
-                tree.trunk_kind,
-                (tree.branch_kinds[k],),
-                tree.bytes[k : k + 1],
-            )
-            single.append((n, k, alone))
-    sizes = tree_sizes([tree for _, _, tree in single])
-    length, sources, targets = (int(size) for size in sizes.max(0))
+    places = np.argwhere(np.arange(candidates) < trees.segments[:, None] - 1)  # (tree, candidate)
+    single = trees.take(places[:, 0], places[:, 1:])
+    length, sources, targets = (int(size) for size in tree_sizes(single).max(0))
     shape = Shape(rows=1, length=length, sources=sources, targets=targets)
     parts = []
-    for row, (n, k, tree) in enumerate(single):
-        part = pack([tree], shape, candidates=1)
+    for row, (n, k) in enumerate(places.tolist()):
+        part = pack(single.take(np.array([row])), shape, candidates=1)
         cell = n * (candidates + 1) + k + 1
         slot = np.where(part.target_slot < 2, cell, len(trees) * (candidates + 1))
         parts.append(

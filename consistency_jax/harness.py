@@ -22,7 +22,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from consistency_jax.data.trees.forest import Tree
+from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -129,7 +129,12 @@ class HarnessModel(TemplateLM):
         widest = max(map(len, branches.values()))
         progress = "" if disable_tqdm else "loglikelihood"
         found = self._scorer(
-            self._model.params, trees, candidates=widest, greedy=True, tokens=self._tokens, progress=progress
+            self._model.params,
+            Forest.of(trees),
+            candidates=widest,
+            greedy=True,
+            tokens=self._tokens,
+            progress=progress,
         )
         there = np.arange(widest) < np.array([len(own) for own in branches.values()])[:, None]
         answers: list[Any] = [None] * len(requests)

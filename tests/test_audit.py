@@ -27,7 +27,7 @@ from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import mesh_of
 from consistency_jax.scoring import stored
 from consistency_jax.scoring.scorer import Scorer
-from consistency_jax.scoring.stored import KeptBatches
+from consistency_jax.scoring.stored import PassResults
 from consistency_jax.scoring.tables import score
 from consistency_jax.table import read_tables
 
@@ -154,7 +154,7 @@ def test_a_pass_that_stops_goes_on_to_the_same_bits(small_model, questions, tmp_
     scorer.run = stopping
     for stops in range(100):
         try:
-            found = scorer(model.params, trees, kept=tmp_path, **options)
+            found = scorer(model.params, trees, resume=tmp_path, **options)
             break
         except Stopped:
             if stops == 1:
@@ -165,19 +165,19 @@ def test_a_pass_that_stops_goes_on_to_the_same_bits(small_model, questions, tmp_
         np.testing.assert_array_equal(found[name], values)
 
 
-def test_what_another_plan_kept_does_not_count(small_model, questions, tmp_path, monkeypatch):
+def test_what_another_plan_stored_does_not_count(small_model, questions, tmp_path, monkeypatch):
     model = load_pretrained(small_model)
     sizes = tree_sizes(TreeBuilder(model.tokenizer).build(load_items("jsonl", path=questions)))
     monkeypatch.setattr(stored, "EVERY_S", 0.0)
-    plan, other = batch_plan(sizes, tokens=256), batch_plan(sizes, tokens=512)
-    results = {"logp": np.arange(len(sizes), dtype=np.float32)[:, None]}
-    first = KeptBatches(tmp_path, plan)
-    first.save(2, results)
-    again = KeptBatches(tmp_path, plan)
-    ((trees, kept),) = again.load()
-    np.testing.assert_array_equal(kept["logp"][:, 0], trees)
+    plan, other = (batch_plan(sizes, mask_cost=1 / 1400, tokens=tokens) for tokens in (256, 512))
+    first = PassResults(["logp"], len(sizes), plan, tmp_path)
+    for batch in plan[:2]:
+        first.add({"logp": batch.padded[:, None].astype(np.float32)})
+    again = PassResults(["logp"], len(sizes), plan, tmp_path)
     assert again.done == 2
-    assert not list(KeptBatches(tmp_path, other).load())
+    trees = np.concatenate([batch.trees for batch in plan[:2]])
+    np.testing.assert_array_equal(again.arrays["logp"][trees, 0], trees)
+    assert PassResults(["logp"], len(sizes), other, tmp_path).done == 0
 
 
 def command(folder: Path, data_folder: Path, cache: str, items: int) -> subprocess.Popen:

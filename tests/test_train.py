@@ -23,6 +23,7 @@ from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation.measuring import score_split
 from consistency_jax.evaluation.splits import Split, split_of
 from consistency_jax.export import export
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import OBJECTIVES, make_objective
 from consistency_jax.runtime.mesh import make_mesh
@@ -170,7 +171,12 @@ def stored_table(config, scorer, params, split):
 
 def pipeline_of(split: Split, reference: Table, **options):
     return Pipeline(
-        training_set(split, reference), seed=0, shapes=1, total_steps=8, **({"items": 4} | options)
+        training_set(split, reference),
+        mask_cost=1 / 34,
+        seed=0,
+        shapes=1,
+        total_steps=8,
+        **({"items": 4} | options),
     )
 
 
@@ -203,7 +209,9 @@ def test_the_anchors_state_at_step_0_is_the_references(prepared, anchor):
     """MPO's second term starts at 0, and English is drawn however few languages are."""
     _, model, split, _, reference = prepared
     data = training_set(split, reference, anchor)
-    pipeline = Pipeline(data, seed=0, items=4, shapes=1, total_steps=8, languages=2, rejected="random")
+    pipeline = Pipeline(
+        data, mask_cost=1 / 34, seed=0, items=4, shapes=1, total_steps=8, languages=2, rejected="random"
+    )
     for step in range(8):
         drawn = pipeline.draw(step).languages
         assert drawn[:, 0].all()
@@ -223,7 +231,7 @@ def test_a_step_of_every_objective_lowers_its_loss(prepared, anchor, name):
     config = config.copy_and_resolve_references()
     config.objective.name = name
     objective, _ = make_objective(config.objective, split.languages)
-    value = make_pipeline(config, training_set(split, reference, anchor), groups=1)(0)
+    value = make_pipeline(config, training_set(split, reference, anchor), model.config, groups=1)(0)
     start, frozen = split_params(model.params, trained_names(model.config, ""))
     tx = optax.adam(1e-4)  # mpo starts near its optimum
     step = jax.jit(make_train_step(model.config, objective, tx))
@@ -247,14 +255,21 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, anch
     data = data._replace(state=data.state + 0.3)  # else its difference to the policy's is rounding alone
     data.mask[::3, 1:] = False
     data.gold[1::3] = -1
-    trees = [row if i % 3 else [row[0], None, None] for i, row in enumerate(data.trees)]
+    numbers = np.where(data.mask.any(2), np.arange(len(data.trees)).reshape(data.mask.shape[:2]), -1)
+    data = data._replace(trees=data.trees.take(numbers.reshape(-1)))
     tx, names = optax.sgd(1.0), trained_names(model.config, "")
     start, frozen = split_params(model.params, names)
 
     def update(accumulate):
         rejected = "random" if OBJECTIVES[name].preference else ""
         value = Pipeline(
-            data._replace(trees=trees), seed=0, items=6, shapes=1, accumulate=accumulate, rejected=rejected
+            data,
+            mask_cost=mask_cost(model.config),
+            seed=0,
+            items=6,
+            shapes=1,
+            accumulate=accumulate,
+            rejected=rejected,
         )(0)
         step = jax.jit(make_train_step(model.config, objective, tx, accumulate))
         state, metrics = step(init_state(start, tx), frozen, value)

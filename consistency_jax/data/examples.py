@@ -1,14 +1,13 @@
 """What a step is given: batches of examples, multilingual prompts beside them, and the set they are from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from consistency_jax.data.packing.rows import Batch
-from consistency_jax.data.trees.forest import ANSWER, Tree
+from consistency_jax.data.trees.forest import Forest
 
 ANCHOR = "en"  # the language that others are held to, where an objective has one; as in the metrics
 
@@ -36,42 +35,34 @@ def preferable(mask: np.ndarray, gold: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """n prompts in L languages.
+class AuxiliaryPrompts:
+    """n prompts in L languages, of which some are fed beside the items of a step.
 
     Attributes:
-        trees: [n][L] of `prompt_alone`, None where a prompt lacks the language.
+        trees: without answers, tree n = prompt * L + language; a gap where a prompt lacks the language.
+        languages: L.
         items: P, prompts of one step.
         every: steps; those between have none.
     """
 
-    trees: Sequence[Sequence[Tree | None]]
+    trees: Forest
+    languages: int
     items: int
     every: int = 1
 
-    def __call__(self, seed: int, step: int) -> list[Sequence[Tree | None]]:
-        """The [P][L] trees of step number `step`, from 0: a function of seed and step."""
+    def draw(self, seed: int, step: int) -> np.ndarray:
+        """i64[P, L], the trees of step number `step`, from 0, -1 where there is none: a function of seed and step."""
         if (step + 1) % self.every:
-            return [[None] * len(self.trees[0])] * self.items
-        drawn = np.random.default_rng((seed, 3, step)).choice(len(self.trees), self.items, replace=False)
-        return [self.trees[n] for n in drawn]
+            return np.full((self.items, self.languages), -1)
+        numbers = np.where(self.trees.segments > 0, np.arange(len(self.trees)), -1).reshape(
+            -1, self.languages
+        )
+        rng = np.random.default_rng((seed, 3, step))
+        return numbers[rng.choice(len(numbers), self.items, replace=False)]
 
     def next_steps(self, steps: np.ndarray) -> np.ndarray:
         """i64[S]: for each of these steps the first one from it on that has prompts."""
         return steps + -(steps + 1) % self.every
-
-
-def prompt_alone(tree: Tree) -> Tree:
-    """The tree without its answers."""
-    end = np.count_nonzero(tree.trunk_kind != ANSWER)
-    return replace(
-        tree,
-        trunk=tree.trunk[:end],
-        trunk_kind=tree.trunk_kind[:end],
-        branches=(),
-        branch_kinds=(),
-        bytes=tree.bytes[:0],
-    )
 
 
 class StepInput(NamedTuple):
@@ -84,11 +75,11 @@ class StepInput(NamedTuple):
 class TrainingSet(NamedTuple):
     """n items as trees and arrays; K is the largest number of candidates."""
 
-    trees: Sequence[Sequence[Tree | None]]  # [n][L], None where the item lacks the language
+    trees: Forest  # tree n = item * L + language; a gap where the item lacks the language
     mask: np.ndarray  # bool[n, L, K]
     length: np.ndarray  # i32[n, L, K], answer tokens
     gold: np.ndarray  # i32[n], -1 unknown
     reference: np.ndarray | None = None  # f32[n, L, K]
     anchor: int = -1  # a language that is drawn always, where languages are together; -1: none
     state: np.ndarray | None = None  # f32[n, D], the reference's states in that language
-    prompts: Prompts | None = None  # fed beside the items
+    prompts: AuxiliaryPrompts | None = None  # fed beside the items

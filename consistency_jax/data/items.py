@@ -320,10 +320,11 @@ def no_collection() -> Iterator[None]:
         gc.enable()
 
 
-def open_prompt(item: ParallelItem, language: str) -> str:
-    """The prompt behind its context, as trees join them."""
+def open_prompt(item: ParallelItem, language: str, prompt: str | None = None) -> str:
+    """The item's prompt, or another, behind its context in a language: the one place that joins them."""
     context = (item.context or {}).get(language, "")
-    return f"{context}\n\n{item.prompts[language]}" if context else item.prompts[language]
+    prompt = item.prompts[language] if prompt is None else prompt
+    return f"{context}\n\n{prompt}" if context else prompt
 
 
 def answer_in_gap(item: ParallelItem, language: str, answer: str) -> str:

@@ -8,8 +8,6 @@ shapes.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -17,9 +15,9 @@ import numpy as np
 
 from consistency_jax.data.examples import Examples, StepInput, TrainingSet, preferable
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.packing.plan import choose, plan
+from consistency_jax.data.packing.plan import choose_shape, plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
-from consistency_jax.data.trees.forest import Tree
+from consistency_jax.data.trees.forest import Forest
 
 T = TypeVar("T")
 PLANNED_STEPS = 256  # steps whose lengths are looked at, spread over the run, to plan shapes
@@ -54,12 +52,9 @@ def without_gold(data: TrainingSet) -> TrainingSet:
         return np.take_along_axis(table, order[:, None, :], axis=2)[:, :, :kept]
 
     wrong = data.mask & (candidates != gold[:, :, None])
-    trees = [
-        [tree and _take(tree, np.flatnonzero(np.arange(len(tree.branches)) != answer)) for tree in row]
-        for row, answer in zip(data.trees, data.gold, strict=True)
-    ]
+    branches = np.repeat(np.where(candidates == gold, -1, candidates), data.mask.shape[1], axis=0)
     return data._replace(
-        trees=trees,
+        trees=data.trees.take(np.arange(len(data.trees)), branches),
         mask=cells(wrong),
         length=cells(data.length),
         gold=np.full_like(data.gold, -1),
@@ -91,6 +86,7 @@ class Pipeline:
         log-probability. Empty: none.
       accumulate: micro-batches of a step, each B / accumulate examples.
       groups: row groups of a batch, one per data shard.
+      mask_cost: of the model that is trained, by which shapes are planned: `models.flops.mask_cost`.
       shapes: how many batch shapes may be planned.
       row_length: tokens of a row; 0 plans it.
       total_steps: the run's length, to spread the planning over.
@@ -107,6 +103,7 @@ class Pipeline:
         *,
         seed: int,
         items: int,
+        mask_cost: float,
         apart: bool = False,
         languages: int = 0,
         pairs: bool = False,
@@ -128,7 +125,7 @@ class Pipeline:
         self.items, self._apart, self._languages = items, apart, languages or known
         self._pairs = pairs or bool(rejected)
         self._candidates = 2 if self._pairs else candidates
-        self._accumulate, self._groups = accumulate, groups
+        self._accumulate, self._groups, self._mask_cost = accumulate, groups, mask_cost
         self._usable = preferable(data.mask, data.gold) if rejected else data.mask.any(-1)  # bool[n, L]
         counts = np.minimum(self._usable.sum(1), self._languages)
         self._examples = int(counts.sum()) if apart else count  # E, of an epoch
@@ -144,15 +141,17 @@ class Pipeline:
         sizes = [
             tree_sizes(trees)
             for step in steps
-            for trees in self._micro_trees(int(step), self.draw(int(step)))
+            for trees in self._micro_trees(self.draw(int(step)), self._prompts(int(step)))
         ]
-        self.shapes: tuple[Shape, ...] = plan(sizes, limit=shapes, groups=groups, row_length=row_length)
+        self.shapes: tuple[Shape, ...] = plan(
+            sizes, mask_cost=mask_cost, limit=shapes, groups=groups, row_length=row_length
+        )
 
     def draw(self, step: int) -> Draw:
         """What step number `step` trains on."""
         rng = np.random.default_rng((self._seed, 1, step))
         # Step by step as many as come to `items` items; where examples are whole items, exactly so many.
-        first, last = (s * self.items * self._examples // len(self._data.trees) for s in (step, step + 1))
+        first, last = (s * self.items * self._examples // len(self._data.mask) for s in (step, step + 1))
         numbers = np.arange(first, last)
         items, columns, scores = self._examples_of(numbers)
         mask = self._data.mask[items[:, None], columns]
@@ -214,37 +213,30 @@ class Pipeline:
 
     def __call__(self, step: int) -> StepInput:
         """The packed batch of step number `step`, as numpy arrays."""
-        draw = self.draw(step)
-        micro_trees = self._micro_trees(step, draw)
-        sizes = [tree_sizes(trees) for trees in micro_trees]
-        shape = choose(self.shapes, sizes, groups=self._groups)
-        parts = [
-            StepInput(pack(trees, shape, candidates=self._candidates), examples)
-            for trees, examples in zip(micro_trees, self._micro_examples(step, draw), strict=True)
-        ]
-        return stacked(parts)
+        draw, prompts = self.draw(step), self._prompts(step)
+        parts = self._micro_trees(draw, prompts)
+        shape = choose_shape(
+            self.shapes, [tree_sizes(part) for part in parts], mask_cost=self._mask_cost, groups=self._groups
+        )
+        return step_input(parts, self._all_examples(draw, prompts), shape, self._candidates)
 
-    def _micro_trees(self, step: int, draw: Draw) -> list[list[Tree | None]]:
+    def _prompts(self, step: int) -> np.ndarray:
+        """i64[P, L'], the trees of the prompts beside the items; -1 where there is none."""
+        return self._data.prompts.draw(self._seed, step) if self._data.prompts else np.zeros((0, 0), int)
+
+    def _micro_trees(self, draw: Draw, prompts: np.ndarray) -> list[Forest]:
         """The trees of each micro-batch, in the order item * L + language, then those of its prompts."""
-        trees: list[Tree | None] = []
-        for item, *row in zip(draw.items, draw.columns, draw.languages, draw.candidates, strict=True):
-            for column, taken, own in zip(*row, strict=True):
-                tree = self._data.trees[item][column] if taken else None
-                trees.append(_take(tree, own) if self._pairs and taken else tree)
-        size = len(trees) // self._accumulate
-        parts = [trees[i : i + size] for i in range(0, len(trees), size)]
-        return [
-            [*part, *chain.from_iterable(rows)]
-            for part, rows in zip(parts, self._micro_prompts(step), strict=True)
-        ]
+        trees, wide = self._data.trees, self._data.mask.shape[1]
+        numbers = np.where(draw.languages, draw.items[:, None] * wide + draw.columns, -1)
+        branches = draw.candidates.reshape(numbers.size, -1) if self._pairs else None
+        drawn = trees.take(numbers.reshape(-1), branches)
+        if not self._data.prompts:
+            return split_trees(drawn, self._accumulate)
+        beside = self._data.prompts.trees.take(prompts.reshape(-1))
+        parts = zip(*(split_trees(own, self._accumulate) for own in (drawn, beside)), strict=True)
+        return [Forest.concatenate(part) for part in parts]
 
-    def _micro_prompts(self, step: int) -> list[list[Sequence[Tree | None]]]:
-        """The prompts beside the items of each micro-batch, [P / accumulate][L'] trees."""
-        rows = self._data.prompts(self._seed, step) if self._data.prompts else []
-        size = len(rows) // self._accumulate
-        return [rows[i * size : (i + 1) * size] for i in range(self._accumulate)]
-
-    def _micro_examples(self, step: int, draw: Draw) -> list[Examples]:
+    def _all_examples(self, draw: Draw, prompts: np.ndarray) -> Examples:
         data, places = self._data, (draw.items[:, None], draw.columns)
         index = np.maximum(draw.candidates, 0)
 
@@ -260,8 +252,7 @@ class Pipeline:
             gold = np.where(found.any(1), found.argmax(1), -1)
         if self._rejected:
             rejected[mask[:, :, 1]] = 1
-        prompts = [[tree is not None for tree in row] for part in self._micro_prompts(step) for row in part]
-        examples = Examples(
+        return Examples(
             mask=mask,
             length=cells(data.length, 0),
             gold=gold.astype(np.int32),
@@ -271,31 +262,24 @@ class Pipeline:
             if data.reference is not None
             else np.zeros(mask.shape, np.float32),
             state=data.state[draw.items] if data.state is not None else np.zeros((len(mask), 0), np.float32),
-            prompts=np.array(prompts, bool) if prompts else np.zeros((0, 0), bool),
+            prompts=prompts >= 0,
             seed=draw.seed,
         )
-        return split_examples(examples, self._accumulate)
 
 
-def stacked(parts: Sequence[StepInput]) -> StepInput:
-    """The input of a step from those of its micro-batches: a single one as it is, several on a leading axis."""
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
+def step_input(parts: Sequence[Forest], examples: Examples, shape: Shape, candidates: int) -> StepInput:
+    """The trees of each micro-batch, packed, with its share of the examples; several of them on a leading axis."""
+    shares = zip(*(np.split(values, len(parts)) for values in examples))
+    inputs = [
+        StepInput(pack(part, shape, candidates=candidates), Examples(*own))
+        for part, own in zip(parts, shares, strict=True)
+    ]
+    return inputs[0] if len(inputs) == 1 else jax.tree.map(lambda *arrays: np.stack(arrays), *inputs)
 
 
-def split_examples(examples: Examples, parts: int) -> list[Examples]:
-    """The examples of each micro-batch, in order."""
-    return [Examples(*own) for own in zip(*(np.split(a, parts) for a in examples), strict=True)]
-
-
-def _take(tree: Tree, candidates: np.ndarray) -> Tree:
-    """The tree of these candidates alone."""
-    candidates = candidates[candidates >= 0]
-    return replace(
-        tree,
-        branches=tuple(tree.branches[k] for k in candidates),
-        branch_kinds=tuple(tree.branch_kinds[k] for k in candidates),
-        bytes=tree.bytes[candidates],
-    )
+def split_trees(trees: Forest, parts: int) -> list[Forest]:
+    """The trees of each micro-batch, in order."""
+    return [trees.take(own) for own in np.split(np.arange(len(trees)), parts)]
 
 
 def _drawn(

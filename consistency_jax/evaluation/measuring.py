@@ -42,7 +42,7 @@ def score_split(
       folder: None for one in the user's cache folder.
     """
 
-    def make(kept: Path | None = None) -> Table:
+    def make(batches: Path | None = None) -> Table:
         return score_trees(
             scorer,
             params,
@@ -54,7 +54,7 @@ def score_split(
             neutral=split.neutral,
             tokens=config.evaluation.tokens,
             progress=progress,
-            kept=kept,
+            resume=batches,
         )
 
     if not params_key:

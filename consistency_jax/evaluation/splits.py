@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.cached import kept_trees
+from consistency_jax.data.trees.cached import cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.data.trees.round_trip import round_trip
@@ -31,8 +31,8 @@ class Split:
 
     def alone(self, language: str) -> "Split":
         """The same items in one of its languages, without neutral answers."""
-        trees = self.trees[self.languages.index(language) :: len(self.languages)]
-        return dataclasses.replace(self, languages=(language,), trees=trees, neutral=None)
+        own = np.arange(self.languages.index(language), len(self.trees), len(self.languages))
+        return dataclasses.replace(self, languages=(language,), trees=self.trees.take(own), neutral=None)
 
 
 def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: bool = False) -> Items:
@@ -145,7 +145,7 @@ def split_of(
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)
     builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
-    trees = kept_trees(builder, items, languages)
+    trees = cached_trees(builder, items, languages)
     cut = int((trees.truncated > 0).sum())
     if cut:
         print(

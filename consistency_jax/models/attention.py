@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from consistency_jax.data.packing.attention_blocks import Blocks
+from consistency_jax.data.packing.attention_blocks import QueryBlocks
 from consistency_jax.models import splash
 
 
@@ -150,11 +150,11 @@ def _cudnn(
 class BlockTables(NamedTuple):
     """Blocks of queries and their keys (data/packing), and what to add to the logits of each width."""
 
-    blocks: Blocks
+    blocks: QueryBlocks
     bias: tuple[jax.Array, ...]  # f32[blocks, W, S]
 
 
-def block_tables(positions: jax.Array, blocks: Blocks, window: int | None = None) -> BlockTables:
+def block_tables(positions: jax.Array, blocks: QueryBlocks, window: int | None = None) -> BlockTables:
     """What attention by blocks needs of rows, made once for all layers.
 
     Args:
@@ -174,7 +174,7 @@ def block_tables(positions: jax.Array, blocks: Blocks, window: int | None = None
     return BlockTables(blocks, tuple(bias(*part) for part in _by_width(blocks)))
 
 
-def _by_width(blocks: Blocks) -> Iterator[tuple[jax.Array, jax.Array]]:
+def _by_width(blocks: QueryBlocks) -> Iterator[tuple[jax.Array, jax.Array]]:
     """Queries and keys of the blocks of each width."""
     first = 0
     for keys in blocks.keys:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from consistency_jax.data.packing.attention_blocks import Blocks
+from consistency_jax.data.packing.attention_blocks import QueryBlocks
 from consistency_jax.models.attention import (
     BACKENDS,
     Problem,
@@ -352,7 +352,7 @@ class Decoder(nn.Module):
         branch: jax.Array,
         places: jax.Array | None = None,
         cache: Cache | None = None,
-        blocks: Blocks | None = None,
+        blocks: QueryBlocks | None = None,
     ) -> jax.Array | tuple[jax.Array, Any]:
         """tokens, positions, tree, branch: i32[R, T] (`data/packing/rows.py`) -> [R, T, D] in `config.dtype`.
 
@@ -403,7 +403,7 @@ def layer_tables(
     tree: jax.Array,
     branch: jax.Array,
     cache: Cache | None = None,
-    blocks: Blocks | None = None,
+    blocks: QueryBlocks | None = None,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """What layers need beside x, made once: the mask as `config.attention` takes it, every array of it
     [kinds, R, ...]; cos, sin f32[kinds, R, T, 1, H / 2]."""

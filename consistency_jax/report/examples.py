@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from consistency_jax.data.examples import ANCHOR
-from consistency_jax.data.items import MASK, ParallelItem
+from consistency_jax.data.items import MASK, ParallelItem, open_prompt
 from consistency_jax.metrics.accuracy import top_choice
 from consistency_jax.report.names import direction, language_name
 from consistency_jax.table import Table
@@ -105,9 +105,8 @@ def _answer(item: ParallelItem, language: str, before: np.ndarray, after: np.nda
     candidates = item.candidates[language]
     sides = [np.flatnonzero(side).tolist() for side in (before, after)]
     told = sorted({*sides[0], *sides[1], *([gold] if 0 <= gold < len(candidates) else [])})
-    context = (item.context or {}).get(language, "")
-    prompt = item.prompts[language].replace(MASK, _GAP).strip()
-    return [f"{context}\n\n{prompt}" if context else prompt, {k: candidates[k].strip() for k in told}, *sides]
+    prompt = open_prompt(item, language, item.prompts[language].replace(MASK, _GAP).strip())
+    return [prompt, {k: candidates[k].strip() for k in told}, *sides]
 
 
 def _by_id(items: Sequence[ParallelItem], table: Table, free_text: FreeText | None) -> dict:

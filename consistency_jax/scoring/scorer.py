@@ -1,32 +1,32 @@
-"""Scores trees batch by batch: plans shapes, packs rows, runs them on the mesh, and keeps what is done on disk."""
+"""Scores trees batch by batch: plans shapes, packs rows, runs them on the mesh, and keeps what they give."""
 
 import contextlib
 import functools
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from consistency_jax.data.packing.attention_blocks import BlockSizes, choose, cut
+from consistency_jax.data.packing.attention_blocks import BlockSizes, choose_sizes, make_blocks
 from consistency_jax.data.packing.plan import PlannedBatch, batch_plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import prefetched
-from consistency_jax.data.trees.forest import Forest, Tree
+from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.runtime.mesh import on_mesh, put, replicated, row_groups
 from consistency_jax.runtime.progress import Progress
 from consistency_jax.scoring.logps import batch_shardings, tree_logps
-from consistency_jax.scoring.stored import KeptBatches
+from consistency_jax.scoring.stored import PassResults
 
 CPU_THREADS = 4  # batches that run at once on a CPU: the operations of a small model do not fill its cores
 
 
-# ------------------------------------------------------------------------------------------------------ over data sets
 class Scorer:
     """Scores trees with one model: compiled once for each batch shape.
 
@@ -50,7 +50,7 @@ class Scorer:
     def __call__(
         self,
         params: Params,
-        trees: Sequence[Tree | None],
+        trees: Forest,
         *,
         candidates: int,
         prompt: bool = False,
@@ -58,77 +58,71 @@ class Scorer:
         greedy: bool = False,
         tokens: int = 8192,
         progress: str = "",
-        kept: Path | None = None,
+        resume: Path | None = None,
     ) -> dict[str, np.ndarray]:
-        """What `tree_logps` gives, for any number of trees: numpy arrays with one row a tree (zeros where None).
+        """What `tree_logps` gives, for any number of trees: numpy arrays with one row a tree (zeros for a gap).
 
         Args:
           candidates: K of the result.
           prompt, state, greedy: also return "prompt_logp", "state", "greedy".
           tokens: row tokens of one batch.
           progress: what a progress bar is called; empty for none.
-          kept: folder where finished batches are kept, and from which a pass that was killed goes on; None for none.
+          resume: folder for finished batches, from which a pass that was killed goes on; None for none.
         """
-        groups = row_groups(self._mesh)
-        forest = Forest.of(trees)
-        sizes = tree_sizes(forest, prompt=prompt)
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
-        results: dict[str, np.ndarray] = {}
-        batches = batch_plan(sizes, tokens=tokens, groups=groups, mask_cost=mask_cost(self.config))
+        batches, blocks = self._plan(trees, prompt, tokens)
+        results = PassResults(names, len(trees), batches, resume if jax.process_count() == 1 else None)
+        bar = Progress(progress, len(batches), results.done) if progress else None
+        options = {"candidates": candidates, "prompt": prompt, "greedy": greedy}
+        waiting = batches[results.done :]
+        for batch, out in zip(waiting, self._run(params, trees, waiting, blocks, options), strict=True):
+            results.add({name: np.asarray(jax.device_get(out[name])) for name in names})
+            if bar:
+                bar.advance(prompts=len(batch.trees))
+                bar.show()
+        if bar:
+            bar.close()
+        return results.arrays
+
+    def _plan(
+        self, trees: Forest, prompt: bool, tokens: int
+    ) -> tuple[list[PlannedBatch], dict[Shape, BlockSizes | None]]:
+        """The batches of all trees; and the attention blocks of each shape, on one CPU device, where they are known to
+        pay."""
+        sizes, groups = tree_sizes(trees, prompt=prompt), row_groups(self._mesh)
+        batches = batch_plan(sizes, mask_cost=mask_cost(self.config), tokens=tokens, groups=groups)
+        by_blocks = self.config.attention == "auto" and self._one_cpu
+        blocks: dict[Shape, BlockSizes | None] = {}
+        for shape in {batch.shape for batch in batches}:
+            parts = [batch.trees for batch in batches if batch.shape == shape]
+            blocks[shape] = choose_sizes(trees, parts, shape) if by_blocks else None
+        return batches, blocks
+
+    def _run(
+        self,
+        params: Params,
+        trees: Forest,
+        batches: Sequence[PlannedBatch],
+        blocks: Mapping[Shape, BlockSizes | None],
+        options: Mapping[str, Any],
+    ) -> Iterator[dict[str, jax.Array]]:
+        """What `tree_logps` gives for each batch, in order; packed, and on one CPU device run, in threads ahead."""
         shardings = batch_shardings(self._mesh)
-        blocks = self._blocks(forest, batches)
-        done = KeptBatches(kept, batches) if kept is not None and jax.process_count() == 1 else None
-
-        def note(part: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-            for name in names:
-                if name not in results:
-                    shape, dtype = values[name].shape[1:], values[name].dtype
-                    results[name] = np.zeros((len(forest), *shape), dtype)
-                results[name][part] = values[name][: len(part)]
-
-        for part, values in done.load() if done else ():
-            note(part, values)
-        first = done.done if done else 0
-        bar = Progress(progress, len(batches), first) if progress else None
-
         compiling, compiled = threading.Lock(), set()
+        # Elsewhere a device runs one program after the other anyway, and one thread keeps it busy.
+        threads = min(os.cpu_count() or 1, CPU_THREADS) if self._one_cpu else 1
 
         def compute(number: int) -> dict[str, jax.Array]:
-            part, shape, places = batches[number]
-            batch = pack(forest.take(part).padded(places), shape, candidates=candidates, prompt=prompt)
-            sizes = blocks.get(shape)
-            if sizes:
-                batch = batch._replace(blocks=cut(batch.tree, batch.branch, sizes))
+            shape, own = batches[number].shape, trees.take(batches[number].padded)
+            batch = pack(own, shape, candidates=options["candidates"], prompt=options["prompt"])
+            if sizes := blocks[shape]:
+                batch = batch._replace(blocks=make_blocks(batch.tree, batch.branch, sizes))
             everywhere = jax.tree.map(lambda _: replicated(self._mesh), batch.blocks)
             batch = put(batch, shardings._replace(blocks=everywhere))
             # One thread compiles a shape's program, and the others wait for it.
             with on_mesh(self._mesh), contextlib.nullcontext() if shape in compiled else compiling:
-                out = self.run(params, batch, candidates=candidates, prompt=prompt, greedy=greedy)
+                out = self.run(params, batch, **options)
                 compiled.add(shape)
             return jax.block_until_ready(out) if threads > 1 else out
 
-        def keep(number: int, out: dict[str, jax.Array]) -> None:
-            part = batches[number].trees
-            note(part, {name: np.asarray(jax.device_get(out[name])) for name in names})
-            if done:
-                done.save(number + 1, results)
-            if bar:
-                bar.advance(prompts=len(part))
-                bar.show()
-
-        # Elsewhere a device runs one program after the other anyway, and one thread keeps it busy.
-        threads = min(os.cpu_count() or 1, CPU_THREADS) if self._one_cpu else 1
-        for number, out in enumerate(prefetched(compute, first, len(batches), threads + 1, threads), first):
-            keep(number, out)
-        if bar:
-            bar.close()
-        return results
-
-    def _blocks(self, forest: Forest, batches: Sequence[PlannedBatch]) -> dict[Shape, BlockSizes | None]:
-        """How attention is cut in the batches of each shape; on one CPU device, where it is known to pay."""
-        if self.config.attention != "auto" or not self._one_cpu:
-            return {}
-        return {
-            shape: choose(forest, [batch.trees for batch in batches if batch.shape == shape], shape)
-            for shape in {batch.shape for batch in batches}
-        }
+        return prefetched(compute, 0, len(batches), threads + 1, threads)

@@ -1,9 +1,9 @@
-"""What scoring keeps: fingerprints of parameters, tables under a key of all they depend on, batches of a long pass."""
+"""What scoring stores: tables under a key of all they depend on, and the finished batches of a long pass."""
 
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from consistency_jax.data.packing.plan import PlannedBatch
-from consistency_jax.data.trees.forest import Forest, Tree
+from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.runtime.cache import found_or_made
 from consistency_jax.runtime.files import read_arrays, write_arrays
@@ -40,11 +40,10 @@ def _bit_sums(params: Params) -> Params:
     return jax.tree.map(one, params)
 
 
-def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | None], **options: Any) -> str:
+def table_key(config: DecoderConfig, params_key: str, trees: Forest, **options: Any) -> str:
     """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
-    forest = Forest.of(trees)
-    for array in (forest.segments, forest.length, forest.token, forest.kind):
+    for array in (trees.segments, trees.length, trees.token, trees.kind):
         digest.update(len(array).to_bytes(8, "little") + array.tobytes())
     return digest.hexdigest()[:32]
 
@@ -52,77 +51,84 @@ def table_key(config: DecoderConfig, params_key: str, trees: Sequence[Tree | Non
 def stored(key: str, folder: Path, make: Callable[[Path], Table]) -> Table:
     """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
 
-    `make` is given a folder for what it has finished, which stays when it is killed. Processes: see `found_or_made`.
+    `make` is given a folder for its finished batches, which stays when it is killed. Processes: see `found_or_made`.
 
     Raises:
       ConfigError: where processes have models or tokenizers that differ.
     """
-    kept = folder / f"{key}.batches"
+    batches = folder / f"{key}.batches"
 
     def save(path: Path, table: Table) -> None:
         table.save(path)
-        forget(kept)
+        shutil.rmtree(batches, ignore_errors=True)
 
     what = "parameters, or trees of the data"
-    return found_or_made(folder / f"{key}.npz", lambda: make(kept), Table.load, save, what)
+    return found_or_made(folder / f"{key}.npz", lambda: make(batches), Table.load, save, what)
 
 
 EVERY_S = 5.0  # between two files: what a killed pass loses
 
 
-class KeptBatches:
-    """The finished batches of one pass.
+class PassResults:
+    """What a pass over batches has found: one row a tree, zeros for those of no batch (yet).
+
+    With a folder, finished batches are stored there too, and those that a killed pass of the same plan has left are
+    read from it.
 
     Args:
-      folder: made when there is something to keep; may hold what another plan left, which does not count.
-      plan: the batches of the pass.
+      names: of the results to keep.
+      trees: N, of the whole pass.
+      plan: the batches of the pass, which are given to `add` in this order.
+      folder: None: nothing is stored.
+
+    Attributes:
+      done: batches that are finished.
+      arrays: name -> [N, ...].
     """
 
-    def __init__(self, folder: Path, plan: Sequence[PlannedBatch]):
-        digest = hashlib.sha256()
-        for batch in plan:
-            digest.update(f"{batch.shape} {batch.places}".encode() + batch.trees.tobytes())
-        self._folder, self._plan = folder / digest.hexdigest()[:16], plan
-        self._saved, self._last = 0, time.monotonic()
+    def __init__(self, names: Sequence[str], trees: int, plan: Sequence[PlannedBatch], folder: Path | None):
+        self.done, self.arrays = 0, {}
+        self._names, self._trees, self._plan, self._folder = names, trees, plan, None
+        if folder is not None:
+            digest = hashlib.sha256()
+            for batch in plan:
+                digest.update(f"{batch.shape} {batch.places}".encode() + batch.trees.tobytes())
+            self._folder = folder / digest.hexdigest()[:16]
+            self._load(self._folder)
+        self._saved, self._last = self.done, time.monotonic()
 
-    def load(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """(trees, name -> results of these) of each file, as far as they join."""
+    def add(self, values: Mapping[str, np.ndarray]) -> None:
+        """The results of the next batch; stored, unless that was done just now."""
+        self._note(self.done + 1, values)
+        if self._folder is None or time.monotonic() - self._last < EVERY_S:
+            return
+        own = self._trees_of(self._saved, self.done)
+        path = self._folder / f"{self._saved:07d}-{self.done:07d}.npz"
+        write_arrays(path, {name: found[own] for name, found in self.arrays.items()})
+        self._saved, self._last = self.done, time.monotonic()
+
+    def _load(self, folder: Path) -> None:
+        """What the files hold, as far as they join."""
         files = {}
-        for path in sorted(self._folder.glob("*-*.npz")):
+        for path in sorted(folder.glob("*-*.npz")):
             first, _, stop = path.stem.partition("-")
             files[int(first)] = (int(stop), path)
-        while self._saved in files:
-            stop, path = files[self._saved]
+        while self.done in files:
+            stop, path = files[self.done]
             try:
-                arrays = read_arrays(path)
+                self._note(stop, read_arrays(path))
             except (FileNotFoundError, ValueError):
                 return  # damaged: from here on anew
-            yield self._trees(self._saved, stop), arrays
-            self._saved = stop
 
-    @property
-    def done(self) -> int:
-        """Batches that are kept."""
-        return self._saved
+    def _note(self, stop: int, values: Mapping[str, np.ndarray]) -> None:
+        """The results of all batches from the last finished one up to `stop`."""
+        trees = self._trees_of(self.done, stop)
+        for name in self._names:
+            if name not in self.arrays:
+                shape, dtype = values[name].shape[1:], values[name].dtype
+                self.arrays[name] = np.zeros((self._trees, *shape), dtype)
+            self.arrays[name][trees] = values[name][: len(trees)]
+        self.done = stop
 
-    def save(self, done: int, results: Mapping[str, np.ndarray]) -> None:
-        """Keeps batches that are finished and not kept yet, unless that was done just now.
-
-        Args:
-          done: finished batches of the pass.
-          results: name -> array with one row a tree of the pass.
-        """
-        if done == self._saved or time.monotonic() - self._last < EVERY_S:
-            return
-        trees = self._trees(self._saved, done)
-        own = {name: values[trees] for name, values in results.items()}
-        write_arrays(self._folder / f"{self._saved:07d}-{done:07d}.npz", own)
-        self._saved, self._last = done, time.monotonic()
-
-    def _trees(self, first: int, stop: int) -> np.ndarray:
+    def _trees_of(self, first: int, stop: int) -> np.ndarray:
         return np.concatenate([batch.trees for batch in self._plan[first:stop]])
-
-
-def forget(folder: Path) -> None:
-    """Removes what passes kept in a folder."""
-    shutil.rmtree(folder, ignore_errors=True)

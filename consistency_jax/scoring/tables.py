@@ -9,7 +9,7 @@ import numpy as np
 
 from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.mesh import mesh_of
@@ -114,18 +114,18 @@ def score_trees(
     params: Params,
     items: Sequence[ParallelItem],
     languages: Sequence[str],
-    trees: Sequence[Tree | None],
+    trees: Forest,
     *,
     prompt: bool = True,
     neutral: NeutralAnswers | None = None,
     state: bool = False,
     tokens: int = 8192,
     progress: str = "",
-    kept: Path | None = None,
+    resume: Path | None = None,
 ) -> Table:
     """The table of items whose trees are built already, tree n = item * L + language.
 
-    `neutral`: the answers alone, which `scores("pmi")` needs; `kept`: as for a `Scorer`; the others as for `score`.
+    `neutral`: the answers alone, which `scores("pmi")` needs; `resume`: as for a `Scorer`; the others as for `score`.
     """
     shape = (len(items), len(languages))
     frame = table_frame(items, languages, trees)
@@ -137,7 +137,7 @@ def score_trees(
         state=state,
         tokens=tokens,
         progress=progress,
-        kept=kept and kept / "answers",
+        resume=resume and resume / "answers",
     )
     arrays = {name: values.reshape(*shape, -1).astype(np.float32) for name, values in arrays.items()}
     for name in arrays.keys() & {"logp", "prompt_logp"}:
@@ -150,7 +150,7 @@ def score_trees(
             candidates=1,
             tokens=tokens,
             progress=f"{progress} answers alone" if progress else "",
-            kept=kept and kept / "alone",
+            resume=resume and resume / "alone",
         )["logp"][:, 0]
         arrays["neutral_logp"] = np.where(frame.mask, alone[neutral.place], np.float32(0)).astype(np.float32)
     if not prompt:
@@ -158,19 +158,15 @@ def score_trees(
     return dataclasses.replace(frame, **arrays)
 
 
-def table_frame(
-    items: Sequence[ParallelItem], languages: Sequence[str], trees: Sequence[Tree | None]
-) -> Table:
+def table_frame(items: Sequence[ParallelItem], languages: Sequence[str], trees: Forest) -> Table:
     """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
-    forest = Forest.of(trees)
-    count = np.maximum(forest.segments - 1, 0)
+    count, branch = np.maximum(trees.segments - 1, 0), trees.branch > 0
     mask = np.arange(count.max()) < count[:, None]  # its cells, row by row, are the branches of all trees
     cells = np.zeros((3, *mask.shape), np.int32)  # answer tokens, prompt tokens, bytes
     for values, kind in ((cells[0], ANSWER), (cells[1], PROMPT)):
-        own = forest.per_segment(forest.kind == kind)  # a branch's, with those of its trunk
-        branch = forest.branch > 0
+        own = trees.per_segment(trees.kind == kind)  # a branch's, with those of its trunk
         values[mask] = own[branch] + np.repeat(own[~branch], count[count > 0])
-    cells[2][mask] = forest.bytes
+    cells[2][mask] = trees.bytes[branch]
     shape = (len(items), len(languages), -1)
     length, prompt_length, size = (values.reshape(shape) for values in cells)
     return Table(

@@ -10,10 +10,11 @@ import numpy as np
 
 from consistency_jax.data.packing.plan import batch_plan
 from consistency_jax.data.packing.rows import Batch, pack, tree_sizes
-from consistency_jax.data.trees.forest import PROMPT, UNCOUNTED, Tree
+from consistency_jax.data.trees.forest import PROMPT, UNCOUNTED, Forest, Tree
 from consistency_jax.data.trees.tokenization import encode
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.mesh import mesh_of, on_mesh, put, replicated, row_groups
 from consistency_jax.runtime.processes import on_main
@@ -55,17 +56,17 @@ class ModelEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """See `Encoder`."""
-        trees = self._trees(texts)
+        trees = Forest.of(self._trees(texts))
         vectors = np.zeros((len(texts), self._model.config.hidden), np.float32)
         shardings = batch_shardings(self._mesh)
-        plan = batch_plan(tree_sizes(trees), tokens=self._tokens, groups=row_groups(self._mesh))
-        for part, shape, places in plan:
-            own = [trees[n] for n in part] + [None] * (places - len(part))
-            batch = pack(own, shape, candidates=1)
+        cost, groups = mask_cost(self._model.config), row_groups(self._mesh)
+        for planned in batch_plan(tree_sizes(trees), mask_cost=cost, tokens=self._tokens, groups=groups):
+            own = trees.take(planned.padded)
+            batch = pack(own, planned.shape, candidates=1)
             place = put(_owners(batch, own), replicated(self._mesh))
             with on_mesh(self._mesh):
-                means = self._run(self._model.params, put(batch, shardings), place, count=places)
-            vectors[part] = jax.device_get(means)[: len(part)]
+                means = self._run(self._model.params, put(batch, shardings), place, count=planned.places)
+            vectors[planned.trees] = jax.device_get(means)[: len(planned.trees)]
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(length > 0, length, 1)
 
@@ -82,13 +83,12 @@ class ModelEncoder:
         return trees
 
 
-def _owners(batch: Batch, trees: Sequence[Tree | None]) -> np.ndarray:
+def _owners(batch: Batch, trees: Forest) -> np.ndarray:
     """i32[R * T]: the number of the tree whose mean a place counts in; len(trees) for BOS and padding."""
     owners = np.full(batch.tokens.size, len(trees), np.int32)
-    for n, tree in enumerate(trees):
-        if tree is not None:
-            end = batch.prompt_end[n] + 1
-            owners[end - np.count_nonzero(tree.trunk_kind == PROMPT) : end] = n
+    for n, count in enumerate(trees.per_tree(trees.per_segment(trees.kind == PROMPT)).tolist()):
+        end = batch.prompt_end[n] + 1
+        owners[end - count : end] = n
     return owners
 
 

@@ -23,10 +23,11 @@ from ml_collections import ConfigDict
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_corpus
-from consistency_jax.data.trees.forest import ANSWER, UNCOUNTED, Tree
+from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.configured import made_here
 from consistency_jax.models.decoder import init_params
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model, save_pretrained
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import load_tokenizer
@@ -126,6 +127,7 @@ def _pretrain(
         sentence_set(sentences, tokenizer, config.data.max_length),
         seed=config.seed,
         items=settings.sentences,
+        mask_cost=mask_cost(decoder),
         groups=row_groups(mesh),
         shapes=config.batching.shapes,
         row_length=config.batching.row_length,
@@ -196,24 +198,15 @@ def sentence_set(
     sentences: Sequence[str], tokenizer: transformers.PreTrainedTokenizerFast, max_length: int
 ) -> TrainingSet:
     """Sentences as trees: BOS is the trunk and the sentence its one branch, so that every token is a target."""
-    texts = list(dict.fromkeys(sentences))
-    encoded = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-    trunk = np.array([tokenizer.bos_token_id], np.int32)
-    trees = {}
-    for text, encoding in zip(texts, encoded, strict=True):
-        ids = np.array(encoding.ids[: max_length - 1], np.int32)
-        trees[text] = Tree(
-            trunk=trunk,
-            branches=(ids,),
-            trunk_kind=np.full(1, UNCOUNTED, np.uint8),
-            branch_kinds=(np.full(len(ids), ANSWER, np.uint8),),
-            bytes=np.array([len(text.encode())], np.int32),
-        )
-    all_trees = [[trees[sentence]] for sentence in sentences]
-    count = len(all_trees)
+    numbers = {text: n for n, text in enumerate(dict.fromkeys(sentences))}
+    encoded = tokenizer.backend_tokenizer.encode_batch(list(numbers), add_special_tokens=False)
+    distinct = Forest.of(
+        [Tree.of_tokens([tokenizer.bos_token_id], [e.ids[: max_length - 1]]) for e in encoded]
+    )
+    trees, count = distinct.take(np.array([numbers[text] for text in sentences])), len(sentences)
     return TrainingSet(
-        trees=all_trees,
+        trees,
         mask=np.ones((count, 1, 1), bool),
-        length=np.array([len(row[0].branches[0]) for row in all_trees], np.int32).reshape(count, 1, 1),
+        length=trees.length[trees.branch == 1].astype(np.int32).reshape(count, 1, 1),
         gold=np.zeros(count, np.int32),
     )

@@ -33,12 +33,12 @@ from scipy.special import logsumexp
 from consistency_jax.config.parsing import named_function
 from consistency_jax.data.examples import Examples, StepInput
 from consistency_jax.data.items import DataError, ParallelItem, answer_in_gap
-from consistency_jax.data.packing.plan import choose, plan
+from consistency_jax.data.packing.plan import choose_shape, plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
-from consistency_jax.data.pipeline import Draw, Pipeline, split_examples, stacked
+from consistency_jax.data.pipeline import Draw, Pipeline, split_trees, step_input
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.data.trees.forest import ANSWER, Tree
+from consistency_jax.data.trees.forest import ANSWER, Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import Split, chat_of
 from consistency_jax.generation import Sampling
@@ -51,6 +51,7 @@ from consistency_jax.generation.translators import (
     Translator,
 )
 from consistency_jax.models.decoder import Params
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
 from consistency_jax.objectives.dco import target_table
 from consistency_jax.runtime.mesh import mesh_of, on_mesh, put, row_groups
@@ -105,6 +106,7 @@ class Rollouts:
         self._scorer, self._reference = scorer, reference
         self._mesh = mesh_of(reference.params)
         self._groups, self._accumulate = row_groups(self._mesh), config.batching.accumulate
+        self._mask_cost = mask_cost(policy.config)
         chat = chat_of(config, policy)
         self._sampler = Sampler(policy, chat=chat)
         self._sampling = Sampling.of(self._options)
@@ -134,8 +136,8 @@ class Rollouts:
     def _planned(self, config: ConfigDict) -> tuple[Shape, ...]:
         """Shapes for prompts of this data, with answers of each bucket's length."""
         wide, n = len(self._split.languages), self._objective.samples
-        trunks = np.array([0 if tree is None else len(tree.trunk) for tree in self._split.trees])
-        trunks = trunks.reshape(-1, wide)
+        trees = self._split.trees
+        trunks = trees.per_tree(np.where(trees.branch == 0, trees.length, 0)).reshape(-1, wide)
         longest = [-(-self._options.max_tokens * share // 1) for share in BUCKETS]
         total = config.total_steps
         sizes = []
@@ -150,7 +152,13 @@ class Rollouts:
                     sizes.append(np.where(part[:, None] > 0, size, 0))
         batching = config.batching
         try:
-            return plan(sizes, limit=batching.shapes, groups=self._groups, row_length=batching.row_length)
+            return plan(
+                sizes,
+                mask_cost=self._mask_cost,
+                limit=batching.shapes,
+                groups=self._groups,
+                row_length=batching.row_length,
+            )
         except ValueError as error:
             raise ConfigError(
                 f"batching.row_length={batching.row_length} is too short for {n} answers of rollout.max_tokens="
@@ -194,14 +202,12 @@ class Rollouts:
             seed=draw.seed,
             rewards=np.where(known, self._rewards(said, there, draw.partners), np.float32(0)),
         )
-        parts = self._parts(trees)
-        shape = choose(self.shapes, [tree_sizes(part) for part in parts], groups=self._groups)
-        micro = zip(parts, split_examples(examples, self._accumulate), strict=True)
-        return stacked([StepInput(pack(part, shape, candidates=n), own) for part, own in micro])
+        parts = split_trees(trees, self._accumulate)
+        return step_input(parts, examples, self._shape_of(parts), n)
 
     def _drawn(
         self, items: Sequence[ParallelItem], there: np.ndarray, params: Params, seed: int
-    ) -> tuple[dict[tuple[int, int], list[Answer]], list[Tree | None]]:
+    ) -> tuple[dict[tuple[int, int], list[Answer]], Forest]:
         """The policy's answers at each place (b, i) that is there, and trees of them, n = b * L + i."""
         wide, languages = there.shape[1], self._split.languages
         places = [(int(b), int(i)) for b, i in np.argwhere(there)]
@@ -223,7 +229,7 @@ class Rollouts:
                 branch_kinds=tuple(np.full(len(answer.tokens), ANSWER, np.uint8) for answer in own),
                 bytes=np.array([len(answer.text.encode()) for answer in own], np.int32),
             )
-        return dict(zip(places, answers, strict=True)), trees
+        return dict(zip(places, answers, strict=True)), Forest.of(trees)
 
     def _rounds(self, draw: Draw, there: np.ndarray) -> Iterator[np.ndarray]:
         """i[B, L]s: to which language each one's answers go, -1 where to none. One for partners, else all L - 1."""
@@ -267,7 +273,7 @@ class Rollouts:
             )
             trees[b * wide + i], kept = self._tree(items[b], languages[others[b, i]], list(asked))
             column[b, i] = {key: k for k, key in enumerate(kept)}
-        logp = self._scored(trees, n * most).reshape(count, wide, -1)
+        logp = self._scored(Forest.of(trees), n * most).reshape(count, wide, -1)
 
         result = np.full((count, wide, n), -np.inf)
         for (b, i), translations in found.items():
@@ -322,17 +328,16 @@ class Rollouts:
         return np.stack(rewards, axis=1)
 
     # -------------------------------------------------------------------------------------------------------- scoring
-    def _parts(self, trees: list[Tree | None]) -> list[list[Tree | None]]:
-        """The trees of each micro-batch."""
-        size = len(trees) // self._accumulate
-        return [trees[start : start + size] for start in range(0, len(trees), size)]
+    def _shape_of(self, parts: Sequence[Forest]) -> Shape:
+        sizes = [tree_sizes(part) for part in parts]
+        return choose_shape(self.shapes, sizes, mask_cost=self._mask_cost, groups=self._groups)
 
-    def _scored(self, trees: list[Tree | None], candidates: int) -> np.ndarray:
+    def _scored(self, trees: Forest, candidates: int) -> np.ndarray:
         """f32[B * L, candidates]: the reference's log-probabilities, a micro-batch at a time."""
         found = []
-        for part in self._parts(trees):
-            shape = choose(self.shapes, [tree_sizes(part)], groups=self._groups)
-            batch = put(pack(part, shape, candidates=candidates), batch_shardings(self._mesh))
+        for part in split_trees(trees, self._accumulate):
+            packed = pack(part, self._shape_of([part]), candidates=candidates)
+            batch = put(packed, batch_shardings(self._mesh))
             with on_mesh(self._mesh):
                 out = self._scorer.run(self._reference.params, batch, candidates=candidates)
             found.append(out["logp"])

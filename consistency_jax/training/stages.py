@@ -9,13 +9,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
-from consistency_jax.data.examples import ANCHOR, Prompts, TrainingSet, prompt_alone
+from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
 from consistency_jax.data.items import Items
 from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
 from consistency_jax.data.preferences import pair_items, read_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.measuring import score_split
 from consistency_jax.evaluation.splits import Split, languages_of, load_split, split_of, tell_oddities
+from consistency_jax.models.decoder import DecoderConfig
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
 from consistency_jax.objectives import OBJECTIVES, make_objective, usable
 from consistency_jax.runtime.processes import on_main
@@ -126,15 +128,12 @@ def load_prompts(config: ConfigDict) -> Items | None:
     return items
 
 
-def prompt_set(config: ConfigDict, items: Items, model: Model) -> Prompts:
+def prompt_set(config: ConfigDict, items: Items, model: Model) -> AuxiliaryPrompts:
     """The multilingual prompts of `load_prompts` as the pipeline takes them. Errors are those of `split_of`."""
     settings = config.auxiliary.mlc
     # Without answers there is nothing to join prompts to.
     split = split_of(config, settings.split, items, model, "separate", measured=False)
-    wide = len(split.languages)
-    trees = [tree and prompt_alone(tree) for tree in split.trees]
-    rows = [trees[start : start + wide] for start in range(0, len(trees), wide)]
-    return Prompts(rows, settings["items"], settings.every)
+    return AuxiliaryPrompts(split.trees.prompts(), len(split.languages), settings["items"], settings.every)
 
 
 def check_layer(config: ConfigDict, layers: int) -> None:
@@ -153,7 +152,7 @@ def check_layer(config: ConfigDict, layers: int) -> None:
 def training_splits(
     stages: Sequence[Stage],
     loaded: Sequence[tuple[Items, tuple[str, ...]]],
-    prompts: Sequence[Prompts | None],
+    prompts: Sequence[AuxiliaryPrompts | None],
     model: Model,
     groups: int,
 ) -> list[Split | None]:
@@ -179,7 +178,9 @@ def training_splits(
         if stage.config.batching.row_length:  # may be too short: told now, not when an earlier stage has run
             data = training_set(split)
             reference = np.zeros(data.mask.shape, np.float32)
-            make_pipeline(stage.config, data._replace(reference=reference, prompts=beside), groups)
+            make_pipeline(
+                stage.config, data._replace(reference=reference, prompts=beside), model.config, groups
+            )
     return splits
 
 
@@ -231,17 +232,15 @@ def training_data(config: ConfigDict, split: Split, reference: Reference) -> Tra
 def training_set(split: Split, reference: Table | None = None, anchor: Table | None = None) -> TrainingSet:
     """A split as the pipeline takes it, with what the reference says of it, and its states in the language ANCHOR."""
     frame = table_frame(split.items, split.languages, split.trees)
-    wide = len(split.languages)
-    rows = [split.trees[start : start + wide] for start in range(0, len(split.trees), wide)]
     logp = None if reference is None else reference.logp
-    data = TrainingSet(rows, frame.mask, frame.length, frame.gold, logp)
+    data = TrainingSet(split.trees, frame.mask, frame.length, frame.gold, logp)
     if anchor is None:
         return data
     return data._replace(anchor=split.languages.index(ANCHOR), state=anchor.state[:, 0])
 
 
-def make_pipeline(config: ConfigDict, data: TrainingSet, groups: int) -> Pipeline:
-    """The batches of a stage, as `config.batching` says.
+def make_pipeline(config: ConfigDict, data: TrainingSet, decoder: DecoderConfig, groups: int) -> Pipeline:
+    """The batches of a stage that trains such a decoder, as `config.batching` says.
 
     Raises:
       ConfigError: settings that these data do not fit.
@@ -253,6 +252,7 @@ def make_pipeline(config: ConfigDict, data: TrainingSet, groups: int) -> Pipelin
             data,
             seed=config.seed,
             items=batching["items"],
+            mask_cost=mask_cost(decoder),
             apart=languages_apart(config),
             languages=batching.languages,
             pairs=config.objective.candidates == "pair",
@@ -279,7 +279,7 @@ def make_batches(
     Raises:
       ConfigError: settings that these data do not fit.
     """
-    pipeline = make_pipeline(config, data, groups)
+    pipeline = make_pipeline(config, data, policy.config, groups)
     if not generates(config):
         return pipeline
     return Rollouts(config, pipeline, split, policy, reference.scorer, reference.model)

@@ -15,6 +15,7 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import Split, load_split
 from consistency_jax.export import export
+from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.families import find_family
 from consistency_jax.models.published import PUBLISHED
 from consistency_jax.scoring.tables import table_frame
@@ -118,7 +119,8 @@ def test_an_instance_is_two_languages_and_two_candidates_of_a_batch(tmp_path: Pa
     trees = TreeBuilder(small_tokenizer).build(items, config.data.languages)
     split = Split("train", items, tuple(config.data.languages), trees)
     reference = table_frame(items, split.languages, trees)
-    pipeline = make_pipeline(config, training_set(split, reference), 1)
+    decoder = DecoderConfig(vocab_size=64, hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=64)
+    pipeline = make_pipeline(config, training_set(split, reference), decoder, 1)
     draws = [pipeline.draw(step) for step in range(config.total_steps)]
     assert sorted(np.concatenate([draw.items for draw in draws])) == list(range(12))
     for draw in draws:

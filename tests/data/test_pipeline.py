@@ -9,9 +9,11 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.data.examples import TrainingSet, preferable
 from consistency_jax.data.pipeline import Pipeline, without_gold
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, Tree
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.objectives import usable
+
+COST = 1 / 1400  # of the mask: a model of 58 million parameters
 
 
 def long_tailed(count: int) -> TrainingSet:
@@ -28,9 +30,11 @@ def long_tailed(count: int) -> TrainingSet:
             branch_kinds=(np.full(2, ANSWER, np.uint8), np.full(1, ANSWER, np.uint8)),
             bytes=np.array([2, 1], np.int32),
         )
-        trees.append([tree, tree])
+        trees += [tree, tree]
     shape = (count, 2, 2)
-    return TrainingSet(trees, np.ones(shape, bool), np.ones(shape, np.int32), np.zeros(count, np.int32))
+    return TrainingSet(
+        Forest.of(trees), np.ones(shape, bool), np.ones(shape, np.int32), np.zeros(count, np.int32)
+    )
 
 
 @pytest.mark.parametrize("shapes", [1, 3])
@@ -39,7 +43,7 @@ def test_a_resumed_pipeline_packs_as_an_unbroken_one(shapes: int):
     data, steps = long_tailed(1500), 700
 
     def make() -> Pipeline:
-        return Pipeline(data, seed=1, items=2, shapes=shapes, total_steps=steps)
+        return Pipeline(data, mask_cost=COST, seed=1, items=2, shapes=shapes, total_steps=steps)
 
     unbroken = make()
     seen = [unbroken(step).batch.tokens.shape for step in range(steps)]
@@ -55,7 +59,12 @@ def test_a_resumed_pipeline_packs_as_an_unbroken_one(shapes: int):
 
 def test_no_items_is_an_error():
     with pytest.raises(ValueError, match="no training items"):
-        Pipeline(TrainingSet([], *(np.zeros((0, 2, 2)),) * 2, np.zeros(0)), seed=0, items=1)
+        Pipeline(
+            TrainingSet(Forest.of([]), *(np.zeros((0, 2, 2)),) * 2, np.zeros(0)),
+            mask_cost=COST,
+            seed=0,
+            items=1,
+        )
 
 
 def labelled(items: int = 12, languages: int = 3, candidates: int = 5) -> TrainingSet:
@@ -77,7 +86,7 @@ def labelled(items: int = 12, languages: int = 3, candidates: int = 5) -> Traini
         bytes=length[0, 0],
     )
     return TrainingSet(
-        [[tree] * languages] * items, mask, length, gold, rng.normal(size=shape).astype(np.float32)
+        Forest.of([tree] * (items * languages)), mask, length, gold, rng.normal(size=shape).astype(np.float32)
     )
 
 
@@ -87,7 +96,7 @@ def test_preferences_are_the_gold_answer_and_a_wrong_one_in_each_language_that_h
     items, languages, _ = data.mask.shape
 
     def make() -> Pipeline:
-        return Pipeline(data, seed=3, items=items, shapes=1, total_steps=4, rejected=rejected)
+        return Pipeline(data, mask_cost=COST, seed=3, items=items, shapes=1, total_steps=4, rejected=rejected)
 
     pipeline, seen = make(), set()
     for step in range(30):
@@ -122,7 +131,9 @@ def test_preferences_are_the_gold_answer_and_a_wrong_one_in_each_language_that_h
 
 def test_the_anchor_language_is_always_drawn():
     data = labelled()._replace(anchor=1, state=np.arange(24, dtype=np.float32).reshape(12, 2))
-    pipeline = Pipeline(data, seed=0, items=6, shapes=1, languages=2, rejected="random", total_steps=9)
+    pipeline = Pipeline(
+        data, mask_cost=COST, seed=0, items=6, shapes=1, languages=2, rejected="random", total_steps=9
+    )
     for step in range(9):
         draw, examples = pipeline.draw(step), pipeline(step).examples
         there = np.array([preferable(data.mask[[i]], data.gold[[i]])[0] for i in draw.items])
@@ -137,7 +148,7 @@ def test_false_examples_are_all_candidates_but_the_gold_one(pairs: bool):
     wrong = without_gold(data)
     seen = set()
     for step in range(30):
-        pipeline = Pipeline(wrong, seed=0, items=12, shapes=1, pairs=pairs, total_steps=1)
+        pipeline = Pipeline(wrong, mask_cost=COST, seed=0, items=12, shapes=1, pairs=pairs, total_steps=1)
         examples, order = pipeline(step).examples, pipeline.draw(step).items
         assert (examples.gold == -1).all()
         for b, item in enumerate(order):
@@ -154,9 +165,9 @@ def test_false_examples_are_all_candidates_but_the_gold_one(pairs: bool):
     assert len(seen) == 5 + 11 * 4  # item 0 has no label
     labels = data._replace(gold=np.maximum(data.gold, 0))
     assert without_gold(labels).mask.shape[2] == 4  # and no room for the fifth
-    for row, answer in zip(wrong.trees, data.gold, strict=True):
+    for n, answer in enumerate(data.gold):
         expected = [k + 1 for k in range(5) if k != answer]
-        assert [len(branch) for branch in row[0].branches] == expected
+        assert [len(branch) for branch in wrong.trees[3 * n].branches] == expected
 
 
 def test_an_item_must_keep_two_candidates():
@@ -176,7 +187,7 @@ def test_an_item_must_keep_two_candidates():
 
 def test_the_hardest_candidate_needs_a_reference():
     with pytest.raises(ValueError, match="told by the reference"):
-        Pipeline(labelled()._replace(reference=None), seed=0, items=2, rejected="hardest")
+        Pipeline(labelled()._replace(reference=None), mask_cost=COST, seed=0, items=2, rejected="hardest")
 
 
 def examples_of(pipeline: Pipeline, mask: np.ndarray, steps: int) -> list[Counter]:
@@ -204,11 +215,11 @@ def whole(steps: list[Counter], languages: int = 3) -> int:
 @pytest.mark.parametrize(("items", "accumulate"), [(4, 1), (5, 1), (6, 3)])
 def test_random_and_grouped_batches_hold_the_same_examples(rejected: str, items: int, accumulate: int):
     data, epochs = labelled(), items
-    steps = epochs * len(data.trees) // items
+    steps = epochs * len(data.gold) // items
 
     def make(apart: bool) -> Pipeline:
         options = {"rejected": rejected, "accumulate": accumulate, "total_steps": steps}
-        return Pipeline(data, seed=5, items=items, apart=apart, **options)
+        return Pipeline(data, mask_cost=COST, seed=5, items=items, apart=apart, **options)
 
     grouped, apart = (examples_of(make(apart), data.mask, steps) for apart in (False, True))
     assert sum(grouped, Counter()) == sum(apart, Counter())
@@ -217,15 +228,17 @@ def test_random_and_grouped_batches_hold_the_same_examples(rejected: str, items:
     # Every step of the random order is as large as the others, but for one example.
     assert max(step.total() for step in apart) - min(step.total() for step in apart) <= 1
     # An epoch holds every example once, wherever its steps begin and end.
-    if len(data.trees) % items == 0:
-        for start in range(0, steps, len(data.trees) // items):
-            epoch = sum(apart[start : start + len(data.trees) // items], Counter())
+    if len(data.gold) % items == 0:
+        for start in range(0, steps, len(data.gold) // items):
+            epoch = sum(apart[start : start + len(data.gold) // items], Counter())
             assert set(epoch.values()) == {1}
 
 
 def test_rows_without_an_example_are_empty():
     """30 examples of 12 items, 5 items a step: 12 or 13 rows, always packed as 13."""
-    pipeline = Pipeline(labelled(), seed=0, items=5, apart=True, rejected="random", total_steps=12)
+    pipeline = Pipeline(
+        labelled(), mask_cost=COST, seed=0, items=5, apart=True, rejected="random", total_steps=12
+    )
     sizes = set()
     for step in range(12):
         value, draw = pipeline(step), pipeline.draw(step)
@@ -240,7 +253,9 @@ def test_rows_without_an_example_are_empty():
 
 def test_single_languages_depend_on_seed_and_step_alone():
     def make(seed: int = 1) -> Pipeline:
-        return Pipeline(labelled(), seed=seed, items=5, apart=True, rejected="random", total_steps=20)
+        return Pipeline(
+            labelled(), mask_cost=COST, seed=seed, items=5, apart=True, rejected="random", total_steps=20
+        )
 
     one, other = make(), make()
     for step in range(20):
@@ -252,7 +267,7 @@ def test_single_languages_depend_on_seed_and_step_alone():
 
 def test_drawn_single_languages_are_so_many_of_each_item():
     data = labelled()
-    pipeline = Pipeline(data, seed=0, items=12, apart=True, languages=2, total_steps=3)
+    pipeline = Pipeline(data, mask_cost=COST, seed=0, items=12, apart=True, languages=2, total_steps=3)
     per_epoch = examples_of(pipeline, data.mask, 3)
     for seen in per_epoch:
         drawn = Counter(item for item, *_ in seen)

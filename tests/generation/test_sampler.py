@@ -17,7 +17,7 @@ import scipy.stats
 
 import consistency_jax
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.trees.builder import build_tree
+from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.generation import GenerationError, Sampling
 from consistency_jax.generation.sampler import CHUNK, Sampler
 from consistency_jax.models.attention import Columns
@@ -203,7 +203,7 @@ def test_stop_texts_cut_what_would_have_been_said(stories: Model) -> None:
 def test_answers_go_on_from_the_trunk_that_training_sees(stories: Model, small_model: Path) -> None:
     for model in (stories, load_pretrained(small_model)):
         item = ParallelItem("a", "", {"en": "Once <mask> a"}, {"en": ("upon", "on")})
-        trunk = build_tree(model.tokenizer, item, "en").trunk
+        trunk = TreeBuilder(model.tokenizer).build([item], ["en"])[0].trunk
         (ours,) = Sampler(model).encode(["Once <mask> a"])
         np.testing.assert_array_equal(ours, trunk)
         assert ours[0] == model.tokenizer.bos_token_id

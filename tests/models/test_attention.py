@@ -18,7 +18,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
-from consistency_jax.data.packing.attention_blocks import BlockSizes, cut
+from consistency_jax.data.packing.attention_blocks import BlockSizes, make_blocks
 from consistency_jax.errors import ConfigError
 from consistency_jax.models import attention, splash
 from consistency_jax.models.attention import (
@@ -143,7 +143,7 @@ def test_blocks_equal_xla(window: int | None, cap: float | None) -> None:
     positions, tree, branch = row["positions"], row["tree"], row["branch"]
     mask = tree_mask(positions, tree, branch, window)
     sizes = BlockSizes(8, ((10, 48), (40, 40), (100, 24)))
-    tables = block_tables(positions, cut(np.asarray(tree), np.asarray(branch), sizes), window)
+    tables = block_tables(positions, make_blocks(np.asarray(tree), np.asarray(branch), sizes), window)
 
     def real(run: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         # Padding holds anything: nobody sees it, and no gradient comes from it.

@@ -10,9 +10,9 @@ import pytest
 
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.packing import attention_blocks
-from consistency_jax.data.packing.rows import measure, pack
+from consistency_jax.data.packing.rows import Shape, lay_out, pack, tree_sizes
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.forest import ANSWER, PROMPT
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Decoder
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import mesh_of
@@ -83,6 +83,10 @@ def tables(model) -> dict[str, Table]:
         boundary: score(model, ITEMS, boundary, languages=LANGUAGES, state=True)
         for boundary in ("joint", "separate")
     }
+
+
+def tight_shape(trees: Forest, prompt: bool = False) -> Shape:
+    return lay_out(tree_sizes(trees, prompt=prompt), LENGTH).shape
 
 
 def full_string(tokenizer, item: ParallelItem, language: str, k: int, boundary: str):
@@ -163,7 +167,7 @@ def test_states_of_a_layer_are_those_of_torch(model, small_model):
 
     theirs = transformers.AutoModelForCausalLM.from_pretrained(small_model).eval()
     trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
-    batch = pack(trees, measure(trees, LENGTH), candidates=4)
+    batch = pack(trees, tight_shape(trees), candidates=4)
     out = jax.jit(lambda p: tree_logps(model.config, p, batch, candidates=4, layer=0))(model.params)
     assert any((tree.trunk_kind == ANSWER).any() for tree in trees if tree is not None)
     for n, tree in enumerate(trees):
@@ -203,10 +207,11 @@ def test_an_item_never_changes_its_neighbours(model, tables):
     # in the same places of the same rows: to the last bit
     trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
     tree = trees[6]
-    trees_changed = [*trees[:6], dataclasses.replace(tree, trunk=tree.trunk[::-1].copy()), *trees[7:]]
+    trees_changed = list(trees)
+    trees_changed[6] = dataclasses.replace(tree, trunk=tree.trunk[::-1].copy())
     scorer = Scorer(model.config, mesh_of(model.params))
     before, after = (
-        scorer(model.params, these, candidates=4, prompt=True) for these in (trees, trees_changed)
+        scorer(model.params, these, candidates=4, prompt=True) for these in (trees, Forest.of(trees_changed))
     )
     for name in ("logp", "prompt_logp"):
         others = np.arange(len(trees)) != 6
@@ -247,18 +252,19 @@ def test_attention_by_blocks_gives_the_same_table(model, tables, monkeypatch):
     """Where a pass is long enough for them; these items are few."""
     monkeypatch.setattr(attention_blocks, "FEWEST", -(10**12))
     monkeypatch.setattr(attention_blocks, "WORTH", 100)
-    cuts = []
-    monkeypatch.setattr(scorers, "cut", lambda *args: cuts.append(attention_blocks.cut(*args)) or cuts[-1])
+    blocks = []
+    make = attention_blocks.make_blocks
+    monkeypatch.setattr(scorers, "make_blocks", lambda *args: blocks.append(make(*args)) or blocks[-1])
     by_blocks = score(model, ITEMS, languages=LANGUAGES, tokens=64, state=True)
-    assert len(cuts) > 1
+    assert len(blocks) > 1
     np.testing.assert_allclose(by_blocks.logp, tables["joint"].logp, **CLOSE)
     np.testing.assert_allclose(by_blocks.prompt_logp, tables["joint"].prompt_logp, **CLOSE)
     np.testing.assert_allclose(by_blocks.state, tables["joint"].state, **CLOSE)
 
-    cuts.clear()
+    blocks.clear()
     asked = dataclasses.replace(model, config=dataclasses.replace(model.config, attention="xla"))
     score(asked, ITEMS, languages=LANGUAGES, prompt=False)
-    assert not cuts  # a backend that is asked for by name is the one that runs
+    assert not blocks  # a backend that is asked for by name is the one that runs
 
 
 def test_greedy_tells_what_the_model_would_write(model):
@@ -276,7 +282,7 @@ def test_greedy_tells_what_the_model_would_write(model):
         tree, branches=(best, other, best[:1]), branch_kinds=kinds, bytes=tree.bytes[:3]
     )
     scorer = Scorer(model.config, mesh_of(model.params))
-    found = scorer(model.params, [asked], candidates=3, greedy=True)["greedy"]
+    found = scorer(model.params, Forest.of([asked]), candidates=3, greedy=True)["greedy"]
     assert found.tolist() == [[True, False, True]]
 
 
@@ -284,7 +290,7 @@ def test_the_head_in_chunks_is_the_head_at_once(model, monkeypatch):
     """Values and gradients, with chunks of five states and a last one that is not full."""
     config, params = model.config, model.params
     trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
-    shape = dataclasses.replace(measure(trees, LENGTH, prompt=True), sources=253)
+    shape = dataclasses.replace(tight_shape(trees, prompt=True), sources=253)
     batch = pack(trees, shape, candidates=4, prompt=True)
     weight = np.random.default_rng(0).normal(size=(2, len(trees), 4)).astype(np.float32)
 
@@ -348,8 +354,8 @@ def test_a_call_without_items_or_tokenizer_is_refused(model):
 def test_a_stored_table_is_made_once_and_again_where_it_is_damaged(tables, tmp_path):
     made = []
 
-    def make(kept: Path) -> Table:
-        made.append(kept)
+    def make(batches: Path) -> Table:
+        made.append(batches)
         return tables["joint"]
 
     for _ in range(2):
@@ -382,8 +388,8 @@ def test_keys_tell_parameters_trees_and_options_apart(model):
     )
     keys = {
         table_key(model.config, key, trees),
-        table_key(model.config, key, [shifted, *trees[1:]]),
-        table_key(model.config, key, trees[::-1]),
+        table_key(model.config, key, Forest.of([shifted, *list(trees)[1:]])),
+        table_key(model.config, key, trees.take(np.arange(len(trees))[::-1])),
         table_key(model.config, "other", trees),
         table_key(model.config, key, trees, ids=["a"]),
         table_key(dataclasses.replace(model.config, dtype="bfloat16"), key, trees),

@@ -14,8 +14,9 @@ from flax import traverse_util
 from consistency_jax.config.defaults import default
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.pipeline import Pipeline
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Tree
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.lora import LoraConfig
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.objectives import make_objective
@@ -44,12 +45,16 @@ def random_tree(rng: np.random.Generator) -> Tree:
 
 def data() -> TrainingSet:
     rng = np.random.default_rng(0)
-    trees = [[random_tree(rng) for _ in LANGUAGES] for _ in range(ITEMS)]
+    trees = [random_tree(rng) for _ in range(ITEMS * len(LANGUAGES))]
     shape = (ITEMS, len(LANGUAGES), CANDIDATES)
-    length = np.array([[[len(b) for b in tree.branches] for tree in row] for row in trees], np.int32)
+    length = np.array([[len(b) for b in tree.branches] for tree in trees], np.int32).reshape(shape)
     reference = -5 * length + rng.normal(size=shape).astype(np.float32)
     return TrainingSet(
-        trees, np.ones(shape, bool), length, np.zeros(ITEMS, np.int32), reference.astype(np.float32)
+        Forest.of(trees),
+        np.ones(shape, bool),
+        length,
+        np.zeros(ITEMS, np.int32),
+        reference.astype(np.float32),
     )
 
 
@@ -86,7 +91,15 @@ def run(model: DecoderConfig, sizes: tuple[int, int, int], steps: int) -> dict:
     tx = make_optimizer(config.optimizer, STEPS)
     step = sharded_step(model, objective, tx, mesh, names)
     state = jax.jit(lambda p: init_state(p, tx), out_shardings=step.state)(jax.tree.map(jnp.copy, params))
-    pipeline = Pipeline(data(), seed=0, items=8, groups=row_groups(mesh), shapes=1, total_steps=STEPS)
+    pipeline = Pipeline(
+        data(),
+        mask_cost=mask_cost(model),
+        seed=0,
+        items=8,
+        groups=row_groups(mesh),
+        shapes=1,
+        total_steps=STEPS,
+    )
     with on_mesh(mesh):
         first = put(pipeline(0), step.inputs)
         losses = []

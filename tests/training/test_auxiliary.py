@@ -17,13 +17,15 @@ from parallel_worker import CONFIG, LANGUAGES, data
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.config.stages import stages_of
-from consistency_jax.data.examples import Prompts, prompt_alone
+from consistency_jax.data.examples import AuxiliaryPrompts
 from consistency_jax.data.pipeline import Pipeline
+from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
 from consistency_jax.models.adapters import merge_adapters
 from consistency_jax.models.decoder import Decoder, init_params
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import Mlc, make_objective, mlc
 from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
@@ -46,20 +48,22 @@ def flat(tree):
     return traverse_util.flatten_dict(tree, sep="/")
 
 
-def prompts(items: int = 6, every: int = 1) -> Prompts:
+def prompts(items: int = 6, every: int = 1) -> AuxiliaryPrompts:
     """Prompts in four languages (one more than the items), one of them in two."""
-    trees = [[*map(prompt_alone, row), prompt_alone(row[0])] for row in data().trees[::-1]]
-    trees[0][1:3] = None, None
-    return Prompts(trees, items, every)
+    given = data().trees
+    numbers = np.arange(len(given)).reshape(-1, 3)[::-1, [0, 1, 2, 0]]
+    numbers[0, 1:3] = -1
+    return AuxiliaryPrompts(given.take(numbers.reshape(-1)).prompts(), 4, items, every)
 
 
-def pipeline(accumulate: int = 1, beside: Prompts | None = None) -> Pipeline:
+def pipeline(accumulate: int = 1, beside: AuxiliaryPrompts | None = None) -> Pipeline:
     """Items of which some are in one language, and drawn unevenly."""
     given = data()
     given.mask[::3, 1:] = False
-    trees = [row if i % 3 else [row[0], None, None] for i, row in enumerate(given.trees)]
+    numbers = np.where(given.mask.any(2), np.arange(len(given.trees)).reshape(-1, 3), -1)
     return Pipeline(
-        given._replace(trees=trees, prompts=beside),
+        given._replace(trees=given.trees.take(numbers.reshape(-1)), prompts=beside),
+        mask_cost=mask_cost(CONFIG),
         seed=0,
         items=6,
         shapes=1,
@@ -95,11 +99,11 @@ def test_the_loss_is_that_of_the_states_of_prompts_packed_alone(beside, layer):
     step, state = stepper(auxiliary)
     _, metrics = step(state, {}, given(0))
     if beside:
-        rows = prompts()(0, 0)
+        trees, numbers = prompts().trees, prompts().draw(0, 0)
     else:
-        rows = [
-            [tree and prompt_alone(tree) for tree in given._data.trees[item]] for item in given.draw(0).items
-        ]
+        trees = given._data.trees.prompts()
+        numbers = np.arange(len(trees)).reshape(-1, 3)[given.draw(0).items]
+    rows = [[trees[n] if n >= 0 else None for n in row] for row in numbers.tolist()]
     states = np.full((len(rows), len(rows[0]), CONFIG.hidden), np.nan, np.float32)
     for b, row in enumerate(rows):
         for l, tree in enumerate(row):
@@ -159,7 +163,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(beside):
 def test_planning_looks_at_steps_with_prompts():
     """Of 511 steps every other one is looked at, and all of those are without prompts."""
     given = data()._replace(prompts=prompts(every=2))
-    beside = Pipeline(given, seed=0, items=6, shapes=3, total_steps=511)
+    beside = Pipeline(given, mask_cost=mask_cost(CONFIG), seed=0, items=6, shapes=3, total_steps=511)
     used = {beside(step).batch.tokens.shape for step in range(400, 440)}
     assert used <= {(shape.rows, shape.length) for shape in beside.shapes}
 
@@ -175,27 +179,24 @@ def test_prompts_longer_than_a_row_are_told_at_once(small_config):
     loaded = [load_training(stage.config) for stage in stages]
     beside = prompt_set(small_config, loaded[0][0], model)
     training_splits(stages, loaded, [None, beside], model, 1)
-    tree = beside.trees[0][0]
-    long = dataclasses.replace(
-        tree, trunk=np.resize(tree.trunk, 65), trunk_kind=np.resize(tree.trunk_kind, 65)
-    )
+    long = Forest.of([Tree.of_tokens(range(3, 68), [])] * len(beside.trees))
     with pytest.raises(ConfigError, match="batching: .*longer"):
-        training_splits(stages, loaded, [None, dataclasses.replace(beside, trees=[[long] * 3] * 8)], model, 1)
+        training_splits(stages, loaded, [None, dataclasses.replace(beside, trees=long)], model, 1)
 
 
 def test_prompts_are_drawn_by_seed_and_step_and_only_for_steps_that_count():
     given = prompts(every=2)
-    assert all(tree is None for row in given(0, 0) for tree in row)
-    rows = given(0, 1)
-    assert len(rows) == 6
-    assert len({id(row) for row in rows}) == 6  # none twice
-    assert all(a is b for a, b in zip(rows, given(0, 1), strict=True))
-    assert any(a is not b for a, b in zip(rows, given(0, 3), strict=True))
-    assert any(a is not b for a, b in zip(rows, given(1, 1), strict=True))
+    assert (given.draw(0, 0) == -1).all()
+    numbers = given.draw(0, 1)
+    assert numbers.shape == (6, 4)
+    assert len(set(numbers[:, 0].tolist())) == 6  # none twice
+    assert (numbers == given.draw(0, 1)).all()
+    assert (numbers != given.draw(0, 3)).any()
+    assert (numbers != given.draw(1, 1)).any()
     on, off = pipeline(beside=given)(1), pipeline(beside=given)(0)
     assert on.examples.prompts.shape == off.examples.prompts.shape == (6, 4)
     assert not off.examples.prompts.any()
-    np.testing.assert_array_equal(on.examples.prompts, [[tree is not None for tree in row] for row in rows])
+    np.testing.assert_array_equal(on.examples.prompts, numbers >= 0)
     alone = pipeline()(1)
     own = (value.examples._replace(prompts=()) for value in (alone, on))
     for one, other in zip(*own, strict=True):

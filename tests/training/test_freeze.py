@@ -10,6 +10,7 @@ from flax import traverse_util
 from consistency_jax.config.defaults import default
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, abstract_params
+from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.mesh import make_mesh, on_mesh
@@ -52,7 +53,7 @@ def test_gradients_of_the_others_are_those_of_full_training():
     from parallel_worker import Pipeline, data, init_params  # the same small problem
 
     objective, _ = make_objective(default().objective, ("en", "de", "sw"))
-    batch = Pipeline(data(), seed=0, items=8, shapes=1, total_steps=2)(0)
+    batch = Pipeline(data(), mask_cost=mask_cost(CONFIG), seed=0, items=8, shapes=1, total_steps=2)(0)
     everything = jax.jit(init_params, static_argnums=0)(CONFIG, jax.random.key(0))
     trained, frozen = split_params(everything, trained_names(CONFIG, FREEZE))
     gradient = jax.jit(jax.grad(make_loss(CONFIG, objective), has_aux=True))

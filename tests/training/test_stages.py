@@ -1,5 +1,6 @@
 """What a stage trains on, and runs of several stages."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,10 +15,14 @@ from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import stages_of
 from consistency_jax.data.examples import TrainingSet
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, Tree
+from consistency_jax.data.packing.plan import plan
+from consistency_jax.data.packing.rows import tree_sizes
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation.splits import load_tests, split_of
 from consistency_jax.export import export
+from consistency_jax.models.decoder import DecoderConfig
+from consistency_jax.models.flops import forward_flops
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import OBJECTIVES, make_objective
 from consistency_jax.runtime.mesh import make_mesh
@@ -69,6 +74,9 @@ def test_an_unseen_language_is_measured_but_not_trained_on(two_groups, tmp_path)
     np.testing.assert_allclose(final.logp[:, :2], without.logp, atol=1e-4)  # packed otherwise
 
 
+DECODER = DecoderConfig(vocab_size=64, hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=64)
+
+
 def small_set(items: int = 8, languages: int = 3, candidates: int = 2) -> TrainingSet:
     shape = (items, languages, candidates)
     tree = Tree(
@@ -79,11 +87,35 @@ def small_set(items: int = 8, languages: int = 3, candidates: int = 2) -> Traini
         bytes=np.ones(candidates, np.int32),
     )
     return TrainingSet(
-        [[tree] * languages] * items,
+        Forest.of([tree] * (items * languages)),
         np.ones(shape, bool),
         np.ones(shape, np.int32),
         np.zeros(items, np.int32),
     )
+
+
+@pytest.mark.parametrize("wide", [1, 64])
+def test_shapes_are_planned_by_what_a_mask_costs_the_model_that_is_trained(small_config, wide):
+    """By the counted FLOPs of the decoder, and the 300 that a score costs beside its products (docs/benchmarks.md)."""
+    decoder = dataclasses.replace(DECODER, hidden=32 * wide, mlp=64 * wide)
+    one, two = (
+        forward_flops(decoder, 1, length, 0) / length for length in (1, 2)
+    )  # a token's, of one key and of two
+    cost = (two - one + 300 * decoder.heads * decoder.layers) / (2 * one - two)
+    rng = np.random.default_rng(0)
+    trees = [
+        Tree.of_tokens(rng.integers(3, 50, size), [[5, 6, 7], [8, 9]]) for size in rng.integers(9, 60, 40 * 3)
+    ]
+    data = small_set(items=40)._replace(trees=Forest.of(trees))
+    small_config.total_steps = 8
+    pipeline = make_pipeline(small_config, data, decoder, groups=1)
+    parts = [
+        data.trees.take((pipeline.draw(step).items[:, None] * 3 + np.arange(3)).reshape(-1))
+        for step in range(8)
+    ]
+    expected = plan([tree_sizes(part) for part in parts], mask_cost=cost, limit=small_config.batching.shapes)
+    assert pipeline.shapes == expected
+    assert (pipeline.shapes[0].length > 64) == (wide == 64)  # rows are long only where a mask costs little
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -92,7 +124,7 @@ def test_what_compares_languages_keeps_them_together(small_config, name):
     small_config.objective.name = name
     for batching, together in (("grouped", True), ("random", OBJECTIVES[name].crosslingual)):
         small_config.batching.name = batching
-        draw = make_pipeline(small_config, small_set(), groups=1).draw(0)
+        draw = make_pipeline(small_config, small_set(), DECODER, groups=1).draw(0)
         expected = (items, languages) if together else (items * languages, 1)
         assert draw.languages.shape == expected
 
@@ -177,7 +209,7 @@ def test_two_stages_are_a_run_on_what_another_run_exported(staged, tmp_path, ran
             config=start.config,
             params=start.params,
             objective=make_objective(second.objective, languages)[0],
-            pipeline=make_pipeline(second, data, groups=1),
+            pipeline=make_pipeline(second, data, start.config, groups=1),
             optimizer=second.optimizer,
             total_steps=6,
             mesh=mesh,

@@ -1,10 +1,14 @@
 """Blocks of queries, each with the keys that it sees: attention without the parts of a row that nobody sees.
 
 Under a dense mask every token of a row is held against every other. But a token sees its trunk and its own branch, a
-small part of a row that holds ten branches. So each segment of a row (trunk or branch) is cut into blocks of W queries,
-and a block's keys are listed: those of its tree's trunk, and those of its own segment up to the block's end. Most see
-far fewer than the widest does: sorted by how many, they are dealt to a few widths. Rows stay as they are packed: blocks
-are places in them, gathered for attention alone (models/attention.py).
+small part of a row that holds ten branches. So each segment of a row (trunk or branch) is divided into blocks of W
+queries, and a block's keys are listed: those of its tree's trunk, and those of its own segment up to the block's end.
+Most see far fewer than the widest does: sorted by how many, they are dealt to a few widths. Rows stay as they are
+packed: blocks are places in them, gathered for attention alone (models/attention.py).
+
+Why not one query at a time: gathering its keys would cost more than it saves, and the queries of one segment see almost
+the same keys. Why not one width: every block would pay for the widest. Why few widths, and the same for all batches of
+a shape: sizes are compiled into the program.
 
 Letters: R rows of T tokens, P = R * T; B blocks, W queries of a block, S keys of one, by width.
 """
@@ -14,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.packing.rows import Shape, fed_tokens
+from consistency_jax.data.packing.rows import Shape
 from consistency_jax.data.trees.forest import Forest, ranges
 
 QUERIES = (8, 16, 24, 32, 48, 64)  # W to choose among
@@ -43,7 +47,7 @@ class BlockSizes(NamedTuple):
         return sum(count * (self.queries * keys + BLOCK_COST) for count, keys in self.widths)
 
 
-class Blocks(NamedTuple):
+class QueryBlocks(NamedTuple):
     """Places in the flattened rows [P]; -1 where there is none.
 
     Attributes:
@@ -57,7 +61,7 @@ class Blocks(NamedTuple):
     home: Any
 
 
-def choose(forest: Forest, parts: Sequence[np.ndarray], shape: Shape) -> BlockSizes | None:
+def choose_sizes(forest: Forest, parts: Sequence[np.ndarray], shape: Shape) -> BlockSizes | None:
     """The cheapest sizes for the batches of one shape; None where they save little beside a dense mask.
 
     Args:
@@ -76,9 +80,10 @@ def choose(forest: Forest, parts: Sequence[np.ndarray], shape: Shape) -> BlockSi
 
 
 def needed(forest: Forest, parts: Sequence[np.ndarray], queries: int) -> BlockSizes:
-    """Sizes that hold the blocks of each of some batches; arguments as for `choose`, `queries` is W.
+    """Sizes that hold the blocks of each of some batches; arguments as for `choose_sizes`, `queries` is W.
 
-    Of all choices of at most `WIDTHS` widths the one with the fewest scores.
+    Of all choices of at most `WIDTHS` widths the one with the fewest scores, by dynamic programming over the levels
+    (multiples of `MULTIPLE` keys) that some block needs.
     """
     trees = forest.take(np.concatenate(parts))
     number, keys = _keys_seen(trees, queries)
@@ -86,9 +91,8 @@ def needed(forest: Forest, parts: Sequence[np.ndarray], queries: int) -> BlockSi
     level = -(-keys // MULTIPLE)
     count = np.zeros((len(parts), level.max() + 1), np.int64)
     np.add.at(count, (batch, level), 1)
-    beyond = (count.sum(1, keepdims=True) - count.cumsum(1)).max(
-        0
-    )  # blocks of a batch that see more than a level
+    # Blocks that see more than a level: of the batch with the most, since one program serves them all.
+    beyond = (count.sum(1, keepdims=True) - count.cumsum(1)).max(0)
     levels = np.flatnonzero(np.diff(beyond, prepend=beyond[0])).tolist()
     # best[top]: the fewest scores of the blocks up to that level, and the widths for them.
     best: dict[int, tuple[int, list[int]]] = {0: (0, [])}
@@ -109,14 +113,13 @@ def needed(forest: Forest, parts: Sequence[np.ndarray], queries: int) -> BlockSi
 
 def _keys_seen(forest: Forest, queries: int) -> tuple[np.ndarray, np.ndarray]:
     """i64: the blocks of each segment of these trees, and how many keys each block sees."""
-    fed = fed_tokens(forest)
-    present = forest.segments > 0
+    fed, present = forest.fed, forest.segments > 0
     trunk = np.repeat(fed[forest.first[present]], forest.segments[present])
-    number, segment, first = _cut(fed, queries)
+    number, segment, first = _divide(fed, queries)
     return number, np.where(forest.branch == 0, 0, trunk)[segment] + np.minimum(first + queries, fed[segment])
 
 
-def cut(tree: np.ndarray, branch: np.ndarray, sizes: BlockSizes) -> Blocks:
+def make_blocks(tree: np.ndarray, branch: np.ndarray, sizes: BlockSizes) -> QueryBlocks:
     """The blocks of packed rows.
 
     Args:
@@ -136,8 +139,9 @@ def cut(tree: np.ndarray, branch: np.ndarray, sizes: BlockSizes) -> Blocks:
     trunk = np.maximum.accumulate(np.where(is_trunk, np.arange(len(start)), 0))
     trunk_length = np.where(is_trunk, 0, length[trunk])
 
-    # Blocks: W queries of a segment, its last ones perhaps fewer; from the block that sees most.
-    _, segment, first = _cut(length, sizes.queries)
+    # Blocks: W queries of a segment, its last ones perhaps fewer. From the one that sees most, so that block n takes
+    # the n-th place of the widths, which are sorted in the same way: if any deal fits, this one does.
+    _, segment, first = _divide(length, sizes.queries)
     seen = trunk_length[segment] + np.minimum(first + sizes.queries, length[segment])
     order = np.argsort(-seen, kind="stable")
     segment, first, seen = segment[order], first[order], seen[order]
@@ -159,10 +163,10 @@ def cut(tree: np.ndarray, branch: np.ndarray, sizes: BlockSizes) -> Blocks:
         listed = np.full((count, most), -1, np.int32)
         listed[: own.sum()] = np.where(s < seen[own][:, None], places, -1)
         keys.append(listed)
-    return Blocks(queries, tuple(keys), home)
+    return QueryBlocks(queries, tuple(keys), home)
 
 
-def _cut(length: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _divide(length: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """i64: the blocks of each segment of so many tokens; the segment of each block, and its first token there."""
     number = -(-length // queries)
     return number, np.repeat(np.arange(len(length)), number), queries * ranges(np.zeros_like(number), number)

@@ -1,8 +1,12 @@
 """Which batch shapes to compile: few of them, with little padding.
 
-The cost of a batch, in row tokens:  R * T * (1 + T * mask_cost) + G * U * head_cost
+The cost of a batch, in row tokens:  R * T * (1 + T * mask_cost) + G * U * HEAD_COST
 The first term is the decoder, whose dense mask costs T per token (why rows are kept near the longest tree
 where attention is dense); the second is the head, which runs on the states that predict something.
+
+Every shape is compiled on its own, which takes seconds: hence few shapes. A batch runs in a shape that is larger than
+it, and pays for what it does not use: hence more than one. What is searched is small (tens of shapes, hundreds of
+batches), so that all of it is planned before the first step, and the same data always get the same shapes.
 """
 
 from collections.abc import Sequence
@@ -14,12 +18,14 @@ import numpy as np
 
 from consistency_jax.data.packing.rows import Shape, lay_out
 
-# A token's share of the dense mask per key, and a state's pass through the head, in row tokens. Measured on
-# small Llamas on CPU (rows of 704 tokens cost 4/3 of rows of 176); for large models both are smaller, and
-# `flops.mask_cost` tells the first for any.
-MASK_COST = 1 / 1400
+# A state's pass through the head, in row tokens: measured on small Llamas on CPU; smaller for large models. What a
+# token's dense mask costs for each key depends much more on the model, and is given (`models.flops.mask_cost`).
 HEAD_COST = 1.0
 COMPILE_COST = 50_000  # row tokens that one more compilation is worth, where a whole data set is scored
+LENGTHS = 3  # row lengths at most, where a whole data set is scored
+MULTIPLE = 8  # of row lengths, sources and targets: devices are faster at such, and near ones become the same
+SLACK = 0.05  # by which the largest shape exceeds what was seen, for batches that were not
+GROWTH = 0.25  # of a shape that turns out to be too small: large steps, so that few shapes are ever compiled
 
 
 class PlannedBatch(NamedTuple):
@@ -29,28 +35,23 @@ class PlannedBatch(NamedTuple):
     shape: Shape
     places: int
 
+    @property
+    def padded(self) -> np.ndarray:
+        """i64[places]: the trees, and -1 behind them."""
+        return np.pad(self.trees, (0, self.places - len(self.trees)), constant_values=-1)
+
 
 def plan(
-    batches: Sequence[np.ndarray],
-    *,
-    limit: int = 4,
-    groups: int = 1,
-    row_length: int = 0,
-    multiple: int = 8,
-    mask_cost: float = MASK_COST,
-    head_cost: float = HEAD_COST,
-    slack: float = 0.05,
+    batches: Sequence[np.ndarray], *, mask_cost: float, limit: int = 4, groups: int = 1, row_length: int = 0
 ) -> tuple[Shape, ...]:
     """A ladder of shapes for the batches of a run.
 
     Args:
         batches: `tree_sizes` of many batches, i64[N, 3] each.
+        mask_cost: see the top of this file.
         limit: most shapes.
         groups: G.
         row_length: T; 0 = planned.
-        multiple: row lengths, sources and targets are multiples of it.
-        mask_cost, head_cost: see the top of this file.
-        slack: share by which the largest shape exceeds what was seen, for batches that were not.
 
     Returns:
         At most `limit` shapes, cheapest first; each batch given fits in at least one.
@@ -65,35 +66,30 @@ def plan(
     longest = np.array([sizes[:, 0].max(initial=1) for sizes in batches])
     shapes: list[Shape] = []
     measured: dict[int, list[Shape | None]] = {}
-    for length in [row_length] if row_length else _lengths(longest, multiple):
+    for length in [row_length] if row_length else _lengths(longest):
         tight = [
             lay_out(sizes, length, groups).shape if fits or row_length else None
             for sizes, fits in zip(batches, longest <= length)
         ]
         measured[length] = tight
         counts = np.array([(s.rows, s.sources, s.targets) for s in tight if s is not None])
+        # A rung for the smaller batches, one for most, one for all: steps between them would save little.
         for level in (0.25, 0.5, 0.75, 0.9, 1.0):
             rows, sources, targets = np.quantile(counts, level, axis=0, method="higher").tolist()
-            shape = Shape(rows, length, _up(sources, multiple), _up(targets, multiple), groups)
+            shape = Shape(rows, length, _up(sources), _up(targets), groups)
             if shape not in shapes:
                 shapes.append(shape)
     holds = np.array([[t is not None and s.holds(t) for t in measured[s.length]] for s in shapes])
-    cost = np.array([_cost(s, mask_cost, head_cost) for s in shapes])
+    cost = np.array([_cost(s, mask_cost) for s in shapes])
     chosen = _cover(np.where(holds, cost[:, None], np.inf), limit)
-    ladder = sorted((shapes[i] for i in chosen), key=lambda s: _cost(s, mask_cost, head_cost))
+    ladder = sorted((shapes[i] for i in chosen), key=lambda s: _cost(s, mask_cost))
     if len(ladder) > 1:
-        ladder[-1] = _grown(ladder[-1], slack, multiple)
+        ladder[-1] = _grown(ladder[-1], SLACK)
     return tuple(ladder)
 
 
-def choose(
-    shapes: Sequence[Shape],
-    batches: Sequence[np.ndarray],
-    *,
-    groups: int = 1,
-    multiple: int = 8,
-    mask_cost: float = MASK_COST,
-    head_cost: float = HEAD_COST,
+def choose_shape(
+    shapes: Sequence[Shape], batches: Sequence[np.ndarray], *, mask_cost: float, groups: int = 1
 ) -> Shape:
     """The cheapest of the shapes that holds every one of these batches (micro-batches of one step, say).
 
@@ -103,73 +99,49 @@ def choose(
     Args:
         shapes: of `plan`.
         batches: `tree_sizes` of each batch.
-        groups, multiple, mask_cost, head_cost: as in `plan`.
+        mask_cost, groups: as in `plan`.
     """
     longest = max(sizes[:, 0].max(initial=1) for sizes in batches)
     tight: dict[int, Shape] = {}
-    for shape in sorted(shapes, key=lambda s: _cost(s, mask_cost, head_cost)):
+    for shape in sorted(shapes, key=lambda s: _cost(s, mask_cost)):
         if shape.groups != groups or shape.length < longest:
             continue
         if shape.length not in tight:
             tight[shape.length] = _largest([lay_out(sizes, shape.length, groups).shape for sizes in batches])
         if shape.holds(tight[shape.length]):
             return shape
-    length = max([_up(int(longest), multiple), *(shape.length for shape in shapes)])
+    length = max([_up(int(longest)), *(shape.length for shape in shapes)])
     needed = _largest([lay_out(sizes, length, groups).shape for sizes in batches])
-    grown = (
-        replace(_largest(shapes), length=length, groups=groups) if shapes else _grown(needed, 0.0, multiple)
-    )
+    grown = replace(_largest(shapes), length=length, groups=groups) if shapes else _grown(needed, 0.0)
     while not grown.holds(needed):
-        grown = _grown(grown, 0.25, multiple)
+        grown = _grown(grown, GROWTH)
     return grown
 
 
 def batch_plan(
-    sizes: np.ndarray,
-    *,
-    tokens: int = 8192,
-    groups: int = 1,
-    row_length: int = 0,
-    limit: int = 3,
-    multiple: int = 8,
-    mask_cost: float = MASK_COST,
-    head_cost: float = HEAD_COST,
+    sizes: np.ndarray, *, mask_cost: float, tokens: int = 8192, groups: int = 1
 ) -> list[PlannedBatch]:
-    """Batches that together hold every tree of a data set once, in at most `limit` shapes.
+    """Batches that together hold every tree of a data set once, in at most `LENGTHS` shapes.
 
     Trees of like length share a batch; those of one shape are dealt out in turn from the longest to the
     shortest, so that its batches are alike.
 
     Args:
-        sizes: i64[N, 3] of `tree_sizes`; trees of no size (None) are in no batch.
+        sizes: i64[N, 3] of `tree_sizes`; trees of no size (gaps) are in no batch.
+        mask_cost: as in `plan`.
         tokens: about this many row tokens a batch.
         groups: G.
-        row_length: T of every batch; 0 = planned, at most `limit` lengths.
-        limit, multiple, mask_cost, head_cost: as in `plan`.
-
-    Raises:
-        ValueError: a tree longer than row_length.
     """
     order = np.argsort(-sizes[:, 0], kind="stable")
     order = order[sizes[order, 0] > 0]
     if not len(order):
         return []
-    if row_length:
-        parts = [(0, len(order), row_length)]
-    else:
-        parts = _split_by_length(sizes[order], limit, multiple, mask_cost)
     batches = []
-    for start, stop, length in parts:
+    for start, stop, length in _split_by_length(sizes[order], mask_cost):
         dealt, shape, places = _deal_out(sizes, order[start:stop], length, tokens, groups)
-        shape = replace(shape, sources=_up(shape.sources, multiple), targets=_up(shape.targets, multiple))
+        shape = replace(shape, sources=_up(shape.sources), targets=_up(shape.targets))
         batches += [PlannedBatch(trees, shape, places) for trees in dealt]
     return batches
-
-
-def real_share(batches: Sequence[PlannedBatch], sizes: np.ndarray) -> float:
-    """Share of the row tokens of planned batches that are no padding, 0..1."""
-    real = sum(int(sizes[batch.trees, 0].sum()) for batch in batches)
-    return real / max(sum(batch.shape.rows * batch.shape.length for batch in batches), 1)
 
 
 def _deal_out(
@@ -195,18 +167,20 @@ def _snake(trees: np.ndarray, i: int, count: int) -> np.ndarray:
     return trees[np.sort(taken)]
 
 
-def _split_by_length(
-    sizes: np.ndarray, limit: int, multiple: int, mask_cost: float
-) -> list[tuple[int, int, int]]:
-    """(start, stop, row length) of at most `limit` runs of trees that are sorted from long to short."""
+def _split_by_length(sizes: np.ndarray, mask_cost: float) -> list[tuple[int, int, int]]:
+    """(start, stop, row length) of at most `LENGTHS` runs of trees that are sorted from long to short.
+
+    Under a dense mask a short tree in a long row pays for all of the row, so that a second and third length may be
+    worth their compilations. Where the runs may end is a handful of places, denser among the few long trees.
+    """
     n = len(sizes)
-    cuts = sorted({0, n, *(int(n * share) for share in (0.01, 0.03, 0.1, 0.25, 0.5, 0.75))})
+    ends = sorted({0, n, *(int(n * share) for share in (0.01, 0.03, 0.1, 0.25, 0.5, 0.75))})
     cost: dict[tuple[int, int], tuple[float, int]] = {}
-    for i, start in enumerate(cuts):
-        for stop in cuts[i + 1 :]:
+    for i, start in enumerate(ends):
+        for stop in ends[i + 1 :]:
             sample = sizes[start : stop : max((stop - start) // 500, 1)]
             options = []
-            for length in _lengths(sample[:1, 0], multiple):
+            for length in _lengths(sample[:1, 0]):
                 rows = lay_out(sample, length).shape.rows
                 options.append(
                     (rows * length * (1 + length * mask_cost) * (stop - start) / len(sample), length)
@@ -215,14 +189,14 @@ def _split_by_length(
     # best[stop]: the cheapest way to cover the first `stop` trees with one run, then with two ...
     best = {0: (0.0, [0])}
     answer = (np.inf, [0])
-    for _ in range(limit):
+    for _ in range(LENGTHS):
         best = {
             stop: min(
                 (spent + cost[start, stop][0] + COMPILE_COST, [*path, stop])
                 for start, (spent, path) in best.items()
                 if start < stop
             )
-            for stop in cuts
+            for stop in ends
             if any(start < stop for start in best)
         }
         answer = min(answer, best.get(n, answer))
@@ -230,7 +204,11 @@ def _split_by_length(
 
 
 def _cover(cost: np.ndarray, limit: int) -> list[int]:
-    """Rows of cost [S, B] whose columnwise minimum has the least sum: greedy, from one that covers all."""
+    """Rows of cost [S, B] whose columnwise minimum has the least sum: greedy, from one that covers all.
+
+    The first must hold every batch, or one would have no shape; once others stand beside it, a larger set may do
+    without it as it is, so each is exchanged once for the best in its place.
+    """
     total = cost.sum(1)
     chosen = [int(total.argmin())]
     while len(chosen) < limit:
@@ -245,15 +223,18 @@ def _cover(cost: np.ndarray, limit: int) -> list[int]:
     return sorted(set(chosen))
 
 
-def _lengths(longest: np.ndarray, multiple: int) -> list[int]:
-    """Row lengths to try: near the longest tree of many batches, and a few times that. The largest fits."""
+def _lengths(longest: np.ndarray) -> list[int]:
+    """Row lengths to try: near the longest tree of many batches, and a few times that. The largest fits.
+
+    A row as long as the longest tree costs the least mask; a longer one leaves less empty behind its last tree.
+    """
     bases = np.quantile(longest, (0.5, 0.9, 1.0), method="higher")
-    return sorted({_up(int(base * factor), multiple) for base in bases for factor in (1, 1.5, 2, 3)})
+    return sorted({_up(int(base * factor)) for base in bases for factor in (1, 1.5, 2, 3)})
 
 
-def _cost(shape: Shape, mask_cost: float, head_cost: float) -> float:
+def _cost(shape: Shape, mask_cost: float) -> float:
     decoder = shape.rows * shape.length * (1 + shape.length * mask_cost)
-    return decoder + shape.groups * shape.sources * head_cost
+    return decoder + shape.groups * shape.sources * HEAD_COST
 
 
 def _largest(shapes: Sequence[Shape]) -> Shape:
@@ -263,14 +244,14 @@ def _largest(shapes: Sequence[Shape]) -> Shape:
     return replace(shapes[0], rows=rows, sources=sources, targets=targets)
 
 
-def _grown(shape: Shape, slack: float, multiple: int) -> Shape:
+def _grown(shape: Shape, slack: float) -> Shape:
     return replace(
         shape,
         rows=_up(shape.rows * (1 + slack), shape.groups),
-        sources=_up(shape.sources * (1 + slack), multiple),
-        targets=_up(shape.targets * (1 + slack), multiple),
+        sources=_up(shape.sources * (1 + slack)),
+        targets=_up(shape.targets * (1 + slack)),
     )
 
 
-def _up(x: float, multiple: int) -> int:
+def _up(x: float, multiple: int = MULTIPLE) -> int:
     return int(-(-x // multiple)) * multiple

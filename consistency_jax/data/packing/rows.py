@@ -9,16 +9,15 @@ of the table:
 
 The trunk's last state predicts the first token of all branches; the last token of a branch predicts nothing
 and is seen by nothing, so it is not fed. Shapes are static: each new one costs a compilation (see
-`planning`).
+`plan`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Batch(NamedTuple):
         target_token: i32[G, M].
         target_slot: i32[G, M], cell; padding = number of cells (dropped by segment_sum).
         prompt_end: i32[N], place (row * T + column) of each tree's last prompt token in its trunk (BOS where it has
-            none): in joint trees answer tokens may follow it there. 0 where the tree is None.
+            none): in joint trees answer tokens may follow it there. 0 for a gap.
         blocks: how attention is cut, `data/packing/attention_blocks.py`; None: it is not.
     """
 
@@ -80,75 +79,26 @@ class Batch(NamedTuple):
     blocks: Any = None
 
 
-class Flat(NamedTuple):
-    """Trees laid end to end: N trees, S segments (trunk, branch 0, branch 1, ... of each), P tokens.
-
-    Attributes:
-        count: i64[N], segments of a tree, 1 + K; 0 where it is None.
-        first: i64[N], its first segment.
-        owner, branch, length, fed: i64[S], a segment's tree, branch (0 = trunk), tokens, tokens fed.
-        token, kind: [P].
-        segment, offset: i64[P], a token's segment, and its place in it.
-        counted: bool[P], whether the token is predicted.
-    """
-
-    count: np.ndarray
-    first: np.ndarray
-    owner: np.ndarray
-    branch: np.ndarray
-    length: np.ndarray
-    fed: np.ndarray
-    token: np.ndarray
-    kind: np.ndarray
-    segment: np.ndarray
-    offset: np.ndarray
-    counted: np.ndarray
-
-
-def _flatten(forest: Forest, prompt: bool) -> Flat:
-    length, branch = forest.length, forest.branch
-    segment = np.repeat(np.arange(len(length)), length)
-    return Flat(
-        count=forest.segments,
-        first=forest.first,
-        owner=np.repeat(np.arange(len(forest)), forest.segments),
-        branch=branch,
-        length=length,
-        fed=fed_tokens(forest),
-        token=forest.token,
-        kind=forest.kind,
-        segment=segment,
-        offset=np.arange(len(segment)) - forest.start[segment],
-        counted=_counted(forest, prompt),
-    )
-
-
-def fed_tokens(forest: Forest) -> np.ndarray:
-    """i64[S]: tokens of each segment that are fed."""
-    return np.where(forest.branch == 0, forest.length, np.maximum(forest.length - 1, 0))
-
-
 def _counted(forest: Forest, prompt: bool) -> np.ndarray:
     """bool[P]: the tokens that are predicted."""
     return forest.kind != UNCOUNTED if prompt else forest.kind == ANSWER
 
 
-def tree_sizes(trees: Sequence[Tree | None], *, prompt: bool = False) -> np.ndarray:
-    """What each tree takes: i64[N, 3] = (row tokens, sources, targets); zeros where the tree is None.
+def tree_sizes(trees: Forest, *, prompt: bool = False) -> np.ndarray:
+    """What each tree takes: i64[N, 3] = (row tokens, sources, targets); zeros for a gap.
 
     Args:
         trees: N trees.
         prompt: whether prompt tokens are predicted too.
     """
-    forest = Forest.of(trees)
-    counted = _counted(forest, prompt)
-    targets = forest.per_tree(forest.per_segment(counted))
+    counted = _counted(trees, prompt)
+    targets = trees.per_tree(trees.per_segment(counted))
     # The first tokens of a tree's branches share one source, the trunk's last state.
-    first = np.zeros(len(forest.length), bool)
-    branches = np.flatnonzero((forest.branch > 0) & (forest.length > 0))
-    first[branches] = counted[forest.start[branches]]
-    opens = forest.per_tree(first)
-    return np.stack([forest.per_tree(fed_tokens(forest)), targets - opens + (opens > 0), targets], axis=1)
+    first = np.zeros(len(trees.length), bool)
+    branches = np.flatnonzero((trees.branch > 0) & (trees.length > 0))
+    first[branches] = counted[trees.start[branches]]
+    opens = trees.per_tree(first)
+    return np.stack([trees.per_tree(trees.fed), targets - opens + (opens > 0), targets], axis=1)
 
 
 class Layout(NamedTuple):
@@ -175,8 +125,7 @@ def lay_out(sizes: np.ndarray, length: int, groups: int = 1) -> Layout:
     if len(tokens) and tokens.max() > length:
         n = int(tokens.argmax())
         raise ValueError(
-            f"tree {n} takes {tokens[n]} tokens, rows have {length}: use longer rows, or cut its trunk "
-            f"(row_length={length} where trees are built)"
+            f"tree {n} takes {tokens[n]} tokens, rows have {length}: use longer rows, or shorter prompts and answers"
         )
     row = np.full(len(tokens), -1, np.int64)
     column = np.zeros(len(tokens), np.int64)
@@ -223,30 +172,12 @@ def _deal(row: np.ndarray, sizes: np.ndarray, used: int, groups: int) -> np.ndar
     return group
 
 
-def measure(
-    trees: Sequence[Tree | None] | np.ndarray, length: int, *, prompt: bool = False, groups: int = 1
-) -> Shape:
-    """The tight shape of these trees in rows of that length.
-
-    Args:
-        trees: the trees of one batch, or their `tree_sizes`.
-        length: T.
-        prompt: whether prompt tokens are predicted too (already counted where sizes are given).
-        groups: G.
-
-    Raises:
-        ValueError: a tree longer than a row.
-    """
-    sizes = trees if isinstance(trees, np.ndarray) else tree_sizes(trees, prompt=prompt)
-    return lay_out(sizes, length, groups).shape
-
-
-def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt: bool = False) -> Batch:
+def pack(trees: Forest, shape: Shape, *, candidates: int, prompt: bool = False) -> Batch:
     """Packs trees into a batch of that shape.
 
     Args:
-        trees: N trees; None leaves the tree's cells empty.
-        shape: at least `measure(trees, shape.length, ...)`.
+        trees: N trees; a gap leaves its cells empty.
+        shape: at least the one that `lay_out` finds for these trees.
         candidates: K of the table, at least the branches of any tree.
         prompt: True adds the cells of prompt tokens (kinds = 2).
 
@@ -255,9 +186,7 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
     """
     kinds = 2 if prompt else 1
     n_cells = len(trees) * kinds * (candidates + 1)
-    forest = Forest.of(trees)
-    flat = _flatten(forest, prompt)
-    layout = lay_out(tree_sizes(forest, prompt=prompt), shape.length, shape.groups)
+    layout = lay_out(tree_sizes(trees, prompt=prompt), shape.length, shape.groups)
     if not shape.holds(layout.shape) or shape.rows % shape.groups:
         raise ValueError(f"these trees need {layout.shape}, the batch is {shape}")
     R, T, G, U, M = shape.rows, shape.length, shape.groups, shape.sources, shape.targets
@@ -265,10 +194,12 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
     sources = np.zeros((G, U), np.int32)
     target_source, target_token = np.zeros((G, M), np.int32), np.zeros((G, M), np.int32)
     target_slot = np.full((G, M), n_cells, np.int32)
-    trunk_end, prompt_end = np.zeros((2, len(trees)), np.int32)
-    if len(flat.token):
-        if flat.count.max() > candidates + 1:
-            raise ValueError(f"a tree has {flat.count.max() - 1} branches, the table {candidates} candidates")
+    prompt_end = np.zeros(len(trees), np.int32)
+    if len(trees.token):
+        if trees.segments.max() > candidates + 1:
+            raise ValueError(
+                f"a tree has {trees.segments.max() - 1} branches, the table {candidates} candidates"
+            )
         # Rows in use, renumbered so that each group's lie together.
         per_group = R // G
         by_group = np.argsort(layout.group, kind="stable")
@@ -278,26 +209,24 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
         renumbered[by_group] = sorted_group * per_group + np.arange(len(by_group)) - first[sorted_group]
         row = renumbered[layout.row]  # of absent trees too (row -1): unused
 
-        # Per segment: where its first fed token lies, and the position it has.
-        trunk_length = np.zeros(len(trees), np.int64)
-        is_trunk = flat.branch == 0
-        trunk_length[flat.owner[is_trunk]] = flat.length[is_trunk]
-        fed_before = np.cumsum(flat.fed) - flat.fed
-        base = row * T + layout.column
-        tree_start = base[flat.owner] - fed_before[flat.first[flat.owner]]
-        place_of_segment = tree_start + fed_before
-        present = flat.count > 0
-        trunk_end[present] = (base + trunk_length - 1)[present]
-        answers = np.bincount(
-            flat.owner[flat.segment[is_trunk[flat.segment] & (flat.kind == ANSWER)]], minlength=len(trees)
-        )
+        # Per tree: where it starts, and how long its trunk is.
+        base, present, is_trunk = row * T + layout.column, trees.segments > 0, trees.branch == 0
+        trunk_length, answers = np.zeros((2, len(trees)), np.int64)
+        trunk_length[present] = trees.length[is_trunk]
+        answers[present] = trees.per_segment(trees.kind == ANSWER)[is_trunk]
+        trunk_end = base + trunk_length - 1
         prompt_end[present] = (trunk_end - answers)[present]
 
+        # Per segment: its tree, and where its first fed token lies.
+        tree_of = np.repeat(np.arange(len(trees)), trees.segments)
+        fed_before = np.cumsum(trees.fed) - trees.fed
+        place_of_segment = base[tree_of] + fed_before - fed_before[trees.first[tree_of]]
+
         # Per token.
-        token, kind, segment, offset = flat.token, flat.kind, flat.segment, flat.offset
-        owner, branch = flat.owner[segment], flat.branch[segment]
-        place = place_of_segment[segment] + offset
-        fed = offset < flat.fed[segment]
+        token, segment = trees.token, np.repeat(np.arange(len(trees.length)), trees.length)
+        offset = np.arange(len(segment)) - trees.start[segment]
+        owner, branch = tree_of[segment], trees.branch[segment]
+        place, fed = place_of_segment[segment] + offset, offset < trees.fed[segment]
         at = place[fed]
         rows["tokens"].reshape(-1)[at] = token[fed]
         rows["positions"].reshape(-1)[at] = (offset + np.where(branch > 0, trunk_length[owner], 0))[fed]
@@ -305,12 +234,12 @@ def pack(trees: Sequence[Tree | None], shape: Shape, *, candidates: int, prompt:
         rows["branch"].reshape(-1)[at] = branch[fed]
 
         # Targets, grouped.
-        counted = flat.counted
+        counted = _counted(trees, prompt)
         if np.any(counted & (offset == 0) & (branch == 0)):
             raise ValueError(
                 "the first token of a trunk is counted, but nothing predicts it: its kind must be 0"
             )
-        owner, branch, kind = owner[counted], branch[counted], kind[counted]
+        owner, branch, kind = owner[counted], branch[counted], trees.kind[counted]
         source = np.where(offset[counted] > 0, place[counted] - 1, trunk_end[owner])
         slot = (owner * kinds + (kind == PROMPT)) * (candidates + 1) + branch
         is_source = np.zeros(R * T, bool)

@@ -1,10 +1,10 @@
 """Tokenizer + items -> token trees: one trunk that all K candidates of a prompt share, and K branches.
 
 Boundaries:
-    separate  prompt and answer are tokenised apart (as in training); the trunk is the prompt. Whitespace
+    separate  prompt and answer are tokenized apart (as in training); the trunk is the prompt. Whitespace
               before a mask goes with the answer, and no tokenizer's dummy space comes between prompt and
               answer.
-    joint     each full string is tokenised (as in evaluation); the trunk is the longest common token
+    joint     each full string is tokenized (as in evaluation); the trunk is the longest common token
               prefix, so trunk + branch k is, token for token, full string k.
 
 A token is an answer token when it covers any character from the answer's start on (of the answer, or of the
@@ -24,55 +24,26 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collection
+from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collection, open_prompt
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.cuts import cutter_of
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree, ranges
-from consistency_jax.data.trees.texts import NOWHERE, Parts, Pieces, Texts
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
+from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
 from consistency_jax.data.trees.tokenization import tokenizer_key
 
 BOUNDARIES = ("separate", "joint")
-BLOCK = 16384  # trees built at once: what is held beside the forest does not grow with it
+CHUNK = 16384  # trees built at once: what is held beside the forest does not grow with it
 Cell = tuple[ParallelItem, str] | None  # an item in one of its languages; None leaves a gap
 
 
-def build_tree(
-    tokenizer: Any,
-    item: ParallelItem,
-    language: str,
-    *,
-    boundary: str = "separate",
-    max_length: int = 1024,
-    row_length: int | None = None,
-    candidates: Sequence[int] | None = None,
-) -> Tree:
-    """One item in one language as a tree; see `TreeBuilder`, which does many at once.
-
-    Raises:
-        DataError: the item has no such language, or does not fit.
-    """
-    if language not in item.prompts:
-        raise DataError.at(
-            f"item {item.id!r}", f"no language {language!r}", f"It has {', '.join(item.languages)}"
-        )
-    if candidates is not None:
-        texts = item.candidates[language]
-        item = replace(item, candidates={language: tuple(texts[k] for k in candidates)})
-    builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length, row_length=row_length)
-    tree = builder.of_cells([(item, language)])[0]
-    assert tree is not None
-    return tree
-
-
 class TreeBuilder:
-    """Builds the trees of many items: each distinct text is tokenised once, and of a text only what is its own.
+    """Builds the trees of many items: each distinct text is tokenized once, and of a text only what is its own.
 
     Args:
         tokenizer: a fast tokenizer of transformers (its offsets tell answers from prompts).
         boundary: "separate" or "joint".
         max_length: longest trunk + branch, tokens; longer ones lose tokens at the left of the trunk, after
             BOS.
-        row_length: longest tree as it is fed to the model (trunk + all branches); None = any.
         chat: renders prompts as turns of a conversation; None = plain text. All before the answer is the
             prompt then, and a cut takes the template's first tokens too.
     """
@@ -83,7 +54,6 @@ class TreeBuilder:
         *,
         boundary: str = "separate",
         max_length: int = 1024,
-        row_length: int | None = None,
         chat: ChatTemplate | None = None,
     ):
         if boundary not in BOUNDARIES:
@@ -93,7 +63,6 @@ class TreeBuilder:
         self.tokenizer = tokenizer
         self.boundary = boundary
         self.max_length = max_length
-        self.row_length = row_length
         self.chat = chat
         self.bos: int | None = tokenizer.bos_token_id
         self._start = self.bos if self.bos is not None else tokenizer.eos_token_id
@@ -105,7 +74,7 @@ class TreeBuilder:
 
     def key(self) -> str:
         """A key of all that trees depend on beside their texts."""
-        settings = (self.boundary, self.max_length, self.row_length, tokenizer_key(self.tokenizer))
+        settings = (self.boundary, self.max_length, tokenizer_key(self.tokenizer))
         return repr((*settings, self.chat and self.chat.key()))
 
     def build(self, items: Sequence[ParallelItem], languages: Sequence[str] | None = None) -> Forest:
@@ -130,31 +99,31 @@ class TreeBuilder:
 
     def of_cells(self, cells: Sequence[Cell]) -> Forest:
         """The trees of single languages of items. Errors are those of `build`."""
-        blocks = [cells[start : start + BLOCK] for start in range(0, len(cells), BLOCK)]
+        chunks = [cells[start : start + CHUNK] for start in range(0, len(cells), CHUNK)]
         with no_collection():
-            return Forest.concatenate(self._block(block) for block in blocks)
+            return Forest.concatenate(self._chunk(chunk) for chunk in chunks)
 
-    def _block(self, cells: Sequence[Cell]) -> Forest:
+    def _chunk(self, cells: Sequence[Cell]) -> Forest:
         present = [cell for cell in cells if cell is not None]
         texts = Texts()
         if self.chat is None:
             for cell in present:
-                texts.add(self._parts(cell))
+                self._add(texts, cell)
             suspects = self._suspects(present) if texts.find(self._special_text) else {}
         else:
             suspects = self._suspects(present)
             for n, token in suspects.items():
                 raise _special_in_text(present[n], token, "and the chat template would make it one")
-            heads = [_after(_context(*cell), cell[0].prompts[cell[1]]) for cell in present]
-            for cell, head in zip(present, self.chat.render(heads) if heads else ()):
-                texts.add(self._parts(cell, head))
+            prompts = [open_prompt(*cell) for cell in present]
+            for cell, rendered in zip(present, self.chat.render(prompts) if prompts else ()):
+                self._add(texts, cell, rendered)
         if not present:
             return Forest.of([None] * len(cells))
         chat = self.chat is not None
-        pieces = texts.encode(self.tokenizer, chat, self.bos if chat else None)
-        forest = self._forest(pieces, present)
+        tokenized = texts.encode(self.tokenizer, chat, self.bos if chat else None)
+        forest = self._forest(tokenized, present)
         self._check_special(forest, present, suspects)
-        forest = self._cut(forest, present)
+        forest = self._truncated(forest, present)
         there = np.array([cell is not None for cell in cells])
         segments, truncated = np.zeros((2, len(cells)), np.int64)
         segments[there], truncated[there] = forest.segments, forest.truncated
@@ -166,114 +135,114 @@ class TreeBuilder:
         """Some vocabularies hold their special tokens as pieces of text too, and there is no way around them."""
         special = [index for index in self._special.values() if index != self.tokenizer.unk_token_id]
         for n, token in suspects.items():
-            tokens = forest[n : n + 1].token
+            tokens = forest.take(np.array([n])).token
             if np.isin(tokens[int(tokens[0] == self._start) :], special).any():
                 raise _special_in_text(cells[n], token, "and the tokenizer cannot read it as text")
 
     def _suspects(self, cells: Sequence[tuple[ParallelItem, str]]) -> dict[int, str]:
         """cell -> the special token that its text spells."""
         texts = (
-            "\n".join((_context(item, name), item.prompts[name].replace(MASK, "\n"), *item.candidates[name]))
+            "\n".join(
+                (open_prompt(item, name, item.prompts[name].replace(MASK, "\n")), *item.candidates[name])
+            )
             for item, name in cells
         )
         found = ((n, self._special_text.search(text)) for n, text in enumerate(texts))
         return {n: match[0] for n, match in found if match}
 
-    def _parts(self, cell: tuple[ParallelItem, str], chat: str | None = None) -> Parts:
-        """A cell's texts cut apart; `chat`: its rendered prompt."""
+    def _add(self, texts: Texts, cell: tuple[ParallelItem, str], rendered: str | None = None) -> None:
+        """A cell's texts, divided; `rendered`: all before the answer, in a chat."""
         item, language = cell
         answers: Sequence[str] = item.candidates[language]
         head, mask, rest = item.prompts[language].partition(MASK)
-        if chat is None:
-            head = _after(_context(item, language), head)
+        if rendered is None:
+            head = open_prompt(item, language, head)
         else:
-            head, mask, rest = chat, "", ""
+            head, mask, rest = rendered, "", ""
             answers = [self.chat.separator + answer.lstrip() for answer in answers]
         if self.boundary == "separate":
-            left = head.rstrip() if mask else head
-            space = head[len(left) :]
-            return Parts(
-                left, [f"{space}{answer}{rest}" for answer in answers], "", NOWHERE, -len(space.encode())
-            )
+            prefix = head.rstrip() if mask else head
+            space = head[len(prefix) :]
+            middles = [f"{space}{answer}{rest}" for answer in answers]
+            texts.add(prefix, middles, "", NOWHERE, -len(space.encode()))
+            return
+        # Joint texts are tokenized whole. What lies beyond a cut gives the same tokens alone, and does so once for all
+        # candidates, and for all items that share it: only what lies between the cuts is tokenized for each.
         before, behind = 0, len(rest)
         if self._cutter is not None:
             before, behind = self._cutter(head, answers, rest)
-        near, middle_rest, right = head[before:], rest[:behind], rest[behind:]
-        return Parts(
-            left=head[:before],
-            middles=[f"{near}{answer}{middle_rest}" for answer in answers],
-            right=right,
-            start=len(near),
-            shift=len(right.encode()) - len(near.encode()),
-        )
+        near, middle_rest, suffix = head[before:], rest[:behind], rest[behind:]
+        middles = [f"{near}{answer}{middle_rest}" for answer in answers]
+        shift = len(suffix.encode()) - len(near.encode())
+        texts.add(head[:before], middles, suffix, len(near), shift)
 
-    def _forest(self, pieces: Pieces, cells: Sequence[tuple[ParallelItem, str]]) -> Forest:
+    def _forest(self, texts: Tokenized, cells: Sequence[tuple[ParallelItem, str]]) -> Forest:
         """Trees before any cut of their trunks: all of a step for all trees at once.
 
-        A trunk is the start token, left, and what the texts of all candidates have in common after it; a branch is
-        the rest of its middle, and right.
+        A trunk is the start token, the prefix, and what the texts of all candidates have in common after it; a branch
+        is the rest of its middle, and the suffix.
         """
-        joint, n, branches = self.boundary == "joint", len(pieces.branches), pieces.branches
+        joint, n, branches = self.boundary == "joint", len(texts.branches), texts.branches
         tree = np.repeat(np.arange(n), branches)
         opener = np.cumsum(branches) - branches  # the first branch of each tree
-        left, right = pieces.length[pieces.left], pieces.length[pieces.right][tree]
-        middle, first = pieces.length[pieces.middle], pieces.first[pieces.middle]
-        for bad in np.flatnonzero(first >= middle + right if joint else middle == 0)[:1]:
+        prefix, suffix = texts.length[texts.prefix], texts.length[texts.suffix][tree]
+        middle, first = texts.length[texts.middle], texts.first[texts.middle]
+        for bad in np.flatnonzero(first >= middle + suffix if joint else middle == 0)[:1]:
             raise _no_token(cells[tree[bad]])
         common, answer = np.zeros(n, np.int64), np.minimum.reduceat(first, opener)
         if joint:
             # With one candidate all is common: its trunk ends where the answer starts, with a prompt's state.
-            common = np.where(branches == 1, answer, pieces.common())
-        started = (left + np.minimum(answer, common)) == 0
+            common = np.where(branches == 1, answer, texts.common())
+        started = (prefix + np.minimum(answer, common)) == 0
         if self.bos is not None:
             started[:] = True
         elif self._start is None and started.any():
             raise _no_start(cells[int(started.argmax())])
 
-        shared = np.minimum(common, middle[opener])  # of the middle; what is more, of the right
+        # Every segment as runs of texts' tokens: a trunk is four runs (start, prefix, what is common of the middle, and
+        # of the suffix), a branch two.
+        shared = np.minimum(common, middle[opener])
         own = np.minimum(common[tree], middle)
         begin, size = np.zeros((2, 4 * n + 2 * len(tree)), np.int64)
         trunk_at = 4 * np.arange(n) + 2 * opener
         branch_at = 4 * (tree + 1) + 2 * np.arange(len(tree))
         begin[trunk_at], size[trunk_at] = 0, started
-        begin[trunk_at + 1], size[trunk_at + 1] = pieces.begin[pieces.left], left
-        begin[trunk_at + 2], size[trunk_at + 2] = pieces.begin[pieces.middle[opener]], shared
-        begin[trunk_at + 3], size[trunk_at + 3] = pieces.begin[pieces.right], common - shared
-        begin[branch_at], size[branch_at] = pieces.begin[pieces.middle] + own, middle - own
+        begin[trunk_at + 1], size[trunk_at + 1] = texts.begin[texts.prefix], prefix
+        begin[trunk_at + 2], size[trunk_at + 2] = texts.begin[texts.middle[opener]], shared
+        begin[trunk_at + 3], size[trunk_at + 3] = texts.begin[texts.suffix], common - shared
+        begin[branch_at], size[branch_at] = texts.begin[texts.middle] + own, middle - own
         over = common[tree] - own
-        begin[branch_at + 1], size[branch_at + 1] = pieces.begin[pieces.right][tree] + over, right - over
+        begin[branch_at + 1], size[branch_at + 1] = texts.begin[texts.suffix][tree] + over, suffix - over
+        texts.token[0] = self._start or 0
 
         trunks = np.arange(n) + opener
         is_branch = np.ones(n + len(tree), bool)
         is_branch[trunks] = False
-        length, answers = np.zeros((2, len(is_branch)), np.int64)  # tokens, and those that are prompt tokens
-        length[trunks], answers[trunks] = started + left + common, started + left + answer
-        length[is_branch] = middle + right - common[tree]
+        length, answers, sizes = np.zeros((3, len(is_branch)), np.int64)  # tokens, those of a prompt, bytes
+        length[trunks], answers[trunks] = started + prefix + common, started + prefix + answer
+        length[is_branch] = middle + suffix - common[tree]
         answers[is_branch] = np.maximum(first - common[tree], 0)
+        sizes[is_branch] = texts.size[texts.middle] + texts.shift[tree]
         offset = ranges(np.zeros_like(length), length)
         kind = np.where(offset < np.repeat(answers, length), np.uint8(PROMPT), np.uint8(ANSWER))
         kind[(np.cumsum(length) - length)[trunks]] = UNCOUNTED
         return Forest(
             segments=branches + 1,
             length=length,
-            token=pieces.gather(begin, size, self._start),
+            token=texts.token[ranges(begin, size)],
             kind=kind,
-            bytes=(pieces.size[pieces.middle] + pieces.shift[tree]).astype(np.int32),
+            bytes=sizes.astype(np.int32),
             truncated=np.zeros(n, np.int64),
         )
 
-    def _cut(self, forest: Forest, cells: Sequence[tuple[ParallelItem, str]]) -> Forest:
+    def _truncated(self, forest: Forest, cells: Sequence[tuple[ParallelItem, str]]) -> Forest:
         """The trees with their trunks cut from the left to the lengths allowed."""
-        if not len(forest):
+        trunk = forest.length[forest.first]
+        longest = np.maximum.reduceat(np.where(forest.branch > 0, forest.length, 0), forest.first)
+        excess = np.maximum(trunk + longest - self.max_length, 0)
+        if not excess.any():
             return forest
-        trunk, is_branch = forest.length[forest.first], forest.branch > 0
-        longest = np.maximum.reduceat(np.where(is_branch, forest.length, 0), forest.first)
-        room = self.max_length - longest
-        if self.row_length is not None:
-            fed = forest.per_tree(np.where(is_branch, np.maximum(forest.length - 1, 0), 0))
-            room = np.minimum(room, self.row_length - fed)
         kept, kind, length = np.ones(len(forest.token), bool), forest.kind.copy(), forest.length.copy()
-        excess = np.maximum(trunk - room, 0)
         for n in np.flatnonzero(excess).tolist():
             first, size, cut = int(forest.start[forest.first[n]]), int(trunk[n]), int(excess[n])
             # BOS stays; without one a token must stay that the first counted one is predicted from.
@@ -284,28 +253,14 @@ class TreeBuilder:
             kept[first + front : first + front + cut] = False
             kind[first + (0 if front else cut)] = UNCOUNTED
             length[forest.first[n]] -= cut
-        if not excess.any():
-            return forest
-        token, kind = forest.token[kept], kind[kept]
-        return replace(forest, token=token, kind=kind, length=length, truncated=excess)
+        return replace(forest, token=forest.token[kept], kind=kind[kept], length=length, truncated=excess)
 
     def _too_long(self, cell: tuple[ParallelItem, str], missing: int) -> DataError:
         return DataError.at(
             _named(cell),
-            f"its answers alone take more than max_length {self.max_length}"
-            + ("" if self.row_length is None else f" or row_length {self.row_length}")
-            + " tokens, even with the prompt cut away",
+            f"its answers alone take more than max_length {self.max_length} tokens, even with the prompt cut away",
             f"Allow at least {missing} more, or drop the item",
         )
-
-
-def _context(item: ParallelItem, language: str) -> str:
-    return item.context.get(language, "") if item.context else ""
-
-
-def _after(context: str, prompt: str) -> str:
-    """The prompt behind its context."""
-    return f"{context}\n\n{prompt}" if context else prompt
 
 
 def _named(cell: tuple[ParallelItem, str]) -> str:

@@ -1,4 +1,4 @@
-"""Trees of large sets, kept on disk: a run that starts again, or another one on the same data, does not tokenize.
+"""Trees of large sets, cached on disk: a run that starts again, or another one on the same data, does not tokenize.
 
 They are found again by a key of all that they depend on: the texts, the languages, the tokenizer (what it is, not where
 it lies), the settings of the builder, and the code that makes them, so that a change of it makes them anew.
@@ -17,14 +17,14 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.runtime.cache import cache_folder, found_or_made
 
-# Bytes of text from which on trees are kept. A core tokenizes 3 to 8 MB of BMLAMA-17 a second (benchmarks/scoring.py
+# Bytes of text from which on trees are cached. A core tokenizes 3 to 8 MB of BMLAMA-17 a second (benchmarks/scoring.py
 # --build), so this is about a second of work. To find it again takes up to 0.2 s of that, most of it for the key of a
 # large vocabulary, and its file takes disk for good: smaller sets are not worth either.
 LEAST = 4_000_000
 
 
-def kept_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages: Sequence[str]) -> Forest:
-    """`builder.build(items, languages)`: from the user's cache folder, or made now and kept there, if that takes long.
+def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages: Sequence[str]) -> Forest:
+    """`builder.build(items, languages)`: from the user's cache folder, or made now, and stored if that takes long.
 
     Raises:
         DataError: see `TreeBuilder.build`.

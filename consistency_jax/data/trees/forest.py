@@ -1,15 +1,13 @@
-"""Token trees, one by one and many at once.
+"""Token trees: a trunk that all K candidates of a prompt share, and K branches.
 
-A `Tree` is one item in one language: a trunk that all K candidates of a prompt share, and K branches. A `Forest` holds
-N of them end to end in a few flat arrays, five bytes a token: it is built, measured and packed without a Python object
-a tree, and makes a `Tree` where one is asked for.
+A `Forest` holds N of them end to end in a few flat arrays, five bytes a token: trees are built, measured, taken and
+packed without a Python object each. A `Tree` is a single one, made by hand or looked at.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Union, overload
 
 import numpy as np
 
@@ -51,11 +49,6 @@ class Tree:
             np.zeros(len(answers), np.int32),
         )
 
-    @property
-    def num_fed(self) -> int:
-        """Row tokens that the tree takes: its trunk, and every branch but its last token."""
-        return len(self.trunk) + sum(max(len(branch) - 1, 0) for branch in self.branches)
-
 
 @dataclass(frozen=True, eq=False)
 class Forest(Sequence[Tree | None]):
@@ -64,10 +57,10 @@ class Forest(Sequence[Tree | None]):
     The segments of a tree are its trunk, branch 0, branch 1, ...
 
     Attributes:
-        segments: i64[N], segments of a tree, 1 + K; 0 where there is none.
+        segments: i64[N], segments of a tree, 1 + K; 0 for a gap.
         length: i64[S], tokens of a segment.
         token: i32[P]; kind: u8[P].
-        bytes: i32[sum of K].
+        bytes: i32[S], of a branch as in `Tree`; 0 of a trunk.
         truncated: i64[N].
     """
 
@@ -80,18 +73,17 @@ class Forest(Sequence[Tree | None]):
 
     @classmethod
     def of(cls, trees: Sequence[Tree | None]) -> "Forest":
-        """These trees as a forest; itself where they are one."""
-        if isinstance(trees, Forest):
-            return trees
+        """These trees end to end; None leaves a gap."""
         present = [tree for tree in trees if tree is not None]
         segments = [segment for tree in present for segment in (tree.trunk, *tree.branches)]
         kinds = [kind for tree in present for kind in (tree.trunk_kind, *tree.branch_kinds)]
+        sizes = [size for tree in present for size in ((0,), tree.bytes)]
         return cls(
             segments=np.array([0 if tree is None else 1 + len(tree.branches) for tree in trees], np.int64),
             length=np.array([len(segment) for segment in segments], np.int64),
             token=_joined(segments, np.int32),
             kind=_joined(kinds, np.uint8),
-            bytes=_joined([tree.bytes for tree in present], np.int32),
+            bytes=_joined(sizes, np.int32),
             truncated=np.array([0 if tree is None else tree.truncated for tree in trees], np.int64),
         )
 
@@ -135,6 +127,11 @@ class Forest(Sequence[Tree | None]):
         """i64[S], which segment of its tree each is: 0 = trunk, k + 1 = branch k."""
         return np.arange(len(self.length)) - np.repeat(self.first, self.segments)
 
+    @cached_property
+    def fed(self) -> np.ndarray:
+        """i64[S], tokens of each segment that the model is fed: not a branch's last one, which predicts nothing."""
+        return np.where(self.branch == 0, self.length, np.maximum(self.length - 1, 0))
+
     def per_tree(self, values: np.ndarray) -> np.ndarray:
         """i64[N], the sum of i64[S] over the segments of each tree."""
         return _differences(values, self.first, self.segments)
@@ -143,56 +140,58 @@ class Forest(Sequence[Tree | None]):
         """i64[S], how many of the chosen tokens (bool[P]) each segment has."""
         return _differences(chosen, self.start, self.length)
 
-    def take(self, trees: np.ndarray) -> "Forest":
-        """The trees with these numbers i64[n], in that order."""
-        segments = ranges(self.first[trees], self.segments[trees])
+    def take(self, trees: np.ndarray, branches: np.ndarray | None = None) -> "Forest":
+        """Some of the trees, whole or with some of their branches.
+
+        Args:
+            trees: i64[n], their numbers, in the order asked for; -1 leaves a gap.
+            branches: i64[n, K], which branches each keeps, in that order; -1, or one that it lacks, is left out.
+        """
+        count = np.where(trees >= 0, self.segments[trees], 0)
+        if branches is None:
+            segments = ranges(self.first[trees], count)
+        else:
+            asked = np.pad(branches + 1, ((0, 0), (1, 0)))  # behind the trunk
+            kept = (asked < count[:, None]) & (asked > 0)
+            kept[:, 0] = count > 0
+            segments, count = (self.first[trees][:, None] + asked)[kept], kept.sum(1)
         tokens = ranges(self.start[segments], self.length[segments])
-        cells = ranges(self._cells[trees], np.maximum(self.segments[trees] - 1, 0))
         return Forest(
-            self.segments[trees],
+            count,
             self.length[segments],
             self.token[tokens],
             self.kind[tokens],
-            self.bytes[cells],
-            self.truncated[trees],
+            self.bytes[segments],
+            np.where(trees >= 0, self.truncated[trees], 0),
         )
 
-    def padded(self, trees: int) -> "Forest":
-        """The same with gaps behind, so many trees in all."""
-        gaps = np.zeros(trees - len(self), np.int64)
-        count, truncated = (np.concatenate([values, gaps]) for values in (self.segments, self.truncated))
-        return replace(self, segments=count, truncated=truncated)
+    def prompts(self) -> "Forest":
+        """The trees without their answers: trunks up to the first token of one."""
+        trunk = self.branch == 0
+        kept = np.repeat(trunk, self.length) & (self.kind != ANSWER)
+        return Forest(
+            np.minimum(self.segments, 1),
+            self.per_segment(kept)[trunk],
+            self.token[kept],
+            self.kind[kept],
+            self.bytes[trunk],
+            self.truncated,
+        )
 
     def __len__(self) -> int:
         return len(self.segments)
 
-    @overload
-    def __getitem__(self, n: int) -> Tree | None: ...
-
-    @overload
-    def __getitem__(self, n: slice) -> "Forest": ...
-
-    def __getitem__(self, n: int | slice) -> Union[Tree, None, "Forest"]:
-        if isinstance(n, slice):
-            return self.take(np.arange(len(self))[n])
+    def __getitem__(self, n: int) -> Tree | None:
         if not -len(self) <= n < len(self):
             raise IndexError(f"tree {n} of {len(self)}")
-        n %= len(self)
         if not self.segments[n]:
             return None
         own = slice(self.first[n], self.first[n] + self.segments[n])
         places = [slice(a, a + size) for a, size in zip(self.start[own].tolist(), self.length[own].tolist())]
         trunk, *branches = (self.token[place] for place in places)
         trunk_kind, *branch_kinds = (self.kind[place] for place in places)
-        cells = self._cells[n]
-        size = self.bytes[cells : cells + self.segments[n] - 1]
-        return Tree(trunk, tuple(branches), trunk_kind, tuple(branch_kinds), size, int(self.truncated[n]))
-
-    @cached_property
-    def _cells(self) -> np.ndarray:
-        """i64[N], the first branch of each tree, counted over all trees."""
-        sizes = np.maximum(self.segments - 1, 0)
-        return np.cumsum(sizes) - sizes
+        size, truncated = self.bytes[own][1:], int(self.truncated[n])
+        return Tree(trunk, tuple(branches), trunk_kind, tuple(branch_kinds), size, truncated)
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consistency_jax.data.items import MASK, ParallelItem
+from consistency_jax.data.items import MASK, ParallelItem, open_prompt
 from consistency_jax.data.trees.tokenization import encode
 
 SAMPLE = 2000  # texts
@@ -66,9 +66,9 @@ def round_trip(
 
 
 def _text(item: ParallelItem, language: str) -> str:
-    context, prompt = (item.context or {}).get(language, ""), item.prompts[language]
+    prompt = item.prompts[language]
     filled = prompt if MASK in prompt else prompt + MASK
-    return (f"{context}\n\n" if context else "") + filled.replace(MASK, item.candidates[language][0])
+    return open_prompt(item, language, filled.replace(MASK, item.candidates[language][0]))
 
 
 def _difference(text: str, read: str) -> tuple[str, str]:

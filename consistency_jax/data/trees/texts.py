@@ -1,4 +1,4 @@
-"""The texts that trees are made of, each distinct one (and, where it can be cut, each word) tokenised once."""
+"""The texts that trees are made of, each distinct one (and, where it can be divided, each word) tokenized once."""
 
 import re
 from array import array
@@ -16,34 +16,15 @@ NOWHERE = -1  # a text in which no answer starts
 
 
 @dataclass(frozen=True)
-class Parts:
-    """One item in one language, cut apart: its text k is left + middles[k] + right.
-
-    Attributes:
-        left: what stands before all that depends on the candidate.
-        middles: K texts, each with its candidate.
-        right: what stands behind.
-        start: characters of a middle before the answer; NOWHERE: all of the middle is the answer.
-        shift: UTF-8 bytes of an answer with the rest of its sentence, less those of its middle.
-    """
-
-    left: str
-    middles: Sequence[str]
-    right: str
-    start: int
-    shift: int
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Tokenised texts, and which of them make up n trees with S branches.
+class Tokenized:
+    """Tokens of distinct texts, and which of them make up n trees with S branches.
 
     Attributes:
         token: i32[P], the tokens of all texts; token[0] is left free for one that starts a trunk.
         begin, length: i64[texts], where a text's tokens lie.
         first: i64[texts], the first of them that covers a character of the answer.
         size: i64[texts], UTF-8 bytes.
-        left, right: i64[n], texts; branches: i64[n], K of each tree; shift: i64[n], as in `Parts`.
+        prefix, suffix: i64[n], texts; branches: i64[n], K of each tree; shift: i64[n], as in `Texts.add`.
         middle: i64[S], texts.
     """
 
@@ -52,29 +33,29 @@ class Pieces:
     length: np.ndarray
     first: np.ndarray
     size: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    prefix: np.ndarray
+    suffix: np.ndarray
     branches: np.ndarray
     shift: np.ndarray
     middle: np.ndarray
 
     def common(self) -> np.ndarray:
-        """i64[n]: how many tokens the K sequences middle + right of a tree have in common."""
+        """i64[n]: how many tokens the K sequences middle + suffix of a tree have in common."""
         common, alive = np.zeros(len(self.branches), np.int64), np.arange(len(self.branches))
         opener = np.cumsum(self.branches) - self.branches
-        middle, right = self.middle, np.repeat(self.right, self.branches)
+        middle, suffix = self.middle, np.repeat(self.suffix, self.branches)
         count, j = self.branches, 0
         single = opener[count == 1]
-        common[count == 1] = self.length[middle[single]] + self.length[right[single]]
+        common[count == 1] = self.length[middle[single]] + self.length[suffix[single]]
         going = count > 1
         while going.any():
             kept = np.repeat(going, count)
-            alive, count, middle, right = alive[going], count[going], middle[kept], right[kept]
+            alive, count, middle, suffix = alive[going], count[going], middle[kept], suffix[kept]
             opener = np.cumsum(count) - count
             size = self.length[middle]
-            at = np.where(j < size, self.begin[middle] + j, self.begin[right] + j - size)
+            at = np.where(j < size, self.begin[middle] + j, self.begin[suffix] + j - size)
             token = np.where(
-                j < size + self.length[right], self.token[np.minimum(at, len(self.token) - 1)], -1
+                j < size + self.length[suffix], self.token[np.minimum(at, len(self.token) - 1)], -1
             )
             least = np.minimum.reduceat(token, opener)
             going = (least == np.maximum.reduceat(token, opener)) & (least >= 0)
@@ -82,18 +63,12 @@ class Pieces:
             j += 1
         return common
 
-    def gather(self, begin: np.ndarray, length: np.ndarray, start: int | None) -> np.ndarray:
-        """i32: the tokens of these runs, end to end; token 0 is `start`."""
-        token = self.token
-        token[0] = 0 if start is None else start
-        return token[ranges(begin, length)]
-
 
 class Texts:
-    """Collects the parts of trees, and numbers their texts.
+    """Collects the texts of trees, so that each distinct one is tokenized once.
 
     A text that opens a string, one that goes on from another, and one in which an answer starts at some character are
-    different texts to a tokenizer: each kind has its own pool.
+    different texts to a tokenizer: each kind has its own pool, text -> its number there.
     """
 
     def __init__(self) -> None:
@@ -104,22 +79,31 @@ class Texts:
         self._trees: list[tuple[int, int, int, int, int]] = []
         self._middles = array("q")
 
-    def add(self, parts: Parts) -> None:
-        kind = (not parts.left, parts.start)
+    def add(self, prefix: str, middles: Sequence[str], suffix: str, start: int, shift: int) -> None:
+        """One item in one language, divided: its text k is prefix + middles[k] + suffix.
+
+        Args:
+            prefix: what stands before all that depends on the candidate.
+            middles: K texts, each with its candidate.
+            suffix: what stands behind.
+            start: characters of a middle before the answer; NOWHERE: all of the middle is the answer.
+            shift: UTF-8 bytes of an answer with the rest of its sentence, less those of its middle.
+        """
+        kind = (not prefix, start)
         if kind not in self._pools:
             self._pools[kind], self._order[kind] = {}, len(self._order)
         pool, opening, following = self._pools[kind], self._opening, self._following
-        self._middles.extend([pool.setdefault(text, len(pool)) for text in parts.middles])
-        left = opening.setdefault(parts.left, len(opening))
-        right = following.setdefault(parts.right, len(following))
-        self._trees.append((self._order[kind], left, right, len(parts.middles), parts.shift))
+        self._middles.extend([pool.setdefault(text, len(pool)) for text in middles])
+        before = opening.setdefault(prefix, len(opening))
+        behind = following.setdefault(suffix, len(following))
+        self._trees.append((self._order[kind], before, behind, len(middles), shift))
 
     def find(self, pattern: re.Pattern[str]) -> bool:
         """Whether a pattern that spans no lines is in any of the texts. (Their seams lie before a space.)"""
         return any(pattern.search("\n".join(pool)) for pool in self._pools.values())
 
-    def encode(self, tokenizer: Any, special: bool, own_bos: int | None) -> Pieces:
-        """Tokenises every text once.
+    def encode(self, tokenizer: Any, special: bool, own_bos: int | None) -> Tokenized:
+        """Tokenizes every text once.
 
         Args:
             tokenizer: a fast tokenizer of transformers.
@@ -147,16 +131,16 @@ class Texts:
             sizes.append(np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts)))
         counts = np.array([len(pool) for pool in self._pools.values()])
         base = np.cumsum(counts) - counts
-        pool, left, right, branches, shift = np.array(self._trees, np.int64).reshape(-1, 5).T
+        pool, prefix, suffix, branches, shift = np.array(self._trees, np.int64).reshape(-1, 5).T
         length = np.concatenate(lengths)
-        return Pieces(
+        return Tokenized(
             token=np.concatenate(tokens),
             begin=1 + np.cumsum(length) - length,
             length=length,
             first=np.concatenate(firsts),
             size=np.concatenate(sizes),
-            left=left + base[0],
-            right=right + base[1],
+            prefix=prefix + base[0],
+            suffix=suffix + base[1],
             branches=branches,
             shift=shift,
             middle=np.array(self._middles, np.int64) + np.repeat(base[pool], branches),
@@ -180,7 +164,7 @@ def _encode_whole(
 def _encode_words(
     tokenizer: Any, texts: list[str], opening: bool, special: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of texts, end to end, i32[P], and how many each has, i64[texts]: each distinct word is tokenised once."""
+    """Tokens of texts, end to end, i32[P], and how many each has, i64[texts]: each distinct word is tokenized once."""
     cutter = cutter_of(tokenizer)
     heads: dict[str, int] = {}  # the first words of texts that open a string
     others: dict[str, int] = {}

@@ -6,8 +6,8 @@ Integers, so that every comparison is exact; a context that differs in one token
 import numpy as np
 import pytest
 
-from consistency_jax.data.packing.rows import Batch, Shape, measure, pack, tree_sizes
-from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Tree
+from consistency_jax.data.packing.rows import Batch, Shape, lay_out, pack, tree_sizes
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 
 K = 4
 
@@ -30,6 +30,16 @@ def random_tree(rng: np.random.Generator) -> Tree:
 def random_trees(seed: int, count: int = 12) -> list[Tree | None]:
     rng = np.random.default_rng(seed)
     return [None if rng.random() < 0.15 else random_tree(rng) for _ in range(count)]
+
+
+def num_fed(tree: Tree) -> int:
+    """Its trunk, and every branch but its last token."""
+    return len(tree.trunk) + sum(max(len(branch) - 1, 0) for branch in tree.branches)
+
+
+def tight_shape(trees: list[Tree | None], length: int, prompt: bool = False, groups: int = 1) -> Shape:
+    """The smallest that holds these trees in rows of that length."""
+    return lay_out(tree_sizes(Forest.of(trees), prompt=prompt), length, groups).shape
 
 
 def fake_logp(context: tuple[int, ...], token: int) -> int:
@@ -90,8 +100,8 @@ def from_batch(batch: Batch, trees: list[Tree | None], prompt: bool) -> np.ndarr
 def test_packed_trees_score_as_one_sequence_per_candidate(prompt: bool, groups: int):
     for seed in range(10):
         trees = random_trees(seed)
-        shape = measure(trees, 32, prompt=prompt, groups=groups)
-        got = from_batch(pack(trees, shape, candidates=K, prompt=prompt), trees, prompt)
+        shape = tight_shape(trees, 32, prompt=prompt, groups=groups)
+        got = from_batch(pack(Forest.of(trees), shape, candidates=K, prompt=prompt), trees, prompt)
         expected = one_sequence_per_candidate(trees, prompt)
         real = np.array([[tree is not None and k < len(tree.branches) for k in range(K)] for tree in trees])
         np.testing.assert_array_equal(np.where(real[:, None], got, 0), expected)
@@ -100,10 +110,10 @@ def test_packed_trees_score_as_one_sequence_per_candidate(prompt: bool, groups: 
 def test_every_source_is_listed_once_and_every_branch_is_fed_without_its_last_token():
     for seed in range(10):
         trees = random_trees(seed)
-        shape = measure(trees, 32, prompt=True, groups=2)
-        batch = pack(trees, shape, candidates=K, prompt=True)
-        sizes = tree_sizes(trees, prompt=True)
-        assert (batch.tree > 0).sum() == sizes[:, 0].sum() == sum(t.num_fed for t in trees if t)
+        shape = tight_shape(trees, 32, prompt=True, groups=2)
+        batch = pack(Forest.of(trees), shape, candidates=K, prompt=True)
+        sizes = tree_sizes(Forest.of(trees), prompt=True)
+        assert (batch.tree > 0).sum() == sizes[:, 0].sum() == sum(map(num_fed, filter(None, trees)))
         n_cells = len(trees) * 2 * (K + 1)
         used = 0
         for g in range(2):
@@ -120,7 +130,7 @@ def test_every_source_is_listed_once_and_every_branch_is_fed_without_its_last_to
 def test_prompt_end_is_the_last_state_before_any_answer():
     for seed in range(20):
         trees = random_trees(seed)
-        batch = pack(trees, measure(trees, 40), candidates=K)
+        batch = pack(Forest.of(trees), tight_shape(trees, 40), candidates=K)
         seen = contexts(batch)
         for tree, end in zip(trees, batch.prompt_end):
             if tree is None:
@@ -133,9 +143,9 @@ def test_prompt_end_is_the_last_state_before_any_answer():
 def test_changing_one_tree_never_changes_a_neighbour():
     trees = random_trees(3)
     place = next(n for n, tree in enumerate(trees) if tree is not None)
-    before = from_batch(pack(trees, measure(trees, 32), candidates=K), trees, False)
+    before = from_batch(pack(Forest.of(trees), tight_shape(trees, 32), candidates=K), trees, False)
     trees[place] = random_tree(np.random.default_rng(99))
-    after = from_batch(pack(trees, measure(trees, 32), candidates=K), trees, False)
+    after = from_batch(pack(Forest.of(trees), tight_shape(trees, 32), candidates=K), trees, False)
     others = [n for n in range(len(trees)) if n != place]
     np.testing.assert_array_equal(before[others], after[others])
 
@@ -143,25 +153,25 @@ def test_changing_one_tree_never_changes_a_neighbour():
 def test_order_of_trees_is_immaterial():
     trees = random_trees(5)
     order = np.random.default_rng(0).permutation(len(trees))
-    scores = from_batch(pack(trees, measure(trees, 32), candidates=K), trees, False)
+    scores = from_batch(pack(Forest.of(trees), tight_shape(trees, 32), candidates=K), trees, False)
     shuffled = [trees[n] for n in order]
-    again = from_batch(pack(shuffled, measure(shuffled, 32), candidates=K), shuffled, False)
+    again = from_batch(pack(Forest.of(shuffled), tight_shape(shuffled, 32), candidates=K), shuffled, False)
     np.testing.assert_array_equal(again, scores[order])
 
 
 def test_a_roomier_shape_gives_the_same_scores():
     trees = random_trees(7)
-    tight = measure(trees, 32, groups=2)
+    tight = tight_shape(trees, 32, groups=2)
     roomy = Shape(tight.rows + 4, 32, tight.sources + 5, tight.targets + 9, 2)
     np.testing.assert_array_equal(
-        from_batch(pack(trees, roomy, candidates=K), trees, False),
-        from_batch(pack(trees, tight, candidates=K), trees, False),
+        from_batch(pack(Forest.of(trees), roomy, candidates=K), trees, False),
+        from_batch(pack(Forest.of(trees), tight, candidates=K), trees, False),
     )
 
 
 def test_batches_are_int32_and_padding_is_zero():
     trees = random_trees(1)
-    batch = pack(trees, Shape(20, 64, 200, 300), candidates=K)
+    batch = pack(Forest.of(trees), Shape(20, 64, 200, 300), candidates=K)
     assert batch.blocks is None
     assert all(array.dtype == np.int32 for array in batch[:-1])
     padding = batch.tree == 0
@@ -173,24 +183,24 @@ def test_batches_are_int32_and_padding_is_zero():
 
 
 def test_no_trees_make_an_empty_batch():
-    batch = pack([None, None], measure([None, None], 8), candidates=K)
+    batch = pack(Forest.of([None, None]), tight_shape([None, None], 8), candidates=K)
     assert not batch.tree.any()
     assert (batch.target_slot == 2 * (K + 1)).all()
 
 
 def test_what_does_not_fit_is_an_error():
     trees = [tree for tree in random_trees(2) if tree]
-    tight = measure(trees, 32)
+    tight = tight_shape(trees, 32)
     with pytest.raises(ValueError, match="these trees need"):
-        pack(trees, Shape(tight.rows - 1, 32, tight.sources, tight.targets), candidates=K)
+        pack(Forest.of(trees), Shape(tight.rows - 1, 32, tight.sources, tight.targets), candidates=K)
     long = next(tree for tree in trees if len(tree.trunk) > 3)
     with pytest.raises(ValueError, match="tree 0 takes .* rows have 3"):
-        measure([long], 3)
+        tight_shape([long], 3)
     with pytest.raises(ValueError, match="the table 0 candidates"):
-        pack(trees, tight, candidates=0)
+        pack(Forest.of(trees), tight, candidates=0)
     first = trees[0]
     odd = Tree(
         first.trunk, first.branches, np.full_like(first.trunk_kind, ANSWER), first.branch_kinds, first.bytes
     )
     with pytest.raises(ValueError, match="nothing predicts it"):
-        pack([odd], measure([odd], 64), candidates=K)
+        pack(Forest.of([odd]), tight_shape([odd], 64), candidates=K)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from consistency_jax.data.items import MASK, DataError, ParallelItem
-from consistency_jax.data.trees.builder import TreeBuilder, build_tree
+from consistency_jax.data.items import MASK, DataError, ParallelItem, pick
+from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
 from consistency_jax.models.tokenizers import from_sentencepiece
 
@@ -87,6 +87,13 @@ def tokenizer(request, small_tokenizer, tmp_path_factory):
         minloglevel=2,
     )
     return from_sentencepiece(f"{prefix}.model")
+
+
+def build_tree(tokenizer, item, language, boundary="separate", max_length=1024, candidates=None) -> Tree:
+    """One item in one language, with these of its candidates (None: all)."""
+    if candidates is not None:
+        item = pick(item, candidates, languages=[language])
+    return TreeBuilder(tokenizer, boundary=boundary, max_length=max_length).build([item], [language])[0]
 
 
 def full_texts(item: ParallelItem, language: str) -> tuple[str, list[str]]:
@@ -215,7 +222,7 @@ def test_a_batch_gives_the_trees_of_single_calls(tokenizer):
 def test_a_forest_is_its_trees(small_tokenizer):
     trees = TreeBuilder(small_tokenizer, boundary="joint").build(ITEMS, ("en", "ja", "ru", "first"))
     again = Forest.of(list(trees))
-    taken = trees.take(np.array([4, 1, 3])).padded(5)
+    taken = trees.take(np.array([4, 1, 3, -1, -1]))
     assert [None if tree is None else sequences(tree) for tree in taken] == [
         *(None if trees[n] is None else sequences(trees[n]) for n in (4, 1, 3)),
         *(None, None),
@@ -234,16 +241,11 @@ def test_long_trunks_are_cut_from_the_left(small_tokenizer):
     assert tree.trunk.tolist() == [whole.trunk[0], *whole.trunk[-4:]]
     assert tree.truncated == len(whole.trunk) - 5
     assert tree.trunk_kind.tolist() == [UNCOUNTED, *[PROMPT] * 4]
-    tree = build_tree(small_tokenizer, item, "en", row_length=whole.num_fed - 3)
-    assert tree.num_fed == whole.num_fed - 3
-    assert tree.truncated == 3
     with pytest.raises(DataError, match="item 'plain', language 'en': its answers alone take more"):
         build_tree(small_tokenizer, item, "en", max_length=longest)
 
 
 def test_bad_calls_are_clear(small_tokenizer):
-    with pytest.raises(DataError, match="no language 'xx'"):
-        build_tree(small_tokenizer, ITEMS[0], "xx")
     with pytest.raises(ValueError, match="unknown boundary"):
         TreeBuilder(small_tokenizer, boundary="both")
     with pytest.raises(ValueError, match="no fast tokenizer"):

@@ -1,4 +1,4 @@
-"""Trees kept on disk: found again for the same input alone, and equal to those that are made anew."""
+"""Trees cached on disk: found again for the same input alone, and equal to those that are made anew."""
 
 import copy
 import dataclasses
@@ -15,7 +15,7 @@ from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import cached as module
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.cached import kept_trees
+from consistency_jax.data.trees.cached import cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.data.trees.texts import Texts
@@ -41,7 +41,7 @@ ITEMS = [
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """The folder of kept trees; sets of any size are kept there."""
+    """The folder of cached trees; sets of any size are stored there."""
     monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "LEAST", 0)
     return tmp_path / "cache" / "trees"
@@ -74,7 +74,7 @@ def test_a_second_build_is_the_first_and_does_not_tokenize(cache, tokenized, sma
     assert len(tokenized) == 1
     for calls in (2, 2, 2):
         builder = TreeBuilder(copy.deepcopy(small_tokenizer), boundary=boundary)
-        assert_equal(kept_trees(builder, ITEMS, LANGUAGES), expected)
+        assert_equal(cached_trees(builder, ITEMS, LANGUAGES), expected)
         assert len(tokenized) == calls
 
 
@@ -101,13 +101,13 @@ def test_any_other_input_is_another_key(cache, tokenized, small_tokenizer, tmp_p
         nonlocal seen
         seen += 1
         for _ in range(2):
-            assert_equal(kept_trees(builder, items, languages), builder.build(items, languages))
+            assert_equal(cached_trees(builder, items, languages), builder.build(items, languages))
             assert len(list(cache.iterdir())) == seen
         assert len(tokenized) == 3 * seen
 
     plain = TreeBuilder(small_tokenizer)
     check(plain)
-    for settings in ({"boundary": "joint"}, {"max_length": 12}, {"row_length": 64}):
+    for settings in ({"boundary": "joint"}, {"max_length": 12}):
         check(TreeBuilder(small_tokenizer, **settings))
     for change in (
         lambda tokenizer: tokenizer.add_tokens(["capital"]),
@@ -137,13 +137,13 @@ def test_any_other_input_is_another_key(cache, tokenized, small_tokenizer, tmp_p
     padded = copy.deepcopy(small_tokenizer)
     padded(["a", "longer text"], padding=True, truncation=True, max_length=2)
     for builder, items in ((plain, other(gold=None, group="")), (TreeBuilder(padded), ITEMS)):
-        assert_equal(kept_trees(builder, items, LANGUAGES), kept_trees(plain, ITEMS, LANGUAGES))
+        assert_equal(cached_trees(builder, items, LANGUAGES), cached_trees(plain, ITEMS, LANGUAGES))
     assert len(tokenized) == calls
 
 
 def test_a_damaged_file_is_made_anew(cache, tokenized, small_tokenizer):
     builder = TreeBuilder(small_tokenizer)
-    expected = kept_trees(builder, ITEMS, LANGUAGES)
+    expected = cached_trees(builder, ITEMS, LANGUAGES)
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     token = whole.index(expected.token.tobytes())
@@ -151,17 +151,17 @@ def test_a_damaged_file_is_made_anew(cache, tokenized, small_tokenizer):
     for calls, damaged in enumerate((b"", whole[:100], whole[:-1], flipped, b"other"), 2):
         file.write_bytes(damaged)
         for _ in range(2):
-            assert_equal(kept_trees(builder, ITEMS, LANGUAGES), expected)
+            assert_equal(cached_trees(builder, ITEMS, LANGUAGES), expected)
         assert len(tokenized) == calls
         assert file.read_bytes() == whole
     np.savez(file, token=expected.token)
-    assert_equal(kept_trees(builder, ITEMS, LANGUAGES), expected)
+    assert_equal(cached_trees(builder, ITEMS, LANGUAGES), expected)
     assert list(cache.iterdir()) == [file]
 
 
 def test_two_runs_may_write_at_once(cache, small_tokenizer):
     def build(_: int) -> Forest:
-        return kept_trees(TreeBuilder(copy.deepcopy(small_tokenizer)), ITEMS * 50, LANGUAGES)
+        return cached_trees(TreeBuilder(copy.deepcopy(small_tokenizer)), ITEMS * 50, LANGUAGES)
 
     with ThreadPoolExecutor(8) as pool:
         first, *others = pool.map(build, range(8))
@@ -174,7 +174,7 @@ def test_two_runs_may_write_at_once(cache, small_tokenizer):
 def test_small_sets_are_not_kept(cache, tokenized, small_tokenizer, monkeypatch):
     monkeypatch.setattr(module, "LEAST", 4_000_000)
     for _ in range(2):
-        kept_trees(TreeBuilder(small_tokenizer), ITEMS, LANGUAGES)
+        cached_trees(TreeBuilder(small_tokenizer), ITEMS, LANGUAGES)
     assert len(tokenized) == 2
     assert not cache.exists()
 
@@ -205,11 +205,11 @@ def counting(*args):
     return build(*args)
 tests.TreeBuilder.build = counting
 for _ in range(2):
-    forest = tests.kept_trees(tests.TreeBuilder(tests.load_tokenizer({model!r})), tests.ITEMS, tests.LANGUAGES)
+    forest = tests.cached_trees(tests.TreeBuilder(tests.load_tokenizer({model!r})), tests.ITEMS, tests.LANGUAGES)
 forest.save(folder / f"{{number}}.npz")
 other = tests.ITEMS[int(number) :]
 try:
-    tests.kept_trees(tests.TreeBuilder(tests.load_tokenizer({model!r})), other, tests.LANGUAGES)
+    tests.cached_trees(tests.TreeBuilder(tests.load_tokenizer({model!r})), other, tests.LANGUAGES)
 except ConfigError as error:
     (folder / f"{{number}}.txt").write_text(f"{{len(calls)}} {{error}}")
 """
