@@ -53,3 +53,32 @@ def make_items(table: Table) -> list[ParallelItem]:
         )
         for n, name in enumerate(table.ids)
     ]
+
+
+RAGGED_ITEMS = 80
+GROUPS = [("capital", "river", "river", "sea")[n % 4] for n in range(RAGGED_ITEMS)]
+
+
+def make_ragged_table(seed: int, strength: float = 1.0) -> Table:
+    """Ragged: some items lack a language, or have three candidates; lengths that make normalisations differ."""
+    same, rng = np.random.default_rng(1), np.random.default_rng(seed)
+    shape = (RAGGED_ITEMS, len(LANGUAGES), 4)
+    gold = same.integers(0, 3, RAGGED_ITEMS).astype(np.int32)
+    mask = np.ones(shape, bool)
+    mask[:20, :, 3] = False
+    mask[20:30, 2] = False
+    length = same.integers(1, 5, shape).astype(np.int32)
+    truth = 2 * strength * np.eye(4)[gold][:, None] + same.normal(size=(RAGGED_ITEMS, 1, 4))
+    logp = truth + rng.normal(size=shape) / strength - 3 * length
+    return Table(
+        ids=tuple(f"q{n}" for n in range(RAGGED_ITEMS)),
+        languages=LANGUAGES,
+        logp=np.where(mask, logp, 0).astype(np.float32),
+        length=length,
+        bytes=3 * length,
+        mask=mask,
+        gold=gold,
+        prompt_logp=np.zeros(shape, np.float32),
+        prompt_length=np.full(shape, 4, np.int32),
+        neutral_logp=(-2.5 * length).astype(np.float32),
+    )

@@ -1,11 +1,10 @@
 """The analysis in report.json: against the metrics, against answers one by one, and what is said of odd tables."""
 
 import dataclasses
-import json
-import re
 
 import numpy as np
 import pytest
+from made import GROUPS, LANGUAGES, RAGGED_ITEMS
 
 from consistency_jax.metrics import (
     DIVERGENCES,
@@ -21,55 +20,19 @@ from consistency_jax.metrics import (
     fit_temperatures,
     tolerance_curve,
 )
-from consistency_jax.report import summarise, write_report
-from consistency_jax.table import Table
+from consistency_jax.report import summarise
 
-LANGUAGES = ("en", "ar", "sw", "zh")
-ITEMS = 80
-GROUPS = [("capital", "river", "river", "sea")[n % 4] for n in range(ITEMS)]
 NEAR = {"abs": 1e-6}  # figures are rounded to six digits
 
 
-def make_table(seed: int, strength: float = 1.0) -> Table:
-    """Ragged: some items lack a language, or have three candidates; lengths that make normalisations differ."""
-    same, rng = np.random.default_rng(1), np.random.default_rng(seed)
-    shape = (ITEMS, len(LANGUAGES), 4)
-    gold = same.integers(0, 3, ITEMS).astype(np.int32)
-    mask = np.ones(shape, bool)
-    mask[:20, :, 3] = False
-    mask[20:30, 2] = False
-    length = same.integers(1, 5, shape).astype(np.int32)
-    truth = 2 * strength * np.eye(4)[gold][:, None] + same.normal(size=(ITEMS, 1, 4))
-    logp = truth + rng.normal(size=shape) / strength - 3 * length
-    return Table(
-        ids=tuple(f"q{n}" for n in range(ITEMS)),
-        languages=LANGUAGES,
-        logp=np.where(mask, logp, 0).astype(np.float32),
-        length=length,
-        bytes=3 * length,
-        mask=mask,
-        gold=gold,
-        prompt_logp=np.zeros(shape, np.float32),
-        prompt_length=np.full(shape, 4, np.int32),
-        neutral_logp=(-2.5 * length).astype(np.float32),
-    )
+@pytest.fixture(scope="module")
+def tables(ragged):
+    return ragged
 
 
 @pytest.fixture(scope="module")
-def tables() -> tuple[Table, Table]:
-    return make_table(2), make_table(3, 2.0)
-
-
-@pytest.fixture(scope="module")
-def summary(tables) -> dict:
-    return summarise(
-        *tables,
-        normalization="sum",
-        resamples=200,
-        groups={"test": GROUPS},
-        language_groups={"far": ["ar", "zh", "xx"], "one": ["sw"]},
-        steer={"en": 5.0},
-    )
+def summary(ragged_summary):
+    return ragged_summary
 
 
 def test_divergences_in_the_figures(tables, summary):
@@ -181,7 +144,7 @@ def test_groups_of_items_and_languages(tables, summary):
     assert found["sea"]["base"]["clc_all"] == pytest.approx(np.nanmean(base, 0).mean(), **NEAR)
     pair = bootstrap_delta(base[:, 0], final[:, 0], replicates=200)  # English and Arabic: all items have both
     assert pair.low < pair.high
-    only = summarise(*tables, normalization="sum", resamples=200, groups={"test": ["all"] * ITEMS})
+    only = summarise(*tables, normalization="sum", resamples=200, groups={"test": ["all"] * RAGGED_ITEMS})
     assert only["analysis"]["test"]["groups"] == {}
     far = summary["base"]["test"]["language_groups"]["far"]
     assert far["clc"] == pytest.approx(summary["base"]["test"]["clc_matrix"][1][3], **NEAR)
@@ -225,7 +188,7 @@ def test_consistency_with_the_others_is_the_mean_over_a_languages_pairs(summary)
 
 def test_calibration_covers_every_figure_of_change(tables, summary):
     found = summary["analysis"]["test"]["calibration"]
-    assert found["size"] == ITEMS
+    assert found["size"] == RAGGED_ITEMS
     assert list(found["accuracy"]["coverage"]) == list(LANGUAGES)
     assert list(found["clc"]["coverage"]) == ["en ar", "en sw", "en zh", "ar sw", "ar zh", "sw zh"]
     assert found["levels"] == [50, 70, 80, 90, 95]
@@ -236,31 +199,3 @@ def test_calibration_covers_every_figure_of_change(tables, summary):
         )
     itself = summarise(tables[0], tables[0], resamples=20)["analysis"]["test"]["calibration"]
     assert set(itself["clc"]["coverage"].values()) == {None}  # nothing changes: there is nothing to hold
-
-
-def test_the_page_shows_every_section(tables, summary, tmp_path):
-    page = write_report(tmp_path, summary, *tables).read_text("utf-8")
-    assert json.loads((tmp_path / "report.json").read_text("utf-8")) == summary
-    text = re.sub(r"<[^>]+>", " ", page)
-    for words in (
-        "The definition: an answer against its round trip",
-        "Jensen-Shannon, T fitted to each pair",
-        "What became of the answers",
-        "Expert weights",
-        "How much depends on the normalisation",
-        "Groups of languages",
-        "Groups of questions (3)",
-        "Divergence and tolerance",
-        "Who moved, and towards whom",
-        "Whose answer was taken",
-        "Do the intervals hold what they promise?",
-        "Consistency of a language with the others",
-    ):
-        assert words in text, words
-    assert page.count("<polyline") == 4 + 3  # curves of tolerance, and of coverage
-    found = summary["analysis"]["test"]
-    changed = found["response"]["value"]["changed"]["sw"]
-    assert f'<td class="n strong">{changed:.1f}</td>' in page
-    for name in found["normalizations"]:
-        assert f"<bdi>{name}</bdi>" in page
-    assert "set evaluation.all_normalizations" not in page

@@ -1,0 +1,23 @@
+"""The report on a terminal."""
+
+from functools import reduce
+from operator import getitem
+
+from consistency_jax.report import terminal_table
+
+
+def test_terminal_table_shows_before_after_and_interval_of_each_split(summary):
+    text = terminal_table(summary, width=80, color=False)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    for split in summary["base"]:
+        part = text[text.index(f"{split}: ") :]
+        for label, path in (("all language pairs", ["clc_all"]), ("sw  Swahili", ["accuracy", "sw"])):
+            line = next(line for line in part.splitlines() if label in line)
+            base, final, delta, bounds = (
+                reduce(getitem, path, summary[key][split]) for key in ("base", "final", "delta", "confidence")
+            )
+            cells = [cell.strip() for cell in line.split("│")[2:6]]
+            interval = f"[{bounds[0]:+.1f}, {bounds[1]:+.1f}]"
+            assert cells == [f"{base:.1f}", f"{final:.1f}", f"{delta:+.1f}", interval]
+    assert "\x1b[" in terminal_table(summary, color=True)

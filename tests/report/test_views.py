@@ -1,0 +1,68 @@
+"""What the page shows of report.json: rows with their tone, and every section."""
+
+import json
+import re
+
+from consistency_jax.report import write_report
+from consistency_jax.report.figures import LANGUAGES, Figure
+from consistency_jax.report.views import row_of, rows_of
+
+PARTS = {
+    "base": {"wrong_en": 20.0, "wrong_non_en": 30.0, "wrong": {"sw": 40.0}},
+    "final": {"wrong_en": 25.0, "wrong_non_en": 30.5, "wrong": {"sw": 10.0}},
+    "delta": {"wrong_en": 5.0, "wrong_non_en": 0.5, "wrong": {"sw": -30.0}},
+    "confidence": {"wrong_en": [1.0, 9.0], "wrong_non_en": [-1.0, 2.0], "wrong": {"sw": [-35.0, -25.0]}},
+}
+WRONG = Figure("wrong", LANGUAGES, label="Wrong", better=False)
+
+
+def test_a_change_is_toned_by_its_interval_and_by_what_is_better():
+    rows = rows_of(PARTS, [WRONG])
+    assert {key: (row.label, row.before, row.after, row.delta, row.tone) for key, row in rows.items()} == {
+        "wrong_en": ("Wrong, English", 20.0, 25.0, 5.0, "down"),  # more of it is worse
+        "wrong_non_en": ("Wrong, others", 30.0, 30.5, 0.5, "even"),  # its interval holds 0
+    }
+    assert row_of(PARTS, "wrong", "sw", better=False).tone == "up"
+    assert row_of(PARTS, "wrong", "sw").tone == "down"
+
+
+def test_of_a_model_alone_there_is_a_figure_and_its_interval():
+    alone = {"base": {"wrong_en": 20.0, "wrong_non_en": None}, "confidence": {"wrong_en": [15.0, 25.0]}}
+    rows = rows_of(alone, [WRONG])
+    assert list(rows) == ["wrong_en"]  # what is not known is not shown
+    row = rows["wrong_en"]
+    assert (row.before, row.after, row.delta, row.bounds, row.tone) == (
+        None,
+        20.0,
+        None,
+        [15.0, 25.0],
+        "even",
+    )
+
+
+def test_the_page_shows_every_section(ragged, ragged_summary, tmp_path):
+    page = write_report(tmp_path, ragged_summary, *ragged).read_text("utf-8")
+    assert json.loads((tmp_path / "report.json").read_text("utf-8")) == ragged_summary
+    text = re.sub(r"<[^>]+>", " ", page)
+    for words in (
+        "The definition: an answer against its round trip",
+        "Jensen-Shannon, T fitted to each pair",
+        "What became of the answers",
+        "Expert weights",
+        "How much depends on the normalisation",
+        "Groups of languages",
+        "Groups of questions (3)",
+        "Divergence and tolerance",
+        "Who moved, and towards whom",
+        "Whose answer was taken",
+        "Do the intervals hold what they promise?",
+        "Consistency of a language with the others",
+    ):
+        assert words in text, words
+    assert page.count("<polyline") == 4 + 3  # curves of tolerance, and of coverage
+    found = ragged_summary["analysis"]["test"]
+    changed = found["response"]["value"]["changed"]["sw"]
+    assert f'<td class="n strong">{changed:.1f}</td>' in page
+    for name in found["normalizations"]:
+        assert f"<bdi>{name}</bdi>" in page
+    assert "set evaluation.all_normalizations" not in page
