@@ -22,7 +22,7 @@ from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics import correct, interval, weighted_means
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
 from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, Ranked, measured
-from consistency_jax.report.paired import Design, figures, replicates
+from consistency_jax.report.paired import Design, figures, plain, replicates
 from consistency_jax.runtime.cli import command_line, run_app, run_command
 from consistency_jax.table import Table, read_tables
 from consistency_jax.training.workdir import fixed, read_config
@@ -299,34 +299,24 @@ BySeed = dict[int, dict[str, np.ndarray]]  # seed -> figure -> f64[1 + R]
 
 def _row(own: BySeed, base: BySeed, first: BySeed, confidence: float) -> dict[str, Any]:
     keys = next(iter(own.values()))
-    figures = {}
-    for key in keys:
-        mean, sd, *_ = _summary([values[key] for values in own.values()], confidence)
-        figures[key] = {"mean": mean, "sd": sd}
-    row: dict[str, Any] = {"figures": figures}
+    values = {key: _summary([drawn[key] for drawn in own.values()], confidence) for key in keys}
+    row = {"figures": {key: {name: found[name] for name in ("mean", "sd")} for key, found in values.items()}}
     for name, other in (("against_base", base), ("against_first", first)):
         seeds = [seed for seed in own if seed in other]
         row[name] = {
-            key: dict(
-                zip(
-                    ("mean", "sd", "low", "high"),
-                    _summary([own[seed][key] - other[seed][key] for seed in seeds], confidence),
-                    strict=True,
-                )
-            )
-            for key in keys
+            key: _summary([own[seed][key] - other[seed][key] for seed in seeds], confidence) for key in keys
         }
     return row
 
 
-def _summary(samples: Sequence[np.ndarray], confidence: float) -> list[float | None]:
+def _summary(samples: Sequence[np.ndarray], confidence: float) -> dict[str, float | None]:
     """Mean and standard deviation over seeds, and the interval of the mean; None where it is not known."""
     if not samples:
-        return [None] * 4
+        return dict.fromkeys(("mean", "sd", "low", "high"))
     values = np.stack(samples)  # [seeds, 1 + R]
     low, high = interval(values[:, 1:].mean(0), confidence)
     sd = values[:, 0].std(ddof=1) if len(samples) > 1 else np.nan
-    return [None if np.isnan(x) else round(float(x), 6) + 0.0 for x in (values[:, 0].mean(), sd, low, high)]
+    return plain({"mean": values[:, 0].mean(), "sd": sd, "low": low, "high": high})
 
 
 # -------------------------------------------------------------------------------------------------------------- command

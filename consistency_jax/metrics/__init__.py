@@ -3,6 +3,7 @@
 Scores are [N items, L languages, K candidates] (or [N, K] for one language), higher is better. Ties never
 favour an index: every figure is its expectation over random tie-breaks.
 """
+# ruff: noqa: F401  (what is imported here is what the outside calls)
 
 from consistency_jax.metrics.accuracy import Accuracy, accuracy, correct, top_choice
 from consistency_jax.metrics.agreement import (
@@ -33,7 +34,7 @@ from consistency_jax.metrics.divergence import (
 )
 from consistency_jax.metrics.experts import Experts, experts
 from consistency_jax.metrics.generation import Matches, generated_agreement, match_answers, normalised
-from consistency_jax.metrics.groups import item_groups, pairs_between, pairs_within
+from consistency_jax.metrics.groups import item_groups, pairs_within
 from consistency_jax.metrics.rankc import (
     CLC,
     WEIGHTS,
@@ -49,62 +50,4 @@ from consistency_jax.metrics.rankc import (
     rankc_of_pairs,
 )
 from consistency_jax.metrics.response import Response, adopted, responses
-from consistency_jax.metrics.safety import REFUSAL_PATTERNS, Safety, judged, pag, refusals, safety
-
-__all__ = [
-    "CLC",
-    "DIVERGENCES",
-    "REFUSAL_PATTERNS",
-    "WEIGHTS",
-    "Accuracy",
-    "Experts",
-    "Interval",
-    "Matches",
-    "Response",
-    "Safety",
-    "accuracy",
-    "adopted",
-    "agreement_if_either_right",
-    "all_agree",
-    "all_agree_but_wrong",
-    "all_right",
-    "anchor_pairs",
-    "bootstrap_delta",
-    "bootstrap_mean",
-    "both_ways",
-    "chance",
-    "chance_corrected",
-    "changed_answers",
-    "clc",
-    "clc_values",
-    "correct",
-    "coverage",
-    "divergences",
-    "entropy",
-    "experts",
-    "fit_temperatures",
-    "floor",
-    "generated_agreement",
-    "interval",
-    "item_groups",
-    "judged",
-    "language_pairs",
-    "log_probabilities",
-    "match_answers",
-    "normalised",
-    "pag",
-    "pair_matrix",
-    "pairs_between",
-    "pairs_within",
-    "rankc",
-    "rankc_of_pairs",
-    "refusals",
-    "resampled_means",
-    "responses",
-    "safety",
-    "tolerance_area",
-    "tolerance_curve",
-    "top1_agreement",
-    "top_choice",
-    "weighted_means",
-]
+from consistency_jax.metrics.safety import REFUSAL_PATTERNS, judged, pag, refusals

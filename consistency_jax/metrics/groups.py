@@ -13,16 +13,9 @@ from consistency_jax.metrics.rankc import language_pairs
 
 def pairs_within(count: int, members: Sequence[int]) -> np.ndarray:
     """bool[P]: the pairs of `count` languages whose two languages both are among `members` (indices)."""
-    inside = _inside(count, members)
+    inside = np.isin(np.arange(count), members)
     first, second = language_pairs(count)
     return inside[first] & inside[second]
-
-
-def pairs_between(count: int, members: Sequence[int], others: Sequence[int]) -> np.ndarray:
-    """bool[P]: the pairs of one language of `members` and one of `others`."""
-    one, other = _inside(count, members), _inside(count, others)
-    first, second = language_pairs(count)
-    return (one[first] & other[second]) | (other[first] & one[second])
 
 
 def item_groups(names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -33,9 +26,3 @@ def item_groups(names: Sequence[str]) -> dict[str, np.ndarray]:
     )
     order = sorted(range(len(labels)), key=lambda n: (-len(rows[n]), labels[n]))
     return {str(labels[n]): rows[n] for n in order}
-
-
-def _inside(count: int, members: Sequence[int]) -> np.ndarray:
-    inside = np.zeros(count, bool)
-    inside[list(members)] = True
-    return inside

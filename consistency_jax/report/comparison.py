@@ -22,6 +22,15 @@ def columns() -> dict[str, tuple[str, bool | None]]:
     return {key: (figure.labels[key], figure.tone(key)) for figure in FIGURES for key in figure.compare}
 
 
+def _cells(row: Mapping[str, Any], against: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
+    """(figure, its change, the tone of that) of each column."""
+    changes = row[f"against_{against}"]
+    return [
+        (row["figures"][key], changes[key], _verdict(changes[key], better))
+        for key, (_, better) in columns().items()
+    ]
+
+
 def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
     """What the cells of a split's table mean."""
     settings = comparison["settings"]
@@ -67,20 +76,19 @@ def terminal_comparison(
         table.add_column("items/s", justify="right")
         speeds = _speeds(comparison)
         for method, row in rows.items():
-            cells = [_terminal_cell(row, key, better, against) for key, (_, better) in columns().items()]
+            cells = [_terminal_cell(*cell) for cell in _cells(row, against)]
             table.add_row(Text(method), *cells, speeds.get(method, ""))
         console.print(table)
         console.print(explained(comparison, split, against), style="dim")
     return console.file.getvalue().rstrip("\n")
 
 
-def _terminal_cell(row: Mapping[str, Any], key: str, better: bool | None, against: str) -> Text:
-    figure, change = row["figures"][key], row[f"against_{against}"][key]
+def _terminal_cell(figure: Mapping[str, Any], change: Mapping[str, Any], tone: str) -> Text:
     if figure["mean"] is None:
         return Text("-")
     text = Text(_spread(f"{figure['mean']:.1f}", figure["sd"]))
     if _moved(change):
-        text.append(f"\n{_change(change)}", style=STYLES[_verdict(change, better)])
+        text.append(f"\n{_change(change)}", style=STYLES[tone])
     return text
 
 
@@ -118,8 +126,7 @@ def markdown_comparison(comparison: Mapping[str, Any], *, against: str = "base")
         ]
         for method, row in rows.items():
             cells = []
-            for key in columns():
-                figure, change = row["figures"][key], row[f"against_{against}"][key]
+            for figure, change, _ in _cells(row, against):
                 if figure["mean"] is None:
                     cells.append("–")
                     continue
@@ -137,17 +144,13 @@ def picture(comparison: Mapping[str, Any], split: str, *, against: str = "base")
     """The changes of a split with their intervals, as an SVG image that needs no page."""
     rows = comparison["splits"][split]
     shown = [name for name in rows if name != "base"]
-    panels = [
-        (name, [_mark(rows[method][f"against_{against}"][key], better) for method in shown])
-        for key, (name, better) in columns().items()
-    ]
-    return forest(shown, panels)
+    marks = zip(*([_mark(*cell[1:]) for cell in _cells(rows[method], against)] for method in shown))
+    return forest(shown, list(zip([name for name, _ in columns().values()], marks)))
 
 
-def _mark(change: Mapping[str, Any], better: bool | None) -> Mark | None:
-    if change["mean"] is None or change["low"] is None:
-        return None
-    return Mark(change["mean"], change["low"], change["high"], _verdict(change, better))
+def _mark(change: Mapping[str, Any], tone: str) -> Mark | None:
+    known = change["mean"] is not None and change["low"] is not None
+    return Mark(change["mean"], change["low"], change["high"], tone) if known else None
 
 
 def write_comparison(
@@ -180,10 +183,8 @@ def _split_view(comparison: Mapping[str, Any], split: str, against: str) -> dict
         {
             "name": method,
             "cells": [
-                row["figures"][key]
-                | {"change": change, "tone": _verdict(change, better), "moved": _moved(change)}
-                for key, (_, better) in columns().items()
-                for change in [row[f"against_{against}"][key]]
+                figure | {"change": change, "tone": tone, "moved": _moved(change)}
+                for figure, change, tone in _cells(row, against)
             ],
         }
         for method, row in comparison["splits"][split].items()

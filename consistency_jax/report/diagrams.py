@@ -8,22 +8,22 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from consistency_jax.data.examples import ANCHOR
 from consistency_jax.report.charts import interval_text
+from consistency_jax.report.names import language_name
 from consistency_jax.report.plots import scale, short, span, ticks
 
 _APART = 15  # between two labels, so that none covers another
 
 
 class Slope(NamedTuple):
-    """A figure of one language before and after; tone: up, down or even; `strong`: drawn first of all."""
+    """A figure of one language before and after; tone: up, down or even."""
 
-    label: str
-    name: str
+    language: str
     before: float
     after: float
     bounds: Sequence[float | None]
     tone: str
-    strong: bool = False
 
 
 def slopes(rows: Sequence[Slope], label: str) -> Markup:
@@ -32,7 +32,7 @@ def slopes(rows: Sequence[Slope], label: str) -> Markup:
     height = top + max(230, _APART * len(rows)) + 12
     low, up = span([value for row in rows for value in (row.before, row.after)] or [0.0])
     place = scale(low, up, height - 12, top)
-    starts, ends = (_spread([place(row[k]) for row in rows], top, height - 12) for k in (2, 3))
+    starts, ends = (_spread([place(row[k]) for row in rows], top, height - 12) for k in (1, 2))
     parts = [_begin(width, height, label)]
     for x, head in ((left, "before"), (right, "after")):
         parts.append(f'<text class="soft middle" x="{x}" y="14">{head}</text>')
@@ -40,31 +40,29 @@ def slopes(rows: Sequence[Slope], label: str) -> Markup:
     for row, start, end in zip(rows, starts, ends):
         y1, y2 = place(row.before), place(row.after)
         change = row.after - row.before
-        title = f"{row.name}: {row.before:.2f} to {row.after:.2f}, {change:+.2f}"
+        title = f"{language_name(row.language)}: {row.before:.2f} to {row.after:.2f}, {change:+.2f}"
         title += "" if None in row.bounds else f" {interval_text(row.bounds)}"
         parts.append(
-            f'<g class="{row.tone}{" strong" if row.strong else ""}"><title>{escape(title)}</title>'
+            f'<g class="{_tone(row)}"><title>{escape(title)}</title>'
             f'<line class="slope" x1="{left}" x2="{right}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
             f'<circle cx="{left}" cy="{y1:.1f}" r="3.5"/><circle cx="{right}" cy="{y2:.1f}" r="3.5"/>'
             f'<path class="leader" d="M{left - 6} {y1:.1f}L{left - 20} {start:.1f}M{right + 6} {y2:.1f}'
             f'L{right + 20} {end:.1f}"/>'
-            f'<text class="right" x="{left - 24}" y="{start + 4:.1f}">{escape(row.label)} {row.before:.1f}</text>'
-            f'<text x="{right + 24}" y="{end + 4:.1f}">{row.after:.1f} {escape(row.label)}</text></g>'
+            f'<text class="right" x="{left - 24}" y="{start + 4:.1f}">{escape(row.language)} {row.before:.1f}</text>'
+            f'<text x="{right + 24}" y="{end + 4:.1f}">{row.after:.1f} {escape(row.language)}</text></g>'
         )
     return Markup("".join([*parts, "</svg>"]))
 
 
 class Spot(NamedTuple):
-    """A point with an interval in both directions."""
+    """A point of one language with an interval in both directions."""
 
-    label: str
-    name: str
+    language: str
     x: float
     y: float
     x_bounds: Sequence[float | None]
     y_bounds: Sequence[float | None]
     tone: str
-    strong: bool = False
 
 
 def scatter(spots: Sequence[Spot], x_name: str, y_name: str, label: str) -> Markup:
@@ -92,7 +90,7 @@ def scatter(spots: Sequence[Spot], x_name: str, y_name: str, label: str) -> Mark
     taken = [(across(s.x) - 8, high(s.y) - 8, across(s.x) + 8, high(s.y) + 8) for s in spots]
     for spot in spots:
         x, y = across(spot.x), high(spot.y)
-        title = f"{spot.name}: {spot.x:.2f} {x_name}"
+        title = f"{language_name(spot.language)}: {spot.x:.2f} {x_name}"
         title += "" if None in spot.x_bounds else f" {interval_text(spot.x_bounds, '')}"
         title += f"; {spot.y:+.2f} {y_name}"
         title += "" if None in spot.y_bounds else f" {interval_text(spot.y_bounds)}"
@@ -103,11 +101,11 @@ def scatter(spots: Sequence[Spot], x_name: str, y_name: str, label: str) -> Mark
         if _known(spot.y_bounds):
             one, other = (high(value) for value in spot.y_bounds)
             bars.append(f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{one:.1f}" y2="{other:.1f}"/>')
-        at = _free(x, y, 8 * len(spot.label) + 2, taken)
+        at = _free(x, y, 8 * len(spot.language) + 2, taken)
         parts.append(
-            f'<g class="{spot.tone}{" strong" if spot.strong else ""}"><title>{escape(title)}</title>{"".join(bars)}'
+            f'<g class="{_tone(spot)}"><title>{escape(title)}</title>{"".join(bars)}'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-            f'<text x="{at[0]:.1f}" y="{at[1]:.1f}">{escape(spot.label)}</text></g>'
+            f'<text x="{at[0]:.1f}" y="{at[1]:.1f}">{escape(spot.language)}</text></g>'
         )
     return Markup("".join([*parts, "</svg>"]))
 
@@ -178,6 +176,11 @@ def calibration(
                 f'<circle class="dot" cx="{place(value):.1f}" cy="{y:.1f}" r="4"/></g>'
             )
     return Markup("".join([*parts, "</svg>"]))
+
+
+def _tone(mark: Slope | Spot) -> str:
+    """Its colour, and whether it stands out."""
+    return f"{mark.tone} strong" if mark.language == ANCHOR else mark.tone
 
 
 def _begin(width: float, height: float, label: str) -> str:

@@ -176,10 +176,6 @@ class Ranked:
     def temperatures(self) -> np.ndarray:
         return fit_temperatures(self.sums, self.mask, KIND)
 
-    @property
-    def scores_before(self) -> np.ndarray:
-        return self.before.scores(self.normalization)
-
     def round_trip(self, kind: str, temperature: float | np.ndarray = 1.0) -> np.ndarray:
         """f64[N, P]: the divergence of each two languages, mean of both directions."""
         return both_ways(divergences(self.sums, self.mask, kind, temperature))
@@ -191,16 +187,10 @@ def _both_right(r: Ranked) -> tuple[np.ndarray, np.ndarray]:
     return 100 * share, np.nan_to_num(either)
 
 
-def _divergence(kind: str, label: str, definition: str) -> Figure:
-    return Figure(
-        f"divergence_{kind}",
-        PAIRS,
-        lambda r: r.round_trip(kind),
-        label,
-        better=False,
-        definition=definition,
-        section="divergence",
-    )
+def _divergence(kind: str, label: str, definition: str, columns: Callable | None = None) -> Figure:
+    columns = columns or (lambda r: r.round_trip(kind))
+    about = {"better": False, "definition": definition, "section": "divergence"}
+    return Figure(f"divergence_{kind}", PAIRS, columns, label, **about)
 
 
 CLC = Figure(
@@ -209,8 +199,8 @@ CLC = Figure(
     lambda r: clc_values(r.scores, r.mask),
     "CLC",
     definition="100 times RankC, how alike two languages a, b rank the K candidates of a question (1 for the same "
-    "order): mean over questions, then over pairs. A language’s consistency "
-    "with the others is the mean over its pairs.",
+    "order): mean over questions, then over pairs. A language’s consistency with "
+    "the others is the mean over its pairs.",
     derived=("matrix", "groups"),
     headline=("clc_all", "clc_en"),
     terminal="CLC (RankC x 100)",
@@ -287,7 +277,7 @@ FIGURES = [  # in the page's order
     Figure(
         "changed",
         LANGUAGES,
-        lambda r: 100 * changed_answers(r.scores_before, r.scores, r.mask),
+        lambda r: 100 * changed_answers(r.before.scores(r.normalization), r.scores, r.mask),
         "Answers changed",
         better=None,
         definition="Share of questions whose first answer differs from the one before: wrong answers that became "
@@ -297,14 +287,11 @@ FIGURES = [  # in the page's order
     ),
     Figure("entropy", LANGUAGES, lambda r: entropy(r.sums, r.mask), "Entropy", better=None, section=""),
     _divergence("jensen_shannon", "Jensen-Shannon", "At most log 2:"),
-    Figure(
-        "divergence_fitted",
-        PAIRS,
-        lambda r: r.round_trip(KIND, r.temperatures),
+    _divergence(
+        "fitted",
         "Jensen-Shannon, T fitted to each pair",
-        better=False,
-        definition="With the T ≥ 0 that has the least mean divergence of its ordered pair; intervals hold it fixed.",
-        section="divergence",
+        "With the T ≥ 0 that has the least mean divergence of its ordered pair; intervals hold it fixed.",
+        lambda r: r.round_trip(KIND, r.temperatures),
     ),
     _divergence("kl", "KL", "Σ p log(p/q)"),
     _divergence("total_variation", "Total variation", "½ Σ |p−q|"),

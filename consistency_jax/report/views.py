@@ -8,7 +8,6 @@ from markupsafe import Markup
 from consistency_jax.report import charts, diagrams
 from consistency_jax.report.figures import (
     ACCURACY,
-    ANCHOR,
     CLC,
     FREE_TEXT,
     LANGUAGES,
@@ -164,22 +163,10 @@ def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: s
 
 
 def _slopes(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: str) -> Markup:
-    rows = [row_of(parts, key, language, label=language) for language in languages]
+    rows = (row_of(parts, key, language, label=language) for language in languages)
+    known = (row for row in rows if row.before is not None)
     return diagrams.slopes(
-        [
-            diagrams.Slope(
-                row.label,
-                language_name(row.label),
-                row.before,
-                row.after,
-                row.bounds,
-                row.tone,
-                row.label == ANCHOR,
-            )
-            for row in rows
-            if row.before is not None
-        ],
-        label,
+        [diagrams.Slope(row.label, row.before, row.after, row.bounds, row.tone) for row in known], label
     )
 
 
@@ -263,27 +250,17 @@ def _as_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _direction(parts, found, languages: Sequence[str], split: str) -> dict[str, Any]:
     """Who moved, to better or worse, and towards whom; accuracy gives way to consistency where it is not known."""
-    delta, sure = parts["delta"], parts["confidence"]
-    changed = found["response"]["value"]["changed"], found["response"]["confidence"]["changed"]
-    labelled = any(value is not None for value in delta["accuracy"].values())
+    values, sure = found["response"]["value"]["changed"], found["response"]["confidence"]["changed"]
+    labelled = any(value is not None for value in parts["delta"]["accuracy"].values())
     key, name = ("accuracy", "accuracy") if labelled else ("clc_with_others", "CLC with the others")
+    rows = {language: row_of(parts, key, language) for language in languages if values[language] is not None}
     spots = [
-        diagrams.Spot(
-            language,
-            language_name(language),
-            changed[0][language],
-            delta[key][language],
-            changed[1][language],
-            sure[key][language],
-            charts.verdict(delta[key][language], sure[key][language]),
-            language == ANCHOR,
-        )
-        for language in languages
-        if changed[0][language] is not None and delta[key][language] is not None
+        diagrams.Spot(language, values[language], row.delta, sure[language], row.bounds, row.tone)
+        for language, row in rows.items()
+        if row.delta is not None
     ]
-    taken = found["direction"]["value"]["adopted"]
-    bounds = found["direction"]["confidence"]["adopted"]
-    cells = _off_diagonal(taken)
+    told, sure = found["direction"]["value"], found["direction"]["confidence"]
+    taken, bounds, cells = told["adopted"], sure["adopted"], _off_diagonal(told["adopted"])
 
     def tell(i: int, j: int, value: float) -> str:
         one, other = language_name(languages[i]), language_name(languages[j])
@@ -303,10 +280,10 @@ def _direction(parts, found, languages: Sequence[str], split: str) -> dict[str, 
         if cells
         else None,
         "ends": (min(cells), max(cells)) if cells else None,
-        "from_anchor": found["direction"]["value"].get("adopted_from_en"),
-        "from_bounds": found["direction"]["confidence"].get("adopted_from_en"),
-        "by_anchor": found["direction"]["value"].get("adopted_by_en"),
-        "by_bounds": found["direction"]["confidence"].get("adopted_by_en"),
+        "from_anchor": told.get("adopted_from_en"),
+        "from_bounds": sure.get("adopted_from_en"),
+        "by_anchor": told.get("adopted_by_en"),
+        "by_bounds": sure.get("adopted_by_en"),
     }
 
 

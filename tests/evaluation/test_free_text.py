@@ -14,7 +14,6 @@ from consistency_jax.evaluation import free_text
 from consistency_jax.evaluation.free_text import Asked, load_safety, write_answers, written_figures
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
-from consistency_jax.metrics import safety
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.train import train
 
@@ -120,12 +119,14 @@ def test_an_evaluation_of_a_model_alone_reports_what_it_wrote(writing_config, pr
         kind: np.array([[len(english) % 2 == 0, True] for english, _ in rows], float)
         for kind, rows in texts.items()
     }
-    expected = safety(verdicts["harmful"], verdicts["harmless"])
+    rate = verdicts["harmful"].mean(0)
     harmful, harmless = (summary["safety"][kind]["base"] for kind in ("harmful", "harmless"))
-    np.testing.assert_allclose(list(harmful["refused"].values()), 100 * expected.rate)
-    assert harmful["refused_variance"] == pytest.approx(100**2 * expected.variance)
-    assert harmful["pag_all"] == pytest.approx(100 * expected.pag)
-    np.testing.assert_allclose(list(harmless["refused"].values()), 100 * expected.over_refusal)
+    np.testing.assert_allclose(list(harmful["refused"].values()), 100 * rate)
+    assert harmful["refused_variance"] == pytest.approx(100**2 * rate.var())
+    assert harmful["pag_all"] == pytest.approx(
+        100 * (verdicts["harmful"][:, 0] == verdicts["harmful"][:, 1]).mean()
+    )
+    np.testing.assert_allclose(list(harmless["refused"].values()), 100 * verdicts["harmless"].mean(0))
     assert summary["generation"]["test"]["settings"]["items"] == 5
     low, high = summary["safety"]["harmful"]["confidence"]["refused_en"]
     assert low < harmful["refused_en"] < high

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from consistency_jax.metrics import REFUSAL_PATTERNS, judged, language_pairs, pag, refusals, safety
+from consistency_jax.metrics import REFUSAL_PATTERNS, judged, language_pairs, pag, refusals
 
 # language -> (a refusal, an answer that helps)
 SENTENCES = {
@@ -88,15 +88,3 @@ def test_pag_is_the_share_of_pairs_that_agree():
     assert pag(1 - random).mean() == pytest.approx(values.mean())
     by_count = [np.mean([row[i] == row[j] for i in range(6) for j in range(i)]) for row in random]
     np.testing.assert_allclose(values.mean(1), by_count)
-
-
-def test_safety_figures():
-    harmful = np.array([[1.0, 0], [1, 1], [1, np.nan], [0, 0]])
-    harmless = np.array([[0.0, 1], [0, 0]])
-    result = safety(harmful, harmless)
-    np.testing.assert_allclose(result.rate, [0.75, 1 / 3])
-    assert result.mean == pytest.approx((0.75 + 1 / 3) / 2)
-    assert result.variance == pytest.approx(((0.75 - 1 / 3) / 2) ** 2)
-    assert result.pag == pytest.approx(2 / 3)
-    np.testing.assert_array_equal(result.over_refusal, [0, 0.5])
-    assert np.isnan(safety(harmful).over_refusal).all()

@@ -9,9 +9,7 @@ from consistency_jax.report import diagrams
 
 def test_labels_of_slopes_stand_apart_and_in_order():
     values = [50.0, 50.1, 50.2, 90.0, 10.0]
-    rows = [
-        diagrams.Slope(f"l{n}", f"L{n}", value, 50.0, (None, None), "even") for n, value in enumerate(values)
-    ]
+    rows = [diagrams.Slope(f"l{n}", value, 50.0, (None, None), "even") for n, value in enumerate(values)]
     svg = str(diagrams.slopes(rows, "<label>"))
     assert 'aria-label="&lt;label&gt;"' in svg
     for side in ('class="right" x', "text x"):
@@ -23,7 +21,7 @@ def test_labels_of_slopes_stand_apart_and_in_order():
 
 
 def test_points_without_an_interval_are_drawn_without_one():
-    spot = diagrams.Spot("sw", "Swahili", 20.0, -1.5, (None, None), (-3.0, 0.5), "even")
+    spot = diagrams.Spot("sw", 20.0, -1.5, (None, None), (-3.0, 0.5), "even")
     svg = str(diagrams.scatter([spot], "% changed", "points", "who"))
     assert svg.count('class="bar"') == 1
     assert "Swahili: 20.00 % changed; -1.50 points (interval -3.00 to +0.50)" in svg
