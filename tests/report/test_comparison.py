@@ -36,7 +36,13 @@ def comparison() -> dict:
     }
     about = {"items": 1200, "languages": ["en", "hi", "sw"], "low_resource": ["hi"]}
     return {
-        "settings": {"confidence": 0.95, "first": "sft", "splits": {"test": about}},
+        "settings": {
+            "confidence": 0.95,
+            "resamples": 200,
+            "normalization": "sum",
+            "first": "sft",
+            "splits": {"test": about},
+        },
         "methods": [
             {"name": "sft", "runs": ["sft"], "seeds": [0], "items_per_s": 12.4},
             {"name": "dco <1>", "runs": ["a", "b", "c"], "seeds": [0, 1, 2], "items_per_s": None},
