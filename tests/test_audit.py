@@ -16,18 +16,11 @@ import pytest
 
 from consistency_jax.config.recipes import DATA
 from consistency_jax.data.items import DataError
-from consistency_jax.data.packing.plan import batch_plan
-from consistency_jax.data.packing.rows import tree_sizes
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.runtime.mesh import mesh_of
-from consistency_jax.scoring import stored
-from consistency_jax.scoring.scorer import Scorer
-from consistency_jax.scoring.stored import PassResults
 from consistency_jax.scoring.tables import score
 from consistency_jax.table import read_tables
 
@@ -128,56 +121,6 @@ def test_what_cannot_be_audited_is_one_clear_error(
 ):
     with pytest.raises(error, match=reason):
         audit(tmp_path, options.format(model=small_model, questions=questions))
-
-
-class Stopped(Exception):
-    pass
-
-
-def test_a_pass_that_stops_goes_on_to_the_same_bits(small_model, questions, tmp_path, monkeypatch):
-    """It stops after every few batches, and does none of them twice; a damaged file only costs its batches."""
-    model = load_pretrained(small_model)
-    trees = TreeBuilder(model.tokenizer, boundary="joint").build(load_items("jsonl", path=questions))
-    options = {"candidates": 3, "prompt": True, "tokens": 128}
-    whole = Scorer(model.config, mesh_of(model.params))(model.params, trees, **options)
-    monkeypatch.setattr(stored, "EVERY_S", 0.0)
-    scorer = Scorer(model.config, mesh_of(model.params))
-    run, calls = scorer.run, []
-
-    def stopping(*args, **kwargs):
-        if len(calls) % 5 == 4:
-            calls.append(0)
-            raise Stopped
-        calls.append(1)
-        return run(*args, **kwargs)
-
-    scorer.run = stopping
-    for stops in range(100):
-        try:
-            found = scorer(model.params, trees, resume=tmp_path, **options)
-            break
-        except Stopped:
-            if stops == 1:
-                last = max(tmp_path.rglob("*.npz"))
-                last.write_bytes(last.read_bytes()[:50])
-    assert stops > 2
-    for name, values in whole.items():
-        np.testing.assert_array_equal(found[name], values)
-
-
-def test_what_another_plan_stored_does_not_count(small_model, questions, tmp_path, monkeypatch):
-    model = load_pretrained(small_model)
-    sizes = tree_sizes(TreeBuilder(model.tokenizer).build(load_items("jsonl", path=questions)))
-    monkeypatch.setattr(stored, "EVERY_S", 0.0)
-    plan, other = (batch_plan(sizes, mask_cost=1 / 1400, tokens=tokens) for tokens in (256, 512))
-    first = PassResults(["logp"], len(sizes), plan, tmp_path)
-    for batch in plan[:2]:
-        first.add({"logp": batch.padded[:, None].astype(np.float32)})
-    again = PassResults(["logp"], len(sizes), plan, tmp_path)
-    assert again.done == 2
-    trees = np.concatenate([batch.trees for batch in plan[:2]])
-    np.testing.assert_array_equal(again.arrays["logp"][trees, 0], trees)
-    assert PassResults(["logp"], len(sizes), other, tmp_path).done == 0
 
 
 def command(folder: Path, data_folder: Path, cache: str, items: int) -> subprocess.Popen:

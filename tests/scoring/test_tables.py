@@ -1,75 +1,23 @@
 """Scores against the model's own logits, one full string at a time; and what must not change them."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from scored_items import CLOSE, ITEMS, LANGUAGES, LENGTH, SHAPE, make_item
 
 from consistency_jax.data.items import MASK, ParallelItem
 from consistency_jax.data.packing import attention_blocks
-from consistency_jax.data.packing.rows import Shape, lay_out, pack, tree_sizes
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Decoder
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import mesh_of
-from consistency_jax.scoring import logps
 from consistency_jax.scoring import scorer as scorers
-from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.scoring.scorer import Scorer
-from consistency_jax.scoring.stored import fingerprint, stored, table_key
 from consistency_jax.scoring.tables import neutral_answers, score, table_frame
 from consistency_jax.table import Table
-
-LANGUAGES = ("en", "es", "ja")
-LENGTH = 96  # tokens: longer than any string here
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # float32 sums of up to forty log-probabilities, in another order
-
-
-def item(name: str, texts: dict[str, tuple[str, ...]], **others) -> ParallelItem:
-    prompts = {language: text for language, (text, *_) in texts.items()}
-    candidates = {language: tuple(answers) for language, (_, *answers) in texts.items()}
-    return ParallelItem(name, "", prompts, candidates, **others)
-
-
-ITEMS = [
-    item(
-        "plain",
-        {
-            "en": ("The capital of France is", " Paris", " Madrid", " Rome"),
-            "es": ("La capital de España es", " París", " Madrid", " Roma"),
-            "ja": ("首都は", "パリ", "マドリード", "ローマ"),
-        },
-        gold=0,
-    ),
-    item(  # one language less, one candidate less, and a context in one language
-        "ragged",
-        {"en": ("The capital is", " Paris", " Madrid"), "ja": ("都は", "マドリード", "ローマ")},
-        context={"en": "Spain is a country ."},
-    ),
-    item(  # first tokens shared by some, and by all; candidates that are prefixes of others
-        "prefixes",
-        {
-            "en": ("The capital is", " Paris", " Paris is the capital", " Paris was", " Madrid"),
-            "es": ("La capital es", " Madrid es la capital", " Madrid", " Madrid es", " Madrid es la ciudad"),
-        },
-        gold=3,
-    ),
-    item(  # a gap within the sentence, and at its start
-        "cloze",
-        {
-            "en": (f"Charles II was born in {MASK} , Spain .", "Madrid", "Paris"),
-            "es": (f"{MASK} es la capital de España .", "Madrid", "París"),
-            "ja": (f"カルロス2世は{MASK}で生まれました。", "マドリード", "パリ"),
-        },
-        gold=0,
-    ),
-    item("one candidate", {"es": ("La capital de Francia es", " París")}),
-]
-SHAPE = (len(ITEMS), len(LANGUAGES), 4)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +31,6 @@ def tables(model) -> dict[str, Table]:
         boundary: score(model, ITEMS, boundary, languages=LANGUAGES, state=True)
         for boundary in ("joint", "separate")
     }
-
-
-def tight_shape(trees: Forest, prompt: bool = False) -> Shape:
-    return lay_out(tree_sizes(trees, prompt=prompt), LENGTH).shape
 
 
 def full_string(tokenizer, item: ParallelItem, language: str, k: int, boundary: str):
@@ -161,24 +105,6 @@ def test_state_is_the_last_one_of_the_prompt(model, tables, boundary):
     assert not table.state[1, 1].any()  # no such language
 
 
-def test_states_of_a_layer_are_those_of_torch(model, small_model):
-    import torch
-    import transformers
-
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(small_model).eval()
-    trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
-    batch = pack(trees, tight_shape(trees), candidates=4)
-    out = jax.jit(lambda p: tree_logps(model.config, p, batch, candidates=4, layer=0))(model.params)
-    assert any((tree.trunk_kind == ANSWER).any() for tree in trees if tree is not None)
-    for n, tree in enumerate(trees):
-        if tree is not None:
-            prompt = torch.tensor(tree.trunk[tree.trunk_kind != ANSWER])[None].long()
-            with torch.no_grad():
-                states = theirs(prompt, output_hidden_states=True).hidden_states
-            np.testing.assert_allclose(out["layer_state"][n], states[1][0, -1], rtol=1e-3, atol=1e-5)
-            np.testing.assert_allclose(out["state"][n], states[2][0, -1], rtol=1e-3, atol=1e-4)
-
-
 def test_the_order_of_items_languages_and_candidates_is_immaterial(model, tables):
     languages = LANGUAGES[::-1]
     items = [
@@ -199,7 +125,7 @@ def test_the_order_of_items_languages_and_candidates_is_immaterial(model, tables
 
 
 def test_an_item_never_changes_its_neighbours(model, tables):
-    other = item("other", {"en": ("Madrid was born in Paris and the capital of", " Rome", " Spain is")})
+    other = make_item("other", {"en": ("Madrid was born in Paris and the capital of", " Rome", " Spain is")})
     changed = score(model, [ITEMS[0], other, *ITEMS[2:]], languages=LANGUAGES)
     kept = [0, 2, 3, 4]
     np.testing.assert_allclose(changed.logp[kept], tables["joint"].logp[kept], **CLOSE)
@@ -267,52 +193,6 @@ def test_attention_by_blocks_gives_the_same_table(model, tables, monkeypatch):
     assert not blocks  # a backend that is asked for by name is the one that runs
 
 
-def test_greedy_tells_what_the_model_would_write(model):
-    trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
-    tree = next(tree for tree in trees if tree is not None)
-    written = list(tree.trunk)
-    for _ in range(3):
-        logits = model.apply(np.array([written + [0] * (LENGTH - len(written))]))[0, len(written) - 1]
-        written.append(int(logits.argmax()))
-    best = np.array(written[len(tree.trunk) :], np.int32)
-    other = best.copy()
-    other[1] = (other[1] + 1) % model.config.vocab_size
-    kinds = tuple(np.full(size, ANSWER, np.uint8) for size in (3, 3, 1))
-    asked = dataclasses.replace(
-        tree, branches=(best, other, best[:1]), branch_kinds=kinds, bytes=tree.bytes[:3]
-    )
-    scorer = Scorer(model.config, mesh_of(model.params))
-    found = scorer(model.params, Forest.of([asked]), candidates=3, greedy=True)["greedy"]
-    assert found.tolist() == [[True, False, True]]
-
-
-def test_the_head_in_chunks_is_the_head_at_once(model, monkeypatch):
-    """Values and gradients, with chunks of five states and a last one that is not full."""
-    config, params = model.config, model.params
-    trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
-    shape = dataclasses.replace(tight_shape(trees, prompt=True), sources=253)
-    batch = pack(trees, shape, candidates=4, prompt=True)
-    weight = np.random.default_rng(0).normal(size=(2, len(trees), 4)).astype(np.float32)
-
-    def run(limit: int):
-        monkeypatch.setattr(logps, "LOGITS_BYTES", limit)
-
-        def total(params):
-            out = tree_logps(config, params, batch, candidates=4, prompt=True)
-            return (weight[0] * out["logp"] + weight[1] * out["prompt_logp"]).sum(), out
-
-        return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
-
-    (_, at_once), gradient = run(2**30)
-    (_, in_chunks), chunked = run(5 * 4 * config.vocab_size)
-    for name in ("logp", "prompt_logp"):
-        np.testing.assert_allclose(in_chunks[name], at_once[name], rtol=1e-5, atol=1e-5)
-    assert jax.tree.structure(chunked) == jax.tree.structure(gradient)
-    for one, other in zip(jax.tree.leaves(chunked), jax.tree.leaves(gradient)):
-        # float32 sums in another order: relative to the largest entry
-        np.testing.assert_allclose(one, other, atol=1e-5 * float(jnp.abs(other).max()))
-
-
 def test_a_frame_counts_what_the_trees_hold(model):
     trees = TreeBuilder(model.tokenizer, boundary="joint").build(ITEMS, LANGUAGES)
     frame = table_frame(ITEMS, LANGUAGES, trees)
@@ -349,50 +229,3 @@ def test_a_call_without_items_or_tokenizer_is_refused(model):
         score(bare, ITEMS)
     given = score(bare, ITEMS[4:], tokenizer=model.tokenizer)
     assert given.logp[0, 0, 0] < 0
-
-
-def test_a_stored_table_is_made_once_and_again_where_it_is_damaged(tables, tmp_path):
-    made = []
-
-    def make(batches: Path) -> Table:
-        made.append(batches)
-        return tables["joint"]
-
-    for _ in range(2):
-        np.testing.assert_array_equal(stored("key", tmp_path, make).logp, tables["joint"].logp)
-    assert len(made) == 1
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    for _ in range(2):
-        np.testing.assert_array_equal(stored("key", tmp_path, make).logp, tables["joint"].logp)
-    assert len(made) == 2
-
-
-def test_keys_tell_parameters_trees_and_options_apart(model):
-    params = model.params
-    key = fingerprint(params)
-    assert fingerprint(jax.tree.map(jnp.copy, params)) == key
-    leaf = params["embedding"]["weight"]
-    last_bit = jnp.nextafter(leaf[3, 4], jnp.inf)
-    assert fingerprint(params | {"embedding": {"weight": leaf.at[3, 4].set(last_bit)}}) != key
-    swapped = leaf.at[0].set(leaf[1]).at[1].set(leaf[0])
-    assert fingerprint(params | {"embedding": {"weight": swapped}}) != key
-    trees = TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)
-    tree = trees[0]
-    shifted = dataclasses.replace(  # the same tokens, with the trunk one token longer
-        tree,
-        trunk=np.r_[tree.trunk, tree.branches[0][:1]],
-        trunk_kind=np.r_[tree.trunk_kind, tree.branch_kinds[0][:1]],
-        branches=(tree.branches[0][1:], *tree.branches[1:]),
-        branch_kinds=(tree.branch_kinds[0][1:], *tree.branch_kinds[1:]),
-    )
-    keys = {
-        table_key(model.config, key, trees),
-        table_key(model.config, key, Forest.of([shifted, *list(trees)[1:]])),
-        table_key(model.config, key, trees.take(np.arange(len(trees))[::-1])),
-        table_key(model.config, "other", trees),
-        table_key(model.config, key, trees, ids=["a"]),
-        table_key(dataclasses.replace(model.config, dtype="bfloat16"), key, trees),
-    }
-    assert len(keys) == 6
-    assert table_key(model.config, key, TreeBuilder(model.tokenizer).build(ITEMS, LANGUAGES)) in keys

@@ -1,0 +1,85 @@
+"""Trees laid end to end: one by one they are what was laid, and what is taken of them is what was asked for."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree, ranges
+
+ONE = Tree.of_tokens([1, 5, 6], [[7, 8, 9], [7]])
+NO_BRANCH = Tree.of_tokens([1, 4], [])
+# A joint tree: its trunk ends with a token that all answers have, and the second answer is that token alone.
+SHARED = Tree(
+    trunk=np.array([1, 3, 2], np.int32),
+    branches=(np.array([6, 6], np.int32), np.zeros(0, np.int32), np.array([9], np.int32)),
+    trunk_kind=np.array([UNCOUNTED, PROMPT, ANSWER], np.uint8),
+    branch_kinds=(np.full(2, ANSWER, np.uint8), np.zeros(0, np.uint8), np.full(1, ANSWER, np.uint8)),
+    bytes=np.array([4, 2, 3], np.int32),
+    truncated=11,
+)
+TREES = [ONE, None, SHARED, NO_BRANCH]
+
+
+def told(tree: Tree | None) -> list | None:
+    """A tree as plain lists."""
+    if tree is None:
+        return None
+    values = [getattr(tree, field.name) for field in dataclasses.fields(tree)]
+    return [[part.tolist() for part in v] if isinstance(v, tuple) else np.asarray(v).tolist() for v in values]
+
+
+def same(forest: Forest, trees: list[Tree | None]) -> bool:
+    return list(map(told, forest)) == list(map(told, trees))
+
+
+def test_trees_come_back_as_they_were_laid(tmp_path):
+    forest = Forest.of(TREES)
+    assert same(forest, TREES)
+    assert same(Forest.concatenate([Forest.of(TREES[:1]), Forest.of([]), Forest.of(TREES[1:])]), TREES)
+    forest.save(tmp_path / "trees.npz")
+    assert same(Forest.load(tmp_path / "trees.npz"), TREES)
+    assert told(forest[-2]) == told(SHARED)
+    for place in (4, -5):
+        with pytest.raises(IndexError):
+            forest[place]
+
+
+def test_the_last_token_of_a_branch_is_not_fed():
+    forest = Forest.of(TREES)
+    assert forest.length.tolist() == [3, 3, 1, 3, 2, 0, 1, 2]
+    assert forest.branch.tolist() == [0, 1, 2, 0, 1, 2, 3, 0]
+    assert forest.fed.tolist() == [3, 2, 0, 3, 1, 0, 0, 2]
+    assert forest.per_tree(forest.fed).tolist() == [5, 0, 4, 2]
+    assert forest.per_segment(forest.kind == ANSWER).tolist() == [0, 3, 1, 1, 2, 0, 1, 0]
+
+
+def test_what_is_taken_is_in_the_order_asked_for():
+    forest = Forest.of(TREES)
+    assert same(forest.take(np.array([2, 1, 0, -1, 2])), [SHARED, None, ONE, None, SHARED])
+    # branches 2 and 0 of one tree, none but a missing one of the other
+    taken = forest.take(np.array([2, 0]), np.array([[2, 0], [-1, 7]]))
+    turned = dataclasses.replace(
+        SHARED,
+        branches=SHARED.branches[2::-2],
+        branch_kinds=SHARED.branch_kinds[2::-2],
+        bytes=SHARED.bytes[2::-2],
+    )
+    assert same(taken, [turned, dataclasses.replace(ONE, branches=(), branch_kinds=(), bytes=ONE.bytes[:0])])
+
+
+def test_prompts_are_trunks_up_to_the_first_answer_token():
+    prompts = Forest.of(TREES).prompts()
+    assert [None if tree is None else tree.trunk.tolist() for tree in prompts] == [
+        [1, 5, 6],
+        None,
+        [1, 3],
+        [1, 4],
+    ]
+    assert all(tree is None or not tree.branches for tree in prompts)
+    assert prompts.truncated.tolist() == [0, 0, 11, 0]
+
+
+def test_ranges_lie_end_to_end():
+    assert ranges(np.array([5, 0, 9]), np.array([3, 0, 2])).tolist() == [5, 6, 7, 9, 10]
+    assert ranges(np.zeros(0, int), np.zeros(0, int)).tolist() == []
