@@ -22,7 +22,7 @@ from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics import correct, interval, weighted_means
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
 from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, Ranked, measured
-from consistency_jax.report.paired import Design, figures, plain, replicates
+from consistency_jax.report.paired import CONFIDENCE, Design, figures, plain, replicates
 from consistency_jax.runtime.cli import command_line, run_app, run_command
 from consistency_jax.table import Table, read_tables
 from consistency_jax.training.workdir import fixed, read_config
@@ -53,7 +53,6 @@ def compare(
     workdirs: Sequence[str | Path],
     *,
     names: Mapping[str, str] | None = None,
-    confidence: float = 0.95,
     resamples: int = 2000,
 ) -> dict[str, Any]:
     """Compares runs; returns what compare.json holds.
@@ -86,7 +85,7 @@ def compare(
         "settings": {
             "normalization": runs[0].config.evaluation.normalization,
             "anchor": ANCHOR,
-            "confidence": confidence,
+            "confidence": CONFIDENCE,
             "resamples": resamples,
             "first": methods[0].name,
             "splits": {
@@ -112,9 +111,9 @@ def compare(
         first = drawn[methods[0].name]
         rows = {}
         if shared_base:
-            rows[BASE] = _row(first[BASE], first[BASE], first["final"], confidence)
+            rows[BASE] = _row(first[BASE], first[BASE], first["final"])
         for name, sides in drawn.items():
-            rows[name] = _row(sides["final"], sides[BASE], first["final"], confidence)
+            rows[name] = _row(sides["final"], sides[BASE], first["final"])
         result["splits"][split] = rows
     return result
 
@@ -297,24 +296,22 @@ def _flat(rows: Sequence[Figure], found: Mapping[str, Any]) -> dict[str, np.ndar
 BySeed = dict[int, dict[str, np.ndarray]]  # seed -> figure -> f64[1 + R]
 
 
-def _row(own: BySeed, base: BySeed, first: BySeed, confidence: float) -> dict[str, Any]:
+def _row(own: BySeed, base: BySeed, first: BySeed) -> dict[str, Any]:
     keys = next(iter(own.values()))
-    values = {key: _summary([drawn[key] for drawn in own.values()], confidence) for key in keys}
+    values = {key: _summary([drawn[key] for drawn in own.values()]) for key in keys}
     row = {"figures": {key: {name: found[name] for name in ("mean", "sd")} for key, found in values.items()}}
     for name, other in (("against_base", base), ("against_first", first)):
         seeds = [seed for seed in own if seed in other]
-        row[name] = {
-            key: _summary([own[seed][key] - other[seed][key] for seed in seeds], confidence) for key in keys
-        }
+        row[name] = {key: _summary([own[seed][key] - other[seed][key] for seed in seeds]) for key in keys}
     return row
 
 
-def _summary(samples: Sequence[np.ndarray], confidence: float) -> dict[str, float | None]:
+def _summary(samples: Sequence[np.ndarray]) -> dict[str, float | None]:
     """Mean and standard deviation over seeds, and the interval of the mean; None where it is not known."""
     if not samples:
         return dict.fromkeys(("mean", "sd", "low", "high"))
     values = np.stack(samples)  # [seeds, 1 + R]
-    low, high = interval(values[:, 1:].mean(0), confidence)
+    low, high = interval(values[:, 1:].mean(0), CONFIDENCE)
     sd = values[:, 0].std(ddof=1) if len(samples) > 1 else np.nan
     return plain({"mean": values[:, 0].mean(), "sd": sd, "low": low, "high": high})
 

@@ -35,12 +35,12 @@ from consistency_jax.report.figures import (
     columns_of,
     measured,
 )
-from consistency_jax.report.paired import Design, compare, levels, plain, rows_of
+from consistency_jax.report.paired import CONFIDENCE, Design, compare, levels, plain, rows_of
 
 _EPSILONS = np.round(np.linspace(0, BOUNDS[KIND], 36), 4)
 _FEW_EPSILONS = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.5])  # of a model alone
 _MOST_GROUPS = 100  # of items; the largest
-_LEVELS = (0.5, 0.7, 0.8, 0.9)  # beside the level of the intervals
+_LEVELS = (0.5, 0.7, 0.8, 0.9)  # below that of the intervals
 _MOST_COVERED, _MOST_PAIRS = 1000, 200  # items of a drawn test set, language pairs that are looked at
 
 
@@ -145,11 +145,10 @@ def _calibration(columns: Sequence[Columns], design: Design) -> dict[str, Any]:
         "size": min(items, _MOST_COVERED),
         "replicates": max(20, design.resamples // 5),
     }
-    grades = sorted({*_LEVELS, design.confidence})
+    grades = [*_LEVELS, CONFIDENCE]
     found = coverage(np.concatenate(list(changes.values()), axis=1), grades, seed=design.seed, **settings)
     parts = np.split(100 * found, np.cumsum(count)[:-1], axis=1)
     first, second = language_pairs(len(design.languages))
-    at = grades.index(design.confidence)
     names = {
         "clc": [f"{design.languages[first[p]]} {design.languages[second[p]]}" for p in shown],
         "accuracy": list(design.languages),
@@ -158,7 +157,7 @@ def _calibration(columns: Sequence[Columns], design: Design) -> dict[str, Any]:
     return settings | plain(
         {"levels": [100 * level for level in grades]}
         | {
-            name: {"coverage": dict(zip(names[name], part[at])), "curve": mean_known(part, axis=1)}
+            name: {"coverage": dict(zip(names[name], part[-1])), "curve": mean_known(part, axis=1)}
             for name, part in zip(changes, parts)
         }
     )

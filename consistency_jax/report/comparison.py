@@ -47,21 +47,16 @@ def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- terminal
 def terminal_comparison(
-    comparison: Mapping[str, Any],
-    *,
-    against: str = "base",
-    width: int | None = None,
-    color: bool | None = None,
+    comparison: Mapping[str, Any], *, against: str = "base", color: bool | None = None
 ) -> str:
     """A table a split: one row a method, each cell the figure above its change.
 
     Args:
       comparison: what `compare` returned.
       against: "base" or "first".
-      width: columns of the terminal; by default as many as the figures take.
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
-    console = text_console(width or 26 + 14 * len(columns()), color)
+    console = text_console(26 + 14 * len(columns()), color)
     for split, rows in comparison["splits"].items():
         about = comparison["settings"]["splits"][split]
         table = RichTable(

@@ -40,10 +40,9 @@ def embedded(
     *,
     normalization: str,
     free_text: Mapping[str, FreeText] | None = None,
-    room: int = 3_000_000,
-    seed: int = 0,
+    room: int,
 ) -> Embedded:
-    """The items of each split that fit into `room` bytes, which the splits share; those shown are drawn by `seed`.
+    """The items of each split that fit into `room` bytes, which the splits share; those shown are drawn at random.
 
     `items` are the splits' ParallelItems, found by id; `free_text` answers are in the order of `items`.
     """
@@ -59,7 +58,7 @@ def embedded(
         own = list(items[name])
         texts = _by_id(own, before[name], (free_text or {}).get(name))
         records = _records(before[name], after[name], own, texts, normalization)
-        kept = _drawn(records, room // (len(shown_splits) - number), seed)
+        kept = _drawn(records, room // (len(shown_splits) - number))
         room -= sum(len(record.encode()) + 1 for record in kept)
         head = {
             "name": name,
@@ -72,9 +71,9 @@ def embedded(
     return Embedded(f'{{"languages":{_json(languages)},"splits":[{",".join(parts)}]}}', counts)
 
 
-def _drawn(records: Sequence[str], room: int, seed: int) -> list[str]:
+def _drawn(records: Sequence[str], room: int) -> list[str]:
     """Records drawn until the next one does not fit, in their own order."""
-    order = np.random.default_rng(seed).permutation(len(records))
+    order = np.random.default_rng(0).permutation(len(records))
     ends = np.cumsum([len(records[n].encode()) + 1 for n in order])
     return [records[n] for n in np.sort(order[: np.searchsorted(ends, room, side="right")])]
 

@@ -16,7 +16,7 @@ from consistency_jax.report.summary import Tables, by_split
 from consistency_jax.report.views import definitions, free_text_view, split_view
 from consistency_jax.runtime.files import write_text
 
-LIMIT = 5_700_000  # bytes of a page, questions included
+LIMIT = 5_700_000  # bytes of a page: figures and charts come first, questions take what is left
 _NOTES = 4_000  # of them for the words around the questions
 MOST_QUESTIONS = 3_000_000  # bytes of its questions, so that a page opens at once
 
@@ -31,7 +31,6 @@ def write_report(
     free_text: Mapping[str, FreeText] | None = None,
     config: Mapping[str, Any] | None = None,
     command: str | None = None,
-    limit: int = LIMIT,
 ) -> Path:
     """Writes report.json and report.html into `folder`; each appears only when it is complete.
 
@@ -43,7 +42,6 @@ def write_report(
       free_text: what the model wrote before and after for the first items of a split.
       config: shown as it is.
       command: the command line, shown as it is.
-      limit: bytes that the page may have; figures and charts come first, questions take what is left.
 
     Returns:
       The path of report.html.
@@ -66,7 +64,7 @@ def write_report(
     }
     page, questions = template("report.html.j2"), Embedded("", [])
     if base is not None and final is not None:
-        room = limit - len(page.render(**shown, questions=questions).encode()) - _NOTES
+        room = LIMIT - len(page.render(**shown, questions=questions).encode()) - _NOTES
         questions = embedded(
             by_split(base),
             by_split(final),

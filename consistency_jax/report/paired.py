@@ -19,6 +19,7 @@ from consistency_jax.report.figures import LANGUAGES, ORDERED, PAIRS, Columns, F
 
 Means = Mapping[Figure, np.ndarray]
 
+CONFIDENCE = 0.95  # of all intervals
 _DIGITS = 6
 
 
@@ -28,12 +29,11 @@ class Design:
 
     languages: L names; English's figures are also given apart (keys that end in _en).
     groups: name -> languages, whose figures are given apart too.
-    confidence: of the intervals; resamples: behind each; seed: of the draws.
+    resamples: behind each interval; seed: of the draws.
     """
 
     languages: Sequence[str]
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    confidence: float = 0.95
     resamples: int = 2000
     seed: int = 0
 
@@ -107,7 +107,7 @@ def levels(
     found = figures(means, design) | (dict(more(means)) if more else {})
     return {
         "value": _map(lambda values: values[0], found),
-        "confidence": _map(lambda values: _bounds(values, design), found),
+        "confidence": _map(_bounds, found),
     }
 
 
@@ -124,7 +124,7 @@ def compare(sides: Sequence[Columns], design: Design) -> dict[str, Any]:
         "base": _map(lambda values: values[0], before),
         "final": _map(lambda values: values[0], after),
         "delta": _map(lambda low, high: high[0] - low[0], before, after),
-        "confidence": _map(lambda low, high: _bounds(high - low, design), before, after),
+        "confidence": _map(lambda low, high: _bounds(high - low), before, after),
     }
 
 
@@ -144,8 +144,8 @@ def rows_of(columns: Columns, rows: np.ndarray) -> Columns:
     return {figure: (values[rows], weights[rows]) for figure, (values, weights) in columns.items()}
 
 
-def _bounds(values: np.ndarray, design: Design) -> np.ndarray:
-    return np.moveaxis(interval(values[1:], design.confidence), 0, -1)
+def _bounds(values: np.ndarray) -> np.ndarray:
+    return np.moveaxis(interval(values[1:], CONFIDENCE), 0, -1)
 
 
 def _map(function: Callable, *trees: Mapping[str, Any]) -> dict[str, Any]:

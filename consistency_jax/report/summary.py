@@ -17,7 +17,7 @@ import numpy as np
 from consistency_jax.data.examples import ANCHOR
 from consistency_jax.report.analysis import analyse
 from consistency_jax.report.figures import Ranked, figures_of, measured
-from consistency_jax.report.paired import Design, compare
+from consistency_jax.report.paired import CONFIDENCE, Design, compare
 from consistency_jax.table import Table
 
 Tables = Table | Mapping[str, Table]
@@ -28,7 +28,6 @@ def summarise(
     final: Tables | None = None,
     *,
     normalization: str = "mean_full",
-    confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
     groups: Mapping[str, Sequence[str]] | None = None,
@@ -41,7 +40,6 @@ def summarise(
       base: the table before, by split (a single table stands for the split "test").
       final: the table after: the same splits, items and languages; None for a report of one model alone.
       normalization: of `Table.scores`, what candidates are ranked by.
-      confidence: of the intervals.
       resamples: bootstrap samples behind each interval.
       seed: of the bootstrap.
       groups: split -> the group of each item (a relation, a subject), whose figures are also given apart.
@@ -60,7 +58,7 @@ def summarise(
         tables = [side[split] for side in sides]
         _check_parallel(split, table, tables[-1])
         members = _known_languages(language_groups, table)
-        design = Design(table.languages, members, confidence, resamples, seed)
+        design = Design(table.languages, members, resamples, seed)
         ranked = [Ranked(own, normalization, table if final is not None else None) for own in tables]
         columns = [measured(figures_of(final is None), side, len(table.languages)) for side in ranked]
         own_groups = _known_items(split, groups, table)
@@ -73,7 +71,7 @@ def summarise(
         "settings": {
             "normalization": normalization,
             "anchor": ANCHOR,
-            "confidence": confidence,
+            "confidence": CONFIDENCE,
             "resamples": resamples,
             "seed": seed,
             "language_groups": {name: list(own) for name, own in (language_groups or {}).items()},

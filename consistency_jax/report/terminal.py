@@ -20,18 +20,18 @@ _LINES = {
     PAIRS: {"_all": "all language pairs", "_en": f"pairs with {language_name(ANCHOR)}"},
     SINGLE: {"": "all questions"},
 }
+_WIDTH = 88  # columns
 STYLES = {"up": "green", "down": "red", "even": ""}
 
 
-def terminal_table(summary: dict[str, Any], *, width: int = 88, color: bool | None = None) -> str:
+def terminal_table(summary: dict[str, Any], *, color: bool | None = None) -> str:
     """What `summarise` found, as text: before, after, delta and its interval, or of one model figures and intervals.
 
     Args:
       summary: as `summarise` returns it.
-      width: columns of the terminal.
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
-    console = text_console(width, color)
+    console = text_console(_WIDTH, color)
     for split in summary["base"]:
         console.print(_split_table(summary, split))
     return console.file.getvalue().rstrip("\n")

@@ -7,7 +7,7 @@ from consistency_jax.report import terminal_table
 
 
 def test_terminal_table_shows_before_after_and_interval_of_each_split(summary):
-    text = terminal_table(summary, width=80, color=False)
+    text = terminal_table(summary, color=False)
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     for split in summary["base"]:
