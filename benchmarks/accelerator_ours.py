@@ -57,7 +57,8 @@ def train(model: str, items: int) -> dict[str, Any]:
     from consistency_jax.objectives import make_objective
     from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
     from consistency_jax.training.optimizer import make_optimizer
-    from consistency_jax.training.step import init_state, sharded_step, trained_names
+    from consistency_jax.training.step import init_state, sharded_step
+    from consistency_jax.training.trainable import trained_names
 
     decoder = decoder_of(model, remat="none" if items <= 4 and "7B" not in model else "full")
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])

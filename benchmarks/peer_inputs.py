@@ -63,7 +63,8 @@ def train(peer: Any, model: Any, model_name: str, dataset: str, precision: str) 
     from consistency_jax.runtime.mesh import mesh_of, on_mesh, put
     from consistency_jax.scoring.scorer import Scorer
     from consistency_jax.training.optimizer import make_optimizer
-    from consistency_jax.training.step import init_state, sharded_step, trained_names
+    from consistency_jax.training.step import init_state, sharded_step
+    from consistency_jax.training.trainable import trained_names
 
     steps = peer.STEPS[dataset] if model_name == "llama_s" else 6
     rows = peer.train_batches(dataset, peer.WARMUP + steps)

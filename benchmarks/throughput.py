@@ -35,7 +35,8 @@ from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
 from consistency_jax.scoring.tables import table_frame
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.step import init_state, sharded_step, trained_names
+from consistency_jax.training.step import init_state, sharded_step
+from consistency_jax.training.trainable import trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
 

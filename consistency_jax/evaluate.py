@@ -16,19 +16,15 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import validate
 from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.free_text import asked_of, load_safety, write_answers
-from consistency_jax.evaluation.measuring import measure
-from consistency_jax.evaluation.reports import write_report
-from consistency_jax.evaluation.splits import chat_of, load_tests, split_of
+from consistency_jax.evaluation import load_evaluation
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
-from consistency_jax.table import write_tables
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
-from consistency_jax.training.workdir import log_of, open_workdir, read_config
+from consistency_jax.training.workdir import open_workdir, read_config
 
 
 def evaluate_workdir(
@@ -51,28 +47,22 @@ def evaluate_workdir(
     workdir = open_workdir(workdir, config)
     use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
-    test_items = load_tests(config)
-    asked = asked_of(config, test_items, load_safety(config))
-    model = base_model(config, mesh, log_of(config, workdir, "pretrain"))
-    step = (
-        latest_step(workdir) if checkpoint == "latest" else None if checkpoint == "base" else int(checkpoint)
-    )
+    evaluation = load_evaluation(config)
+    model = base_model(config, mesh, workdir)
+    step = latest_step(workdir) if checkpoint == "latest" else None
     if checkpoint == "latest" and step is None:
         print(f"{workdir} has no checkpoint: measuring the base model alone")
-    scorer = Scorer(model.config, mesh)
-    boundary = config.evaluation.boundary
-    tests = [split_of(config, name, items, model, boundary) for name, items in test_items.items()]
-    base = measure(config, scorer, model.params, tests, "base", fingerprint(model.params))
-    on_main(lambda: write_tables(workdir / "tables" / "base.npz", base))
-    said = [write_answers(config, model, chat_of(config, model), asked, workdir)]
+    if checkpoint.isdigit():
+        step = int(checkpoint)
+    evaluation, scorer = evaluation.prepared(model), Scorer(model.config, mesh)
+    base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
     if step is None:
-        return on_main(lambda: write_report(config, workdir, tests, base, None, asked, said))
+        return evaluation.report(workdir, base)
     trained = checkpoint_model(config, workdir, step, model)
-    scorer = scorer if trained.config == model.config else Scorer(trained.config, mesh)
-    final = measure(config, scorer, trained.params, tests, "final")
-    on_main(lambda: write_tables(workdir / "tables" / "final.npz", final))
-    said.append(write_answers(config, trained, chat_of(config, trained), asked, workdir))
-    return on_main(lambda: write_report(config, workdir, tests, base, final, asked, said))
+    if trained.config != model.config:
+        scorer = Scorer(trained.config, mesh)
+    final = evaluation.measure("final", trained, scorer, workdir)
+    return evaluation.report(workdir, base, final)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from consistency_jax.runtime.files import location, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.workdir import log_of, read_config
+from consistency_jax.training.workdir import read_config
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
@@ -48,7 +48,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         kind = "a whole model" if adapter else "adapters"
         raise ConfigError(f"--out={out} holds {kind} already ({other}); choose another folder")
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
-    base = base_model(config, mesh, log_of(config, workdir, "pretrain"))
+    base = base_model(config, mesh, workdir)
     model = checkpoint_model(config, workdir, step, base)
     if adapter:
         save_adapter(model, out, base=config.model.path or str(base.folder))

@@ -25,7 +25,6 @@ from consistency_jax.runtime.processes import on_main
 from consistency_jax.selection.making import selected_pairs
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.stages import load_training
-from consistency_jax.training.workdir import log_of
 
 
 def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | None = None) -> Pairs:
@@ -55,7 +54,7 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     use_compile_cache(config)
     items, languages = load_training(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
-    model = base_model(config, mesh, log_of(config, log_folder, "pretrain"))
+    model = base_model(config, mesh, log_folder)
     if step is not None:
         model = checkpoint_model(config, workdir, step, model)
     pairs = selected_pairs(config, model, items, languages, out)

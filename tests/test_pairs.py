@@ -14,7 +14,7 @@ from test_train import config_file
 from consistency_jax.data.items import DataError
 from consistency_jax.data.preferences import Pair, read_pairs, write_pairs
 from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.measuring import measure
+from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import load_split, split_of
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.pairs import write_selection
@@ -94,7 +94,7 @@ def test_the_hardest_wrong_candidate_is_the_models_favourite(world, tmp_path, mo
     model = load_pretrained(base, mesh=mesh)
     items = load_split(config, "train")[:120]
     split = split_of(config, "train", items, model, config.evaluation.boundary)
-    table = measure(config, Scorer(model.config, mesh), model.params, [split])["train"]
+    table = score_splits(config, Scorer(model.config, mesh), model.params, [split])["train"]
     place = {item.id: b for b, item in enumerate(items)}
     for pair in pairs:
         b, l = place[pair.id], table.languages.index(pair.language)

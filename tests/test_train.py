@@ -34,7 +34,8 @@ from consistency_jax.table import Table, read_tables
 from consistency_jax.train import train
 from consistency_jax.training.run_models import checkpoint_model
 from consistency_jax.training.stages import make_pipeline, training_set
-from consistency_jax.training.step import init_state, make_train_step, split_params, trained_names
+from consistency_jax.training.step import init_state, make_train_step
+from consistency_jax.training.trainable import split_params, trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -37,13 +37,8 @@ from consistency_jax.runtime.mesh import make_mesh, mesh_shape, on_mesh, row_gro
 from consistency_jax.scoring.logps import batch_shardings
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.step import (
-    auxiliary_shapes,
-    init_state,
-    sharded_step,
-    split_params,
-    trained_names,
-)
+from consistency_jax.training.step import auxiliary_shapes, init_state, sharded_step
+from consistency_jax.training.trainable import split_params, trained_names
 
 RECOMPUTE = "rematted_computation"  # in the JAX name of what remat computes again
 

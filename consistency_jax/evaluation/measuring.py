@@ -6,10 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from consistency_jax.data.trees.forest import Forest
-from consistency_jax.evaluation.splits import (
-    Split,
-    _needs,
-)
+from consistency_jax.evaluation.splits import Split, needs
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
 from consistency_jax.runtime.cache import cache_folder
@@ -66,7 +63,7 @@ def score_split(
     return stored(key, folder or cache_folder() / "tables", make)
 
 
-def measure(
+def score_splits(
     config: ConfigDict,
     scorer: Scorer,
     params: Params,
@@ -75,7 +72,7 @@ def measure(
     params_key: str = "",
 ) -> dict[str, Table]:
     """The table of each split, with what the config's normalization needs; see `score_split`."""
-    prompt = _needs(config, "mean_full")
+    prompt = needs(config, "mean_full")
     return {
         split.name: score_split(
             config,

@@ -8,7 +8,12 @@ from ml_collections import ConfigDict
 
 from consistency_jax import report
 from consistency_jax.config.stages import stages_of
-from consistency_jax.evaluation.free_text import Asked, Said, write_texts, written_figures
+from consistency_jax.evaluation.free_text import (
+    GenerationTask,
+    Responses,
+    free_text_figures,
+    write_responses,
+)
 from consistency_jax.evaluation.splits import Split
 from consistency_jax.objectives import OBJECTIVES
 from consistency_jax.runtime.cli import command_line
@@ -18,17 +23,17 @@ from consistency_jax.table import Table
 def write_report(
     config: ConfigDict,
     workdir: Path,
-    tests: Sequence[Split],
+    splits: Sequence[Split],
     base: dict[str, Table],
     final: dict[str, Table] | None,
-    asked: Sequence[Asked],
-    said: Sequence[Sequence[Said]],
+    tasks: Sequence[GenerationTask],
+    responses: Sequence[Sequence[Responses]],
 ) -> dict[str, Any]:
-    """report.json, report.html, and the table on the terminal.
+    """report.json, report.html, and the table on the terminal; returns what report.json holds.
 
     Args:
       final: None for a report of the base model alone.
-      asked: what was answered in free text; said: the answers before, and those after.
+      tasks: what was answered in free text; responses: those before, and those after.
     """
     summary = report.summarise(
         base,
@@ -36,23 +41,23 @@ def write_report(
         normalization=config.evaluation.normalization,
         seed=config.seed,
         resamples=config.evaluation.bootstrap,
-        groups={split.name: [item.group for item in split.items] for split in tests},
+        groups={split.name: [item.group for item in split.items] for split in splits},
         language_groups=config.evaluation.groups.to_dict(),
         steer=_steer(config) if final is not None else None,
     )
-    if asked:
-        write_texts(workdir, asked, *said)
-        summary |= written_figures(config, asked, *said)
+    if tasks:
+        write_responses(workdir, tasks, *responses)
+        summary |= free_text_figures(config, tasks, *responses)
     page = report.write_report(
         workdir,
         summary,
         base,
         final,
-        {split.name: split.items for split in tests},
+        {split.name: split.items for split in splits},
         free_text={
-            one.name: tuple(side.texts for side in sides)
-            for one, *sides in zip(asked, *said, strict=True)
-            if not one.safety
+            task.name: tuple(side.texts for side in sides)
+            for task, *sides in zip(tasks, *responses, strict=True)
+            if not task.safety
         },
         config=config.to_dict(),
         command=command_line(),

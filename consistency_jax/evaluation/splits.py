@@ -60,7 +60,7 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
             **options,
         )
     )
-    tell_oddities(items, f"split {name!r}")
+    print_warnings(items, f"split {name!r}")
     if not items:
         raise ConfigError(f"split {name!r} of data.source={data.source!r} has no items")
     if not bare:
@@ -95,7 +95,7 @@ def evenly(items: Items, count: int) -> Items:
     return Items([items[n] for n in places], skipped=items.skipped, warnings=items.warnings)
 
 
-def tell_oddities(items: Items, what: str) -> None:
+def print_warnings(items: Items, what: str) -> None:
     """Prints how many rows were skipped or odd, and the first of them."""
     for kind, messages in (("skipped", items.skipped), ("warnings", items.warnings)):
         if messages:
@@ -155,10 +155,11 @@ def split_of(
     if read_back.changed:
         print(f"data: split {name!r}: {read_back}")
     neutral = None
-    if measured and _needs(config, "pmi"):
+    if measured and needs(config, "pmi"):
         neutral = neutral_answers(builder, items, languages)
     return Split(name, items, languages, trees, neutral)
 
 
-def _needs(config: ConfigDict, normalization: str) -> bool:
+def needs(config: ConfigDict, normalization: str) -> bool:
+    """Whether tables must hold what this normalization takes."""
     return config.evaluation.all_normalizations or config.evaluation.normalization == normalization

@@ -16,7 +16,7 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.preferences import Pairs, pair_items, read_pairs, write_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import reading
-from consistency_jax.evaluation.measuring import measure
+from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import chat_of, split_of
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.cached_answers import KeptAnswers
@@ -82,7 +82,9 @@ def _tools(
     def scores() -> np.ndarray:
         name, boundary = config.data.train.split, config.evaluation.boundary
         split = split_of(config, name, items, model, boundary, languages)
-        table = measure(config, Scorer(model.config, mesh), model.params, [split], "selection", params_key)
+        table = score_splits(
+            config, Scorer(model.config, mesh), model.params, [split], "selection", params_key
+        )
         return table[split.name].scores(config.evaluation.normalization)
 
     @functools.cache

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from consistency_jax.errors import CheckpointError
 from consistency_jax.runtime.files import location
@@ -98,11 +97,6 @@ class Checkpointer:
         # Where another process is gone, what is being written cannot be completed, and would be waited for.
         if not (kind and issubclass(kind, jax.errors.JaxRuntimeError) and several()):
             self.close()
-
-    def remove(self) -> None:
-        """Deletes all of it: the stage is finished and its result is kept elsewhere."""
-        self.close()
-        on_main(lambda: epath.Path(self.folder).rmtree())
 
     def _write_failed(self, error: Exception) -> str:
         reason = " ".join(str(error).split())[:300]

@@ -5,34 +5,16 @@ import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import in_bucket, write_text
-
-
-class Log(Protocol):
-    """Takes the numbers of a stage."""
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Those of one step, plain numbers."""
-
-    def close(self) -> None:
-        """Nothing more will come."""
-
-
-class NoLog:
-    """A `Log` that keeps nothing: of all processes but the one that keeps the run's."""
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """See `Log`."""
-
-    def close(self) -> None:
-        """See `Log`."""
+from consistency_jax.runtime.processes import is_main
 
 
 class MetricsLog:
     """Appends one JSON object a line to workdir/metrics.jsonl, and mirrors it to TensorBoard (not in buckets) and W&B.
+    Of several processes the first keeps it.
 
     A resumed run continues at `first_step`: lines of later steps, which the killed run had written but which will be
     computed again, are dropped first.
@@ -47,11 +29,12 @@ class MetricsLog:
         wandb: str = "",
         stage: str = "",
     ):
-        self._stage = stage
+        self._stage, self._lines, self._writer, self._wandb = stage, None, None, None
+        if not is_main():
+            return
         path = workdir / "metrics.jsonl"
         _drop_later_lines(path, stage, first_step)
         self._lines = _WholeFile(path) if in_bucket(path) else path.open("a", encoding="utf8")
-        self._writer = None
         if tensorboard and not in_bucket(path):  # its files grow, too
             # Imported where it is needed: it imports torch where that is installed, which takes seconds.
             from tensorboardX import SummaryWriter
@@ -59,15 +42,16 @@ class MetricsLog:
             self._writer = SummaryWriter(
                 str(workdir / "tensorboard" / stage), purge_step=first_step + 1 if first_step else None
             )
-        self._wandb = _start_wandb(wandb, workdir) if wandb else None
-        if self._wandb:
+        if wandb:
+            self._wandb = _start_wandb(wandb, workdir)
             self._wandb.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line. `values` are plain numbers; each stage has a TensorBoard run of its own."""
-        line = {"step": step, "stage": self._stage, **{k: _short(v) for k, v in values.items()}}
-        self._lines.write(json.dumps(line) + "\n")
-        self._lines.flush()
+        if self._lines:
+            line = {"step": step, "stage": self._stage, **{k: _short(v) for k, v in values.items()}}
+            self._lines.write(json.dumps(line) + "\n")
+            self._lines.flush()
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
@@ -77,7 +61,8 @@ class MetricsLog:
             self._wandb.log({f"{self._stage}/{name}": value for name, value in own.items()})
 
     def close(self) -> None:
-        self._lines.close()
+        if self._lines:
+            self._lines.close()
         if self._writer:
             self._writer.close()
         if self._wandb:

@@ -4,6 +4,7 @@ Every stage of a run (the embedded pretraining, then an objective, or several) i
 """
 
 import contextlib
+import dataclasses
 import math
 import signal
 import threading
@@ -13,29 +14,22 @@ from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from consistency_jax.config.stages import Stage
 from consistency_jax.data.examples import StepInput
 from consistency_jax.data.pipeline import Pipeline, prefetched
 from consistency_jax.errors import Interrupted
-from consistency_jax.models.decoder import DecoderConfig, Params
-from consistency_jax.objectives import Loss, Mlc
-from consistency_jax.runtime.mesh import on_mesh, put
+from consistency_jax.models.decoder import Params
+from consistency_jax.models.huggingface import Model
+from consistency_jax.objectives import Loss, make_auxiliary
+from consistency_jax.runtime.mesh import mesh_of, on_mesh, put
 from consistency_jax.runtime.processes import Vote
 from consistency_jax.runtime.progress import Progress
 from consistency_jax.training.checkpoints import Checkpointer
-from consistency_jax.training.loggers import Log
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
-from consistency_jax.training.step import (
-    State,
-    init_auxiliary,
-    init_state,
-    merge_params,
-    sharded_step,
-    split_params,
-    trained_names,
-)
+from consistency_jax.training.step import TrainState, init_auxiliary, init_state, sharded_step
+from consistency_jax.training.trainable import merge_params, split_params, trained_names
+from consistency_jax.training.workdir import open_log
 
 
 class OnPolicy(Protocol):
@@ -49,120 +43,114 @@ class OnPolicy(Protocol):
 
 
 def fit(
-    *,
-    stage: str,
-    config: DecoderConfig,
-    params: Params,
+    stage: Stage,
+    policy: Model,
     objective: Loss,
-    pipeline: Pipeline | OnPolicy,
-    optimizer: ConfigDict,
-    total_steps: int,
-    mesh: Mesh,
-    checkpoints: Path,
-    log: Callable[[int], Log],
-    log_every: int,
-    checkpoint_every: int,
-    keep: int = 2,
-    accumulate: int = 1,
-    auxiliary: Mlc | None = None,
-    seed: int = 0,
-    evaluate: Callable[[Params], dict[str, float]] | None = None,
-    evaluate_every: int = 0,
-) -> Params:
-    """Trains for `total_steps` optimizer steps, from the newest checkpoint where there is one.
+    batches: Pipeline | OnPolicy,
+    workdir: Path,
+    *,
+    checkpoints: Path | None = None,
+    validate: Callable[[Params], dict[str, float]] | None = None,
+) -> Model:
+    """Trains a policy for the optimizer steps of a stage, from the newest checkpoint where there is one.
 
     Args:
-      stage: name for progress and logs.
-      params: where to start; they are not donated and stay usable.
-      pipeline: batch = f(step), prepared ahead; or, where it is `on_policy`, f(step, the parameters before it).
-      optimizer: config of `training/optimizer.py`; what its `freeze` finds is not trained.
-      checkpoints: folder of this stage's checkpoints.
-      log: makes the metrics log, given the step to continue from.
-      auxiliary: a loss that is added to the objective's; what it trains of its own is made from `seed` and is
-        checkpointed, but not returned.
-      evaluate: measured and logged every `evaluate_every` steps (0: never).
+      policy: where to start; its parameters are not donated and stay usable.
+      batches: batch = f(step), prepared ahead; or, where it is `on_policy`, f(step, the parameters before it).
+      workdir: where the stage's metrics are logged and its checkpoints are.
+      checkpoints: another folder for them.
+      validate: what it measures is logged every `evaluation.every` steps, and at the last.
+
+    An auxiliary loss is added to the objective's; what it trains of its own is made from the seed and is checkpointed,
+    but not returned.
 
     Returns:
-      The parameters after the last step.
+      The policy after the last step.
 
     Raises:
       FloatingPointError: a loss that is no finite number; the message names the step.
       CheckpointError: a checkpoint that cannot be written or read.
       Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
     """
-    tx = make_optimizer(optimizer, total_steps)
-    names = trained_names(config, optimizer.freeze)
-    trained, frozen = split_params(params, names)
-    checkpointer = Checkpointer(checkpoints, keep)
+    config, decoder, mesh = stage.config, policy.config, mesh_of(policy.params)
+    total_steps = config.total_steps
+    tx = make_optimizer(config.optimizer, total_steps)
+    auxiliary = make_auxiliary(config.auxiliary)
+    names = trained_names(decoder, config.optimizer.freeze)
+    trained, frozen = split_params(policy.params, names)
+    checkpointer = Checkpointer(checkpoints or workdir / stage.folder, config.checkpoint.keep)
     first = checkpointer.latest_step or 0
     if first >= total_steps:
         with checkpointer:
-            print(f"{stage}: finished, at step {first}")
-            return merge_params(checkpointer.restore(first, {"params": trained})["params"], frozen)
-    step_fn = sharded_step(config, objective, tx, mesh, names, accumulate, auxiliary)
+            print(f"{stage.name}: finished, at step {first}")
+            params = checkpointer.restore(first, {"params": trained})["params"]
+            return dataclasses.replace(policy, params=merge_params(params, frozen))
+    step_fn = sharded_step(decoder, objective, tx, mesh, names, config.batching.accumulate, auxiliary)
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=step_fn.state)
     state = jax.jit(
-        lambda p: copy(init_state(p, tx, init_auxiliary(config, auxiliary, jax.random.key(seed)))),
+        lambda p: copy(init_state(p, tx, init_auxiliary(decoder, auxiliary, jax.random.key(config.seed)))),
         out_shardings=step_fn.state,
     )(trained)
 
     # Newest checkpoint, if any. The copy owns its buffers, so that the first step may donate them.
     if first:
         stored = checkpointer.restore(first, _parts(state))
-        state = copy(State(params=stored["params"], **stored["progress"]))
-        print(f"{stage}: resuming at step {first} of {total_steps}")
+        state = copy(TrainState(params=stored["params"], **stored["progress"]))
+        print(f"{stage.name}: resuming at step {first} of {total_steps}")
 
-    schedule = make_schedule(optimizer, optimizer.learning_rate, total_steps)
+    schedule = make_schedule(config.optimizer, config.optimizer.learning_rate, total_steps)
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpointer)
-        metrics_log = stack.enter_context(contextlib.closing(log(first)))
-        progress = stack.enter_context(contextlib.closing(Progress(stage, total_steps, first)))
+        log = stack.enter_context(contextlib.closing(open_log(config, workdir, stage.name, first)))
+        progress = stack.enter_context(contextlib.closing(Progress(stage.name, total_steps, first)))
         stopped = stack.enter_context(stop_signal())
         any_stopped = Vote(mesh)
         stack.enter_context(on_mesh(mesh))
         stack.enter_context(jax.transfer_guard("disallow"))
 
-        ahead = None if pipeline.on_policy else prefetched(pipeline, first, total_steps)
+        ahead = None if batches.on_policy else prefetched(batches, first, total_steps)
         for step in range(first + 1, total_steps + 1):
             if ahead is not None:
                 batch = next(ahead)
             else:
                 with jax.transfer_guard("allow"):
-                    batch = pipeline(step - 1, merge_params(state.params, frozen))
+                    batch = batches(step - 1, merge_params(state.params, frozen))
             state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))
             waiting.append(metrics)
-            progress.advance(items=pipeline.items, tokens=int((batch.batch.tree > 0).sum()))
+            progress.advance(items=batches.items, tokens=int((batch.batch.tree > 0).sum()))
 
             # Looked at once: it may change at any moment. A signal to one process stops all at the same step.
             stopping = any_stopped(stopped.is_set()) and step < total_steps
             last = step == total_steps or stopping
-            if step % log_every == 0 or step % checkpoint_every == 0 or last:
+            to_log, to_save = (
+                step % every == 0 or last for every in (config.logging.every, config.checkpoint.every)
+            )
+            if to_log or to_save:
                 values = _fetch(waiting, step)
                 waiting = []
-                if step % log_every == 0 or last:
+                if to_log:
                     with jax.transfer_guard("allow"):
                         values["learning_rate"] = float(schedule(step - 1))
-                    metrics_log.write(step, values | _speed(progress))
+                    log.write(step, values | _speed(progress))
                     progress.show(loss=f"{values['loss']:.4f}")
-            if evaluate and evaluate_every and (step % evaluate_every == 0 or step == total_steps):
+            if validate and (step % config.evaluation.every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
-                    measured = evaluate(merge_params(state.params, frozen))
-                metrics_log.write(step, measured)
-            if step % checkpoint_every == 0 or last:  # after all that is logged of this step
+                    log.write(step, validate(merge_params(state.params, frozen)))
+            if to_save:  # after all that is logged of this step
                 with jax.transfer_guard("allow"):  # processes wait for each other by means of arrays
                     checkpointer.save(step, _parts(state))
             if stopping:
                 checkpointer.wait()
                 raise Interrupted(
-                    f"{stage}: stopped at step {step} of {total_steps}, checkpoint written; "
+                    f"{stage.name}: stopped at step {step} of {total_steps}, checkpoint written; "
                     "the same command goes on from here"
                 )
-    return merge_params(state.params, frozen)
+    return dataclasses.replace(policy, params=merge_params(state.params, frozen))
 
 
-def _parts(state: State) -> dict[str, Any]:
+def _parts(state: TrainState) -> dict[str, Any]:
     """A state as a checkpoint holds it: the model's parameters apart, so that they can be read alone."""
     progress = {"step": state.step, "optimizer": state.optimizer}
     if state.auxiliary:

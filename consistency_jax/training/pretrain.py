@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -20,6 +20,7 @@ import transformers
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from consistency_jax.config.stages import Stage
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_corpus
@@ -35,7 +36,6 @@ from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.mesh import row_groups
 from consistency_jax.runtime.processes import check_shared, is_main, on_main, share_folder
-from consistency_jax.training.loggers import Log
 from consistency_jax.training.loop import fit
 
 FORMAT = 1  # raise it when the same settings would give another model
@@ -56,8 +56,8 @@ def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
     return cache_folder() / "pretrained" / key
 
 
-def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -> Path:
-    """The folder of the embedded base model; trains it first where it is not there yet.
+def pretrained_base(config: ConfigDict, mesh: Mesh, workdir: Path) -> Path:
+    """The folder of the embedded base model; trains it first where it is not there yet, and logs that in the workdir.
 
     Raises:
       ConfigError: where the architecture's settings are not a decoder's.
@@ -75,7 +75,7 @@ def pretrained_base(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -
     if not on_main(made.is_file):
         with _one_run(folder):
             if not on_main(made.is_file):
-                _pretrain(config, mesh, log, sentences, folder)
+                _pretrain(config, mesh, workdir, sentences, folder)
     share_folder(folder, last=made.name)
     return folder
 
@@ -101,13 +101,7 @@ def _one_run(folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def _pretrain(
-    config: ConfigDict,
-    mesh: Mesh,
-    log: Callable[[int], Log],
-    sentences: Sequence[str],
-    folder: Path,
-) -> None:
+def _pretrain(config: ConfigDict, mesh: Mesh, workdir: Path, sentences: Sequence[str], folder: Path) -> None:
     """Makes the base model in its folder; config.json appears last."""
     settings = config.pretrain
     work = folder / "work"
@@ -133,23 +127,9 @@ def _pretrain(
         row_length=config.batching.row_length,
         total_steps=settings.total_steps,
     )
-    params = fit(
-        stage="pretrain",
-        config=decoder,
-        params=params,
-        objective=objective,
-        pipeline=pipeline,
-        optimizer=settings.optimizer,
-        total_steps=settings.total_steps,
-        mesh=mesh,
-        checkpoints=work / "checkpoints",
-        log=log,
-        log_every=settings.log_every,
-        checkpoint_every=settings.checkpoint_every,
-        keep=1,
-    )
-    finished = Model(decoder, params, tokenizer, architecture=architecture)
-    save_pretrained(finished, work / "model")
+    base = Model(decoder, params, tokenizer, architecture=architecture)
+    base = fit(_stage(config), base, objective, pipeline, workdir, checkpoints=work / "checkpoints")
+    save_pretrained(base, work / "model")
 
     def move() -> None:
         shutil.copyfile(work / "tokenizer.model", work / "model" / "tokenizer.model")
@@ -158,6 +138,16 @@ def _pretrain(
         shutil.rmtree(work)
 
     on_main(move)
+
+
+def _stage(config: ConfigDict) -> Stage:
+    """Pretraining as a stage of its own: `config.pretrain` where a run has its settings."""
+    own, settings = config.copy_and_resolve_references(), config.pretrain
+    own.total_steps, own.optimizer = settings.total_steps, settings.optimizer
+    own.logging.every = settings.log_every
+    own.checkpoint.update(every=settings.checkpoint_every, keep=1)
+    own.batching.accumulate, own.auxiliary.mlc.weight = 1, 0.0
+    return Stage("pretrain", folder="", pairs="", config=own)
 
 
 def train_tokenizer(

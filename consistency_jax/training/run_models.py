@@ -1,7 +1,6 @@
 """The models of a run: its base model, what training starts from, and the model of a checkpoint."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -13,11 +12,8 @@ from consistency_jax.models.configured import computing, lora_config
 from consistency_jax.models.huggingface import Model, load_pretrained
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.checkpoints import Checkpointer
-from consistency_jax.training.loggers import Log
-from consistency_jax.training.pretrain import (
-    pretrained_base,
-)
-from consistency_jax.training.step import merge_params, split_params, trained_names
+from consistency_jax.training.pretrain import pretrained_base
+from consistency_jax.training.trainable import merge_params, split_params, trained_names
 from consistency_jax.training.workdir import read_config
 
 
@@ -64,14 +60,14 @@ def checkpoint_model(config: ConfigDict, workdir: Path, step: int, base: Model) 
     return dataclasses.replace(policy, params=merge_params(restored, frozen))
 
 
-def base_model(config: ConfigDict, mesh: Mesh, log: Callable[[int], Log]) -> Model:
+def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
     """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
-    is pretrained here first where the cache does not have it.
+    is pretrained here first, and logged in the workdir, where the cache does not have it.
 
     Raises:
       ConfigError, CheckpointError: a folder or architecture that cannot be used.
     """
-    path = config.model.path or pretrained_base(config, mesh, log)
+    path = config.model.path or pretrained_base(config, mesh, workdir)
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
     model.config = computing(config, model.config)
     return model

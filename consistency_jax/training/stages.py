@@ -15,11 +15,12 @@ from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
 from consistency_jax.data.preferences import pair_items, read_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.measuring import score_split
-from consistency_jax.evaluation.splits import Split, languages_of, load_split, split_of, tell_oddities
+from consistency_jax.evaluation.splits import Split, languages_of, load_split, print_warnings, split_of
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
 from consistency_jax.objectives import OBJECTIVES, make_objective, usable
+from consistency_jax.runtime.mesh import mesh_of, row_groups
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
@@ -68,7 +69,7 @@ def _load_pairs(config: ConfigDict) -> Items:
     together = config.batching.name == "grouped"
     items = pair_items(pairs, path, tuple(config.data.languages) or None, together=together)
     items.skipped = pairs.skipped
-    tell_oddities(items, path)
+    print_warnings(items, path)
     return items
 
 
@@ -128,8 +129,10 @@ def load_prompts(config: ConfigDict) -> Items | None:
     return items
 
 
-def prompt_set(config: ConfigDict, items: Items, model: Model) -> AuxiliaryPrompts:
+def prompt_set(config: ConfigDict, items: Items | None, model: Model) -> AuxiliaryPrompts | None:
     """The multilingual prompts of `load_prompts` as the pipeline takes them. Errors are those of `split_of`."""
+    if items is None:
+        return None
     settings = config.auxiliary.mlc
     # Without answers there is nothing to join prompts to.
     split = split_of(config, settings.split, items, model, "separate", measured=False)
@@ -154,14 +157,12 @@ def training_splits(
     loaded: Sequence[tuple[Items, tuple[str, ...]]],
     prompts: Sequence[AuxiliaryPrompts | None],
     model: Model,
-    groups: int,
 ) -> list[Split | None]:
     """What each stage trains on, as trees; stages with the same items share them. None for one that makes its own.
 
     Args:
       loaded: of `load_training`, one a stage.
       prompts: of `prompt_set`, one a stage; None for a stage without.
-      groups: row groups of a batch.
 
     Raises:
       ConfigError: where the trees do not fit into rows, or the model has no tokenizer.
@@ -178,9 +179,9 @@ def training_splits(
         if stage.config.batching.row_length:  # may be too short: told now, not when an earlier stage has run
             data = training_set(split)
             reference = np.zeros(data.mask.shape, np.float32)
-            make_pipeline(
-                stage.config, data._replace(reference=reference, prompts=beside), model.config, groups
-            )
+            groups = row_groups(mesh_of(model.params))
+            data = data._replace(reference=reference, prompts=beside)
+            make_pipeline(stage.config, data, model.config, groups)
     return splits
 
 
@@ -204,8 +205,11 @@ class Reference:
         return fingerprint(self.model.params)
 
 
-def training_data(config: ConfigDict, split: Split, reference: Reference) -> TrainingSet:
-    """What a stage with this config trains on: its items, and what the model that it starts from says of them."""
+def training_data(
+    config: ConfigDict, split: Split, reference: Reference, prompts: AuxiliaryPrompts | None = None
+) -> TrainingSet:
+    """What a stage with this config trains on: its items, what the model that it starts from says of them, and the
+    prompts beside them."""
     _, needs_reference = make_objective(config.objective, split.languages)
     needs_reference &= not generates(config)  # answers are scored as they are drawn
 
@@ -226,6 +230,7 @@ def training_data(config: ConfigDict, split: Split, reference: Reference) -> Tra
     if OBJECTIVES[config.objective.name].needs_state:
         anchor = scored(split.alone(ANCHOR), f"reference {ANCHOR}", state=True)
     data = training_set(split, scored(split, "reference", state=False) if needs_reference else None, anchor)
+    data = data._replace(prompts=prompts)
     return without_gold(data) if config.objective.false_examples else data
 
 
@@ -268,7 +273,7 @@ def make_pipeline(config: ConfigDict, data: TrainingSet, decoder: DecoderConfig,
 
 
 def make_batches(
-    config: ConfigDict, data: TrainingSet, split: Split, policy: Model, reference: Reference, groups: int
+    config: ConfigDict, data: TrainingSet, split: Split, policy: Model, reference: Reference
 ) -> Pipeline | Rollouts:
     """What a stage takes its steps on: batches of the data, or answers that the policy draws to their prompts.
 
@@ -279,7 +284,7 @@ def make_batches(
     Raises:
       ConfigError: settings that these data do not fit.
     """
-    pipeline = make_pipeline(config, data, policy.config, groups)
+    pipeline = make_pipeline(config, data, policy.config, row_groups(mesh_of(policy.params)))
     if not generates(config):
         return pipeline
     return Rollouts(config, pipeline, split, policy, reference.scorer, reference.model)

@@ -1,34 +1,30 @@
 """One optimizer step: packed rows -> table -> objective -> update. Used by train.py, aot and the benchmarks.
 
-Parameters come in two trees: those that are trained, which have gradients and optimizer state and are checkpointed, and
-frozen ones, which are only read (what `optimizer.freeze` finds; with adapters, the whole base model). An auxiliary loss
-has parameters of its own, trained and checkpointed beside the model's and dropped at the end.
+Parameters come as trained and frozen ones (trainable.py). An auxiliary loss has parameters of its own, trained and
+checkpointed beside the model's and dropped at the end.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 from jax.sharding import Mesh
 
 from consistency_jax.data.examples import Examples, StepInput
-from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Params, abstract_params
-from consistency_jax.models.lora import is_adapter
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.objectives import Loss, Mlc, Outputs, mlc
 from consistency_jax.objectives.mlc import countable
 from consistency_jax.runtime.mesh import replicated, state_shardings
 from consistency_jax.scoring.logps import batch_shardings, tree_logps
+from consistency_jax.training.trainable import merge_params, split_params
 
 AUXILIARY = "auxiliary"
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """Everything that a checkpoint holds."""
 
     step: jax.Array  # i32[], optimizer steps done
@@ -37,8 +33,8 @@ class State(NamedTuple):
     auxiliary: Any = ()  # parameters of an auxiliary loss, where there is one
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation, auxiliary: Any = ()) -> State:
-    return State(jnp.int32(0), params, optimizer.init(joined(params, auxiliary)), auxiliary)
+def init_state(params: Params, optimizer: optax.GradientTransformation, auxiliary: Any = ()) -> TrainState:
+    return TrainState(jnp.int32(0), params, optimizer.init(joined(params, auxiliary)), auxiliary)
 
 
 def joined(params: Params, auxiliary: Any) -> Params:
@@ -51,49 +47,6 @@ def parted(trained: Params) -> tuple[Params, Any]:
     return {name: tree for name, tree in trained.items() if name != AUXILIARY}, trained.get(AUXILIARY, ())
 
 
-# ------------------------------------------------------------------------------------------------- trained and frozen
-def trained_names(config: DecoderConfig, freeze: str) -> frozenset[str]:
-    """Names ("layers/mlp/up/kernel") of the parameters that are trained: of all, or of the adapters where the model has
-    some, those that `freeze` does not find.
-
-    Args:
-      freeze: a regular expression searched in names; empty freezes nothing.
-
-    Raises:
-      ConfigError: where `freeze` is no regular expression, or finds nothing, or everything.
-    """
-    names = frozenset(traverse_util.flatten_dict(abstract_params(config), sep="/"))
-    if config.lora:
-        names = frozenset(filter(is_adapter, names))
-    try:
-        frozen = {name for name in names if freeze and re.search(freeze, name)}
-    except re.error as error:
-        raise ConfigError(f"optimizer.freeze={freeze!r} is no regular expression: {error}") from None
-    if freeze and len(frozen) in (0, len(names)):
-        what = "every parameter" if frozen else "no parameter"
-        raise ConfigError(
-            f"optimizer.freeze={freeze!r} matches {what}; there are: {', '.join(sorted(names))}"
-        )
-    return names - frozen
-
-
-def split_params(params: Params, trained: frozenset[str]) -> tuple[Params, Params]:
-    """(trained, frozen), two nested dicts without a leaf in common; leaves may be anything, shardings too."""
-    flat = traverse_util.flatten_dict(params, sep="/")
-    parts = (
-        {name: leaf for name, leaf in flat.items() if (name in trained) is wanted} for wanted in (True, False)
-    )
-    trained_part, frozen_part = (traverse_util.unflatten_dict(part, sep="/") for part in parts)
-    return trained_part, frozen_part
-
-
-def merge_params(*parts: Params) -> Params:
-    """The inverse of `split_params`; arrays are shared, not copied."""
-    flat = [traverse_util.flatten_dict(part, sep="/") for part in parts]
-    return traverse_util.unflatten_dict({name: leaf for part in flat for name, leaf in part.items()}, sep="/")
-
-
-# ----------------------------------------------------------------------------------------------------------- the step
 def make_loss(
     config: DecoderConfig, objective: Loss, auxiliary: Mlc | None = None
 ) -> Callable[..., tuple[jax.Array, dict]]:
@@ -141,7 +94,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     accumulate: int = 1,
     auxiliary: Mlc | None = None,
-) -> Callable[[State, Params, StepInput], tuple[State, dict[str, jax.Array]]]:
+) -> Callable[[TrainState, Params, StepInput], tuple[TrainState, dict[str, jax.Array]]]:
     """step(state, frozen, input) -> (state, metrics).
 
     Gradients of `accumulate` micro-batches are added up in float32, each with the share of its loss (of objectives'
@@ -157,7 +110,9 @@ def make_train_step(
         weight = objective(outputs, examples)[1]["weight"]
         return jnp.stack([weight, countable(_languages(examples)).sum().astype(weight.dtype)])
 
-    def step(state: State, frozen: Params, step_input: StepInput) -> tuple[State, dict[str, jax.Array]]:
+    def step(
+        state: TrainState, frozen: Params, step_input: StepInput
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         trained = joined(state.params, state.auxiliary)
         scales = jnp.stack([jnp.float32(1), auxiliary.scale(state.step) if auxiliary else jnp.float32(0)])
         if accumulate == 1:
@@ -179,7 +134,7 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(grads, state.optimizer, trained)
         params, extractor = parted(optax.apply_updates(trained, updates))
         metrics = metrics | {"gradient_norm": optax.tree.norm(grads)}
-        return State(state.step + 1, params, optimizer_state, extractor), metrics
+        return TrainState(state.step + 1, params, optimizer_state, extractor), metrics
 
     return step
 
@@ -198,7 +153,7 @@ class ShardedStep(NamedTuple):
     """The train step as a program for a mesh, and where its arguments live (trees of NamedShardings)."""
 
     run: Any  # jitted step(state, frozen, input); the state is donated. Trace it inside `on_mesh`
-    state: State
+    state: TrainState
     frozen: Params
     inputs: StepInput
 
@@ -226,7 +181,7 @@ def sharded_step(
     shapes, all_where = joined(shapes, extra), joined(where, extra_where)
     optimizer_shapes = jax.eval_shape(optimizer.init, shapes)
     moments = state_shardings(mesh, all_where, shapes, optimizer_shapes)
-    state = State(everywhere, where, moments, extra_where)
+    state = TrainState(everywhere, where, moments, extra_where)
     run = jax.jit(
         make_train_step(config, objective, optimizer, accumulate, auxiliary),
         donate_argnums=0,

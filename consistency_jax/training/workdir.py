@@ -5,7 +5,6 @@ With several stages, checkpoints/ holds a folder of each, and reference/ the tab
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import flattened, selects, stages_of
 from consistency_jax.errors import ConfigError
-from consistency_jax.runtime import processes
 from consistency_jax.runtime.files import in_bucket, location, write_text
 from consistency_jax.runtime.processes import check_shared, on_main
-from consistency_jax.training.loggers import Log, MetricsLog, NoLog
+from consistency_jax.training.loggers import MetricsLog
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others. Not so those by which a
 # model ranks candidates, where pairs are made of them.
@@ -113,11 +111,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[An
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
-def log_of(config: ConfigDict, workdir: Path, stage: str) -> Callable[[int], Log]:
-    """Makes a stage's metrics log, given the step that the stage goes on from; process 0 keeps it alone."""
+def open_log(config: ConfigDict, workdir: Path, stage: str, first: int = 0) -> MetricsLog:
+    """The metrics log of a stage that goes on behind step `first`."""
     settings = config.logging
-    if not processes.is_main():
-        return lambda first: NoLog()
-    return lambda first: MetricsLog(
+    return MetricsLog(
         workdir, stage=stage, first_step=first, tensorboard=settings.tensorboard, wandb=settings.wandb
     )

@@ -11,7 +11,7 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation import free_text
-from consistency_jax.evaluation.free_text import Asked, load_safety, write_answers, written_figures
+from consistency_jax.evaluation.free_text import GenerationTask, free_text_figures, load_tasks, respond
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
@@ -50,20 +50,21 @@ def test_answers_are_the_samplers_and_are_looked_up_in_their_own_language(
                 candidates[language][place] = f" {own[language][n].upper()}. "
         asked = {language: prompts[language][n] for language in present}
         items.append(ParallelItem(f"q{n}", "", asked, {k: tuple(v) for k, v in candidates.items()}, n % 2))
-    asked = [Asked("test", items, LANGUAGES)]
-    (said,) = write_answers(small_config, model, None, asked, tmp_path)
-    assert said.texts[3] == [own[language][3] for language in LANGUAGES]
-    assert said.texts[0][2] is None
+    tasks = [GenerationTask("test", items, LANGUAGES)]
+    (responses,) = respond(small_config, model, tasks, tmp_path)
+    assert responses.texts[3] == [own[language][3] for language in LANGUAGES]
+    assert responses.texts[0][2] is None
     monkeypatch.setattr(free_text, "Sampler", None)  # what is kept is not drawn again
-    assert write_answers(small_config, model, None, asked, tmp_path)[0].texts == said.texts
+    assert respond(small_config, model, tasks, tmp_path)[0].texts == responses.texts
     small_config.evaluation.generation.max_tokens = 5
     with pytest.raises(TypeError):  # other settings, other answers
-        write_answers(small_config, model, None, asked, tmp_path)
+        respond(small_config, model, tasks, tmp_path)
 
     matched = places < 2
     matched[0, 2] = False
-    np.testing.assert_array_equal(said.matches.matched, matched)
-    figures = written_figures(small_config, asked, [said], [said])["generation"]["test"]["final"]
+    np.testing.assert_array_equal(responses.matches.matched, matched)
+    figures = free_text_figures(small_config, tasks, [responses], [responses])
+    figures = figures["generation"]["test"]["final"]
     there = np.ones((8, 3), bool)
     there[0, 2] = False
     right = matched & (places == np.arange(8)[:, None] % 2)
@@ -198,4 +199,4 @@ def test_a_judge_that_cannot_be_imported_is_told_before_any_work(small_config):
     with pytest.raises(
         ConfigError, match="evaluation.safety.judge='no_such_module:judge' cannot be imported"
     ):
-        load_safety(small_config)
+        load_tasks(small_config, {})

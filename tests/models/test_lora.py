@@ -12,7 +12,7 @@ from consistency_jax.models.adapters import add_adapters, merge_adapters
 from consistency_jax.models.decoder import Decoder, Params, abstract_params
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import PROJECTIONS, LoraConfig, is_adapter
-from consistency_jax.training.step import merge_params, split_params, trained_names
+from consistency_jax.training.trainable import merge_params, split_params, trained_names
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.mesh import fetch, make_mesh, on_mesh, put, row_groups
 from consistency_jax.runtime.processes import initialize
 from consistency_jax.training.optimizer import make_optimizer
-from consistency_jax.training.step import init_state, sharded_step, split_params, trained_names
+from consistency_jax.training.step import init_state, sharded_step
+from consistency_jax.training.trainable import split_params, trained_names
 
 STEPS, ITEMS, LANGUAGES, CANDIDATES, VOCABULARY = 20, 24, ("en", "de", "sw"), 3, 64
 CONFIG = DecoderConfig(

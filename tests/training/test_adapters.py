@@ -13,7 +13,7 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
-from consistency_jax.evaluation.measuring import measure
+from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import load_split, split_of
 from consistency_jax.export import export
 from consistency_jax.models.adapters import merge_adapters
@@ -57,7 +57,8 @@ def test_the_policy_at_step_0_is_the_reference_exactly(run):
     for name, leaf in flat(base.params).items():
         assert flat(policy.params)[name] is leaf  # no second copy
     split = split_of(config, "test", load_split(config, "test"), base, "joint")
-    table = measure(config, Scorer(policy.config, make_mesh((1, 1, 1))), policy.params, [split])["test"]
+    scorer = Scorer(policy.config, make_mesh((1, 1, 1)))
+    table = score_splits(config, scorer, policy.params, [split])["test"]
     assert (table.logp == read_tables(workdir / "tables" / "base.npz")["test"].logp).all()
     assert (table.logp != read_tables(workdir / "tables" / "final.npz")["test"].logp).any()
 

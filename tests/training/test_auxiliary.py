@@ -33,13 +33,8 @@ from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.train import train
 from consistency_jax.training.run_models import checkpoint_model
 from consistency_jax.training.stages import load_training, prompt_set, training_splits
-from consistency_jax.training.step import (
-    init_auxiliary,
-    init_state,
-    make_train_step,
-    sharded_step,
-    trained_names,
-)
+from consistency_jax.training.step import init_auxiliary, init_state, make_train_step, sharded_step
+from consistency_jax.training.trainable import trained_names
 
 EVERY = Mlc(weight=0.8, width=16, every=1)
 
@@ -178,10 +173,10 @@ def test_prompts_longer_than_a_row_are_told_at_once(small_config):
     )
     loaded = [load_training(stage.config) for stage in stages]
     beside = prompt_set(small_config, loaded[0][0], model)
-    training_splits(stages, loaded, [None, beside], model, 1)
+    training_splits(stages, loaded, [None, beside], model)
     long = Forest.of([Tree.of_tokens(range(3, 68), [])] * len(beside.trees))
     with pytest.raises(ConfigError, match="batching: .*longer"):
-        training_splits(stages, loaded, [None, dataclasses.replace(beside, trees=long)], model, 1)
+        training_splits(stages, loaded, [None, dataclasses.replace(beside, trees=long)], model)
 
 
 def test_prompts_are_drawn_by_seed_and_step_and_only_for_steps_that_count():

@@ -10,9 +10,10 @@ import pytest
 import scipy.special
 
 from consistency_jax.config.defaults import default
+from consistency_jax.config.stages import Stage
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.free_text import Asked, write_answers
+from consistency_jax.evaluation.free_text import GenerationTask, respond
 from consistency_jax.evaluation.splits import split_of
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -23,7 +24,6 @@ from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.train import train
-from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.loop import fit
 from consistency_jax.training.run_models import checkpoint_model
 from consistency_jax.training.stages import (
@@ -92,7 +92,7 @@ def test_a_batch_holds_the_policys_answers_and_what_the_reference_says_of_them(
     reference = Reference(Scorer(model.config, make_mesh((1, 1, 1))), model, None)
     data = training_data(config, split, reference)
     assert data.reference is None  # nobody scores the candidates
-    rollouts = make_batches(config, data, split, model, reference, 1)
+    rollouts = make_batches(config, data, split, model, reference)
     policy = dataclasses.replace(model, params=moved(model.params))
     step_input = rollouts(1, policy.params)
     batch, examples = step_input
@@ -160,7 +160,7 @@ def test_what_is_drawn_is_the_policys(small_config, small_model):
     items, languages = load_training(config)
     split = training_split(config, items, languages, model)
     reference = Reference(Scorer(model.config, make_mesh((1, 1, 1))), model, None)
-    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference, 1)
+    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference)
     policy = dataclasses.replace(model, params=moved(model.params))
     batch, _ = rollouts(0, policy.params)
     item = rollouts._pipeline.draw(0).items[0]
@@ -265,11 +265,11 @@ def test_rollouts_and_evaluation_read_an_answer_alike(toy, tmp_path):
     config = generating(default(), f"{__name__}:heard", max_tokens=4, top_k=1)
     config.batching.items = len(items)
     config.evaluation.generation.max_tokens = 4
-    (said,) = write_answers(config, model, None, [Asked("toy", items, ("en", "de"))], tmp_path)
+    (said,) = respond(config, model, [GenerationTask("toy", items, ("en", "de"))], tmp_path)
     mesh = make_mesh((1, 1, 1))
     split = split_of(config, "toy", items, model, "separate", ("en", "de"), measured=False)
     reference = Reference(Scorer(model.config, mesh), model, None)
-    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference, 1)
+    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference)
     HEARD.clear()
     rollouts(0, model.params)
     assert said.matches.scores[:, :, 0].all()
@@ -298,29 +298,17 @@ def test_drawn_answers_lead_to_the_optimum_and_rewards_rise(toy, tmp_path):
     config = generating(default(), "table", max_tokens=1)
     config.objective.samples = 64
     config.batching.items = 2
-    config.total_steps = 150
+    config.total_steps, config.logging.every = 150, 1
     config.optimizer.learning_rate, config.optimizer.schedule = 1e-2, "cosine"
     mesh = make_mesh((1, 1, 1))
     split = split_of(config, "toy", items, model, "separate", tuple(WORDS), measured=False)
     reference = Reference(Scorer(model.config, mesh), model, None)
-    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference, 1)
-    params = fit(
-        stage="toy",
-        config=model.config,
-        params=model.params,
-        objective=make_objective(config.objective, tuple(WORDS))[0],
-        pipeline=rollouts,
-        optimizer=config.optimizer,
-        total_steps=config.total_steps,
-        mesh=mesh,
-        checkpoints=tmp_path / "checkpoints",
-        log=lambda step: MetricsLog(tmp_path, first_step=step, stage="toy", tensorboard=False),
-        log_every=1,
-        checkpoint_every=1000,
-    )
+    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference)
+    objective, _ = make_objective(config.objective, tuple(WORDS))
+    trained = fit(Stage("toy", "checkpoints", "", config), model, objective, rollouts, tmp_path)
     before = candidate_logps(model, items)
     optimum = scipy.special.log_softmax(before.sum(1, keepdims=True), axis=2)
-    after = candidate_logps(dataclasses.replace(model, params=params), items)
+    after = candidate_logps(trained, items)
     distance = [(np.exp(logp) * (logp - optimum)).sum(2).mean() for logp in (before, after)]
     assert distance[0] > 0.1
     assert distance[1] < 0.1 * distance[0]

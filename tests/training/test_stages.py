@@ -13,7 +13,7 @@ from flax import traverse_util
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
-from consistency_jax.config.stages import stages_of
+from consistency_jax.config.stages import Stage, stages_of
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.packing.plan import plan
 from consistency_jax.data.packing.rows import tree_sizes
@@ -29,7 +29,6 @@ from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.table import read_tables
 from consistency_jax.train import train
-from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.loop import fit
 from consistency_jax.training.run_models import checkpoint_model, latest_stage, latest_step
 from consistency_jax.training.stages import Reference, load_training, make_pipeline, training_data
@@ -204,21 +203,14 @@ def test_two_stages_are_a_run_on_what_another_run_exported(staged, tmp_path, ran
         (items, languages) = load_training(second)
         split = split_of(second, "train", items, base, "separate", languages)
         data = training_data(second, split, Reference(scorer, start, tmp_path / "kept"))
-        params = fit(
-            stage="by hand",
-            config=start.config,
-            params=start.params,
-            objective=make_objective(second.objective, languages)[0],
-            pipeline=make_pipeline(second, data, start.config, groups=1),
-            optimizer=second.optimizer,
-            total_steps=6,
-            mesh=mesh,
-            checkpoints=tmp_path / "by_hand",
-            log=lambda first: MetricsLog(tmp_path, stage="by hand", tensorboard=False),
-            log_every=10,
-            checkpoint_every=10,
+        trained = fit(
+            Stage("by hand", "by_hand", "", second),
+            start,
+            make_objective(second.objective, languages)[0],
+            make_pipeline(second, data, start.config, groups=1),
+            tmp_path,
         )
-        assert_same_params(params, ended.params)
+        assert_same_params(trained.params, ended.params)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [(line["stage"], line["step"]) for line in lines if "loss" in line]
     assert losses == [("dpo", n) for n in range(1, 4)] + [("polish", n) for n in range(1, 7)]

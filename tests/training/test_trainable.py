@@ -17,7 +17,8 @@ from consistency_jax.runtime.mesh import make_mesh, on_mesh
 from consistency_jax.train import train
 from consistency_jax.training.optimizer import make_optimizer
 from consistency_jax.training.run_models import checkpoint_model
-from consistency_jax.training.step import init_state, make_loss, split_params, trained_names
+from consistency_jax.training.step import init_state, make_loss
+from consistency_jax.training.trainable import split_params, trained_names
 
 CONFIG = DecoderConfig(
     vocab_size=64, hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=64, tied=False
