@@ -90,8 +90,7 @@ def train(model: str, items: int) -> dict[str, Any]:
             state, metrics = step.run(state, {}, placed)
             jax.block_until_ready((state, metrics))
             walls.append(time.perf_counter() - start)
-    rows, length = batches[0].batch.tokens.shape[-2:]
-    flops = step_flops(decoder, rows, length, batches[0].batch.sources.shape[-1])
+    flops = step_flops(decoder, batches[0].batch)
     real, fed = (
         sum(int(count) for count in counts)
         for counts in zip(*(((b.batch.tree > 0).sum(), b.batch.tokens.size) for b in batches), strict=True)
@@ -116,6 +115,7 @@ def train(model: str, items: int) -> dict[str, Any]:
 def score(model: str, data: str, prompts: int) -> dict[str, Any]:
     import jax
 
+    from consistency_jax.aot.shapes import Load, abstract_batch
     from consistency_jax.data.packing.plan import batch_plan
     from consistency_jax.data.packing.rows import tree_sizes
     from consistency_jax.models.flops import forward_flops, mask_cost
@@ -133,7 +133,7 @@ def score(model: str, data: str, prompts: int) -> dict[str, Any]:
         scorer(params, trees, candidates=candidates, tokens=tokens)
         walls.append(time.perf_counter() - start)
     batches = batch_plan(tree_sizes(trees), mask_cost=mask_cost(decoder), tokens=tokens)
-    flops = sum(forward_flops(decoder, b.shape.rows, b.shape.length, b.shape.sources) for b in batches)
+    flops = sum(forward_flops(decoder, abstract_batch(Load(b.shape, 1, 1, candidates))) for b in batches)
     median = statistics.median(walls[1:])
     return summary(
         walls[1:],

@@ -161,10 +161,7 @@ class Runner:
             "items_per_s": items / step_s,
             "tokens_per_s": statistics.median(t / w for t, w in zip(tokens, walls, strict=True)),
             "padding": 1 - sum(tokens) / sum(padded),
-            "flops": statistics.median(
-                step_flops(self.config, *batch.batch.tokens.shape, batch.batch.sources.size)
-                for batch in batches
-            ),
+            "flops": statistics.median(step_flops(self.config, batch.batch) for batch in batches),
             "flops_compiled": statistics.median(flops),
             "shapes": len(compiled),
             "compile_s": seconds,

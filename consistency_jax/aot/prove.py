@@ -63,21 +63,17 @@ def lower_train(
     extra = auxiliary_shapes(decoder, auxiliary)
     state = jax.eval_shape(lambda *params: init_state(params[0], optimizer, params[1]), trained, extra)
     arguments = (placed(state, step.state), placed(frozen, step.frozen), placed(inputs, step.inputs))
-    shape = load.shape
-    useful = step_flops(decoder, shape.rows, shape.length, shape.groups * shape.sources, names)
     with on_mesh(mesh):
-        return step.run.lower(*arguments), device_bytes(arguments), useful * load.micro_batches
+        return step.run.lower(*arguments), device_bytes(arguments), step_flops(decoder, inputs.batch, names)
 
 
 def lower_score(decoder: DecoderConfig, mesh: Mesh, load: Load) -> tuple[jax.stages.Lowered, int, float]:
     """The scoring step (prompts scored too), as `lower_train`."""
     params = placed(abstract_params(decoder), param_shardings(decoder, mesh))
     batch = placed(abstract_batch(load), batch_shardings(mesh))
-    shape = load.shape
-    useful = forward_flops(decoder, shape.rows, shape.length, shape.groups * shape.sources)
     with on_mesh(mesh):
         lowered = Scorer(decoder, mesh).run.lower(params, batch, candidates=load.candidates, prompt=True)
-    return lowered, device_bytes((params, batch)), useful
+    return lowered, device_bytes((params, batch)), forward_flops(decoder, batch)
 
 
 def topology_devices(topology: str) -> Sequence[jax.Device]:

@@ -75,9 +75,11 @@ class Evaluation:
 
     def report(self, workdir: Path, base: Measured, final: Measured | None = None) -> dict[str, Any]:
         """Writes down what was measured, before and after or of a model alone; returns what report.json holds."""
-        sides = [side for side in (base, final) if side]
-        tables, responses = [side.tables for side in sides], [side.responses for side in sides]
-        return on_main(lambda: write_report(self.config, workdir, self.splits, self.tasks, tables, responses))
+        after = final and final.tables
+        responses = [side.responses for side in (base, final) if side]
+        return on_main(
+            lambda: write_report(self.config, workdir, self.splits, base.tables, after, self.tasks, responses)
+        )
 
 
 def load_evaluation(config: ConfigDict) -> Evaluation:

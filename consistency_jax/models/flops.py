@@ -13,22 +13,20 @@ from collections.abc import Collection
 
 from flax import traverse_util
 
+from consistency_jax.data.packing.rows import Batch
 from consistency_jax.models.decoder import DecoderConfig, abstract_params
 
 PRODUCT = re.compile(r"layers/.*(kernel|lora_a|lora_b)$")  # parameters that every token is multiplied with
 
 
-def step_flops(
-    config: DecoderConfig, rows: int, length: int, sources: int, trained: Collection[str] | None = None
-) -> float:
+def step_flops(config: DecoderConfig, batch: Batch, trained: Collection[str] | None = None) -> float:
     """Useful FLOPs of one train step on one batch, of the whole mesh.
 
     Args:
-      rows, length: R and T of the batch.
-      sources: states that the head runs on, of all groups together.
+      batch: arrays or their shapes; with micro-batches, of all of them (a leading axis).
       trained: names of the trained parameters ("layers/mlp/up/kernel"); None: all.
     """
-    products, attention, head = _forward(config, rows, length, sources)
+    products, attention, head = _forward(config, batch)
     gradients = sum(flops for name, flops in products.items() if trained is None or name in trained)
     head_name = "embedding/weight" if config.tied else "head/weight"
     gradients += head if trained is None or head_name in trained else 0.0
@@ -50,21 +48,22 @@ def mask_cost(config: DecoderConfig) -> float:
     return config.heads * (4 * config.head_dim + SCORE_FLOPS) / layer
 
 
-def forward_flops(config: DecoderConfig, rows: int, length: int, sources: int) -> float:
+def forward_flops(config: DecoderConfig, batch: Batch) -> float:
     """Useful FLOPs of scoring one batch; arguments as in `step_flops`."""
-    products, attention, head = _forward(config, rows, length, sources)
+    products, attention, head = _forward(config, batch)
     return sum(products.values()) + attention + head
 
 
-def _forward(
-    config: DecoderConfig, rows: int, length: int, sources: int
-) -> tuple[dict[str, float], float, float]:
+def _forward(config: DecoderConfig, batch: Batch) -> tuple[dict[str, float], float, float]:
     """FLOPs of the forward pass: of each layer parameter, of attention, of the head."""
+    tokens, length, sources = (
+        math.prod(batch.tokens.shape),
+        batch.tokens.shape[-1],
+        math.prod(batch.sources.shape),
+    )
     flat = traverse_util.flatten_dict(abstract_params(config), sep="/")
     products = {
-        name: 2.0 * rows * length * math.prod(leaf.shape)
-        for name, leaf in flat.items()
-        if PRODUCT.match(name)
+        name: 2.0 * tokens * math.prod(leaf.shape) for name, leaf in flat.items() if PRODUCT.match(name)
     }
-    attention = 4.0 * rows * length**2 * config.layers * config.heads * config.head_dim
+    attention = 4.0 * tokens * length * config.layers * config.heads * config.head_dim
     return products, attention, 2.0 * sources * config.hidden * config.vocab_size

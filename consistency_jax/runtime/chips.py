@@ -1,12 +1,17 @@
-"""TPU chips as their data sheets give them, and the time that a program would take at those rates.
+"""Accelerators as their data sheets give them, and the time that a program would take at the rates of a TPU chip.
 
 Rates are for one device as JAX sees it: a core of a v4 or a tpu7x chip, a whole chip of the others. Source: the pages
 of each generation in the Cloud TPU documentation (https://cloud.google.com/tpu/docs), which give peak bfloat16
 FLOP/s, HBM bandwidth, and interconnect bandwidth of both directions together: half of it is what a chip can send.
 `memory` is what the TPU compiler may fill: the data sheet's capacity less what it keeps for itself.
+
+GPUs: dense bfloat16 FLOP/s of the tensor cores, half of what the data sheets give "with sparsity": NVIDIA A100 Tensor
+Core GPU (https://www.nvidia.com/en-us/data-center/a100/), H100 (.../h100/: SXM, PCIe and NVL) and H200 (.../h200/).
 """
 
 import dataclasses
+
+import jax
 
 from consistency_jax.errors import ConfigError
 
@@ -63,3 +68,31 @@ def chip_of(topology: str) -> Chip:
             f"(generations: {', '.join(CHIPS)}). GPUs and CPUs need no such proof: run the config on one"
         )
     return CHIPS[name]
+
+
+# Parts of `device_kind`, the more special ones first; JAX spells TPU generations otherwise than topologies do.
+TPU_KINDS = {
+    "v4": "v4",
+    "v5 lite": "v5e",
+    "v5e": "v5e",
+    "v5": "v5p",
+    "v6 lite": "v6e",
+    "v6e": "v6e",
+    "7x": "tpu7x",
+}
+GPU_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
+
+
+def peak_flops(device: jax.Device) -> float | None:
+    """Dense bfloat16 FLOP/s of a device as JAX sees it, at most; None for a CPU and what is not known.
+
+    Where JAX sees the two cores of a chip as one device (a v4's by default), it has the rate of both.
+    """
+    kind = device.device_kind
+    if device.platform == "tpu":
+        name = next((name for part, name in TPU_KINDS.items() if part in kind), None)
+        if name is None:
+            return None
+        of_its_chip = sum(other.coords == device.coords for other in device.client.devices())
+        return CHIPS[name].flops * CHIPS[name].devices / of_its_chip
+    return next((flops for part, flops in GPU_FLOPS.items() if part in kind), None)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from consistency_jax.aot.shapes import Load, abstract_batch
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import Stage, stages_of
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.packing.plan import plan
-from consistency_jax.data.packing.rows import tree_sizes
+from consistency_jax.data.packing.rows import Shape, tree_sizes
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation.splits import load_tests, split_of
@@ -97,9 +98,10 @@ def small_set(items: int = 8, languages: int = 3, candidates: int = 2) -> Traini
 def test_shapes_are_planned_by_what_a_mask_costs_the_model_that_is_trained(small_config, wide):
     """By the counted FLOPs of the decoder, and the 300 that a score costs beside its products (docs/benchmarks.md)."""
     decoder = dataclasses.replace(DECODER, hidden=32 * wide, mlp=64 * wide)
-    one, two = (
-        forward_flops(decoder, 1, length, 0) / length for length in (1, 2)
-    )  # a token's, of one key and of two
+    loads = [Load(Shape(1, length, sources=0, targets=0), 1, 1, 1) for length in (1, 2)]
+    one, two = (  # a token's, of one key and of two
+        forward_flops(decoder, abstract_batch(load)) / load.shape.length for load in loads
+    )
     cost = (two - one + 300 * decoder.heads * decoder.layers) / (2 * one - two)
     rng = np.random.default_rng(0)
     trees = [
