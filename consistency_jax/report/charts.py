@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from consistency_jax.report.names import language_name
+from consistency_jax.report.plots import scale, short
 
 # Above this many languages numbers in the cells are too small to read: the titles still tell them.
 _MOST_WITH_NUMBERS = 18
@@ -161,47 +162,40 @@ def curves(
 ) -> Markup:
     """Lines (class, name, values 0..100) over x, which rises from 0; every point tells its figures."""
     far = max(x, default=0.0) or 1.0
-
-    def place(at: float, value: float) -> tuple[float, float]:
-        return _LEFT + (_WIDE - _LEFT - 20) * at / far, 10 + (_HIGH - _BELOW - 10) * (1 - value / 100)
-
+    across, down = scale(0.0, far, _LEFT, _WIDE - 20), scale(0.0, 100.0, _HIGH - _BELOW, 10)
     parts = [
         f'<svg class="curves marks" viewBox="0 0 {_WIDE} {_HIGH}" role="group" aria-label="{escape(y_name)}">'
     ]
     for tick in (0, 25, 50, 75, 100):
-        _, y = place(0, tick)
+        y = down(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDE - 20}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
-    for tick in range(6):
-        across, y = place(far * tick / 5, 0)
-        label = f"{far * tick / 5:.2f}".rstrip("0").rstrip(".")
-        parts.append(
-            f'<text class="axis" x="{across:.1f}" y="{y + 17:.1f}" text-anchor="middle">{label}</text>'
-        )
+    for tick in (far * n / 5 for n in range(6)):
+        place = f'x="{across(tick):.1f}" y="{down(0) + 17:.1f}" text-anchor="middle"'
+        parts.append(f'<text class="axis" {place}>{short(round(tick, 2))}</text>')
     parts.append(
         f'<text class="axis" x="{(_LEFT + _WIDE) / 2}" y="{_HIGH - 5}" text-anchor="middle">{escape(x_name)}</text>'
     )
     for tone, name, values in lines:
-        points = [(at, value, *place(at, value)) for at, value in zip(x, values) if value is not None]
-        path = " ".join(f"{across:.1f},{y:.1f}" for _, _, across, y in points)
+        points = [(at, value) for at, value in zip(x, values) if value is not None]
+        path = " ".join(f"{across(at):.1f},{down(value):.1f}" for at, value in points)
         parts.append(f'<g class="{tone}"><polyline points="{path}"/>')
-        for at, value, across, y in points:
-            title = f"{name}, {at:.3f}: {value:.1f} {y_name}"
-            parts.append(
-                f'<circle cx="{across:.1f}" cy="{y:.1f}" r="5"><title>{escape(title)}</title></circle>'
-            )
+        for at, value in points:
+            title = escape(f"{name}, {at:.3f}: {value:.1f} {y_name}")
+            place = f'cx="{across(at):.1f}" cy="{down(value):.1f}"'
+            parts.append(f'<circle {place} r="5"><title>{title}</title></circle>')
         parts.append("</g>")
     return Markup("".join([*parts, "</svg>"]))
 
 
 def whisker(
-    delta: float | None, bounds: Sequence[float | None], scale: tuple[float, float], tone: str
+    delta: float | None, bounds: Sequence[float | None], ends: tuple[float, float], tone: str
 ) -> Markup:
-    """A difference with its interval, between the ends of `scale`, which holds 0, with a line at 0."""
-    low, high = scale
+    """A difference with its interval, between the ends of a scale, which holds 0, with a line at 0."""
+    across = scale(*ends, 4, 96)
 
     def place(value: float) -> str:
-        return f"{4 + 92 * (value - low) / (high - low) if high > low else 50:.2f}%"
+        return f"{across(value):.2f}%"
 
     zero = place(0.0)
     parts = [

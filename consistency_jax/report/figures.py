@@ -94,6 +94,7 @@ class Figure:
         fitting = {"variance": self.block is LANGUAGES, "matrix": self.block is PAIRS}
         fitting["groups"] = self.block in (PAIRS, LANGUAGES)
         wrong = [name for name in self.derived if not fitting.get(name)]
+        wrong += ["terminal"] if self.terminal and not self.block.parts else []
         wrong += [key for key in (*self.headline, *self.compare) if key not in self.labels]
         if wrong:
             raise ValueError(

@@ -53,7 +53,8 @@ def summarise(
     sides = [by_split(side) for side in (base, final) if side is not None]
     if list(sides[0]) != list(sides[-1]):
         raise ValueError(f"base has the splits {', '.join(sides[0])}, final has {', '.join(sides[-1])}")
-    summary: dict[str, Any] = {}
+    parts_told = ("base", "confidence", "analysis", *(("final", "delta") if final is not None else ()))
+    summary: dict[str, Any] = {part: {} for part in parts_told}
     for split, table in sides[0].items():
         tables = [side[split] for side in sides]
         _check_parallel(split, table, tables[-1])
@@ -66,7 +67,7 @@ def summarise(
             "analysis": analyse(ranked, columns, design, groups=own_groups, steer=steer or {})
         }
         for key, part in parts.items():
-            summary.setdefault(key, {})[split] = part
+            summary[key][split] = part
     return summary | {
         "settings": {
             "normalization": normalization,

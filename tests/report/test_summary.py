@@ -5,7 +5,8 @@ import pytest
 from made import LANGUAGES, make_table
 
 from consistency_jax.metrics import accuracy, clc
-from consistency_jax.report import summarise
+from consistency_jax.report import summarise, write_report
+from consistency_jax.report.views import PARTS
 
 
 def test_figures_are_those_of_the_metrics(tables, summary):
@@ -85,3 +86,11 @@ def test_tables_that_do_not_belong_together_are_refused(tables):
     other.gold[:] = 0
     with pytest.raises(ValueError, match="differ in candidates or gold answers"):
         summarise(base["test"], other)
+
+
+def test_no_split_is_a_report_of_nothing(tmp_path):
+    both, alone = summarise({}, {}), summarise({})
+    assert {part for part, own in both.items() if own == {}} == {*PARTS, "analysis"}
+    assert {part for part, own in alone.items() if own == {}} == {"base", "confidence", "analysis"}
+    for summary in (both, alone):
+        assert "<h1>" in write_report(tmp_path, summary).read_text("utf-8")
