@@ -3,10 +3,10 @@
     python -m consistency_jax.evaluate --workdir=runs/audit \
         --config=configs/audit.py:path=FOLDER_OR_HUB_ID,data=bmlama17,data_path=FOLDER
 
-`data` is bmlama17, bmlama53, mmmlu, xcsqa, hub, jsonl or cldr (facts that come with the package: it needs no
-`data_path`). Further options, in the same list:
+`data` is any data set with answers (docs/data.md): bmlama17, mmmlu, xcsqa, jsonl ..., or cldr, facts that come with the
+package and need no `data_path`. Further options, in the same list:
 
-    languages=en+sw     which of the data's, all by default
+    languages=en+sw     which of the data's; by default the published ones, else all
     items=500           so many questions, evenly spaced over the data; 0: all
     split=every         every row, or test: what the published experiments hold out, by seed=0
     boundary=joint      joint: full strings are tokenized, as published; separate: prompt and answer apart
@@ -26,7 +26,7 @@ cores.
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, parse_arg
-from consistency_jax.config.recipes import DATA, languages_of_data
+from consistency_jax.config.recipes import set_source
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -45,17 +45,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         tokens=4096,
         seed=0,
     )
-    if given.data not in DATA:
-        raise ConfigError(f"--config option data={given.data!r}; choose from {', '.join(DATA)}")
     if not given.path:
         raise ConfigError("--config option path is missing: a Hugging Face folder or hub id, path=...")
     config = default()
     config.seed = given.seed
     config.model.path = given.path
     config.model.dtype = config.model.compute_dtype = given.dtype
-    config.data.source, config.data.path = given.data, given.data_path
-    languages = tuple(filter(None, given.languages.split("+")))
-    config.data.languages = languages or languages_of_data(given.data, given.data_path)
+    set_source(config, given.data, given.data_path, given.languages)
     config.data.test, config.data.test_items = (given.split,), given["items"]
     config.data.chat_template = "tokenizer" if given.chat else "off"
     config.evaluation.update(boundary=given.boundary, normalization=given.normalization, tokens=given.tokens)

@@ -9,17 +9,22 @@
      "prompts": {"en": "The capital of France is", "sw": "Mji mkuu wa Ufaransa ni"},
      "candidates": {"en": [" Paris", " Rome"], "sw": [" Paris", " Roma"]}}
 
-A fifth of the items (drawn with `seed`) is held out and reported. To watch training on others, keep some for it:
---config.data.options.validation_size=0.1 --config.evaluation.every=100. `anchor` is the language to keep as it is: it
-gets the steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank of adapters, 0
-trains every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with stochastic rounding, moments
-float32. Time: `steps` steps of `items` items in all their languages.
+or the name of a data set (docs/data.md), whose folder or file is `data_path`: data=mmmlu,data_path=FOLDER.
+
+A fifth of the items (drawn with `seed`; of a published set its test split) is held out and reported. To watch training
+on others, keep some for it: --config.data.options.validation_size=0.1 --config.evaluation.every=100. `anchor` is the
+language to keep as it is: it gets the steering weight `weight`, the others 1; leave it empty to treat all alike. `lora`
+is the rank of adapters, 0 trains every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with
+stochastic rounding, moments float32. Time: `steps` steps of `items` items in all their languages.
 """
+
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from consistency_jax.config import default, parse_arg
-from consistency_jax.config.recipes import published
+from consistency_jax.config.recipes import published, set_source
+from consistency_jax.data.sources import SOURCES
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -27,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg,
         path="",
         data="",
+        data_path="",
         languages="",
         anchor="en",
         weight=2.0,
@@ -41,9 +47,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.total_steps = given.steps
     config.model.path = given.path
-    config.data.source = "jsonl"
-    config.data.path = given.data
-    config.data.languages = tuple(filter(None, given.languages.split("+")))
+    path = Path(given.data)
+    is_file = given.data not in SOURCES and (not given.data or path.suffix or path.exists())
+    if is_file and not given.data_path:
+        set_source(config, "jsonl", given.data, given.languages)
+    else:
+        set_source(config, given.data, given.data_path, given.languages)
     if given.anchor:
         config.objective.steer = {given.anchor: given.weight}
     config.batching.items = given["items"]

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consistency_jax.config.recipes import DATA
 from consistency_jax.data.items import DataError
-from consistency_jax.data.sources import load_items
+from consistency_jax.data.sources import SOURCES, load_items, source_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.metrics import accuracy, clc
@@ -90,19 +89,25 @@ def test_the_page_reads_of_one_model(small_model, questions, tmp_path, own_cache
         assert word not in page.partition("<h2>Command")[0].partition("</style>")[2], word
 
 
-@pytest.mark.parametrize("source", sorted(DATA))
-def test_every_source_has_an_audit(source):
-    config = audit_config.get_config(f"path=x,data={source},data_path=y")
-    assert config.data.source == source
-    assert list(config.data.languages) == DATA[source].languages.split()
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_with_answers_has_an_audit(source):
+    options = f"path=x,data={source},data_path=y"
+    if not source_of(source).answers:
+        with pytest.raises(ConfigError, match=f"data='{source}'; choose from cldr, .*, jsonl"):
+            audit_config.get_config(options)
+        return
+    config = audit_config.get_config(options)
+    assert (config.data.source, config.data.path) == (source, "y")
+    assert config.data.languages == source_of(source).experiment.languages
+    assert audit_config.get_config(f"{options},languages=sw+en").data.languages == ("sw", "en")
 
 
 @pytest.mark.parametrize(
     ("options", "error", "reason"),
     [
         ("data=bmlama17", ConfigError, "option path is missing"),
-        ("path={model},data=bmlama", ConfigError, "option data='bmlama'; choose from bmlama17"),
-        ("path={model},data=bmlama17", DataError, "the source 'bmlama17' needs a folder"),
+        ("path={model},data=bmlama", ConfigError, "option data='bmlama'; choose from cldr, bmlama17"),
+        ("path={model},data=bmlama17", DataError, "the source 'bmlama17' needs a file or folder"),
         ("path={model},dtype=int8,data=cldr", ConfigError, "model.dtype='int8' is unknown"),
         (
             "path={model},normalization=avg,data=cldr",

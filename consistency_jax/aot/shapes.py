@@ -1,6 +1,6 @@
 """What programs are compiled for when there is nothing to run them on: models and batches as shapes.
 
-The batch is as large as a config makes it of typical items of its source (`TYPICAL`).
+The batch is as large as a config makes it of typical items of its source (`Source.typical`).
 """
 
 import dataclasses
@@ -14,32 +14,10 @@ from ml_collections import ConfigDict
 from consistency_jax.config.stages import languages_apart
 from consistency_jax.data.examples import Examples
 from consistency_jax.data.packing.rows import Batch, Shape
+from consistency_jax.data.sources import source_of
+from consistency_jax.data.sources.source import Typical
 from consistency_jax.objectives import OBJECTIVES
 
-
-@dataclasses.dataclass(frozen=True)
-class Typical:
-    """A source's items: languages, candidates, tokens of a prompt and of an answer (with the Qwen 3 tokenizer)."""
-
-    languages: int
-    candidates: int
-    prompt: int
-    answer: int
-
-    @property
-    def tokens(self) -> int:
-        """Row tokens of one tree; an answer's last token is not fed."""
-        return self.prompt + self.candidates * (self.answer - 1)
-
-
-# bmlama17 and mmmlu: means over the data; the others: what their descriptions let one expect.
-TYPICAL = {
-    "bmlama17": Typical(languages=17, candidates=10, prompt=10, answer=7),
-    "mmmlu": Typical(languages=14, candidates=4, prompt=115, answer=11),
-    "xcsqa": Typical(languages=16, candidates=5, prompt=25, answer=3),
-    "cldr": Typical(languages=7, candidates=10, prompt=12, answer=4),
-    "jsonl": Typical(languages=2, candidates=4, prompt=100, answer=8),
-}
 LONGEST = 4  # a data set's longest tree, in typical ones (4.2 in bmlama17, 4.6 in MMLU's English and Arabic)
 
 
@@ -71,15 +49,16 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
       rows: of each group; 0: what the items of a micro-batch fill.
       length: T; 0: `batching.row_length`, else room for the longest tree of the source.
     """
-    typical = TYPICAL.get(config.data.source, TYPICAL["jsonl"])
-    languages = config.batching.languages or len(config.data.languages) or typical.languages
+    source = source_of(config.data.source)
+    typical = source.typical
+    known = config.data.languages or source.experiment.languages or source.languages
+    languages = config.batching.languages or len(known) or 2
     pairs = config.objective.candidates == "pair" or OBJECTIVES[config.objective.name].preference
     candidates = 2 if pairs else typical.candidates - config.objective.false_examples
-    typical = dataclasses.replace(typical, languages=languages, candidates=candidates)
+    typical = typical._replace(candidates=candidates)
     items = config.batching["items"] // config.batching.accumulate
-    if languages_apart(config):
-        items, typical = items * languages, dataclasses.replace(typical, languages=1)
-    load = _load(config, typical, groups, items, rows, length, config.batching.accumulate)
+    examples = (items * languages, 1) if languages_apart(config) else (items, languages)
+    load = _load(config, typical, groups, *examples, rows, length, config.batching.accumulate)
     mlc = config.auxiliary.mlc
     if not (mlc.weight and mlc.split):
         return load
@@ -91,10 +70,9 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
 
 def score_load(config: ConfigDict, groups: int, length: int = 0) -> Load:
     """What one call of the scorer is given: `evaluation.tokens` row tokens, prompts predicted too."""
-    typical = TYPICAL.get(config.data.source, TYPICAL["jsonl"])
-    typical = dataclasses.replace(typical, languages=1)
+    typical = source_of(config.data.source).typical
     items = max(1, config.evaluation.tokens // typical.tokens)
-    load = _load(config, typical, groups, items, 0, length, 1)
+    load = _load(config, typical, groups, items, 1, 0, length, 1)
     more = math.ceil(load.trees / groups) * typical.prompt
     shape = dataclasses.replace(
         load.shape, sources=_up(load.shape.sources + more), targets=_up(load.shape.targets + more)
@@ -103,14 +81,21 @@ def score_load(config: ConfigDict, groups: int, length: int = 0) -> Load:
 
 
 def _load(
-    config: ConfigDict, typical: Typical, groups: int, items: int, rows: int, length: int, micro_batches: int
+    config: ConfigDict,
+    typical: Typical,
+    groups: int,
+    items: int,
+    languages: int,
+    rows: int,
+    length: int,
+    micro_batches: int,
 ) -> Load:
     longest = min(LONGEST * typical.tokens, config.data.max_length)
     length = length or config.batching.row_length or max(128, _up(longest, 128))
     trees_per_row = max(1, length // typical.tokens)
     if rows:
-        items = max(1, rows * groups * trees_per_row // typical.languages)
-    per_group = math.ceil(items * typical.languages / groups)
+        items = max(1, rows * groups * trees_per_row // languages)
+    per_group = math.ceil(items * languages / groups)
     shape = Shape(
         rows=(rows or math.ceil(per_group / trees_per_row)) * groups,
         length=length,
@@ -118,7 +103,7 @@ def _load(
         targets=_up(per_group * typical.candidates * typical.answer),
         groups=groups,
     )
-    return Load(shape, items, typical.languages, typical.candidates, micro_batches)
+    return Load(shape, items, languages, typical.candidates, micro_batches)
 
 
 def _up(x: float, multiple: int = 8) -> int:

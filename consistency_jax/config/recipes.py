@@ -1,35 +1,17 @@
 """The papers' experiments as configs: one function, from which configs/gemma3.py, qwen3.py, ... are made."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from consistency_jax.config.defaults import default, optimizer_defaults
 from consistency_jax.config.parsing import parse_arg
+from consistency_jax.data.sources import SOURCES, source_of
+from consistency_jax.data.sources.source import Experiment
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.published import PUBLISHED, published_config
 
-
-class Data(NamedTuple):
-    """What an experiment trains on."""
-
-    steps: int  # optimizer steps of 4 items
-    languages: str  # "": all that the data has
-    instances: int = 0  # of method=dco, drawn as published; 0: drawn batch by batch
-
-
-# bmlama17, mmmlu and xcsqa are the paper's (xcsqa: 800 questions, seven draws of each); hub is its own copies of them
-DATA = {
-    "bmlama17": Data(1250, "en fr nl es ru ja zh ko vi el hu he tr ca ar uk fa", 5000),
-    "mmmlu": Data(1250, "en ar bn de es fr hi id it ja ko pt sw yo zh", 5000),
-    "xcsqa": Data(1400, "en zh de es fr it ja nl pl pt ru ar vi hi sw ur", 5600),
-    "hub": Data(1250, "", 5000),  # languages: by the name of data_path
-    "bmlama53": Data(500, ""),
-    "jsonl": Data(500, ""),
-    "cldr": Data(350, "en fr ru zh ar hi sw"),
-}
 SLOWER_ON_XCSQA = ("google/gemma-3-4b-pt", "google/gemma-3-12b-pt", "meta-llama/Llama-3.1-8B")  # lr 1e-6
 METHODS = ("dco", "dco_all", "sft", "dpo", "simpo", "orpo", "pco_exact", "pco_rollout")
 
@@ -41,8 +23,8 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
       arg: what stands behind the colon of --config; its keys:
         size       which of `sizes`
         path       folder or hub id to load instead of the published one
-        data       bmlama17, mmmlu, xcsqa, hub (JRQi/MMMLU, JRQi/BMLAMA17), bmlama53, jsonl, cldr; data_path is its
-                   folder, file or Hub id. Splits are the published ones, by seed
+        data       any source with answers (docs/data.md), as hub (JRQi/MMMLU, JRQi/BMLAMA17); data_path is its folder,
+                   file or Hub id. Splits are the published ones, by seed
         method     dco (the published loss on the published instances: 2 languages, 2 candidates), dco_all (all
                    candidates and all languages at once: no noise from the draw, exactly consistent target),
                    pco_exact (PCO on the candidates, of all languages at once), pco_rollout (the same from answers
@@ -72,7 +54,7 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         seed=0,
         runlocal=False,
     )
-    for key, known in (("size", sizes), ("data", DATA), ("method", METHODS)):
+    for key, known in (("size", sizes), ("method", METHODS)):
         if given[key] not in known:
             raise ConfigError(f"--config option {key}={given[key]!r}; choose from {', '.join(known)}")
     config = default()
@@ -82,16 +64,14 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     config.model.path = given.path or hub_id
     config.model.remat = "full"
     config.mesh.update(data=1, fsdp=-1, tensor=1)
-    config.data.source, config.data.path = given.data, given.data_path
-    data = DATA[given.data]
-    config.total_steps = data.steps
-    config.data.languages = languages_of_data(given.data, given.data_path)
+    experiment = set_source(config, given.data, given.data_path)
+    config.total_steps = experiment.steps
     config.data.max_length = 1024
     if given.method == "dco":
         config.batching.languages = 2
         config.objective.update(candidates="pair", partners="random")
-        if data.instances:
-            config.data.options = {"instances": data.instances}
+        if experiment.instances:
+            config.data.options = {"instances": experiment.instances}
     config.objective.name = given.method.removesuffix("_all")
     if given.method == "simpo":
         config.objective.beta = 2.0
@@ -110,18 +90,28 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     return config
 
 
-def languages_of_data(name: str, path: str) -> tuple[str, ...]:
-    """The published languages of a key of `DATA`, in their order; () for all that the data has.
+def set_source(config: ConfigDict, name: str, path: str, languages: str = "") -> Experiment:
+    """Sets what a config trains on or measures.
 
-    Those of a re-upload (hub), by whose order its instances are drawn, are told by its path.
+    Args:
+      name: of a source with answers.
+      path: its folder, file or Hub id.
+      languages: joined by +; empty: those that the source's experiment is published with, in that order.
+
+    Returns:
+      How the source is trained on.
+
+    Raises:
+      ConfigError: an unknown source, or one of bare prompts.
     """
-    if name != "hub":
-        return tuple(DATA[name].languages.split())
-    for part in reversed(Path(path).parts):
-        for known in ("mmmlu", "bmlama17"):
-            if known in part.lower().replace("-", ""):
-                return tuple(DATA[known].languages.split())
-    return ()
+    if name not in SOURCES or not source_of(name).answers:
+        known = [each for each in SOURCES if source_of(each).answers]
+        raise ConfigError(f"--config option data={name!r}; choose from {', '.join(known)}")
+    source = source_of(name)
+    published = source.languages_at(path) if source.languages_at else source.experiment.languages
+    config.data.source, config.data.path = name, path
+    config.data.languages = tuple(filter(None, languages.split("+"))) or published
+    return source.experiment
 
 
 def run_local(config: ConfigDict, hub_id: str) -> None:

@@ -150,13 +150,12 @@ def doubled_candidates(item: ParallelItem) -> list[str]:
     return found
 
 
-def validate(item: ParallelItem, where: str, *, allow_doubled: bool = False, bare: bool = False) -> None:
-    """Checks what the rest of the package relies on.
+def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
+    """Checks what the rest of the package relies on; `doubled_candidates` is for each reader to judge.
 
     Args:
         item: the item to check.
         where: its place, `file:line`, for the message.
-        allow_doubled: True for published benchmarks, whose counts must stay exact.
         bare: True for prompts that have no candidates.
 
     Raises:
@@ -207,9 +206,6 @@ def validate(item: ParallelItem, where: str, *, allow_doubled: bool = False, bar
     if item.context is not None and set(item.context) - set(item.prompts):
         odd = sorted(set(item.context) - set(item.prompts))
         raise DataError.at(where, f"context has languages without a prompt ({', '.join(odd)})", "Drop them")
-    if not allow_doubled:
-        for reason in doubled_candidates(item):
-            raise DataError.at(where, reason, "Make the candidates distinct")
 
 
 def check_spacing(item: ParallelItem, spacing: str, where: str) -> None:

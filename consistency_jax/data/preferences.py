@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.data.items import MASK, DataError, Items, ParallelItem, check_characters, run_together
-from consistency_jax.data.sources.files import json_lines
+from consistency_jax.data.sources.files import id_of, json_lines, value_of
 from consistency_jax.runtime.files import complete_file
 
 TEXTS = ("language", "prompt", "chosen", "rejected")
@@ -89,8 +89,7 @@ def parse_pair(record: Any, where: str) -> Pair:
     Raises:
         DataError: a missing or unknown key, a value of the wrong type, or texts that make no pair.
     """
-    if not isinstance(record, dict):
-        raise DataError.at(where, "the line is not a JSON object", 'Write {"id": ..., "language": ...}')
+    name = id_of(record, "id", where)
     if "prompts" in record or "candidates" in record:
         raise DataError.at(
             where,
@@ -99,19 +98,14 @@ def parse_pair(record: Any, where: str) -> Pair:
         )
     if unknown := [key for key in record if key not in KEYS]:
         raise DataError.at(where, f"unknown key {', '.join(map(repr, unknown))}", f"Known: {', '.join(KEYS)}")
-    for key in ("id", *TEXTS):
-        if key not in record:
-            raise DataError.at(where, f"the key {key!r} is missing", f'Add "{key}"')
-    if isinstance(record["id"], bool) or not isinstance(record["id"], str | int) or record["id"] == "":
-        raise DataError.at(where, f"id is {record['id']!r}", "Give the name of the question, a string")
     for key in TEXTS:
-        if not isinstance(record[key], str):
+        if not isinstance(value_of(record, key, where), str):
             raise DataError.at(where, f"{key} is {record[key]!r}, not a string", "Quote it")
         if not record[key].strip():
             raise DataError.at(where, f"{key} is empty", "Write it, or drop the pair")
     if not isinstance(record.get("provenance", {}), dict):
         raise DataError.at(where, "provenance is not a JSON object", 'Write {"...": ...}, or leave it out')
-    pair = Pair(str(record["id"]), *(record[key] for key in TEXTS), record.get("provenance", {}))
+    pair = Pair(name, *(record[key] for key in TEXTS), record.get("provenance", {}))
     check_characters([("the id", pair.id), *((f"the {key}", getattr(pair, key)) for key in TEXTS)], where)
     if not pair.prompt.replace(MASK, "").strip():
         raise DataError.at(where, "the prompt is empty but for its mask", "Write the question, or drop it")

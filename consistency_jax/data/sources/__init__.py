@@ -1,18 +1,28 @@
 """Data sets by name.
 
-A new one is one file with `read(path, languages, split, on_error, **options) -> Items` and LEADING_SPACE (a key of
-`items.SPACINGS`: who decides about the space before an answer), and one line here.
+A new one is one file, as `source.py` says, and one line in `SOURCES`.
 """
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from consistency_jax.data.items import DataError, Items, check_spacing, no_collection
+from consistency_jax.data.items import (
+    DataError,
+    Items,
+    check_languages,
+    check_spacing,
+    no_collection,
+    run_together,
+)
+from consistency_jax.data.sources.source import Rows, Source
+from consistency_jax.data.sources.splits import Plan, check_split, take
 
-MODULES = {
+# name -> its module, imported when it is first asked for (some need heavy packages)
+SOURCES: dict[str, str] = {
     "cldr": "consistency_jax.data.sources.cldr",
     "bmlama17": "consistency_jax.data.sources.bmlama17",
     "bmlama53": "consistency_jax.data.sources.bmlama53",
@@ -27,25 +37,8 @@ MODULES = {
     "jsonl": "consistency_jax.data.sources.jsonl",
 }
 
-
 # The split of every row, where None cannot be written. ("all" is a word of TFDS: the splits of a builder, end to end.)
 EVERY = "every"
-
-
-class _Sources(Mapping[str, Callable[..., Items]]):
-    """name -> reader; a reader's module is imported when it is first asked for (some need heavy packages)."""
-
-    def __getitem__(self, name: str) -> Callable[..., Items]:
-        return importlib.import_module(MODULES[name]).read
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
-
-    def __len__(self) -> int:
-        return len(MODULES)
-
-
-SOURCES: Mapping[str, Callable[..., Items]] = _Sources()
 
 
 def load_items(
@@ -64,8 +57,8 @@ def load_items(
         path: file or folder of the original data; None for sets that need none.
         languages: which, in the order wanted; None = all that the set has.
         split: None or "every" = every row, in file order; otherwise a split of the set.
-        on_error: "raise", or "skip": bad rows are left out and listed in `.skipped`.
-        **options: further arguments of the reader.
+        on_error: "raise", or "skip": bad rows are left out in all languages, and listed in `.skipped`.
+        **options: `source_options`: those of `splits.Plan`, where the set is split by seed, and the reader's own.
 
     Returns:
         Items, a list of ParallelItem with `.skipped` and `.warnings`.
@@ -75,33 +68,80 @@ def load_items(
     """
     if on_error not in ("raise", "skip"):
         raise DataError.at("data.on_error", f"unknown value {on_error!r}", 'Known: "raise", "skip"')
-    known = source_options(name)
-    unknown = [key for key in options if key not in known]
-    if unknown:
-        raise DataError.at(
-            f"data set {name!r}",
-            f"unknown option {', '.join(map(repr, unknown))}",
-            f"Known: {', '.join(known) or 'none'}",
-        )
-    read, spacing = SOURCES[name], importlib.import_module(MODULES[name]).LEADING_SPACE
+    source, known = source_of(name), source_options(name)
+    if unknown := [key for key in options if key not in known]:
+        reason = f"unknown option {', '.join(map(repr, unknown))}"
+        raise DataError.at(f"data set {name!r}", reason, f"Known: {', '.join(known) or 'none'}")
+    for key, values in source.choices.items():
+        if key in options and options[key] not in values:
+            raise DataError.at(name, f"unknown {key} {options[key]!r}", f"Known: {', '.join(values)}")
+    path = None if path is None else Path(path).expanduser()
+    if source.download and path is None:
+        raise DataError.at("data.path", f"the source {name!r} needs a file or folder", source.download)
+    if source.download and not path.exists():
+        raise DataError.at(str(path), "no such file or folder", source.download)
+    if languages is not None:
+        languages = (languages,) if isinstance(languages, str) else tuple(languages)
+        languages = check_languages(languages, source.languages or languages, name)
     split = None if split == EVERY else split
+    if source.splits:
+        check_split(split, source.splits, name)
+    drawing = {key: options.pop(key) for key in _drawing(source) if key in options}
+    plan = Plan(**{"split": split, "train_size": source.train_size} | drawing)
+    if plan.instances and languages is None and not (source.languages or source.experiment.languages):
+        reason = f"instances={plan.instances} are drawn by the order of the languages, and none is given"
+        raise DataError.at("data.languages", reason, "Name them in the published order")
+    read = _module(name).read
+    if "split" in inspect.signature(read).parameters:
+        options["split"] = split
     with no_collection():
-        items = read(path=path, languages=languages, split=split, on_error=on_error, **options)
+        rows: Rows = read(path, languages or source.languages or None, **options)
+        if languages is not None and rows.languages:
+            languages = check_languages(languages, rows.languages, name)
+        if source.splits or rows.taken:
+            if plan.instances:
+                reason = "instances are drawn from a split by seed, and these files are splits of their own"
+                raise DataError.at(str(path), reason, "Leave data.options.instances out, or give one file")
+            plan = Plan(None, 0)
+        bare = rows.bare or not source.answers
+        items = take(rows, plan, languages, where=name, on_error=on_error, bare=bare)
         for item in items:
-            check_spacing(item, spacing, f"data set {name!r}, item {item.id!r}")
+            place = f"data set {name!r}, item {item.id!r}"
+            check_spacing(item, source.leading_space, place)
+            if source.leading_space == "written":
+                items.warnings.extend(f"{place}: {reason}." for reason in run_together(item))
     return items
 
 
-def source_options(name: str) -> tuple[str, ...]:
-    """Names of the further options that a source's reader takes.
+def source_of(name: str) -> Source:
+    """What a data set says of itself.
 
     Raises:
         DataError: unknown name.
     """
-    if name not in MODULES:
-        raise DataError.at("data.source", f"unknown data set {name!r}", f"Known: {', '.join(MODULES)}")
-    given = ("path", "languages", "split", "on_error")
-    return tuple(key for key in inspect.signature(SOURCES[name]).parameters if key not in given)
+    return _module(name).SOURCE
+
+
+def source_options(name: str) -> tuple[str, ...]:
+    """Names of the further options that `load_items` takes for a source.
+
+    Raises:
+        DataError: unknown name.
+    """
+    own = inspect.signature(_module(name).read).parameters
+    return (*_drawing(source_of(name)), *(key for key in own if key not in ("path", "languages", "split")))
+
+
+def _drawing(source: Source) -> tuple[str, ...]:
+    """The options of `Plan` that a source takes; there is nothing to draw from bare prompts but the split."""
+    drawing = Plan._fields[1:] if source.answers else ("train_size", "seed", "validation_size")
+    return () if source.splits else drawing
+
+
+def _module(name: str) -> ModuleType:
+    if name not in SOURCES:
+        raise DataError.at("data.source", f"unknown data set {name!r}", f"Known: {', '.join(SOURCES)}")
+    return importlib.import_module(SOURCES[name])
 
 
 def load_corpus(name: str, *, languages: Sequence[str], seed: int, **options: Any) -> list[str]:
@@ -110,7 +150,7 @@ def load_corpus(name: str, *, languages: Sequence[str], seed: int, **options: An
     Raises:
         DataError: a source that has none, or an unknown option.
     """
-    corpus = getattr(importlib.import_module(MODULES[name]), "corpus", None) if name in MODULES else None
+    corpus = getattr(_module(name), "corpus", None)
     if corpus is None:
         raise DataError.at(
             "data.source", f"{name!r} offers no text to pretrain on", "Give model.path, or use cldr"

@@ -10,31 +10,33 @@ seed a row, and the same order in every language. BMLAMA-53 (`bmlama53.py`) is t
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from consistency_jax.data.items import (
-    MASK,
-    DataError,
-    Items,
-    ParallelItem,
-    check_languages,
-    doubled_candidates,
-)
-from consistency_jax.data.sources.files import AGAIN, csv_lines, folder_of
-from consistency_jax.data.sources.splits import Made, Plan, take
+from consistency_jax.data.items import MASK, DataError, ParallelItem
+from consistency_jax.data.sources.files import AGAIN, csv_lines
+from consistency_jax.data.sources.parallel import by_place
+from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, Typical, each
 
 LANGUAGES = (
     *("en", "fr", "nl", "es", "ru", "ja", "zh", "ko", "vi"),
     *("el", "hu", "he", "tr", "ca", "ar", "uk", "fa"),
 )
-LEADING_SPACE = "either"
 DOWNLOAD = "Set data.path to the folder that holds en.tsv, fr.tsv ... of BMLAMA"
+SOURCE = Source(
+    "either",
+    DOWNLOAD,
+    LANGUAGES,
+    train_size=5000,
+    choices={"cloze": ("sentence", "end"), "split_by": ("row", "subject")},
+    experiment=Experiment(1250, LANGUAGES, instances=5000),
+    typical=Typical(candidates=10, prompt=10, answer=7),  # means over the data
+)
 GAP = "____"
 
 
-class Row(NamedTuple):
+class Fact(NamedTuple):
     """One line of one file."""
 
     prompt: str
@@ -46,33 +48,21 @@ class Row(NamedTuple):
 
 def read_edition(
     name: str,
-    known: Sequence[str],
     published: int,
-    path: str | Path | None,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    on_error: str = "raise",
+    path: Path,
+    languages: Sequence[str],
     *,
     cloze: str = "sentence",
     unique_gold: bool = False,
     split_by: str = "row",
     shuffle: bool = True,
-    train_size: int | float = 5000,
-    seed: int = 0,
-    validation_size: int | float = 0,
-    instances: int = 0,
-    wrong_only: bool = False,
-) -> Items:
+) -> Rows:
     """Reads an edition of BMLAMA.
 
     Args:
         name: of the edition, and of its rows' ids.
-        known: its languages.
         published: its number of rows, 0 where not known.
         path: the folder with one `<language>.tsv` a language.
-        languages: which, in this order; None = all of the edition.
-        split: None (every row, in file order), "train" or "test" as published.
-        on_error: "raise", or "skip": a row that is bad in any of the languages is left out and listed.
         cloze: "sentence", the whole sentence with its mask, as the metric's published code scores it; or "end", the
             answer after the sentence, "X was born in ____. ____ =" (this project's wording, alike in all languages: the
             mask stands inside the sentence in many of them).
@@ -81,74 +71,45 @@ def read_edition(
         split_by: "row", as published, or "subject": rows of one relation and subject stay on one side (2,889 rows of
             BMLAMA-17 share their prompt with another).
         shuffle: False keeps the order of the files (the gold last).
-        train_size: rows in "train".
-        seed: of the split. The order of candidates depends on the row only.
-        validation_size: how many of those to keep apart for validation.
-        instances, wrong_only: the published training instances, see `splits.Plan`.
 
     Returns:
-        Items with ids `bmlama17-<row>`, group = the English template (`[X] was born in [Y].`), "" where
-        there is no en.tsv.
+        Ids `bmlama17-<row>`, group = the English template (`[X] was born in [Y].`), "" where there is no en.tsv. The
+        order of candidates depends on the row only.
 
     Raises:
-        DataError: naming file, line, reason and mend.
+        DataError: naming file, reason and mend.
     """
-    for option, value, values in (
-        ("cloze", cloze, ("sentence", "end")),
-        ("split_by", split_by, ("row", "subject")),
-    ):
-        if value not in values:
-            raise DataError.at(name, f"unknown {option} {value!r}", f"Known: {', '.join(values)}")
-    languages = check_languages(known if languages is None else languages, known, name)
-    folder = folder_of(path, name, DOWNLOAD)
-    tables = {language: _read_table(folder / f"{language}.tsv", on_error) for language in languages}
-    counts = {language: len(rows) for language, rows in tables.items()}
-    if len(set(counts.values())) > 1:
-        raise DataError.at(
-            str(folder), f"files have different numbers of rows ({counts})", "Download them again"
-        )
-    n = counts[languages[0]]
-    english = _english(folder, tables, on_error)
+    tables = {language: _table(path / f"{language}.tsv") for language in languages}
+    facts = by_place(tables, path)
+    english = tables.get("en") or _english(path / "en.tsv", len(facts))
     for option, used in (("unique_gold", unique_gold), ("split_by", split_by == "subject")):
-        if used and english is None:
+        if used and not english:
             reason = f"no such file, and {option} compares English rows"
-            raise DataError.at(str(folder / "en.tsv"), reason, DOWNLOAD)
+            raise DataError.at(str(path / "en.tsv"), reason, DOWNLOAD)
+    left_out = _second_true_answer(english) if unique_gold else frozenset()
 
-    def make(i: int) -> Made:
-        rows, where = {}, str(folder)
-        for language in languages:
-            row = tables[language][i]
-            if isinstance(row, DataError):
-                raise row
-            rows[language] = row
-            where = row.where
+    def make(i: int, own: Mapping[str, Fact]) -> Row:
         item = ParallelItem(
             id=f"{name}-{i:04d}",
-            group=relation(english[i]) if english and isinstance(english[i], Row) else "",
-            prompts={language: row.prompt for language, row in rows.items()},
-            candidates={language: row.candidates for language, row in rows.items()},
-            gold=len(rows[languages[0]].candidates) - 1,
+            group=relation(english[i]) if english and isinstance(english[i], Fact) else "",
+            prompts={language: fact.prompt for language, fact in own.items()},
+            candidates={language: fact.candidates for language, fact in own.items()},
+            gold=len(own[languages[0]].candidates) - 1,
         )
-        return Made(answer_at_end(item) if cloze == "end" else item, where, doubled_candidates(item))
+        item = answer_at_end(item) if cloze == "end" else item
+        return Row(item, own[languages[-1]].where, left_out=i in left_out)
 
-    return take(
-        n,
-        make,
-        Plan(split, train_size, seed, validation_size, instances, wrong_only),
-        languages,
-        where=name,
-        on_error=on_error,
+    # a bad English row stands alone
+    units = [fact.prompt if isinstance(fact, Fact) else i for i, fact in enumerate(english)]
+    return Rows(
+        each(facts, make),
         published=published,
-        # a bad English row stands alone
-        units=[row.prompt if isinstance(row, Row) else i for i, row in enumerate(english)]
-        if split_by == "subject"
-        else None,
-        left_out=_second_true_answer(english) if unique_gold else frozenset(),
-        shuffle=(lambda i: f"{name}-{i}") if shuffle else None,
+        units=units if split_by == "subject" else None,
+        shuffle=name if shuffle else "",
     )
 
 
-read = functools.partial(read_edition, "bmlama17", LANGUAGES, 6792)
+read = functools.partial(read_edition, "bmlama17", 6792)
 
 
 def answer_at_end(item: ParallelItem) -> ParallelItem:
@@ -160,56 +121,36 @@ def answer_at_end(item: ParallelItem) -> ParallelItem:
     )
 
 
-def relation(english: Row) -> str:
+def relation(english: Fact) -> str:
     """The English template of a row, its relation in all but name: `[X] was born in [Y].`"""
     return english.prompt.replace(english.subject, "[X]").replace(MASK, "[Y]")
 
 
-def _second_true_answer(english: Sequence[Row | DataError]) -> frozenset[int]:
+def _second_true_answer(english: Sequence[Fact | DataError]) -> frozenset[int]:
     golds = defaultdict(set)
-    for row in english:
-        if isinstance(row, Row):
-            golds[row.prompt].add(row.gold)
+    for fact in english:
+        if isinstance(fact, Fact):
+            golds[fact.prompt].add(fact.gold)
     return frozenset(
         i
-        for i, row in enumerate(english)
-        if isinstance(row, Row) and len(golds[row.prompt].intersection(row.candidates)) > 1
+        for i, fact in enumerate(english)
+        if isinstance(fact, Fact) and len(golds[fact.prompt].intersection(fact.candidates)) > 1
     )
 
 
-def _english(
-    folder: Path, tables: dict[str, list[Row | DataError]], on_error: str
-) -> list[Row | DataError] | None:
-    """The English rows, which name the groups whatever languages were asked for; None without the file."""
-    if "en" in tables:
-        return tables["en"]
-    file = folder / "en.tsv"
-    if not file.is_file():
-        return None
-    rows = _read_table(file, on_error)
-    return rows if len(rows) == len(next(iter(tables.values()))) else None
+def _english(file: Path, count: int) -> list[Fact | DataError]:
+    """The English rows, which name the groups whatever languages were asked for; none without the file."""
+    facts = _table(file) if file.is_file() else []
+    return facts if len(facts) == count else []
 
 
-def _read_table(file: Path, on_error: str) -> list[Row | DataError]:
-    """Every row of a file, in order; with on_error "skip" a bad one is its error: rows are parallel."""
+def _table(file: Path) -> list[Fact | DataError]:
     if not file.is_file():
         raise DataError.at(str(file), "no such file", DOWNLOAD)
-    lines = csv_lines(file, "\t")
-    next(lines, None)
-    table: list[Row | DataError] = []
-    for line in lines:
-        try:
-            table.append(_row(line.get(), line.where))
-        except DataError as error:
-            if on_error == "raise":
-                raise
-            table.append(error)
-    if not table:
-        raise DataError.at(str(file), "the file has no rows", AGAIN)
-    return table
+    return each(csv_lines(file, "\t", header=True), lambda _, line: _fact(line.get(), line.where))
 
 
-def _row(fields: list[str], where: str) -> Row:
+def _fact(fields: list[str], where: str) -> Fact:
     if len(fields) != 4:
         raise DataError.at(where, f"the row has {len(fields)} columns, not 4", AGAIN)
     prompt, gold, joined, subject = fields
@@ -218,4 +159,4 @@ def _row(fields: list[str], where: str) -> Row:
         raise DataError.at(where, f"the prompt has {prompt.count(MASK)} {MASK}", "Keep exactly one")
     if candidates[-1] != gold:
         raise DataError.at(where, f"the last candidate is not the gold {gold!r}", "Use the original files")
-    return Row(prompt, gold, candidates, subject, where)
+    return Fact(prompt, gold, candidates, subject, where)

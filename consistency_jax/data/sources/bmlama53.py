@@ -3,9 +3,11 @@
 Source and format: see `bmlama17.py`. Its folder is BMLAMA53 of the metric's repository.
 """
 
+import dataclasses
 import functools
 
 from consistency_jax.data.sources import bmlama17
+from consistency_jax.data.sources.source import Experiment
 
 LANGUAGES = (
     *("ca", "az", "en", "ar", "uk", "fa", "tr", "it", "el", "ru", "hr", "hi", "sv", "sq"),
@@ -13,6 +15,6 @@ LANGUAGES = (
     *("la", "sl", "cs", "af", "gl", "fi", "ro", "ko", "cy", "th", "be", "id", "pt", "vi"),
     *("ka", "ja", "da", "bg", "zh", "pl", "lv", "sk", "lt", "ta", "ceb"),
 )
-LEADING_SPACE = bmlama17.LEADING_SPACE
+SOURCE = dataclasses.replace(bmlama17.SOURCE, languages=LANGUAGES, train_size=0.7, experiment=Experiment())
 
-read = functools.partial(bmlama17.read_edition, "bmlama53", LANGUAGES, 0, train_size=0.7)
+read = functools.partial(bmlama17.read_edition, "bmlama53", 0)

@@ -10,6 +10,8 @@ loaders that want records. Features are flat, so that they are written and read 
 
 import dataclasses
 import hashlib
+import importlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import tensorflow_datasets as tfds
 
 from consistency_jax.data import items as items_module
 from consistency_jax.data.items import Items, ParallelItem
-from consistency_jax.data.sources import load_items
+from consistency_jax.data.sources import SOURCES, load_items
 from consistency_jax.data.sources.preparing import prepared
 from consistency_jax.runtime.cache import cache_folder
 
@@ -101,7 +103,8 @@ def tfds_builder(
         DataError: what `load_items` raises.
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
-    key = _fingerprint(path, source, tuple(splits), sorted(arguments.items()))
+    reader = inspect.getfile(importlib.import_module(SOURCES[source])) if source in SOURCES else __file__
+    key = _fingerprint(path, reader, source, tuple(splits), sorted(arguments.items()))
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
@@ -133,9 +136,9 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
     )
 
 
-def _fingerprint(path: str | Path | None, *rest: Any) -> str:
+def _fingerprint(path: str | Path | None, reader: str, *rest: Any) -> str:
     """A key of what the items depend on."""
-    readers = [Path(items_module.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    readers = [Path(items_module.__file__), Path(reader), *sorted(Path(__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(repr(rest).encode() + b"".join(file.read_bytes() for file in readers))
     if path is not None and (root := Path(path).expanduser()).exists():
         files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
@@ -143,6 +146,3 @@ def _fingerprint(path: str | Path | None, *rest: Any) -> str:
             state = file.stat()
             digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
-
-
-__all__ = ["ParallelItems", "SourceConfig", "tfds_builder", "to_item", "to_items"]

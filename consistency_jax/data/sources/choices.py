@@ -1,9 +1,11 @@
 """How a multiple-choice question reads: its options in the prompt and letters as answers, or the options as answers."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from consistency_jax.data.items import DataError
+from consistency_jax.data.items import ParallelItem
+from consistency_jax.data.sources.source import Row
 
 ANSWERS = ("letters", "full")
 LETTERS = "ABCDEFGHIJ"
@@ -32,14 +34,38 @@ ANSWER = {
 }
 
 
-def check_answers(answers: str, where: str) -> None:
-    """Refuses an unknown kind of candidates.
+class Question(NamedTuple):
+    """One question in one language."""
 
-    Raises:
-        DataError: naming the known ones.
-    """
-    if answers not in ANSWERS:
-        raise DataError.at(where, f"unknown answers {answers!r}", f"Known: {', '.join(ANSWERS)}")
+    text: str
+    options: tuple[str, ...]
+    answer: int | None  # index of the right option
+    where: str
+    subject: str = ""
+    number: str = ""  # in its file
+
+
+def choice_row(
+    id: str, questions: Mapping[str, Question], answers: str, context: Mapping[str, str] | None = None
+) -> Row:
+    """The row of a question in its languages; options that stand there twice are told, whatever the candidates."""
+    asked = {k: ask(k, q.text, q.options, answers) for k, q in questions.items()}
+    first = next(iter(questions.values()))
+    item = ParallelItem(
+        id=id,
+        group=first.subject,
+        prompts={language: prompt for language, (prompt, _) in asked.items()},
+        candidates={language: candidates for language, (_, candidates) in asked.items()},
+        gold=first.answer,
+        context=context,
+    )
+    doubled = {k: [text for text in q.options if q.options.count(text) > 1] for k, q in questions.items()}
+    odd = [
+        f"language {k!r} holds the option {texts[0]!r} more than once"
+        for k, texts in doubled.items()
+        if texts
+    ]
+    return Row(item, first.where, odd)
 
 
 def ask(language: str, question: str, options: Sequence[str], answers: str) -> tuple[str, tuple[str, ...]]:
@@ -58,9 +84,3 @@ def ask(language: str, question: str, options: Sequence[str], answers: str) -> t
 def _letters(count: int) -> tuple[str, ...]:
     """One tuple for all questions: there are many of them, in many languages."""
     return tuple(f" {letter}" for letter in LETTERS[:count])
-
-
-def doubled_options(language: str, options: Sequence[str]) -> list[str]:
-    """A description of each option that stands there twice (which letters as candidates would hide)."""
-    doubled = [text for text in dict.fromkeys(options) if options.count(text) > 1]
-    return [f"language {language!r} holds the option {text!r} more than once" for text in doubled[:1]]

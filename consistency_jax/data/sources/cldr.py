@@ -33,15 +33,22 @@ import tensorflow_datasets as tfds
 from babel import Locale
 from babel.core import get_global
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, validate
+from consistency_jax.data.items import DataError, ParallelItem, check_languages
 from consistency_jax.data.sources import cldr_words
 from consistency_jax.data.sources.cldr_words import DASH, WORDS, label, question
 from consistency_jax.data.sources.preparing import prepared
+from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, Typical
 from consistency_jax.runtime.cache import cache_folder
 
 LANGUAGES = tuple(WORDS)
-LEADING_SPACE = "candidate"  # after the colon of a label, in scripts without spaces too
 SPLITS = ("train", "validation", "test", "test_disjoint")
+SOURCE = Source(
+    "candidate",  # after the colon of a label, in scripts without spaces too
+    languages=LANGUAGES,
+    splits=SPLITS,
+    experiment=Experiment(350, ("en", "fr", "ru", "zh", "ar", "hi", "sw")),
+    typical=Typical(candidates=5, prompt=12, answer=4),
+)
 CANDIDATES = 5
 DATE = datetime.date(2024, 1, 1)  # currencies that were legal tender on this day
 MOST = 60  # facts of one relation with the same answer, so that English or the US dollar is not always right
@@ -334,39 +341,27 @@ class Cldr(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def read(
-    path: str | Path | None = None,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    on_error: str = "raise",
-) -> Items:
-    """The facts of a split (None: all splits, one after the other) in the languages asked for (None: all thirty).
+def read(path: Path | None, languages: Sequence[str], split: str | None) -> Rows:
+    """The facts of a split (None: all splits, one after the other).
 
     Args:
         path: where the prepared data set is kept; None for the user's cache folder.
-
-    Raises:
-        DataError: an unknown language or split.
     """
-    asked = LANGUAGES if languages is None else check_languages(languages, LANGUAGES, "cldr")
-    if split is not None and split not in SPLITS:
-        raise DataError.at("cldr", f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, every")
-    folder = Path(path) if path else cache_folder() / "datasets" / _edition()
-    items = []
+    folder = path or cache_folder() / "datasets" / _edition()
+    made = []
     for part in SPLITS if split is None else (split,):
-        rows = {language: _rows(language, part, folder) for language in asked}
-        for key in sorted(rows[asked[0]]):
-            first = rows[asked[0]][key]
+        rows = {language: _rows(language, part, folder) for language in languages}
+        for key in sorted(rows[languages[0]]):
+            first = rows[languages[0]][key]
             item = ParallelItem(
                 id=key,
                 group=first["group"],
-                prompts={language: rows[language][key]["prompt"] for language in asked},
-                candidates={language: rows[language][key]["candidates"] for language in asked},
+                prompts={language: rows[language][key]["prompt"] for language in languages},
+                candidates={language: rows[language][key]["candidates"] for language in languages},
                 gold=first["gold"],
             )
-            validate(item, f"cldr:{key}")
-            items.append(item)
-    return Items(items)
+            made.append(Row(item, f"cldr:{key}"))
+    return Rows(made)
 
 
 def _edition() -> str:
@@ -486,6 +481,3 @@ def _favourites(languages: Sequence[str], seed: int, rng: random.Random) -> Call
     return lambda language, relation: rng.choices(answers[relation], cum_weights=weights[language, relation])[
         0
     ]
-
-
-__all__ = ["LANGUAGES", "SPLITS", "Cldr", "Fact", "World", "corpus", "read", "shows", "world"]

@@ -41,12 +41,16 @@ class Line(NamedTuple):
         return self.value
 
 
-def csv_lines(file: Path, delimiter: str = ",") -> Iterator[Line]:
-    """The rows of a CSV or TSV file, UTF-8 with or without a byte order mark.
+def csv_lines(file: Path, delimiter: str = ",", header: bool = False) -> Iterator[Line]:
+    """The rows of a CSV or TSV file, UTF-8 with or without a byte order mark; the first is left out as a header.
 
     Raises:
-        DataError: no such file, or one that cannot be unpacked.
+        DataError: no such file, one that cannot be unpacked, or one without rows.
     """
+    return _filled(file, itertools.islice(_csv_lines(file, delimiter), int(header), None))
+
+
+def _csv_lines(file: Path, delimiter: str) -> Iterator[Line]:
     # The csv module wants newline="" (fields may hold line ends); a bare split would lose quoted fields. Bytes that are
     # no UTF-8 pass as surrogates, so that their line can be told.
     with _open(file) as raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as lines:
@@ -77,34 +81,45 @@ def records(file: Path, columns: Sequence[str], delimiter: str = ",") -> Iterato
         columns: names that the header must hold.
 
     Raises:
-        DataError: no such file, or a header without one of the columns.
+        DataError: no such file, one without rows, or a header without one of the columns.
     """
     lines = csv_lines(file, delimiter)
-    first = next(lines, None)
-    if first is None:
-        raise DataError.at(str(file), "the file is empty", AGAIN)
+    first = next(lines)
     header = first.get()
     missing = [name for name in columns if name not in header]
     if missing or len(set(header)) < len(header):
         reason = f"no column {', '.join(map(repr, missing))}" if missing else "a column is named twice"
         found = ", ".join(repr(name[:40]) for name in header[:12])
         raise DataError.at(first.where, f"{reason}; the header has {found}", "Use the original file")
-    for line in lines:
-        if isinstance(line.value, list):
-            if len(line.value) != len(header):
-                reason = f"the row has {len(line.value)} columns, the header {len(header)}"
-                line = Line(line.where, DataError.at(line.where, reason, AGAIN))
-            else:
-                line = Line(line.where, dict(zip(header, line.value)))
-        yield line
+
+    def record(fields: Any, where: str) -> Any:
+        if not isinstance(fields, list):
+            return fields
+        if len(fields) == len(header):
+            return dict(zip(header, fields))
+        return DataError.at(where, f"the row has {len(fields)} columns, the header {len(header)}", AGAIN)
+
+    return _filled(file, (Line(where, record(fields, where)) for where, fields in lines))
 
 
 def json_lines(file: Path) -> Iterator[Line]:
     """The values of a JSON-lines file (.gz and .xz are unpacked); blank lines are left out.
 
     Raises:
-        DataError: no such file, or one that cannot be unpacked.
+        DataError: no such file, one that cannot be unpacked, or one without rows.
     """
+    return _filled(file, _json_lines(file))
+
+
+def _filled(file: Path, lines: Iterator[Line]) -> Iterator[Line]:
+    line = None
+    for line in lines:
+        yield line
+    if line is None:
+        raise DataError.at(str(file), "the file has no rows", AGAIN)
+
+
+def _json_lines(file: Path) -> Iterator[Line]:
     with _open(file) as lines:
         raw_lines, name = _raw_lines(lines), str(file)
         for number in itertools.count(1):
@@ -184,42 +199,35 @@ def text_of(record: Any, key: str, where: str) -> str:
     Raises:
         DataError: the record is no object, or lacks the key, or holds something else there.
     """
-    if not isinstance(record, dict):
-        raise DataError.at(where, "the line is not a JSON object", AGAIN)
-    if key not in record:
-        raise DataError.at(where, f"the key {key!r} is missing", AGAIN)
-    if not isinstance(record[key], str):
-        raise DataError.at(where, f"{key} is {record[key]!r:.60}, not a text", AGAIN)
-    return record[key].strip()
+    value = value_of(record, key, where)
+    if not isinstance(value, str):
+        raise DataError.at(where, f"{key} is {value!r:.60}, not a text", AGAIN)
+    return value.strip()
 
 
-def absent(table: dict[str, Any], key: str, file: Path) -> DataError:
-    """Why a key is not in a file's table: a line that could not be read, filed under its place, or nothing holds it."""
-    for place, value in table.items():
-        if isinstance(value, DataError) and place.startswith(f"{file}:"):
-            return value
-    return DataError.at(str(file), f"id {key!r} is missing", AGAIN)
-
-
-def unshared(table: dict[str, Any], order: Sequence[str]) -> list[str]:
-    """A warning where a file has rows that the one which gives the order has not."""
-    known = set(order)
-    more = [key for key, value in table.items() if key not in known and not isinstance(value, DataError)]
-    return [f"{len(more)} ids are in no other file and left out, the first: {more[0]!r}."] if more else []
-
-
-def folder_of(path: str | Path | None, source: str, download: str) -> Path:
-    """The path as a folder that is there.
+def id_of(record: Any, key: str, where: str) -> str:
+    """An id of a record, a text or a whole number.
 
     Raises:
-        DataError: no path, or no such folder.
+        DataError: as `text_of`.
     """
-    if path is None:
-        raise DataError.at("data.path", f"the source {source!r} needs a folder", download)
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise DataError.at(str(folder), "no such folder", download)
-    return folder
+    value = value_of(record, key, where)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise DataError.at(where, f"{key} is {value!r:.60}", "Give a name that is unique in the file")
+    return str(value)
+
+
+def value_of(record: Any, key: str, where: str) -> Any:
+    """What stands under a key.
+
+    Raises:
+        DataError: the record is no object, or lacks the key.
+    """
+    if not isinstance(record, dict):
+        raise DataError.at(where, "the line is not a JSON object", "Write one JSON object a line")
+    if key not in record:
+        raise DataError.at(where, f"the key {key!r} is missing", f'Add "{key}", or take the original file')
+    return record[key]
 
 
 def first_file(folder: Path, names: Sequence[str], what: str, mend: str) -> Path:
@@ -245,20 +253,3 @@ def _open(file: Path) -> IO[bytes]:
 
 def _damaged(file: Path, error: Exception) -> DataError:
     return DataError.at(str(file), f"the file cannot be unpacked ({error})", AGAIN)
-
-
-__all__ = [
-    "AGAIN",
-    "OPENERS",
-    "Line",
-    "absent",
-    "csv_lines",
-    "decode",
-    "first_file",
-    "folder_of",
-    "json_lines",
-    "parse",
-    "records",
-    "text_of",
-    "unshared",
-]

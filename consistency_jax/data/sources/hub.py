@@ -7,141 +7,98 @@ parallel by index. From the Hugging Face Hub, or from a folder with the same fil
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from consistency_jax.data.items import (
-    MASK,
-    DataError,
-    Items,
-    ParallelItem,
-    check_languages,
-    doubled_candidates,
-)
+from consistency_jax.data.items import MASK, DataError, ParallelItem, check_languages
+from consistency_jax.data.sources import bmlama17, mmmlu
 from consistency_jax.data.sources.files import AGAIN, Line, json_lines, records
-from consistency_jax.data.sources.splits import Made, Plan, take
+from consistency_jax.data.sources.parallel import by_place, check_alike
+from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, each
 
-LEADING_SPACE = "written"
 COLUMNS = ("Prompt", "Ans", "Candidate Ans")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 NO_SPACES = frozenset(("zh", "ja", "th"))  # written without spaces between words
 DOWNLOAD = "Set data.path to a folder with one file a language, or to a data set of the Hub, JRQi/MMMLU say"
 
 
-class Row(NamedTuple):
+def languages_at(path: str) -> tuple[str, ...]:
+    """The published languages of a re-upload, by whose order its instances are drawn; () for another path."""
+    for part in reversed(Path(path).parts):
+        for name, languages in (("mmmlu", mmmlu.LANGUAGES), ("bmlama17", bmlama17.LANGUAGES)):
+            if name in part.lower().replace("-", ""):
+                return languages
+    return ()
+
+
+SOURCE = Source(
+    "written", train_size=5000, experiment=Experiment(1250, instances=5000), languages_at=languages_at
+)
+
+
+class Question(NamedTuple):
     """One question in one language."""
 
     prompt: str
     candidates: tuple[str, ...]
-    gold: int
+    answer: int
     where: str
 
 
 def read(
-    path: str | Path | None,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    on_error: str = "raise",
-    *,
-    part: str = "test",
-    shuffle: bool = True,
-    train_size: int | float = 5000,
-    seed: int = 0,
-    validation_size: int | float = 0,
-    instances: int = 0,
-    wrong_only: bool = False,
-) -> Items:
+    path: Path | None, languages: Sequence[str] | None, *, part: str = "test", shuffle: bool = True
+) -> Rows:
     """Reads a data set with the columns Prompt, Ans and Candidate Ans.
 
     Args:
         path: a folder, or the id of a data set on the Hub; `{language}` in it stands for each language.
-        languages: which, in this order; None = all that the files are named by.
-        split: None (every row, in file order), "train" or "test" as published for DCO.
-        on_error: "raise", or "skip": a row that is bad in any of the languages is left out and listed.
+        languages: None = all that the files are named by.
         part: which file of a language, where it has several: its name holds this word.
         shuffle: the order of candidates: one seed a row, shared by the languages (in BMLAMA the gold stands last);
             False keeps the files'.
-        train_size: rows in "train".
-        seed: of the split.
-        validation_size: how many of those to keep apart for validation.
-        instances, wrong_only: the published training instances, see `splits.Plan`.
 
     Returns:
-        Items with ids `hub-<row>` and no groups. Where the answer follows the prompt (there is no `<mask>`) it is
-        parted from it by a space, except in Chinese, Japanese and Thai.
+        Ids `hub-<row>` and no groups. Where the answer follows the prompt (there is no `<mask>`) it is parted from it
+        by a space, except in Chinese, Japanese and Thai.
 
     Raises:
-        DataError: naming file, row, reason and mend.
+        DataError: naming file, reason and mend.
     """
     if path is None:
         raise DataError.at("data.path", "the source 'hub' needs a folder or a Hub id", DOWNLOAD)
-    if instances and not languages:
-        reason = f"instances={instances} are drawn by the order of the languages, and none is given"
-        raise DataError.at("data.languages", reason, "Name them in the published order")
     files = _files(str(path), languages, part)
-    languages = check_languages(files if languages is None else languages, files, str(path))
-    tables = {language: _table(files[language], language) for language in languages}
-    counts = {language: len(rows) for language, rows in tables.items()}
-    if len(set(counts.values())) > 1:
-        raise DataError.at(str(path), f"files have different numbers of rows ({counts})", AGAIN)
+    languages = check_languages(languages or files, files, str(path))
+    tables = {k: each(_lines(files[k]), lambda _, line, k=k: _question(line, k)) for k in languages}
 
-    def make(i: int) -> Made:
-        rows = {}
-        for language in languages:
-            row = tables[language][i]
-            if isinstance(row, DataError):
-                raise row
-            rows[language] = row
-        first = rows[languages[0]]
-        for row in rows.values():
-            if row.gold != first.gold:
-                reason = "its answer is another candidate than in the other languages: rows are not parallel"
-                raise DataError.at(row.where, reason, AGAIN)
+    def make(i: int, own: Mapping[str, Question]) -> Row:
+        check_alike(own, "answer")
         item = ParallelItem(
             id=f"hub-{i:05d}",
             group="",
-            prompts={language: row.prompt for language, row in rows.items()},
-            candidates={language: row.candidates for language, row in rows.items()},
-            gold=first.gold,
+            prompts={language: question.prompt for language, question in own.items()},
+            candidates={language: question.candidates for language, question in own.items()},
+            gold=own[languages[0]].answer,
         )
-        return Made(item, rows[languages[-1]].where, doubled_candidates(item))
+        return Row(item, own[languages[-1]].where)
 
-    return take(
-        counts[languages[0]],
-        make,
-        Plan(split, train_size, seed, validation_size, instances, wrong_only),
-        languages,
-        where=str(path),
-        on_error=on_error,
-        shuffle=(lambda i: f"hub-{i}") if shuffle else None,
-    )
+    return Rows(each(by_place(tables, path), make), shuffle="hub" if shuffle else "")
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
-def _table(file: Path, language: str) -> list[Row | DataError]:
-    table = [_row(line, language) for line in _lines(file)]
-    if not table:
-        raise DataError.at(str(file), "the file has no rows", AGAIN)
-    return table
-
-
-def _row(line: Line, language: str) -> Row | DataError:
-    try:
-        record = line.get()
-        if not isinstance(record, dict) or not all(column in record for column in COLUMNS):
-            raise DataError.at(line.where, f"the row lacks one of {', '.join(COLUMNS)}", AGAIN)
-        prompt, answer, candidates = (record[column] for column in COLUMNS)
-        if not isinstance(prompt, str) or not isinstance(answer, str):
-            raise DataError.at(line.where, "Prompt or Ans is not a text", AGAIN)
-        candidates = _literal(candidates, line.where)
-        if answer not in candidates:
-            raise DataError.at(line.where, f"Ans {answer!r:.60} is not among the candidates", AGAIN)
-        gold = candidates.index(answer)
-        space = "" if MASK in prompt or language in NO_SPACES else " "
-        return Row(prompt.strip(), tuple(space + text.strip() for text in candidates), gold, line.where)
-    except DataError as error:
-        return error
+def _question(line: Line, language: str) -> Question:
+    record = line.get()
+    if not isinstance(record, dict) or not all(column in record for column in COLUMNS):
+        raise DataError.at(line.where, f"the row lacks one of {', '.join(COLUMNS)}", AGAIN)
+    prompt, answer, candidates = (record[column] for column in COLUMNS)
+    if not isinstance(prompt, str) or not isinstance(answer, str):
+        raise DataError.at(line.where, "Prompt or Ans is not a text", AGAIN)
+    candidates = _literal(candidates, line.where)
+    if answer not in candidates:
+        raise DataError.at(line.where, f"Ans {answer!r:.60} is not among the candidates", AGAIN)
+    space = "" if MASK in prompt or language in NO_SPACES else " "
+    texts = tuple(space + text.strip() for text in candidates)
+    return Question(prompt.strip(), texts, candidates.index(answer), line.where)
 
 
 def _literal(value: Any, where: str) -> list[str]:
@@ -196,7 +153,7 @@ def _files(path: str, languages: Sequence[str] | None, part: str) -> dict[str, P
     if languages is None:
         raise DataError.at("data.languages", f"the path {path} needs to be told its languages", "Name them")
     files = {}
-    for language in (languages,) if isinstance(languages, str) else languages:
+    for language in languages:
         folder = _folder(path.replace("{language}", language))
         files[language] = folder if folder.is_file() else _one(_data_files(folder), str(folder), part)
     return files
@@ -251,6 +208,3 @@ def _one(files: list[Path], where: str, part: str) -> Path:
             where, f"{len(named)} files where one is wanted ({found})", "Set data.options.part"
         )
     return named[0]
-
-
-__all__ = ["COLUMNS", "LEADING_SPACE", "Row", "read"]

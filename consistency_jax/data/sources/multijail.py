@@ -7,58 +7,22 @@ then one a language. What a set of harmful prompts is for: to measure, and to tr
 from collections.abc import Sequence
 from pathlib import Path
 
-from consistency_jax.data.items import DataError, Items, check_languages
-from consistency_jax.data.sources.files import AGAIN, first_file, records
-from consistency_jax.data.sources.prompts import Prompt, prompt_items
-from consistency_jax.data.sources.splits import Plan
+from consistency_jax.data.sources.files import Line, first_file, records
+from consistency_jax.data.sources.source import Row, Rows, Source, bare_row, each
 
 LANGUAGES = ("en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")
-LEADING_SPACE = "written"
-ROWS = 315
 DOWNLOAD = "Set data.path to MultiJail.csv or its folder"
+SOURCE = Source("written", DOWNLOAD, LANGUAGES, train_size=0, answers=False)
 
 
-def read(
-    path: str | Path | None,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    on_error: str = "raise",
-    *,
-    train_size: int | float = 0,
-    seed: int = 0,
-    validation_size: int | float = 0,
-) -> Items:
-    """Reads MultiJail.
+def read(path: Path, languages: Sequence[str]) -> Rows:
+    """Reads MultiJail, the CSV file or its folder: ids `multijail-<id>`, group = the first of the tags."""
+    file = path if path.is_file() else first_file(path, ["MultiJail.csv"], "MultiJail.csv", DOWNLOAD)
 
-    Args:
-        path: the CSV file, or its folder.
-        languages: which, in this order; None = all ten.
-        split: None or "test" (every row, in file order); with a train_size a seeded split.
-        on_error: "raise", or "skip": bad rows are left out and listed.
-        train_size: rows in "train".
-        seed: of that split.
-        validation_size: how many of those to keep apart for validation.
+    def make(_: int, line: Line) -> Row:
+        row = line.get()
+        tag = row["tags"].strip("[]").split("', '")[0].strip("'\" ")
+        texts = {language: row[language] for language in languages}
+        return bare_row(f"multijail-{row['id'].strip()}", tag, texts, line.where)
 
-    Returns:
-        Prompts without candidates; ids `multijail-<id>`, group = the first of the tags.
-
-    Raises:
-        DataError: naming file, line, reason and mend.
-    """
-    languages = check_languages(LANGUAGES if languages is None else languages, LANGUAGES, "multijail")
-    if path is None:
-        raise DataError.at("data.path", "the source 'multijail' needs a file", DOWNLOAD)
-    file = Path(path).expanduser()
-    if not file.is_file():
-        file = first_file(file, ["MultiJail.csv"], "MultiJail.csv", DOWNLOAD)
-    rows = []
-    for line in records(file, ("id", "tags", *languages)):
-        row = line.value
-        if isinstance(row, dict):
-            tag = row["tags"].strip("[]").split("', '")[0].strip("'\" ")
-            row = Prompt(f"multijail-{row['id'].strip()}", tag, row, line.where)
-        rows.append(row)
-    if not rows:
-        raise DataError.at(str(file), "the file has no rows", AGAIN)
-    plan = Plan(split, train_size, seed, validation_size)
-    return prompt_items(rows, languages, plan, source="multijail", on_error=on_error, published=ROWS)
+    return Rows(each(records(file, ("id", "tags", *languages)), make), published=315)

@@ -9,72 +9,64 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, check_languages, doubled_candidates
+from consistency_jax.data.items import DataError, ParallelItem
 from consistency_jax.data.sources.files import AGAIN, OPENERS, Line, json_lines, text_of
-from consistency_jax.data.sources.splits import Made, Plan, take
+from consistency_jax.data.sources.source import Row, Rows, Source, Typical, each
+from consistency_jax.data.sources.splits import Plan, split_rows
 
-LANGUAGES = ("en",)
-LEADING_SPACE = "written"
 BREAK = "\n\n"  # between prompt and answer; a chat template drops it
 DOWNLOAD = (
     "Set data.path to the folder that holds train.jsonl and test.jsonl (in folders of their own, if so)"
 )
+SOURCE = Source(
+    "written",
+    DOWNLOAD,
+    languages=("en",),
+    splits=("train", "validation", "test"),
+    choices={"prefer": ("safer", "better")},
+    typical=Typical(candidates=2),
+)
 
 
 def read(
-    path: str | Path | None,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    on_error: str = "raise",
+    path: Path,
+    languages: Sequence[str],
+    split: str | None,
     *,
     prefer: str = "safer",
     validation_size: int | float = 0,
     seed: int = 0,
-) -> Items:
+) -> Rows:
     """Reads PKU-SafeRLHF.
 
     Args:
         path: a file, or a folder that holds `train.jsonl` and `test.jsonl` at any depth (packed ones too: .gz, .xz).
-        languages: ("en",) or None.
         split: "train" or "test", the file's name, "validation" (drawn from train), or None for all. Of a path to one
             file every row is in every split but "validation".
-        on_error: "raise", or "skip": bad rows are left out and listed.
         prefer: which answer is the gold: "safer" or "better".
         validation_size: how many training rows to keep apart for validation.
         seed: of that draw.
 
     Returns:
-        Items with ids `<folders>/train-<line>`, group = "both safe", "one safe" or "none safe".
+        Ids `<folders>/train-<line>`, group = "both safe", "one safe" or "none safe".
 
     Raises:
-        DataError: naming file, line, reason and mend.
+        DataError: a file that is not there, or a draw that cannot be.
     """
-    check_languages(LANGUAGES if languages is None else languages, LANGUAGES, "pku_saferlhf")
-    if prefer not in ("safer", "better"):
-        raise DataError.at("pku_saferlhf", f"unknown prefer {prefer!r}", "Known: safer, better")
-    if path is None:
-        raise DataError.at("data.path", "the source 'pku_saferlhf' needs a folder", DOWNLOAD)
-    root = Path(path).expanduser()
-    lines: list[tuple[str, Line]] = []
-    for file in _files(root, split):
-        before = len(lines)
-        lines += [(f"{_name(file, root)}-{number}", line) for number, line in enumerate(json_lines(file))]
-        if len(lines) == before:
-            raise DataError.at(str(file), "the file has no rows", AGAIN)
-
-    def make(i: int) -> Made:
-        key, line = lines[i]
-        item = _item(key, line, prefer)
-        return Made(item, line.where, doubled_candidates(item))
-
+    lines = [
+        (f"{_name(file, path)}-{number}", line)
+        for file in _files(path, split)
+        for number, line in enumerate(json_lines(file))
+    ]
     plan = Plan(None, 0)
     if validation_size and split in ("train", "validation"):
         kept = round(validation_size * len(lines)) if isinstance(validation_size, float) else validation_size
         # what the draw leaves is "test" there
         plan = Plan("test" if split == "train" else "train", kept, seed)
     elif split == "validation":
-        plan = Plan("validation", 0.5)  # refused with a word about validation_size
-    return take(len(lines), make, plan, LANGUAGES, where="pku_saferlhf", on_error=on_error)
+        plan = Plan(split, 0.5)  # refused with a word about validation_size
+    lines = [lines[i] for i in split_rows(len(lines), plan, "pku_saferlhf")]
+    return Rows(each(lines, lambda _, own: Row(_item(*own, prefer), own[1].where)))
 
 
 def _item(key: str, line: Line, prefer: str) -> ParallelItem:
@@ -101,14 +93,8 @@ def _of(record: dict[str, Any], key: str, known: tuple, where: str, words: str) 
 
 
 def _files(root: Path, split: str | None) -> list[Path]:
-    if split not in (None, "train", "validation", "test"):
-        raise DataError.at(
-            "pku_saferlhf", f"unknown split {split!r}", "Known: train, validation, test, every"
-        )
     if root.is_file():
         return [root]
-    if not root.is_dir():
-        raise DataError.at(str(root), "no such file or folder", DOWNLOAD)
     parts = ("train", "test") if split is None else ("train" if split == "validation" else split,)
     files = [
         file

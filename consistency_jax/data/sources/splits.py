@@ -11,17 +11,18 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, pick, validate
+from consistency_jax.data.items import DataError, Items, ParallelItem, doubled_candidates, pick, validate
+from consistency_jax.data.sources.source import Row, Rows
 
 SPLITS = ("train", "validation", "test")
 
 
 class Plan(NamedTuple):
-    """Which rows of a benchmark are asked for; every reader of one takes these as options.
+    """Which rows of a data set are asked for; but for the split these are options of every set that is split by seed.
 
     Attributes:
         split: None (every row, in file order), "train", "validation" or "test".
-        train_size: rows (or share of them) in "train".
+        train_size: rows (or share of them) in "train"; 0: every row is in "test".
         seed: of that draw.
         validation_size: how many of those to keep apart for validation.
         instances: of the split "train": 0 gives whole items; otherwise the published instances, this many, each an
@@ -37,14 +38,6 @@ class Plan(NamedTuple):
     wrong_only: bool = False
 
 
-class Made(NamedTuple):
-    """An item that a reader made of a row, with its candidates in the file's order."""
-
-    item: ParallelItem
-    where: str  # its place, for messages
-    odd: Sequence[str] = ()  # what is odd about it
-
-
 class Instance(NamedTuple):
     """A published training instance."""
 
@@ -55,89 +48,98 @@ class Instance(NamedTuple):
 
 
 def take(
-    n: int,
-    make: Callable[[int], Made],
+    rows: Rows,
     plan: Plan,
-    languages: Sequence[str],
+    languages: tuple[str, ...] | None,
     *,
     where: str,
     on_error: str,
-    published: int = 0,
-    units: Sequence[Hashable] | None = None,
-    left_out: frozenset[int] = frozenset(),
-    shuffle: Callable[[int], str] | None = None,
     bare: bool = False,
 ) -> Items:
-    """The items of a split of a benchmark with n rows.
+    """The items of a split.
 
     Args:
-        make: row number -> its item in all `languages`; raises DataError for a bad row.
-        plan: which.
+        rows: all of a data set.
+        plan: which of them.
+        languages: which, in this order; an item keeps those that it has. None = all.
         where: the data set, for messages.
         on_error: "raise", or "skip": bad rows are left out and listed. Instances need every row of the split, whose
             numbers of candidates decide the draws that follow, and raise always.
-        published: rows of the published set; another number is a warning. 0 = not known.
-        units: for each row what it must stay together with in the split; None = rows are split one by one.
-        left_out: rows that a filter leaves out; no other row changes its split for it.
-        shuffle: row number -> seed of the order of its candidates; None keeps the file's. (Instances keep it.)
-        bare: items are prompts without candidates.
+        bare: whether items may be prompts without candidates.
 
     Raises:
-        DataError: what `make`, `validate` and `split_rows` raise, or instances that cannot be drawn.
+        DataError: a bad row, an id that stands twice, what `split_rows` raises, or instances that cannot be drawn.
     """
-    items = Items()
-    if published and n != published:
-        items.warnings.append(
-            f"{where}: {n:,} rows, and the published set has {published:,}: splits are not the published ones."
+    items, n = Items(), len(rows.rows)
+    if rows.published and n != rows.published:
+        reason = (
+            f"{n:,} rows, and the published set has {rows.published:,}: splits are not the published ones."
         )
+        items.warnings.append(f"{where}: {reason}")
     rng = random.Random(plan.seed)
-    rows = split_rows(
-        n, plan.split, plan.train_size, plan.seed, where, plan.validation_size, units=units, rng=rng
-    )
+    drawn = split_rows(n, plan, where, units=rows.units, rng=rng)
+    places: dict[str, Row] = {}
+    for row in rows.rows:
+        if isinstance(row, Row):
+            places.setdefault(row.item.id, row)
 
-    def checked(i: int) -> ParallelItem:
-        item, place, odd = make(i)
-        validate(item, place, allow_doubled=True, bare=bare)
+    def checked(row: Row | DataError) -> ParallelItem | None:
+        if isinstance(row, DataError):
+            raise row
+        item, place, odd, _ = row
+        if places[item.id] is not row:
+            reason = f"id {item.id!r} was already used at {places[item.id].where}"
+            raise DataError.at(place, reason, "Make ids unique")
+        validate(item, place, bare=bare)
+        odd = doubled_candidates(item) if odd is None else odd
         items.warnings.extend(f"{place}: {reason}" for reason in odd)
-        return item
+        if languages is None or item.languages == languages:
+            return item
+        if own := [language for language in languages if language in item.prompts]:
+            return pick(item, range(item.num_candidates), languages=own)
+        items.warnings.append(f"{place}: item {item.id!r} has none of the languages asked for; left out.")
+        return None
 
     if plan.wrong_only and not plan.instances:
         raise DataError.at(where, "wrong_only is a way to draw instances", "Set data.options.instances too")
     if plan.instances and plan.split == "train":
-        if plan.validation_size or len(languages) < 2 or plan.instances % len(rows):
-            reason = f"instances={plan.instances} of {len(rows)} training rows in {len(languages)} languages"
+        languages = languages or rows.languages
+        if plan.validation_size or len(languages) < 2 or plan.instances % len(drawn):
+            reason = f"instances={plan.instances} of {len(drawn)} training rows in {len(languages)} languages"
             mend = "Take a multiple of the rows, two languages or more, and no validation_size"
             raise DataError.at(where, f"{reason} cannot be drawn as published", mend)
-        made = {i: checked(i) for i in rows}
+        made = {i: checked(rows.rows[i]) for i in drawn}
+        for i, item in made.items():
+            if item is None or set(languages) - set(item.languages):
+                reason = "the item lacks some of the languages, from all of which instances are drawn"
+                raise DataError.at(rows.rows[i].where, reason, "Name languages that every item has")
 
         def choices(i: int) -> list[int]:
             gold = made[i].gold if plan.wrong_only else None
             return [k for k in range(made[i].num_candidates) if k != gold]
 
-        for drawn in published_instances(rows, rng, languages, plan.instances // len(rows), choices):
-            if drawn.row not in left_out:
-                item, suffix = made[drawn.row], f"#{drawn.round}"
-                items.append(pick(item, drawn.candidates, languages=drawn.languages, suffix=suffix))
-        return items
-
-    for i in rows:
-        if i in left_out:
-            continue
-        try:
-            item = checked(i)
-        except DataError as error:
-            if on_error == "raise":
-                raise
-            items.skipped.append(str(error))
-            continue
-        if shuffle is not None:
-            order = list(range(item.num_candidates))
-            random.Random(shuffle(i)).shuffle(order)
-            item = pick(item, order)
-        items.append(item)
+        for one in published_instances(drawn, rng, languages, plan.instances // len(drawn), choices):
+            if not rows.rows[one.row].left_out:
+                suffix = f"#{one.round}"
+                items.append(pick(made[one.row], one.candidates, languages=one.languages, suffix=suffix))
+    else:
+        for i in drawn:
+            try:
+                item = None if getattr(rows.rows[i], "left_out", False) else checked(rows.rows[i])
+            except DataError as error:
+                if on_error == "raise":
+                    raise
+                items.skipped.append(str(error))
+                continue
+            if item is not None and rows.shuffle:
+                order = list(range(item.num_candidates))
+                random.Random(f"{rows.shuffle}-{i}").shuffle(order)
+                item = pick(item, order)
+            items += [item] if item is not None else []
     if items.skipped and not items:
         reason = f"no usable row: {len(items.skipped)} skipped, the first: {items.skipped[0]}"
         raise DataError.at(where, reason.rstrip("."), "Is this the original file?")
+    items.warnings.extend(rows.warnings)
     return items
 
 
@@ -167,58 +169,58 @@ def published_instances(
 
 def split_rows(
     n: int,
-    split: str | None,
-    train_size: int | float,
-    seed: int,
+    plan: Plan,
     where: str,
-    validation_size: int | float = 0,
     *,
     units: Sequence[Hashable] | None = None,
     rng: random.Random | None = None,
 ) -> list[int]:
-    """Row numbers of a split of n rows.
+    """Row numbers of a split of n rows: "train" in the order drawn, "validation" (the last of those drawn, which are
+    then not in train), "test" (the rest, in file order) or None (all, in file order).
 
     Args:
         n: number of rows of the whole set, before any filter (which then moves no row across).
-        split: "train" (in the order drawn), "validation" (the last of those drawn, which are then not in train), "test"
-            (the rest, in file order) or None (all, in file order).
-        train_size: number of rows drawn, or their share where it is a float.
-        seed: of the draw.
+        plan: which split; its sizes are shares of all rows where they are floats.
         where: the data set, for messages.
-        validation_size: number of the rows drawn, or share of all, that are kept for validation; published: 0.
         units: for each row a key; rows of one key stay on one side, so that sizes are met only nearly.
-        rng: draws, instead of one made of `seed`.
+        rng: draws, instead of one made of the plan's seed.
 
     Raises:
         DataError: unknown or empty split, or more training rows than there are.
     """
-    if split is None:
+    if plan.split is None or (plan.split == "test" and not plan.train_size):
         return list(range(n))
-    if split not in SPLITS:
-        raise DataError.at(where, f"unknown split {split!r}", f"Known: {', '.join(SPLITS)}, every")
-    drawn, kept = (round(s * n) if isinstance(s, float) else s for s in (train_size, validation_size))
+    check_split(plan.split, SPLITS, where)
+    drawn, kept = (
+        round(s * n) if isinstance(s, float) else s for s in (plan.train_size, plan.validation_size)
+    )
     if not 0 < drawn < n:
-        raise DataError.at(
-            where, f"train_size {train_size} of {n} rows leaves no two splits", f"Choose from 1 to {n - 1}"
-        )
+        reason = f"train_size {plan.train_size} of {n} rows leaves no two splits"
+        raise DataError.at(where, reason, f"Choose from 1 to {n - 1}")
     if not 0 <= kept < drawn:
-        raise DataError.at(
-            where,
-            f"validation_size {validation_size} leaves no training rows",
-            f"Choose from 0 to {drawn - 1}",
-        )
-    if split == "validation" and not kept:
-        raise DataError.at(
-            where, "there is no split 'validation'", "Keep rows for it: data.options.validation_size=0.1, say"
-        )
-    rng = random.Random(seed) if rng is None else rng
+        reason = f"validation_size {plan.validation_size} leaves no training rows"
+        raise DataError.at(where, reason, f"Choose from 0 to {drawn - 1}")
+    if plan.split == "validation" and not kept:
+        mend = "Keep rows for it: data.options.validation_size=0.1, say"
+        raise DataError.at(where, "there is no split 'validation'", mend)
+    rng = random.Random(plan.seed) if rng is None else rng
     train = rng.sample(range(n), drawn) if units is None else _draw_units(units, drawn, rng)
-    if split == "test":
+    if plan.split == "test":
         return sorted(set(range(n)) - set(train))
     last = len(train) - kept
     while units is not None and 0 < last < len(train) and units[train[last - 1]] == units[train[last]]:
         last -= 1
-    return train[last:] if split == "validation" else train[:last]
+    return train[last:] if plan.split == "validation" else train[:last]
+
+
+def check_split(split: str | None, known: Sequence[str], where: str) -> None:
+    """Refuses a split that a set has not; None, every row, is one of any.
+
+    Raises:
+        DataError: naming the known ones.
+    """
+    if split is not None and split not in known:
+        raise DataError.at(where, f"unknown split {split!r}", f"Known: {', '.join(known)}, every")
 
 
 def _draw_units(units: Sequence[Hashable], size: int, rng: random.Random) -> list[int]:

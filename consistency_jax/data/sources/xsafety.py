@@ -6,17 +6,15 @@ One folder a language (Spanish is `sp`), one CSV file a kind with one column and
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from consistency_jax.data.items import DataError, Items, check_languages
-from consistency_jax.data.sources.files import AGAIN, Line, csv_lines, folder_of
-from consistency_jax.data.sources.prompts import Prompt, prompt_items
-from consistency_jax.data.sources.splits import Plan
+from consistency_jax.data.items import DataError
+from consistency_jax.data.sources.files import AGAIN, Line, csv_lines
+from consistency_jax.data.sources.parallel import by_place
+from consistency_jax.data.sources.source import Row, Rows, Source, bare_row, each
 
 LANGUAGES = ("en", "zh", "ar", "es", "fr", "de", "ja", "hi", "bn", "ru")
-LEADING_SPACE = "written"
-ROWS = 2800
 KINDS = (
     *("commonsense", "Crimes_And_Illegal_Activities", "Ethics_And_Morality", "Goal_Hijacking"),
     *("Inquiry_With_Unsafe_Opinion", "Insult", "Mental_Health", "Physical_Harm", "Privacy_And_Property"),
@@ -24,69 +22,46 @@ KINDS = (
     "Unsafe_Instruction_Topic",
 )
 DOWNLOAD = "Set data.path to the folder Multilingual_safety_benchmark, which holds en/, zh/, sp/ ..."
+SOURCE = Source("written", DOWNLOAD, LANGUAGES, train_size=0, answers=False)
 
 
-def read(
-    path: str | Path | None,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    on_error: str = "raise",
-    *,
-    kinds: Sequence[str] = KINDS,
-    train_size: int | float = 0,
-    seed: int = 0,
-    validation_size: int | float = 0,
-) -> Items:
-    """Reads XSafety.
+def read(path: Path, languages: Sequence[str], *, kinds: Sequence[str] = KINDS) -> Rows:
+    """Reads XSafety, the folder with one folder a language, kind after kind.
 
     Args:
-        path: the folder with one folder a language.
-        languages: which, in this order; None = all ten.
-        split: None or "test" (every row, kind after kind); with a train_size a seeded split.
-        on_error: "raise", or "skip": bad rows are left out and listed; of a kind whose files have different numbers of
-            rows in different languages, which cannot be parallel, all.
-        kinds: which of the 14.
-        train_size: rows in "train".
-        seed: of that split.
-        validation_size: how many of those to keep apart for validation.
+        kinds: which of the 14. Of a kind whose files have different numbers of rows in different languages, which
+            cannot be parallel, every row is bad.
 
     Returns:
-        Prompts without candidates; ids `xsafety-<kind>-<number>`, group = the kind.
+        Ids `xsafety-<kind>-<number>`, group = the kind.
 
     Raises:
-        DataError: naming file, line, reason and mend.
+        DataError: an unknown kind, or a file that is not there.
     """
-    languages = check_languages(LANGUAGES if languages is None else languages, LANGUAGES, "xsafety")
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError.at("xsafety", f"unknown kind {', '.join(unknown)}", f"Known: {', '.join(KINDS)}")
-    folder = folder_of(path, "xsafety", DOWNLOAD)
-    rows: list[Prompt | DataError] = []
+    rows: list[Row | DataError] = []
     for kind in kinds:
-        files = {language: _file(folder, language, kind) for language in languages}
-        lines = {language: list(csv_lines(file)) for language, file in files.items()}
-        counts = {language: len(own) for language, own in lines.items()}
-        if len(set(counts.values())) > 1:
-            reason = f"{kind} has different numbers of rows in different languages ({counts})"
-            rows.append(DataError.at(str(folder), reason, AGAIN))
-            continue
-        for number in range(counts[languages[0]]):
-            rows.append(_prompt(kind, number, {language: own[number] for language, own in lines.items()}))
-    plan = Plan(split, train_size, seed, validation_size)
-    published = ROWS if kinds == KINDS else 0
-    return prompt_items(rows, languages, plan, source="xsafety", on_error=on_error, published=published)
+        files = {language: _file(path, language, kind) for language in languages}
+        try:
+            lines = by_place(
+                {language: list(csv_lines(file)) for language, file in files.items()}, f"{path}: {kind}"
+            )
+            rows += each(lines, lambda number, own, kind=kind: _prompt(kind, number, own))
+        except DataError as error:
+            rows.append(error)
+    return Rows(rows, published=2800 if kinds == KINDS else 0)
 
 
-def _prompt(kind: str, number: int, lines: dict[str, Line]) -> Prompt | DataError:
+def _prompt(kind: str, number: int, lines: Mapping[str, Line]) -> Row:
     texts = {}
     for language, line in lines.items():
-        if isinstance(line.value, DataError):
-            return line.value
-        filled = [field for field in line.value if field.strip()]
+        filled = [field for field in line.get() if field.strip()]
         if len(filled) != 1:
-            return DataError.at(line.where, f"the row has {len(filled)} texts, not one", AGAIN)
+            raise DataError.at(line.where, f"the row has {len(filled)} texts, not one", AGAIN)
         texts[language] = filled[0]
-    return Prompt(f"xsafety-{kind}-{number:03d}", kind, texts, next(iter(lines.values())).where)
+    return bare_row(f"xsafety-{kind}-{number:03d}", kind, texts, next(iter(lines.values())).where)
 
 
 def _file(folder: Path, language: str, kind: str) -> Path:

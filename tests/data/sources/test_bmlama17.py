@@ -143,9 +143,9 @@ def test_missing_or_uneven_files_are_named(tmp_path: Path):
     folder = write(tmp_path)
     with pytest.raises(DataError, match="fr.tsv: no such file. Set data.path"):
         load_items("bmlama17", path=folder, languages=["en", "fr"])
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         load_items("bmlama17", path=folder / "nowhere")
-    with pytest.raises(DataError, match="needs a folder"):
+    with pytest.raises(DataError, match="needs a file or folder"):
         load_items("bmlama17")
     with pytest.raises(DataError, match="unknown language 'sw'"):
         load_items("bmlama17", path=folder, languages=["sw"])

@@ -1,9 +1,7 @@
 """Multiple-choice questions as texts: letters of shown options, or the options' words."""
 
-import pytest
-
-from consistency_jax.data.items import DataError
-from consistency_jax.data.sources.choices import ask, check_answers, doubled_options
+from consistency_jax.data.items import ParallelItem
+from consistency_jax.data.sources.choices import ANSWERS, Question, ask, choice_row
 
 OPTIONS = ("Rome", "Oslo", "Bern")
 
@@ -20,12 +18,27 @@ def test_words_answer_a_question_that_stands_alone():
 
 
 def test_an_option_that_stands_there_twice_is_told_once():
-    assert doubled_options("en", OPTIONS) == []
-    told = doubled_options("en", ("Rome", "Oslo", "Rome", "Oslo", "Rome"))
-    assert told == ["language 'en' holds the option 'Rome' more than once"]
+    def odd(*options: str, answers: str) -> list[str]:
+        return list(choice_row("x", {"en": Question("q", options, 0, "x.csv:1")}, answers).odd)
+
+    for answers in ANSWERS:
+        assert odd(*OPTIONS, answers=answers) == []
+        told = odd("Rome", "Oslo", "Rome", "Oslo", "Rome", answers=answers)
+        assert told == ["language 'en' holds the option 'Rome' more than once"]
 
 
-def test_another_kind_of_answers_is_refused():
-    with pytest.raises(DataError, match="x.csv: unknown answers 'words'.*Known: letters, full"):
-        check_answers("words", "x.csv")
-    check_answers("full", "x.csv")
+def test_a_question_becomes_one_item_in_its_languages():
+    questions = {
+        "sw": Question("Wapi?", ("Roma", "Oslo"), 1, "sw.csv:3", "geography"),
+        "en": Question("Where?", ("Rome", "Oslo"), 1, "en.csv:7", "geography"),
+    }
+    row = choice_row("q1", questions, "full", {"en": "Before."})
+    assert row.where == "sw.csv:3"
+    assert row.item == ParallelItem(
+        "q1",
+        "geography",
+        {"sw": "Wapi?\nJibu:", "en": "Where?\nAnswer:"},
+        {"sw": (" Roma", " Oslo"), "en": (" Rome", " Oslo")},
+        1,
+        {"en": "Before."},
+    )

@@ -1,13 +1,12 @@
 """The JSONL reader: what it reads, and one clear error for each kind of bad line."""
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 
 from consistency_jax.data.items import DataError
-from consistency_jax.data.sources import SOURCES, load_items
+from consistency_jax.data.sources import load_items
 
 RECORD = {
     "id": "Q1",
@@ -165,8 +164,8 @@ def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
         ({"split": "train", "train_size": 1}, "leaves no two splits"),
         ({"on_error": "ignore"}, 'unknown value .ignore.. Known: "raise", "skip"'),
         ({"colour": 1}, "unknown option 'colour'. Known: train_size, seed"),
-        ({"path": None}, "needs a file"),
-        ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
+        ({"path": None}, "data.path: the source 'jsonl' needs a file or folder. Set data.path to a .jsonl"),
+        ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file or folder"),
     ],
 )
 def test_a_bad_call_lists_what_is_known(tmp_path: Path, call: dict, reason: str):
@@ -175,13 +174,8 @@ def test_a_bad_call_lists_what_is_known(tmp_path: Path, call: dict, reason: str)
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path):
-    with pytest.raises(DataError, match="no usable line"):
+    with pytest.raises(DataError, match="set.jsonl: the file has no rows"):
         load_items("jsonl", path=write(tmp_path, ""))
-
-
-def test_the_registry_holds_a_reader_a_name():
-    assert set(SOURCES) >= {"cldr", "bmlama17", "jsonl"}
-    assert callable(SOURCES["jsonl"])
 
 
 def test_spaces_are_the_files_own_and_their_want_is_a_warning(tmp_path: Path):
@@ -190,18 +184,37 @@ def test_spaces_are_the_files_own_and_their_want_is_a_warning(tmp_path: Path):
     items = load_items("jsonl", path=file)
     assert items[1].candidates["fr"] == ("Paris", "Rome")
     assert len(items.warnings) == 1
-    assert "set.jsonl: item 'Q2': in 'fr' no space parts the prompt" in items.warnings[0]
+    assert "data set 'jsonl', item 'Q2': in 'fr' no space parts the prompt" in items.warnings[0]
     assert not load_items("jsonl", path=file, languages=["en"]).warnings
 
 
-def test_every_source_states_its_spaces(tmp_path: Path, monkeypatch):
-    from consistency_jax.data.items import SPACINGS
-    from consistency_jax.data.sources import MODULES, jsonl
+def test_rows_that_are_skipped_are_those_of_the_split(tmp_path: Path):
+    lines = [{**RECORD, "id": f"Q{n}"} for n in range(9)]
+    file = write(tmp_path, *lines[:4], "{", *lines[4:])
+    parts = [load_items("jsonl", path=file, split=s, on_error="skip") for s in ("train", "test")]
+    assert sorted(len(part.skipped) for part in parts) == [0, 1]
+    assert sum(map(len, parts)) == 9
 
-    for module in MODULES.values():
-        assert importlib.import_module(module).LEADING_SPACE in SPACINGS
-    # `load_items` holds a source to what it states.
-    monkeypatch.setattr(jsonl, "LEADING_SPACE", "candidate")
-    file = write(tmp_path, {**RECORD, "candidates": {"en": [" Paris"], "fr": ["Paris"]}})
-    with pytest.raises(DataError, match="data set 'jsonl', item 'Q1': 'Paris' in 'fr' breaks its rule"):
+
+def test_instances_need_every_language_and_one_file(tmp_path: Path):
+    file = write(tmp_path, RECORD, *(only("en", n) for n in range(2, 9)))
+    options = {"split": "train", "train_size": 5, "instances": 5}
+    with pytest.raises(DataError, match=r"set.jsonl:\d: the item lacks some of the languages"):
+        load_items("jsonl", path=file, languages=["en", "fr"], **options)
+    with pytest.raises(
+        DataError, match="data.languages: instances=5 are drawn by the order of the languages"
+    ):
+        load_items("jsonl", path=file, **options)
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    write(folder, RECORD, name="train.jsonl")
+    with pytest.raises(DataError, match="splits: .*these files are splits of their own"):
+        load_items("jsonl", path=folder, languages=["en", "fr"], **options)
+
+
+def test_bare_prompts_are_read_where_they_are_asked_for(tmp_path: Path):
+    file = write(tmp_path, {"id": "a", "prompts": {"en": "x", "de": "y"}})
+    item = load_items("jsonl", path=file, bare=True)[0]
+    assert item.candidates == {"en": (), "de": ()}
+    with pytest.raises(DataError, match="the key 'candidates' is missing"):
         load_items("jsonl", path=file)

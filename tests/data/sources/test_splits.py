@@ -8,37 +8,39 @@ import source_files
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.sources.bmlama17 import LANGUAGES
-from consistency_jax.data.sources.splits import split_rows
+from consistency_jax.data.sources.splits import Plan, split_rows
 
 
 def test_train_and_test_are_as_published():
     random.seed(3)
     train = random.sample(list(range(50)), 30)
-    assert split_rows(50, "train", 30, 3, "x") == train
-    assert split_rows(50, "test", 0.6, 3, "x") == sorted(set(range(50)) - set(train))
-    assert split_rows(50, None, 30, 3, "x") == list(range(50))
+    assert split_rows(50, Plan("train", 30, 3), "x") == train
+    assert split_rows(50, Plan("test", 0.6, 3), "x") == sorted(set(range(50)) - set(train))
+    assert split_rows(50, Plan(None, 30, 3), "x") == list(range(50))
+    assert split_rows(50, Plan("test", 0, 3), "x") == list(range(50))  # a set that is not trained on
 
 
 def test_validation_is_taken_from_train_and_moves_no_test_row():
-    whole, test = (split_rows(50, split, 30, 3, "x") for split in ("train", "test"))
-    train, validation = (split_rows(50, split, 30, 3, "x", 0.1) for split in ("train", "validation"))
+    whole, test = (split_rows(50, Plan(split, 30, 3), "x") for split in ("train", "test"))
+    train, validation = (split_rows(50, Plan(s, 30, 3, 0.1), "x") for s in ("train", "validation"))
     assert train + validation == whole
     assert len(validation) == 5
-    assert split_rows(50, "test", 30, 3, "x", 5) == test
+    assert split_rows(50, Plan("test", 30, 3, 5), "x") == test
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("plan", "reason"),
     [
-        (("dev", 30, 0, "x"), "unknown split 'dev'"),
-        (("train", 50, 0, "x"), "Choose from 1 to 49"),
-        (("train", 30, 0, "x", 30), "Choose from 0 to 29"),
-        (("validation", 30, 0, "x"), "data.options.validation_size"),
+        (Plan("dev", 30), "unknown split 'dev'"),
+        (Plan("train", 50), "Choose from 1 to 49"),
+        (Plan("train", 0), "Choose from 1 to 49"),
+        (Plan("train", 30, 0, 30), "Choose from 0 to 29"),
+        (Plan("validation", 30), "data.options.validation_size"),
     ],
 )
-def test_splits_that_cannot_be_are_told(arguments, reason):
+def test_splits_that_cannot_be_are_told(plan, reason):
     with pytest.raises(DataError, match=reason):
-        split_rows(50, *arguments)
+        split_rows(50, plan, "x")
 
 
 def published(seed: int, answers: list[int], languages: list[str], size: int, count: int) -> list[tuple]:
@@ -105,7 +107,7 @@ def test_instances_that_cannot_be_drawn_are_told(tmp_path, change):
 
 def test_units_stay_on_one_side():
     units = [n // 3 for n in range(60)]
-    parts = {s: split_rows(60, s, 40, 5, "x", 10, units=units) for s in ("train", "validation", "test")}
+    parts = {s: split_rows(60, Plan(s, 40, 5, 10), "x", units=units) for s in ("train", "validation", "test")}
     assert sorted(sum(parts.values(), [])) == list(range(60))
     sides = [{units[i] for i in rows} for rows in parts.values()]
     assert sum(map(len, sides)) == 20
