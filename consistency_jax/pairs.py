@@ -22,6 +22,7 @@ from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_c
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
+from consistency_jax.selection import SELECTIONS
 from consistency_jax.selection.making import selected_pairs
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.stages import load_training
@@ -39,7 +40,7 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     """
     validate(config, jax.device_count())
     if not config.selection.name:
-        raise ConfigError("selection.name='' makes no pairs; choose gold, random, calm or cm_align")
+        raise ConfigError(f"selection.name='' makes no pairs; choose from {', '.join(SELECTIONS)}")
     config = config.copy_and_resolve_references()
     config.data.train.pairs = ""  # what pairs are made from is the split
     out = Path(out).expanduser().absolute()

@@ -189,11 +189,11 @@ def test_a_bad_pair_is_told_or_skipped(small_config, pairs_file, tmp_path, capsy
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"selection.name": ""}, "makes no pairs; choose gold, random, calm or cm_align"),
+        ({"selection.name": ""}, "makes no pairs; choose from gold, random, calm, cm_align"),
         ({"selection.name": "clam"}, "'clam' is unknown.*did you mean 'calm'"),
         (
             {"selection.name": "calm", "data.languages": ("en", "de")},
-            "more than 2 languages; there are en, de",
+            "compares 3 languages or more, and there are en, de: name more in data.languages",
         ),
         ({"selection.name": "cm_align", "selection.reference": "fr"}, "selection.reference='fr' must be one"),
         ({"selection.name": "cm_align", "selection.samples": 1}, "selection.samples=1: .*2 or more"),

@@ -274,8 +274,6 @@ def _validate_selection(config: ConfigDict) -> None:
         _positive(config, name)
     selection = config.selection
     _check_draw(config, "selection")
-    if selection.name == "cm_align" and selection.samples == 1:
-        raise ConfigError("selection.samples=1: cm_align compares the answers to a question; draw 2 or more")
     if selection.engine != "sampler" and not selection.engine.startswith(("http://", "https://")):
         raise ConfigError(
             f"selection.engine={selection.engine!r} must be sampler, or a server's http(s)://..."

@@ -20,7 +20,7 @@ from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.tokenization import tokenizer_key
 from consistency_jax.evaluation.splits import chat_of, languages_of, print_warnings
 from consistency_jax.generation import Sampling
-from consistency_jax.generation.cached_answers import KeptAnswers
+from consistency_jax.generation.cached_answers import CachedAnswers
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.metrics import Matches, judged, match_answers, refusals
 from consistency_jax.models.huggingface import Model
@@ -109,7 +109,7 @@ def respond(
     settings = json.dumps([fingerprint(model.params), *reading(config, model)])
     folder = workdir / "written"
     on_main(lambda: folder.mkdir(exist_ok=True))
-    engine = KeptAnswers(
+    engine = CachedAnswers(
         lambda: Sampler(model, chat=chat_of(config, model), max_length=config.data.max_length),
         folder / "answers.jsonl",
         settings,
@@ -118,7 +118,7 @@ def respond(
     return [_respond(config, task, engine) for task in tasks]
 
 
-def _respond(config: ConfigDict, task: GenerationTask, engine: KeptAnswers) -> Responses:
+def _respond(config: ConfigDict, task: GenerationTask, engine: CachedAnswers) -> Responses:
     options = config.evaluation.safety if task.safety else config.evaluation.generation
     places = [
         (n, place)

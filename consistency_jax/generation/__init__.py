@@ -71,7 +71,7 @@ def check_sampling(sampling: Sampling, n: int) -> None:
             raise GenerationError(f"generation: {name}={value!r} must be {rule}")
 
 
-def cut(text: str, stop: Sequence[str]) -> str:
+def before_stop(text: str, stop: Sequence[str]) -> str:
     """The text before the first stop text in it."""
     return text[: min((place for end in stop if (place := text.find(end)) >= 0), default=None)]
 

@@ -1,4 +1,4 @@
-"""Sampled answers that outlive a kill: an engine whose answers are kept in a file, batch by batch."""
+"""Sampled answers that outlive a kill: an engine whose answers are cached in a file, batch by batch."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.progress import Progress
 
 
-class KeptAnswers:
+class CachedAnswers:
     """A `Generator` that asks another one in batches, and remembers in a file what each batch was answered.
 
     A batch has a seed of its own and holds the same prompts whether or not the one before was read from the file: a run
@@ -30,13 +30,13 @@ class KeptAnswers:
     def __init__(self, generator: Callable[[], Generator], path: Path, settings: str, batch: int):
         self._make, self._path, self._settings, self._batch = generator, path, settings, batch
         self._engine: Generator | None = None
-        self._kept: dict[str, list[list[str]]] | None = None  # what the file holds, once it was read
+        self._cached: dict[str, list[list[str]]] | None = None  # what the file holds, once it was read
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         """See `Generator`."""
-        if self._kept is None:
-            self._kept = on_main(self._read)
-        kept = self._kept
+        if self._cached is None:
+            self._cached = on_main(self._read)
+        cached = self._cached
         answers: list[list[str]] = []
         starts = range(0, len(prompts), self._batch)
         bar: Progress | None = None
@@ -44,21 +44,21 @@ class KeptAnswers:
             part = list(prompts[start : start + self._batch])
             asked = [self._settings, part, n, repr(sampling), seed, number]
             key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-            if key not in kept:
+            if key not in cached:
                 self._engine = self._engine or self._make()
                 bar = bar or Progress("answers", len(starts), first=number)
-                kept[key] = self._engine.generate(
+                cached[key] = self._engine.generate(
                     part, n=n, sampling=sampling, seed=seed + number * 1_000_003
                 )
-                on_main(functools.partial(self._keep, key, kept[key]))
+                on_main(functools.partial(self._store, key, cached[key]))
             if bar:
                 bar.advance(prompts=len(part))
-            answers += kept[key]
+            answers += cached[key]
         if bar:
             bar.close()
         return answers
 
-    def _keep(self, key: str, answers: list[list[str]]) -> None:
+    def _store(self, key: str, answers: list[list[str]]) -> None:
         with self._path.open("a", encoding="utf8") as file:
             file.write(json.dumps({"key": key, "answers": answers}) + "\n")
             file.flush()
@@ -66,16 +66,16 @@ class KeptAnswers:
 
     def _read(self) -> dict[str, list[list[str]]]:
         """What the file holds; a last line that a kill cut short is taken out of it."""
-        kept: dict[str, list[list[str]]] = {}
+        cached: dict[str, list[list[str]]] = {}
         if not self._path.exists():
-            return kept
+            return cached
         lines = self._path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
         whole = []
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = json.loads(line)
-                kept[record["key"]] = record["answers"]
+                cached[record["key"]] = record["answers"]
                 whole.append(line if line.endswith("\n") else line + "\n")
         if whole != lines:
             write_text(self._path, "".join(whole))
-        return kept
+        return cached

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.generation import GenerationError, Sampling, check_sampling, cut
+from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
 from consistency_jax.runtime.processes import on_main
-from consistency_jax.runtime.progress import Progress
 
 LATER = (408, 409, 425, 429)  # beside 5xx: HTTP statuses after which the same request may succeed
 LONGEST_WAIT_S = 60.0
@@ -37,7 +36,6 @@ class Endpoint:
       retries: how often a request is sent again when the server is away, busy (408, 409, 425, 429) or fails (5xx).
       backoff_s: the wait before it is first sent again; it doubles each time.
       key_variable: environment variable that holds the key, where the server wants one.
-      progress: what a progress bar is called; empty for none.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class Endpoint:
         retries: int = 4,
         backoff_s: float = 1.0,
         key_variable: str = "OPENAI_API_KEY",
-        progress: str = "",
     ):
         if not url.startswith(("http://", "https://")):
             raise GenerationError(f"endpoint: the url {url!r} must begin with http:// or https://")
@@ -62,7 +59,7 @@ class Endpoint:
         self._model, self._chat, self._system = model, chat, system_prompt
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
-        self._key_variable, self._progress = key_variable, progress
+        self._key_variable = key_variable
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         """n answers for each prompt, in order; alike for the same arguments as far as the server keeps to its seed.
@@ -75,22 +72,14 @@ class Endpoint:
         return on_main(lambda: self._generate(prompts, n, sampling, seed))  # one asks, for all processes
 
     def _generate(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[str]]:
-        bar = Progress(self._progress, len(prompts)) if self._progress else None
-        answers = []
         pool = ThreadPoolExecutor(self._concurrency)
         try:
             asked = [
                 pool.submit(self._answers, prompt, n, sampling, (seed, i)) for i, prompt in enumerate(prompts)
             ]
-            for future in asked:
-                answers.append(future.result())
-                if bar:
-                    bar.advance(answers=n)
+            return [future.result() for future in asked]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is asked
-            if bar:
-                bar.close()
-        return answers
 
     def _answers(self, prompt: str, n: int, sampling: Sampling, seed: tuple[int, int]) -> list[str]:
         """n answers to one prompt; a server that gives fewer at a time is asked again."""
@@ -99,7 +88,7 @@ class Endpoint:
             # Every request has a seed of its own, so that one prompt asked twice has different answers.
             own = int(np.random.SeedSequence((*seed, len(answers))).generate_state(1)[0] >> 1)
             found = self._post(self._body(prompt, n - len(answers), sampling, own))
-            answers += [cut(text, sampling.stop) for text in found]
+            answers += [before_stop(text, sampling.stop) for text in found]
         return answers[:n]
 
     def _body(self, prompt: str, n: int, sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -146,10 +135,7 @@ class Endpoint:
                 wait = min(float(asked), LONGEST_WAIT_S) if asked.isdigit() else wait
             except TimeoutError:
                 problem = f"no answer within timeout_s={self._timeout_s:g} s"
-            except (
-                OSError,
-                HTTPException,
-            ) as error:  # refused, reset, cut off in the middle; URLError wraps these
+            except (OSError, HTTPException) as error:  # refused, reset, cut off; URLError wraps these
                 reason = getattr(error, "reason", error)
                 problem = f"{type(reason).__name__}: {reason}; is the server up?"
                 if isinstance(reason, TimeoutError):

@@ -22,14 +22,13 @@ import numpy as np
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.generation import GenerationError, Sampling, check_sampling, cut
-from consistency_jax.generation.sampling import draw
+from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
+from consistency_jax.generation.sampling import sample_token
 from consistency_jax.models.attention import Columns
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.kv_cache import Cache, extended, new_cache
 from consistency_jax.runtime.mesh import fetch, mesh_of, on_mesh, put, row_groups, rows_sharding
-from consistency_jax.runtime.progress import Progress
 
 SHORTEST = 16  # tokens to which the shortest prompts are padded; longer ones to a power of two
 CHUNK = 32  # tokens between two looks for stop texts
@@ -49,7 +48,7 @@ def end_tokens(model: Model) -> tuple[int, ...]:
 
 
 # ---------------------------------------------------------------------------------------------------------- on device
-class Prompts(NamedTuple):
+class PromptBatch(NamedTuple):
     """A batch of R prompts."""
 
     tokens: jax.Array  # i32[R, S], right-padded
@@ -57,7 +56,7 @@ class Prompts(NamedTuple):
     number: jax.Array  # i32[R], which of all prompts it is
 
 
-class State(NamedTuple):
+class DecodeState(NamedTuple):
     """Where n answers to each of R prompts stand."""
 
     cache: Cache
@@ -67,24 +66,26 @@ class State(NamedTuple):
     seen: jax.Array | None  # bool[R, n, V], where a penalty needs it
 
 
-def _drawn(
+def _with_next_token(
     config: DecoderConfig,
     sampling: Sampling,
     ends: tuple[int, ...],
     params: Params,
-    state: State,
+    state: DecodeState,
     hidden: jax.Array,
-    prompts: Prompts,
+    prompts: PromptBatch,
     seed: jax.Array,
-) -> State:
+) -> DecodeState:
     """The state after one more token of each answer: hidden [R, n, D] predicts it."""
-    token = draw(logits(params, config, hidden), state.seen, sampling, seed, prompts.number, state.step)
+    token = sample_token(
+        logits(params, config, hidden), state.seen, sampling, seed, prompts.number, state.step
+    )
     tokens = jax.lax.dynamic_update_index_in_dim(state.tokens, token, state.step, axis=2)
     ended = (token[..., None] == jnp.array(ends, jnp.int32)).any(-1)
     seen = state.seen
     if seen is not None:
         seen = seen | jax.nn.one_hot(token, config.vocab_size, dtype=bool)
-    return State(state.cache, state.step + 1, tokens, state.done | ended, seen)
+    return DecodeState(state.cache, state.step + 1, tokens, state.done | ended, seen)
 
 
 _STATIC = ("config", "sampling", "ends")
@@ -93,14 +94,14 @@ _STATIC = ("config", "sampling", "ends")
 @functools.partial(jax.jit, static_argnames=(*_STATIC, "n"))
 def _prefill(
     params: Params,
-    prompts: Prompts,
+    prompts: PromptBatch,
     seed: jax.Array,
     *,
     config: DecoderConfig,
     sampling: Sampling,
     ends: tuple[int, ...],
     n: int,
-) -> State:
+) -> DecodeState:
     """Reads the prompts and draws the first token of every answer."""
     rows, width = prompts.tokens.shape
     place = jnp.broadcast_to(jnp.arange(width), (rows, width))
@@ -118,7 +119,7 @@ def _prefill(
             .set(True, mode="drop")
         )
         seen = jnp.broadcast_to(seen[:, None], (rows, n, config.vocab_size))
-    state = State(
+    state = DecodeState(
         cache=new_cache(new, columns, room=n * (sampling.max_tokens - 1)),
         step=jnp.int32(0),
         tokens=jnp.zeros((rows, n, sampling.max_tokens), jnp.int32),
@@ -126,37 +127,37 @@ def _prefill(
         seen=seen,
     )
     hidden = jnp.broadcast_to(hidden, (rows, n, hidden.shape[-1]))
-    return _drawn(config, sampling, ends, params, state, hidden, prompts, seed)
+    return _with_next_token(config, sampling, ends, params, state, hidden, prompts, seed)
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames="state")
 def _proceed(
     params: Params,
-    state: State,
-    prompts: Prompts,
+    state: DecodeState,
+    prompts: PromptBatch,
     seed: jax.Array,
     until: jax.Array,
     *,
     config: DecoderConfig,
     sampling: Sampling,
     ends: tuple[int, ...],
-) -> State:
+) -> DecodeState:
     """Draws on until every answer is done or has `until` tokens."""
     rows, n, _ = state.tokens.shape
     width = prompts.tokens.shape[1]
     branch = jnp.broadcast_to(jnp.arange(1, n + 1), (rows, n))
 
-    def unfinished(state: State) -> jax.Array:
+    def unfinished(state: DecodeState) -> jax.Array:
         return (state.step < until) & ~state.done.all()
 
-    def one_more(state: State) -> State:
+    def one_more(state: DecodeState) -> DecodeState:
         before = state.step - 1
         token = jax.lax.dynamic_index_in_dim(state.tokens, before, axis=2, keepdims=False)
         positions = jnp.broadcast_to(prompts.length[:, None] + before, (rows, n))
         columns = Columns(positions, jnp.ones_like(branch), branch)
         hidden, new = Decoder(config, keep=True).apply({"params": params}, token, *columns, cache=state.cache)
         state = state._replace(cache=extended(state.cache, new, columns, at=width + n * before))
-        return _drawn(config, sampling, ends, params, state, hidden, prompts, seed)
+        return _with_next_token(config, sampling, ends, params, state, hidden, prompts, seed)
 
     return jax.lax.while_loop(unfinished, one_more, state)
 
@@ -167,7 +168,7 @@ class Answer(NamedTuple):
 
     tokens: (
         np.ndarray
-    )  # i32[length >= 1], as drawn, up to what ended it: an end token, a stop text or `max_tokens`
+    )  # i32[length >= 1], as drawn, with what ended it: an end token, a stop text or `max_tokens`
     text: str  # what it adds to the prompt, without that end
     end: int | None  # the end token, which stands last in tokens; None where something else ended it
 
@@ -181,7 +182,6 @@ class Sampler:
       max_length: longest prompt, tokens; longer ones lose tokens at the left, after BOS.
       columns: of the cache of one batch (a prompt, padded, and all tokens of its answers take one each); one prompt a
         row group is always taken.
-      progress: what a progress bar is called; empty for none.
 
     Attributes:
       params: the parameters; others of the same kind may be put in their place.
@@ -194,13 +194,12 @@ class Sampler:
         chat: ChatTemplate | None = None,
         max_length: int = 1024,
         columns: int = 65536,
-        progress: str = "",
     ):
         self.params = model.params
         self._config = dataclasses.replace(model.config, remat="none")
         self._ends = end_tokens(model)
         self._mesh = mesh_of(model.params)
-        self._columns, self._progress = columns, progress
+        self._columns = columns
         self._tokenizer = model.tokenizer
         self._builder = None
         if model.tokenizer is not None:
@@ -230,7 +229,7 @@ class Sampler:
         items = [ParallelItem(f"prompt {i}", "", {"": p}, {"": ("a",)}) for i, p in enumerate(prompts)]
         return [tree.trunk for tree in self._builder.build(items, [""])]
 
-    def draw(
+    def sample(
         self, prompts: Sequence[np.ndarray], *, n: int, sampling: Sampling, seed: int
     ) -> list[list[Answer]]:
         """n answers for each prompt i32[length >= 1], each with its very tokens: what a log-probability is of.
@@ -280,7 +279,6 @@ class Sampler:
             raise GenerationError("generation: stop texts need a tokenizer; put its files beside config.json")
         copies, n = (n, 1) if sampling.temperature == 0 else (1, n)  # all the likeliest answers are one
         batches = self._batches([len(prompt) for prompt in prompts], n * sampling.max_tokens)
-        bar = Progress(self._progress, len(prompts)) if self._progress else None
         answers: list[list[np.ndarray]] = [[] for _ in prompts]
         for numbers, rows, width in batches:
             tokens = np.zeros((rows, width), np.int32)
@@ -289,16 +287,12 @@ class Sampler:
                 length[row] = len(prompts[number])
                 tokens[row, : length[row]] = prompts[number]
             number = np.pad(np.array(numbers, np.int32), (0, rows - len(numbers)))
-            found = self._run(Prompts(tokens, length, number), n, sampling, seed)
+            found = self._run(PromptBatch(tokens, length, number), n, sampling, seed)
             for own, number in zip(found, numbers, strict=False):
                 answers[number] = [self._ended(answer, ends) for answer in own] * copies
-            if bar:
-                bar.advance(len(numbers), tokens=sum(len(a) for number in numbers for a in answers[number]))
-        if bar:
-            bar.close()
         return answers
 
-    def _run(self, prompts: Prompts, n: int, sampling: Sampling, seed: int) -> np.ndarray:
+    def _run(self, prompts: PromptBatch, n: int, sampling: Sampling, seed: int) -> np.ndarray:
         """i32[R, n, steps]: the tokens of one batch, with whatever follows their ends."""
         # What the programs need not know is left out, so that they are compiled once.
         static = {
@@ -307,7 +301,7 @@ class Sampler:
             "ends": self._ends,
         }
         sharding = rows_sharding(self._mesh)
-        placed = put(prompts, Prompts(*[sharding] * 3))
+        placed = put(prompts, PromptBatch(*[sharding] * 3))
         with on_mesh(self._mesh):
             key = np.uint32(seed % 2**32)
             state = _prefill(self.params, placed, key, n=n, **static)
@@ -326,7 +320,7 @@ class Sampler:
         tokens, step = fetch((state.tokens, state.step))
         return tokens[:, :, : int(step)]
 
-    def _stopped(self, prompts: Prompts, tokens: np.ndarray, stop: tuple[str, ...]) -> np.ndarray:
+    def _stopped(self, prompts: PromptBatch, tokens: np.ndarray, stop: tuple[str, ...]) -> np.ndarray:
         """bool[R, n]: answers whose text holds a stop text."""
         stopped = np.zeros(tokens.shape[:2], bool)
         for row, length in enumerate(prompts.length):
@@ -348,7 +342,7 @@ class Sampler:
 
         # Decoded alone, a sentencepiece answer would lose the space it begins with.
         text = decode(np.concatenate([prompt, answer]))[len(decode(prompt)) :]
-        return cut(text, stop)
+        return before_stop(text, stop)
 
     def _batches(self, lengths: list[int], room: int) -> list[tuple[list[int], int, int]]:
         """(prompts, rows, padded length) of each batch: long prompts first, full batches of few shapes.

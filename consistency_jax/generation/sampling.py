@@ -11,7 +11,7 @@ def penalized(logits: jax.Array, seen: jax.Array, penalty: float) -> jax.Array:
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def narrowed(logits: jax.Array, sampling: Sampling) -> jax.Array:
+def filtered(logits: jax.Array, sampling: Sampling) -> jax.Array:
     """Logits f32[..., V] at the temperature (above 0), -inf where top-k and then top-p leave a token out.
 
     Tokens that tie with the last one taken are taken too.
@@ -29,7 +29,7 @@ def narrowed(logits: jax.Array, sampling: Sampling) -> jax.Array:
     return logits
 
 
-def draw(
+def sample_token(
     logits: jax.Array,
     seen: jax.Array | None,
     sampling: Sampling,
@@ -63,6 +63,6 @@ def draw(
 
     answers = jnp.arange(logits.shape[1])
     over_answers = jax.vmap(one, in_axes=(0, None, 0))
-    return jax.vmap(over_answers, in_axes=(0, 0, None))(narrowed(logits, sampling), prompt, answers).astype(
+    return jax.vmap(over_answers, in_axes=(0, 0, None))(filtered(logits, sampling), prompt, answers).astype(
         jnp.int32
     )

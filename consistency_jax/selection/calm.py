@@ -12,34 +12,23 @@ Both need three languages that vote, and leave tied votes out. Letters: B items,
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
+from consistency_jax.data.pipeline import item_arrays
 from consistency_jax.data.preferences import Pair
-from consistency_jax.generation import Generator, Sampling
-from consistency_jax.selection.candidates import Picks, best, picks
-from consistency_jax.selection.letters import lettered_question, read_letter
-from consistency_jax.selection.summary import Summary
+from consistency_jax.selection.candidates import Picks, best, picked_pairs, picks
+from consistency_jax.selection.letters import LETTERS, lettered_question, read_letter
+from consistency_jax.selection.needs import Given, Request, Selection, Translate
 
 VOTERS = 3  # languages that must vote
+SAMPLES = 3  # answers to a question in each language, where selection.samples is 0
 TOO_FEW, TIED, AGREES = f"fewer than {VOTERS} languages vote", "the vote is tied", "agrees with the majority"
 UNDECIDED = "its own best candidates are tied"
 UNREAD, UNTRANSLATED = "no answer names an option", "no answer of the majority could be translated"
-
-
-class Request(NamedTuple):
-    """A text to be translated."""
-
-    text: str
-    source: str  # language
-    target: str
-
-
-# Requests -> for each the text in the target language, None where that fails
-Translate = Callable[[Sequence[Request]], Sequence[str | None]]
 
 
 class Vote(NamedTuple):
@@ -100,6 +89,18 @@ def likelihood_picks(
     return picks(winner, np.where(agrees, drawn, own), dropped, mask), votes
 
 
+def _likelihood_pairs(given: Given) -> list[Pair]:
+    mask, _ = item_arrays(given.items, given.languages)
+    scores = given.tools.scores()
+    rng = np.random.default_rng(given.seed)
+    picked, votes = likelihood_picks(scores, mask, rng, agreeing=given.options.agreeing)
+
+    def provenance(b: int, l: int) -> dict[str, Any]:
+        return {"form": "likelihood", "votes": votes.counts[b].tolist(), "own": int(votes.own[b, l])}
+
+    return picked_pairs(given, picked, scores, provenance)
+
+
 class Answer(NamedTuple):
     """One sampled answer: where it comes from, and the option that it names (-1: none that could be read)."""
 
@@ -118,34 +119,23 @@ def pooled_majority(answers: Sequence[Answer], options: int) -> tuple[int, list[
     return winner, counts.tolist(), TIED if winner < 0 else ""
 
 
-def sampled_pairs(
-    items: Sequence[ParallelItem],
-    languages: Sequence[str],
-    generator: Generator,
-    translate: Translate,
-    summary: Summary,
-    *,
-    samples: int,
-    sampling: Sampling,
-    seed: int,
-    instructions: Mapping[str, str],
-) -> list[Pair]:
+def sampled_pairs(given: Given) -> list[Pair]:
     """Pairs of sampled answers; a pair's prompt is the question with its lettered options, as it was asked.
 
-    Args:
-      items: B items.
-      languages: which to ask in.
-      generator: answers the questions.
-      translate: answers of the majority into other languages, many at once; never within one language.
-      summary: is told of every prompt.
-      samples: k, answers to each question in each language.
-      sampling: how they are drawn.
-      seed: of answers, and of which answer of the majority is taken.
-      instructions: language -> what to do with the question, where it is not the default.
+    Only answers of the majority in another language are translated.
     """
+    items, languages, summary, instructions = (
+        given.items,
+        given.languages,
+        given.summary,
+        given.options.instructions,
+    )
+    translate = (
+        given.tools.translator()
+    )  # told now where there is none by that name, not when all is answered
     places = [(item, language) for item in items for language in languages if language in item.prompts]
     prompts = [lettered_question(item, language, instructions.get(language)) for item, language in places]
-    texts = generator.generate(prompts, n=samples, sampling=sampling, seed=seed)
+    texts = given.answers(prompts, SAMPLES)
     asked: dict[str, dict[str, tuple[str, list[Answer]]]] = {item.id: {} for item in items}
     for (item, language), prompt, own in zip(places, prompts, texts, strict=True):
         answers = [Answer(language, text, read_letter(text, item.num_candidates)) for text in own]
@@ -161,7 +151,7 @@ def sampled_pairs(
             if language not in by_language:
                 continue
             prompt, answers = by_language[language]
-            rng = np.random.default_rng((seed, b, l))
+            rng = np.random.default_rng((given.seed, b, l))
             reason, own = (undecided, []) if undecided else _against(winner, answers, majority, rng)
             decided.append((item, language, prompt, told, reason, len(own)))
             dissents += own
@@ -226,3 +216,16 @@ def _chosen(dissents: Sequence[_Dissent], translate: Translate) -> list[tuple[An
             text = texts.get(asked[n], chosen.text)
             if text and text.strip() and text != answer.text:
                 found[n] = chosen, text, answer
+
+
+def _make(given: Given) -> list[Pair]:
+    return sampled_pairs(given) if given.options.form == "sampling" else _likelihood_pairs(given)
+
+
+def _check(options: Any, items: Sequence[ParallelItem], languages: Sequence[str]) -> str:
+    if options.form == "sampling" and max(item.num_candidates for item in items) > len(LETTERS):
+        return f"selection.form='sampling' letters the candidates, and an item has more than {len(LETTERS)}"
+    return ""
+
+
+CALM = Selection(_make, languages=VOTERS, check=_check)

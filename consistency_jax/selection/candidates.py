@@ -3,14 +3,16 @@
 Letters: B items, L languages, K candidates. Draws are seeded by the caller's generator.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.items import ParallelItem, open_prompt
+from consistency_jax.data.items import open_prompt
+from consistency_jax.data.pipeline import item_arrays
 from consistency_jax.data.preferences import Pair
-from consistency_jax.selection.summary import SAME_TEXT, Summary
+from consistency_jax.selection.needs import Given, Selection
+from consistency_jax.selection.summary import SAME_TEXT
 
 ABSENT = "the item lacks this language"
 NO_GOLD, NO_OTHER = "no gold answer", "no other candidate"
@@ -82,32 +84,53 @@ def picks(chosen: np.ndarray, rejected: np.ndarray, dropped: np.ndarray, mask: n
 
 
 def picked_pairs(
+    given: Given,
     picked: Picks,
-    items: Sequence[ParallelItem],
-    languages: Sequence[str],
-    summary: Summary,
-    provenance: Callable[[int, int], dict[str, Any]],
+    scores: np.ndarray | None = None,
+    provenance: Callable[[int, int], dict[str, Any]] = lambda b, l: {},
 ) -> list[Pair]:
-    """Picks as pairs, item by item; `provenance(b, l)` adds to what each tells of itself.
+    """Picks as pairs, item by item; each tells what `provenance(b, l)` gives, and its own of the scores f[B, L, K].
 
     Where two candidates that differ by index are the same text in a language (published benchmarks have such), there is
     no pair in it.
     """
     pairs = []
-    for b, item in enumerate(items):
-        for l, language in enumerate(languages):
+    for b, item in enumerate(given.items):
+        for l, language in enumerate(given.languages):
             why = picked.dropped[b, l]
             if why == ABSENT:
                 continue
-            chosen, rejected = int(picked.chosen[b, l]), int(picked.rejected[b, l])
+            chosen, rejected = pair = int(picked.chosen[b, l]), int(picked.rejected[b, l])
             texts = item.candidates[language]
             if not why and texts[chosen] == texts[rejected]:
                 why = SAME_TEXT
             if why:
-                summary.drop(language, str(why))
+                given.summary.drop(language, str(why))
                 continue
-            told = {"selection": summary.name, "chosen": chosen, "rejected": rejected, **provenance(b, l)}
+            told = {
+                "selection": given.summary.name,
+                "chosen": chosen,
+                "rejected": rejected,
+                **provenance(b, l),
+            }
+            if scores is not None:
+                told["scores"] = [round(float(scores[b, l, k]), 6) for k in pair]
             prompt = open_prompt(item, language)
             pairs.append(Pair(item.id, language, prompt, texts[chosen], texts[rejected], told))
-            summary.keep(language)
+            given.summary.keep(language)
     return pairs
+
+
+def _gold_pairs(given: Given) -> list[Pair]:
+    mask, gold = item_arrays(given.items, given.languages)
+    scores = given.tools.scores() if given.options.rejected == "hardest" else None
+    return picked_pairs(given, gold_picks(mask, gold, np.random.default_rng(given.seed), scores), scores)
+
+
+def _random_pairs(given: Given) -> list[Pair]:
+    mask, _ = item_arrays(given.items, given.languages)
+    return picked_pairs(given, random_picks(mask, np.random.default_rng(given.seed)))
+
+
+GOLD = Selection(_gold_pairs, labels=True)
+RANDOM = Selection(_random_pairs)

@@ -4,7 +4,7 @@
 2. Of n sampled answers in another language the one most like the reference is chosen, the one least like it rejected;
    where those two are equally alike (or differ by no more than a margin) the prompt is dropped.
 
-What "like" means depends on the task (`TASKS`): mathematics, the same final number (so the reference has the majority
+What "like" means depends on the task: mathematics, the same final number (so the reference has the majority
 number); code, matching tokens of normalised snippets, pairwise; general instructions, the cosine of sentence
 embeddings.
 The paper's n, sampling and thresholds are not published where we could read them; defaults (n 8, temperature 0.9,
@@ -18,20 +18,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.items import ParallelItem, open_prompt
+from consistency_jax.data.items import MASK, ParallelItem, open_prompt
 from consistency_jax.data.preferences import Pair
-from consistency_jax.generation import Generator, Sampling
 from consistency_jax.selection.encoders import Encoder
 from consistency_jax.selection.final_numbers import final_number
+from consistency_jax.selection.needs import Given, Selection
 from consistency_jax.selection.snippets import similarity, snippet
-from consistency_jax.selection.summary import SAME_TEXT, Summary
+from consistency_jax.selection.summary import SAME_TEXT
 
+SAMPLES = 8  # answers to a question in each language, where selection.samples is 0
 REFERENCE, NO_REFERENCE = "is the reference language", "no English answer agrees with the others"
-NO_ENGLISH, TIE, EMPTY = (
-    "the item lacks English",
-    "its answers are equally consistent",
-    "no two answers that say anything",
-)
+NO_ENGLISH, TIE = "the item lacks English", "its answers are equally consistent"
+EMPTY = "no two answers that say anything"
 
 
 class Task(NamedTuple):
@@ -49,16 +47,13 @@ class Task(NamedTuple):
 
 
 def task(name: str, encoder: Callable[[], Encoder]) -> Task:
-    """The task of that name, one of `TASKS`; only "general" asks for the encoder."""
+    """The task of that name, a choice of selection.task; only "general" asks for the encoder."""
     if name == "mathematics":
         return Task(lambda texts, languages: list(map(final_number, texts, languages)), _same, exact=True)
     if name == "code":
         return Task(lambda texts, languages: [snippet(text) for text in texts], similarity)
     embed = encoder()
     return Task(lambda texts, languages: list(embed.encode(texts).astype(np.float64)), np.dot)
-
-
-TASKS = ("mathematics", "code", "general")
 
 
 def _same(a: Any, b: Any) -> float:
@@ -94,38 +89,15 @@ def extremes(scores: np.ndarray, margin: float = 0.0) -> tuple[int, int] | None:
     return int(scores.argmax()), int(scores.argmin())
 
 
-def consistency_pairs(
-    items: Sequence[ParallelItem],
-    languages: Sequence[str],
-    generator: Generator,
-    compare: Task,
-    summary: Summary,
-    *,
-    samples: int,
-    sampling: Sampling,
-    seed: int,
-    margin: float = 0.0,
-    reference: str = "en",
-) -> list[Pair]:
-    """Pairs of sampled answers; an item's prompt (behind its context) is what is asked, its candidates play no part.
-
-    Args:
-      items: B items with open questions (no mask).
-      languages: which to ask in, the reference's among them.
-      generator: answers the questions.
-      compare: from `task`.
-      summary: is told of every prompt.
-      samples: n, answers to each question in each language.
-      sampling: how they are drawn.
-      seed: of the answers.
-      margin: by how much chosen and rejected must differ.
-      reference: the language whose answers are the reference; English as published.
-    """
+def consistency_pairs(given: Given) -> list[Pair]:
+    """Pairs of sampled answers; an item's prompt (behind its context) is what is asked, its candidates play no part."""
+    items, languages, summary = given.items, given.languages, given.summary
+    reference, margin = given.options.reference, given.options.margin
+    compare = task(given.options.task, given.tools.encoder)
     asked = [item for item in items if reference in item.prompts]
     places = [(item, language) for item in asked for language in languages if language in item.prompts]
     prompts = [open_prompt(item, language) for item, language in places]
-    answers = generator.generate(prompts, n=samples, sampling=sampling, seed=seed)
-    answers = [[text for text in own if text.strip()] for own in answers]
+    answers = [[text for text in own if text.strip()] for own in given.answers(prompts, SAMPLES)]
     flat = [(text, language) for (_, language), own in zip(places, answers, strict=True) for text in own]
     read = iter(compare.read([text for text, _ in flat], [language for _, language in flat]))
     features = [[next(read) for _ in own] for own in answers]
@@ -165,3 +137,22 @@ def consistency_pairs(
                     pairs.append(Pair(item.id, language, prompts[n], texts[found[0]], texts[found[1]], told))
                     summary.keep(language)
     return pairs
+
+
+def _check(options: Any, items: Sequence[ParallelItem], languages: Sequence[str]) -> str:
+    if options.samples == 1:
+        return "selection.samples=1: cm_align compares the answers to a question; draw 2 or more"
+    if options.reference not in languages:
+        return (
+            f"selection.reference={options.reference!r} must be one of the languages: {', '.join(languages)}"
+        )
+    for item in items:
+        if any(MASK in prompt for prompt in item.prompts.values()):
+            return (
+                f"selection.name='cm_align' asks open questions, and item {item.id!r} has a {MASK}: "
+                "use calm or gold, or rewrite the prompts"
+            )
+    return ""
+
+
+CM_ALIGN = Selection(consistency_pairs, candidates=0, languages=2, check=_check)

@@ -27,7 +27,7 @@ _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
 _NUMBER = re.compile(f"{_SIGN}{_DIGITS}{_POWER}")
 _SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_SPACED}|{_DIGITS}{_POWER})")
 _MOST = (
-    100  # digits of a number, and its power of ten: what is longer is no answer, and costly to compute with
+    100  # digits of a number, and its power of ten: longer ones are no answers, and costly to compute with
 )
 _SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
 

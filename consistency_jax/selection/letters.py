@@ -24,88 +24,15 @@ from consistency_jax.data.trees.chat import GAP
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 INSTRUCTION = "Explain briefly, then end with a line that says 'Answer: ' and the letter of the right option."
 # In the scripts and languages of the benchmarks, as they begin (endings may follow).
-WORDS = (
-    *(
-        "answer",
-        "option",
-        "choice",
-        "réponse",
-        "reponse",
-        "respuesta",
-        "opción",
-        "resposta",
-        "opção",
-        "opció",
-    ),
-    *(
-        "risposta",
-        "opzione",
-        "antwort",
-        "antwoord",
-        "optie",
-        "odpowied",
-        "odpověď",
-        "válasz",
-        "răspuns",
-        "svar",
-    ),
-    *(
-        "vastaus",
-        "cevap",
-        "cevab",
-        "yanıt",
-        "đáp án",
-        "trả lời",
-        "lựa chọn",
-        "jawaban",
-        "pilihan",
-        "jibu",
-        "chaguo",
-    ),
-    *(
-        "ìdáhùn",
-        "idahun",
-        "ответ",
-        "вариант",
-        "відповідь",
-        "варіант",
-        "απάντηση",
-        "επιλογή",
-        "答案",
-        "选项",
-        "選項",
-    ),
-    *(
-        "选择",
-        "選擇",
-        "答え",
-        "正解",
-        "解答",
-        "回答",
-        "選択肢",
-        "정답",
-        "답변",
-        "답",
-        "선택",
-        "الإجابة",
-        "الاجابة",
-    ),
-    *(
-        "الجواب",
-        "الخيار",
-        "پاسخ",
-        "گزینه",
-        "جواب",
-        "תשובה",
-        "אפשרות",
-        "उत्तर",
-        "जवाब",
-        "विकल्प",
-        "উত্তর",
-        "বিকল্প",
-    ),
-    *("คำตอบ", "ตอบ", "ข้อ", "பதில்", "సమాధానం", "ಉತ್ತರ", "ഉത്തരം"),
-)
+_WORDS = """
+    answer, option, choice, réponse, reponse, respuesta, opción, resposta, opção, opció, risposta, opzione,
+    antwort, antwoord, optie, odpowied, odpověď, válasz, răspuns, svar, vastaus, cevap, cevab, yanıt, đáp án,
+    trả lời, lựa chọn, jawaban, pilihan, jibu, chaguo, ìdáhùn, idahun, ответ, вариант, відповідь, варіант,
+    απάντηση, επιλογή, 答案, 选项, 選項, 选择, 選擇, 答え, 正解, 解答, 回答, 選択肢, 정답, 답변, 답, 선택, الإجابة,
+    الاجابة, الجواب, الخيار, پاسخ, گزینه, جواب, תשובה, אפשרות, उत्तर, जवाब, विकल्प, উত্তর, বিকল্প, คำตอบ, ตอบ, ข้อ,
+    பதில், సమాధానం, ಉತ್ತರ, ഉത്തരം
+    """
+WORDS = tuple(word.strip() for word in _WORDS.split(","))
 ROOM = 24  # characters between such a word and its letter
 _LATIN = "A-Za-z0-9\u00c0-\u024f\u1e00-\u1eff"
 _LOOKALIKES = dict(zip("АВСЕΑΒΕ", "ABCEABE", strict=True))

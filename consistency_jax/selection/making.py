@@ -12,23 +12,27 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.parsing import named_function
-from consistency_jax.data.items import Items, ParallelItem
+from consistency_jax.data.items import Items
 from consistency_jax.data.preferences import Pairs, pair_items, read_pairs, write_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import reading
 from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import chat_of, split_of
 from consistency_jax.generation import Generator, Sampling
-from consistency_jax.generation.cached_answers import KeptAnswers
+from consistency_jax.generation.cached_answers import CachedAnswers
+from consistency_jax.generation.endpoint import Endpoint
+from consistency_jax.generation.sampler import Sampler
+from consistency_jax.generation.translators import by_model
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.files import write_text
 from consistency_jax.runtime.mesh import mesh_of
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
-from consistency_jax.selection import Tools, make_pairs, summary_text
-from consistency_jax.selection.calm import Request, Translate
+from consistency_jax.selection import SELECTIONS
 from consistency_jax.selection.encoders import encoder_of
+from consistency_jax.selection.needs import Given, Request, Tools, Translate
+from consistency_jax.selection.summary import Summary, summary_text
 
 
 def selected_items(
@@ -55,16 +59,16 @@ def selected_pairs(
     params_key = fingerprint(model.params)
     key = _key(config, model, items, languages, params_key)
     summary_path = out.with_suffix(".summary.json")
-    if on_main(lambda: out.exists() and _kept_key(summary_path) == key):
-        summary = on_main(lambda: json.loads(summary_path.read_text(encoding="utf8")))
+    summary = on_main(lambda: _summary_of(summary_path, key) if out.exists() else None)
+    if summary is not None:
         print(f"{out} was made already with these settings")
     else:
+        name, counts = config.selection.name, Summary(config.selection.name, languages)
         tools = _tools(config, model, items, languages, out, params_key)
-        pairs, summary = make_pairs(config.selection, items, languages, tools, config.seed)
+        given = Given(config.selection, items, languages, tools, counts, config.seed)
+        pairs, summary = SELECTIONS[name].make(given), counts.to_json()
         if not pairs:
-            raise ConfigError(
-                f"selection.name={config.selection.name!r} keeps no pair\n{summary_text(summary)}"
-            )
+            raise ConfigError(f"selection.name={name!r} keeps no pair\n{summary_text(summary)}")
         settings = {"key": key, "settings": config.selection.to_dict()}
         text = json.dumps(summary | settings, ensure_ascii=False, indent=2, default=list) + "\n"
         on_main(lambda: write_pairs(out, pairs))
@@ -93,7 +97,7 @@ def _tools(
         engine = [options.engine, options.engine_model] if options.engine != "sampler" else [params_key]
         settings = json.dumps([*engine, *reading(config, model)])
         path = out.with_suffix(".answers.jsonl")
-        return KeptAnswers(lambda: _engine(config, model), path, settings, options.batch)
+        return CachedAnswers(lambda: _engine(config, model), path, settings, options.batch)
 
     def encoder() -> Any:
         name, size = config.selection.encoder, config.data.max_length
@@ -103,15 +107,11 @@ def _tools(
 
 
 def _engine(config: ConfigDict, model: Model) -> Generator:
-    """What `selection.engine` names. Engines are imported here: selections from tables need none."""
+    """What `selection.engine` names."""
     options = config.selection
     if options.engine != "sampler":
-        from consistency_jax.generation.endpoint import Endpoint
-
         chat, system_prompt = config.data.chat_template != "off", config.data.system_prompt
         return Endpoint(options.engine, options.engine_model, chat=chat, system_prompt=system_prompt)
-    from consistency_jax.generation.sampler import Sampler
-
     return Sampler(model, chat=chat_of(config, model), max_length=config.data.max_length)
 
 
@@ -142,16 +142,12 @@ def _by_model(generator: Generator, max_tokens: int, requests: Sequence[Request]
     Args:
       max_tokens: of a translation; it may need more than the answer did, and ends with the line that counts.
     """
-    from consistency_jax.generation.translators import ModelTranslator
-
-    nothing = ParallelItem("", "", {}, {})
     texts: dict[Request, str | None] = {}
     for source, target in dict.fromkeys((request.source, request.target) for request in requests):
         own = [request for request in requests if (request.source, request.target) == (source, target)]
         sampling = Sampling(max_tokens=max_tokens, temperature=0, stop=(f"\n{source}:", f"\n{target}:"))
-        model = ModelTranslator(generator, sampling=sampling)
-        (found,) = model.translate([nothing], [[request.text for request in own]], source, target)
-        texts |= {request: ways[0].text if ways else None for request, ways in zip(own, found, strict=True)}
+        found = by_model(generator, [request.text for request in own], source, target, sampling=sampling)
+        texts |= {request: next(iter(ways), None) for request, ways in zip(own, found, strict=True)}
     return [texts[request] for request in requests]
 
 
@@ -172,9 +168,10 @@ def _key(config: ConfigDict, model: Model, items: Items, languages: Sequence[str
     return digest.hexdigest()[:32]
 
 
-def _kept_key(path: Path) -> str:
-    """The key of the pairs that a summary tells of; empty where there is none, or it is damaged."""
+def _summary_of(path: Path, key: str) -> dict[str, Any] | None:
+    """The summary of the pairs that were made with this key; None where there is none, or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf8"))["key"]
+        summary = json.loads(path.read_text(encoding="utf8"))
+        return summary if summary["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return None

@@ -13,23 +13,8 @@ from collections.abc import Iterable
 
 BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:```|\Z)", re.MULTILINE | re.DOTALL)
 PYTHON = ("python", "py", "python3")
-HASH = (
-    *PYTHON,
-    "",
-    "sh",
-    "bash",
-    "shell",
-    "ruby",
-    "rb",
-    "r",
-    "perl",
-    "pl",
-    "julia",
-    "jl",
-    "yaml",
-    "elixir",
-    "ex",
-)
+_HASH = "sh bash shell ruby rb r perl pl julia jl yaml elixir ex"
+HASH = (*PYTHON, "", *_HASH.split())
 DASHES = ("sql", "haskell", "hs", "lua", "ada", "elm")
 _KEYWORDS = """
     abstract and as async auto await begin bool boolean break byte case catch char class const continue def default

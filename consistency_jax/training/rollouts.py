@@ -22,7 +22,9 @@ gradients. What is decided here, all this project's derivation:
 A temperature other than 1, top-k and top-p draw from another distribution than the policy's: an approximation.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import jax
@@ -37,19 +39,12 @@ from consistency_jax.data.packing.plan import choose_shape, plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import Draw, Pipeline, split_trees, step_input
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.data.trees.forest import ANSWER, Forest, Tree
+from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import Split, chat_of
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Answer, Sampler
-from consistency_jax.generation.translators import (
-    CallableTranslator,
-    ModelTranslator,
-    TableTranslator,
-    Translation,
-    Translator,
-)
+from consistency_jax.generation.translators import Translations, by_function, by_model, by_table
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
@@ -60,6 +55,7 @@ from consistency_jax.scoring.scorer import Scorer
 
 PLANNED_STEPS = 32  # steps whose prompts are looked at, spread over the run, to plan shapes
 BUCKETS = (1.0, 0.5, 0.25)  # shares of `max_tokens` that a shape may be planned for
+Place = tuple[int, int]  # (item b of the step, language i)
 
 
 def check_translator(options: ConfigDict) -> None:
@@ -107,45 +103,47 @@ class Rollouts:
         self._mesh = mesh_of(reference.params)
         self._groups, self._accumulate = row_groups(self._mesh), config.batching.accumulate
         self._mask_cost = mask_cost(policy.config)
-        chat = chat_of(config, policy)
+        chat, longest = chat_of(config, policy), config.data.max_length
         self._sampler = Sampler(policy, chat=chat)
         self._sampling = Sampling.of(self._options)
-        longest = config.data.max_length
         # A prompt leaves room for the longest answer, beside the one token of the tree that it is taken from here; a
         # translation leaves room for an end token.
         self._prompts = TreeBuilder(
             policy.tokenizer, max_length=longest - self._options.max_tokens + 1, chat=chat
         )
         self._translations = TreeBuilder(policy.tokenizer, max_length=longest - 1, chat=chat)
-        self._translator = self._make_translator(chat, longest)
+        self._translate = self._translator(Sampler(reference, chat=chat, max_length=longest))
         steer = config.objective.steer
         self._steer = np.array([steer.get(language, 1.0) for language in split.languages], np.float32)
         self.shapes = self._planned(config)
 
-    def _make_translator(self, chat: ChatTemplate | None, longest: int) -> Translator:
-        name = self._options.translator
+    def _translator(self, reference: Sampler) -> Callable[..., list[Translations]]:
+        """What `config.rollout.translator` names: (items of the texts, texts, source, target, seed) -> translations."""
+        name, n = self._options.translator, self._options.translations
         if name == "table":
-            return TableTranslator()
+            return lambda items, texts, source, target, seed: by_table(items, texts, source, target)
         if name == "model":
-            own = Sampler(self._reference, chat=chat, max_length=longest)
-            temperature = 0.0 if self._options.translations == 1 else 1.0
+            temperature = 0.0 if n == 1 else 1.0
             sampling = Sampling(max_tokens=self._options.max_tokens, temperature=temperature, stop=("\n",))
-            return ModelTranslator(own, sampling=sampling)
-        return CallableTranslator(named_function("rollout.translator", name))
+            return lambda items, texts, source, target, seed: by_model(
+                reference, texts, source, target, n=n, sampling=sampling, seed=seed
+            )
+        function = named_function("rollout.translator", name)
+        return lambda items, texts, source, target, seed: by_function(function, texts, source, target)
 
     def _planned(self, config: ConfigDict) -> tuple[Shape, ...]:
         """Shapes for prompts of this data, with answers of each bucket's length."""
         wide, n = len(self._split.languages), self._objective.samples
         trees = self._split.trees
         trunks = trees.per_tree(np.where(trees.branch == 0, trees.length, 0)).reshape(-1, wide)
-        longest = [-(-self._options.max_tokens * share // 1) for share in BUCKETS]
+        lengths = sorted({math.ceil(self._options.max_tokens * share) for share in BUCKETS})
         total = config.total_steps
         sizes = []
         for step in np.unique(np.linspace(0, total - 1, min(total, PLANNED_STEPS)).astype(int)).tolist():
             draw = self._pipeline.draw(step)
             own = np.where(draw.languages, trunks[draw.items[:, None], draw.columns], 0)
             for part in np.split(own.reshape(-1), self._accumulate):
-                for length in np.unique(longest).astype(int).tolist():
+                for length in lengths:
                     # Fed and predicting; the trunk's last state predicts all first tokens.
                     states = n * (length - 1)
                     size = np.stack([part + states, 0 * part + states + 1, 0 * part + n * length], axis=1)
@@ -207,7 +205,7 @@ class Rollouts:
 
     def _drawn(
         self, items: Sequence[ParallelItem], there: np.ndarray, params: Params, seed: int
-    ) -> tuple[dict[tuple[int, int], list[Answer]], Forest]:
+    ) -> tuple[dict[Place, list[Answer]], Forest]:
         """The policy's answers at each place (b, i) that is there, and trees of them, n = b * L + i."""
         wide, languages = there.shape[1], self._split.languages
         places = [(int(b), int(i)) for b, i in np.argwhere(there)]
@@ -215,7 +213,7 @@ class Rollouts:
         cells = [(item, languages[i]) for item, (_, i) in zip(bare, places, strict=True)]
         prompts = self._prompts.of_cells(cells)
         self._sampler.params = params
-        answers = self._sampler.draw(
+        answers = self._sampler.sample(
             [prompt.trunk for prompt in prompts],
             n=self._objective.samples,
             sampling=self._sampling,
@@ -223,12 +221,7 @@ class Rollouts:
         )
         trees: list[Tree | None] = [None] * there.size
         for (b, i), prompt, own in zip(places, prompts, answers, strict=True):
-            trees[b * wide + i] = replace(
-                prompt,
-                branches=tuple(answer.tokens for answer in own),
-                branch_kinds=tuple(np.full(len(answer.tokens), ANSWER, np.uint8) for answer in own),
-                bytes=np.array([len(answer.text.encode()) for answer in own], np.int32),
-            )
+            trees[b * wide + i] = Tree.of_tokens(prompt.trunk, [answer.tokens for answer in own])
         return dict(zip(places, answers, strict=True)), Forest.of(trees)
 
     def _rounds(self, draw: Draw, there: np.ndarray) -> Iterator[np.ndarray]:
@@ -244,7 +237,7 @@ class Rollouts:
     def _translated(
         self,
         items: Sequence[ParallelItem],
-        drawn: dict[tuple[int, int], list[Answer]],
+        drawn: dict[Place, list[Answer]],
         others: np.ndarray,
         seed: int,
     ) -> np.ndarray:
@@ -252,33 +245,28 @@ class Rollouts:
         the log; -inf where there is none."""
         (count, wide), n, most = others.shape, self._objective.samples, self._options.translations
         languages = self._split.languages
-        found: dict[tuple[int, int], list[list[Translation]]] = {}
+        found: dict[Place, list[Translations]] = {}
         for i, j in sorted({(i, int(others[b, i])) for b, i in drawn if others[b, i] >= 0}):
             rows = np.flatnonzero(others[:, i] == j).tolist()
-            texts = [
-                [answer_in_gap(items[b], languages[i], answer.text) for answer in drawn[b, i]] for b in rows
-            ]
-            own = self._translator.translate(
-                [items[b] for b in rows], texts, languages[i], languages[j], n=most, seed=seed
-            )
-            found.update(((b, i), translations) for b, translations in zip(rows, own, strict=True))
+            cells = [(items[b], answer.text) for b in rows for answer in drawn[b, i]]
+            texts = [answer_in_gap(item, languages[i], text) for item, text in cells]
+            own = self._translate([item for item, _ in cells], texts, languages[i], languages[j], seed)
+            own = [dict(itertools.islice(ways.items(), most)) for ways in own]
+            found |= {(b, i): own[k * n : (k + 1) * n] for k, b in enumerate(rows)}
 
         trees: list[Tree | None] = [None] * (count * wide)
-        column: dict[tuple[int, int], dict[tuple[str, int | None], int]] = {}
-        for (b, i), translations in found.items():
-            asked = dict.fromkeys(
-                (translation.text, answer.end)
-                for own, answer in zip(translations, drawn[b, i], strict=True)
-                for translation in own[:most]
-            )
+        column: dict[Place, dict[tuple[str, int | None], int]] = {}
+        for (b, i), own in found.items():
+            ends = [answer.end for answer in drawn[b, i]]
+            asked = dict.fromkeys((text, end) for ways, end in zip(own, ends, strict=True) for text in ways)
             trees[b * wide + i], kept = self._tree(items[b], languages[others[b, i]], list(asked))
             column[b, i] = {key: k for k, key in enumerate(kept)}
         logp = self._scored(Forest.of(trees), n * most).reshape(count, wide, -1)
 
         result = np.full((count, wide, n), -np.inf)
-        for (b, i), translations in found.items():
-            for s, (own, answer) in enumerate(zip(translations, drawn[b, i], strict=True)):
-                places = [(column[b, i].get((t.text, answer.end)), t.log_weight) for t in own[:most]]
+        for (b, i), own in found.items():
+            for s, (ways, answer) in enumerate(zip(own, drawn[b, i], strict=True)):
+                places = [(column[b, i].get((text, answer.end)), weight) for text, weight in ways.items()]
                 known = [logp[b, i, k] + weight for k, weight in places if k is not None]
                 if known:
                     result[b, i, s] = logsumexp(known)
@@ -308,13 +296,9 @@ class Rollouts:
             tree = build([text for text, _ in kept]) if kept else None
         if tree is None:
             return None, []
-        ends = [np.array([] if end is None else [end], np.int32) for _, end in kept]
-        branches = tuple(np.append(own, end) for own, end in zip(tree.branches, ends, strict=True))
-        kinds = tuple(
-            np.append(own, np.full(len(end), ANSWER, np.uint8))
-            for own, end in zip(tree.branch_kinds, ends, strict=True)
-        )
-        return replace(tree, branches=branches, branch_kinds=kinds), kept
+        ends = [[] if end is None else [end] for _, end in kept]
+        branches = [[*own, *end] for own, end in zip(tree.branches, ends, strict=True)]
+        return Tree.of_tokens(tree.trunk, branches), kept
 
     def _rewards(self, said: np.ndarray, there: np.ndarray, partners: np.ndarray) -> np.ndarray:
         """f32[B, L, n]: target_i - log q_i, where `said` [i, B, j, n] takes the place of the reference's table."""

@@ -25,7 +25,7 @@ from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.scoring.tables import table_frame
-from consistency_jax.selection import check_selection
+from consistency_jax.selection import SELECTIONS, check_selection
 from consistency_jax.table import Table
 from consistency_jax.training.rollouts import Rollouts, check_translator
 
@@ -38,10 +38,10 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
       DataError: for bad data.
     """
     train = config.data.train
-    open_questions = selects(config) and config.selection.name == "cm_align"  # it answers them itself
-    items = (
-        _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, open_questions)
-    )
+    bare = (
+        selects(config) and not SELECTIONS[config.selection.name].candidates
+    )  # the answers are written for it
+    items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare)
     if train["items"]:
         del items[train["items"] :]
     known = languages_of(config, items)

@@ -1,17 +1,17 @@
-"""Answers that are kept: a killed run asks only for those that it does not have."""
+"""Cached answers: a killed run asks only for those that it does not have."""
 
 import pytest
 from table_generator import TableGenerator
 
 from consistency_jax.generation import Sampling
-from consistency_jax.generation.cached_answers import KeptAnswers
+from consistency_jax.generation.cached_answers import CachedAnswers
 
 PROMPTS = [f"prompt {n}\u2028" for n in range(10)]
 
 
 def ask(generator, path, settings="model", **changes):
     arguments = {"n": 2, "sampling": Sampling(), "seed": 3} | changes
-    return KeptAnswers(lambda: generator, path, settings, batch=4).generate(PROMPTS, **arguments)
+    return CachedAnswers(lambda: generator, path, settings, batch=4).generate(PROMPTS, **arguments)
 
 
 def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
@@ -38,7 +38,7 @@ def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
     "change",
     [{"settings": "other"}, {"n": 3}, {"seed": 4}, {"sampling": Sampling(temperature=0.5)}],
 )
-def test_kept_answers_belong_to_their_settings(tmp_path, change):
+def test_cached_answers_belong_to_their_settings(tmp_path, change):
     generator = TableGenerator(lambda prompt, s: "x")
     ask(generator, tmp_path / "answers.jsonl")
     ask(generator, tmp_path / "answers.jsonl", **change)

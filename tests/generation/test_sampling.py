@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from consistency_jax.generation import Sampling
-from consistency_jax.generation.sampling import draw, narrowed, penalized
+from consistency_jax.generation.sampling import filtered, penalized, sample_token
 
 torch = pytest.importorskip("torch")
 processors = pytest.importorskip("transformers.generation.logits_process")
@@ -33,7 +33,7 @@ def test_frequencies_are_those_of_the_softmax(sampling):
     logits = some_logits(0)
     draws = np.asarray(
         jax.jit(
-            lambda numbers: draw(
+            lambda numbers: sample_token(
                 jnp.broadcast_to(logits, (len(numbers), 20, VOCABULARY)), None, sampling, 7, numbers, 3
             )
         )(jnp.arange(1000))
@@ -65,7 +65,7 @@ def test_what_may_be_drawn_is_what_transformers_leaves(top_k, top_p):
         expected = processors.TopKLogitsWarper(top_k)(None, expected)
     if top_p < 1:
         expected = processors.TopPLogitsWarper(top_p)(None, expected)
-    ours = np.asarray(narrowed(jnp.asarray(logits), Sampling(temperature=0.7, top_k=top_k, top_p=top_p)))
+    ours = np.asarray(filtered(jnp.asarray(logits), Sampling(temperature=0.7, top_k=top_k, top_p=top_p)))
     np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(expected.numpy()))
     np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-6)
 
@@ -82,9 +82,11 @@ def test_penalty_is_that_of_transformers():
 def test_a_draw_depends_on_seed_prompt_answer_and_step_alone():
     logits = jnp.zeros((4, 3, 1000))
     numbers = jnp.array([5, 9, 2, 9])
-    first = np.asarray(draw(logits, None, Sampling(), 1, numbers, 0))
+    first = np.asarray(sample_token(logits, None, Sampling(), 1, numbers, 0))
     np.testing.assert_array_equal(first[1], first[3])
-    np.testing.assert_array_equal(draw(logits[:2, :2], None, Sampling(), 1, numbers[2:], 0), first[2:, :2])
+    np.testing.assert_array_equal(
+        sample_token(logits[:2, :2], None, Sampling(), 1, numbers[2:], 0), first[2:, :2]
+    )
     assert len(set(first[:3].ravel())) == 9
     for seed, step in ((2, 0), (1, 1)):
-        assert (np.asarray(draw(logits, None, Sampling(), seed, numbers, step)) != first).all()
+        assert (np.asarray(sample_token(logits, None, Sampling(), seed, numbers, step)) != first).all()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from consistency_jax.generation import Sampling, cut
+from consistency_jax.generation import Sampling, before_stop
 
 
 class TableGenerator:
@@ -24,4 +24,4 @@ class TableGenerator:
             raise KeyboardInterrupt
         self.asked.append(tuple(prompts))
         self.seeds.append(seed)
-        return [[cut(self.answer(prompt, s), sampling.stop) for s in range(n)] for prompt in prompts]
+        return [[before_stop(self.answer(prompt, s), sampling.stop) for s in range(n)] for prompt in prompts]

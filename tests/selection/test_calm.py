@@ -8,12 +8,13 @@ import pytest
 from score_tables import random_table
 from table_generator import TableGenerator
 
+from consistency_jax.config.defaults import default
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.generation import Sampling
 from consistency_jax.selection import calm
 from consistency_jax.selection.calm import Answer, likelihood_picks, pooled_majority, sampled_pairs, vote
 from consistency_jax.selection.candidates import ABSENT
 from consistency_jax.selection.letters import lettered_question
+from consistency_jax.selection.needs import Given, Tools
 from consistency_jax.selection.summary import Summary
 
 LANGUAGES = ("en", "de", "ru", "sw")
@@ -46,17 +47,13 @@ def generator_of(table):
 
 def made(items, table, translate):
     summary = Summary("calm", LANGUAGES)
-    pairs = sampled_pairs(
-        items,
-        LANGUAGES,
-        generator_of(table),
-        lambda requests: [translate(*request) for request in requests],
-        summary,
-        samples=3,
-        sampling=Sampling(),
-        seed=0,
-        instructions={},
+    tools = Tools(
+        scores=None,
+        generator=lambda: generator_of(table),
+        encoder=None,
+        translator=lambda: lambda requests: [translate(*request) for request in requests],
     )
+    pairs = sampled_pairs(Given(default().selection, items, LANGUAGES, tools, summary, seed=0))
     return pairs, summary.to_json()
 
 

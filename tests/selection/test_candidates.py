@@ -8,6 +8,7 @@ from score_tables import random_table
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.selection.candidates import best, gold_picks, picked_pairs, random_picks
+from consistency_jax.selection.needs import Given
 from consistency_jax.selection.summary import SAME_TEXT, Summary, summary_text
 
 
@@ -72,7 +73,8 @@ def test_records_tell_every_prompt_once_and_never_prefer_a_text_to_itself():
         )
     summary = Summary("gold", languages)
     picked = gold_picks(mask, gold, np.random.default_rng(0), scores)
-    pairs = picked_pairs(picked, items, languages, summary, lambda b, l: {"cell": [b, l]})
+    given = Given(None, items, languages, None, summary, seed=0)
+    pairs = picked_pairs(given, picked, scores, lambda b, l: {"cell": [b, l]})
     assert all(pair.chosen != pair.rejected for pair in pairs)
     assert not any(pair.language == "de" for pair in pairs)
     for pair in pairs:
@@ -81,6 +83,7 @@ def test_records_tell_every_prompt_once_and_never_prefer_a_text_to_itself():
         assert (pair.id, pair.language) == (item.id, languages[l])
         assert pair.chosen == item.candidates[pair.language][pair.provenance["chosen"]]
         assert pair.provenance["chosen"] == gold[b]
+        assert pair.provenance["scores"] == scores[b, l, [gold[b], pair.provenance["rejected"]]].tolist()
         assert pair.prompt == ("C\n\nQ" if pair.language in item.context else "Q")
     told = summary.to_json()
     assert told["pairs"] == len(pairs)

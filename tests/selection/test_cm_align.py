@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from table_generator import TableGenerator
 
+from consistency_jax.config.defaults import default
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.generation import Sampling
 from consistency_jax.selection import cm_align
-from consistency_jax.selection.cm_align import consistency_pairs, extremes, reference_answer, task
+from consistency_jax.selection.cm_align import consistency_pairs, extremes, reference_answer
+from consistency_jax.selection.needs import Given, Tools
 from consistency_jax.selection.summary import Summary
 
 
@@ -72,27 +73,18 @@ def world(seed, count=50, samples=5):
     return items, table
 
 
-def made(items, table, compare, margin=0.0, samples=5):
-    summary = Summary("cm_align", LANGUAGES)
+def made(items, table, encoder=None, samples=5, **options):
+    summary, given = Summary("cm_align", LANGUAGES), default().selection
+    given.update(samples=samples, **options)
     generator = TableGenerator(lambda prompt, s: table[tuple(prompt.split())][s])
-    pairs = consistency_pairs(
-        items,
-        LANGUAGES,
-        generator,
-        compare,
-        summary,
-        samples=samples,
-        sampling=Sampling(),
-        seed=0,
-        margin=margin,
-    )
-    return pairs, summary.to_json()
+    tools = Tools(scores=None, generator=lambda: generator, encoder=lambda: encoder, translator=None)
+    return consistency_pairs(Given(given, items, LANGUAGES, tools, summary, seed=0)), summary.to_json()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_chosen_agrees_with_english_and_rejected_does_not(seed):
     items, table = world(seed)
-    pairs, summary = made(items, table, task("mathematics", None))
+    pairs, summary = made(items, table, task="mathematics")
     found = {(pair.id, pair.language): pair for pair in pairs}
     assert len(found) == len(pairs) > 20
     why = Counter()
@@ -140,8 +132,8 @@ def test_general_answers_are_ranked_by_cosine_with_the_reference():
         for language in LANGUAGES
     }
     encoder = CountingEncoder()
-    pairs, _ = made(items, table, task("general", lambda: encoder), samples=4)
-    kept, _ = made(items, table, task("general", lambda: encoder), margin=0.31, samples=4)
+    pairs, _ = made(items, table, encoder, samples=4)
+    kept, _ = made(items, table, encoder, samples=4, margin=0.31)
     assert len(pairs) == 40
     apart = []
     for pair in pairs:
@@ -166,7 +158,7 @@ def test_code_answers_prefer_the_program_of_the_reference():
         ("q", "en"): [bad.format("i"), good.format("i"), good.format("number"), "I do not know."],
         ("q", "de"): ["Das weiß ich nicht.", bad.format("zahl"), good.format("zahl"), bad.format("n")],
     }
-    (pair,), _ = made([item], table, task("code", None), samples=4)
+    (pair,), _ = made([item], table, samples=4, task="code")
     assert (pair.chosen, pair.rejected) == (table["q", "de"][2], table["q", "de"][0])
     assert pair.provenance["scores"][0] == 0
     assert pair.provenance["scores"][2] == 1

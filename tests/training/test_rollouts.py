@@ -176,7 +176,7 @@ def test_a_drawn_answer_ends_with_what_ended_it(small_model):
     sampler = Sampler(model)
     sampling = Sampling(max_tokens=40, stop=("ar", "Ma"))
     prompts = sampler.encode(["The capital", "Столица"])
-    drawn = sampler.draw(prompts, n=40, sampling=sampling, seed=1)
+    drawn = sampler.sample(prompts, n=40, sampling=sampling, seed=1)
     texts = sampler.generate(["The capital", "Столица"], n=40, sampling=sampling, seed=1)
     kinds = set()
     for answer, text in zip(sum(drawn, []), sum(texts, []), strict=True):
