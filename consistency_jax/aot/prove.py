@@ -64,7 +64,8 @@ def lower_train(
     state = jax.eval_shape(lambda *params: init_state(params[0], optimizer, params[1]), trained, extra)
     arguments = (placed(state, step.state), placed(frozen, step.frozen), placed(inputs, step.inputs))
     with on_mesh(mesh):
-        return step.run.lower(*arguments), device_bytes(arguments), step_flops(decoder, inputs.batch, names)
+        lowered = step.run.lower(*arguments)
+    return lowered, device_bytes(arguments), step_flops(decoder, inputs.batch, names)
 
 
 def lower_score(decoder: DecoderConfig, mesh: Mesh, load: Load) -> tuple[jax.stages.Lowered, int, float]:
