@@ -1,40 +1,23 @@
 """The whole path on a small scale: pretrain, measure, train, report, evaluate, export."""
 
-import dataclasses
 import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from consistency_jax.config.defaults import default
-from consistency_jax.data.pipeline import Pipeline
-from consistency_jax.data.sources import load_items
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation.measuring import score_split
-from consistency_jax.evaluation.splits import Split, split_of
 from consistency_jax.export import export
-from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.objectives import OBJECTIVES, make_objective
-from consistency_jax.runtime.mesh import make_mesh
-from consistency_jax.scoring.logps import tree_logps
-from consistency_jax.scoring.scorer import Scorer
-from consistency_jax.scoring.stored import fingerprint
-from consistency_jax.table import Table, read_tables
+from consistency_jax.table import read_tables
 from consistency_jax.train import train
 from consistency_jax.training.run_models import checkpoint_model
-from consistency_jax.training.stages import make_pipeline, training_set
-from consistency_jax.training.step import init_state, make_train_step
 from consistency_jax.training.trainable import split_params, trained_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,192 +125,6 @@ def test_the_exported_folder_is_the_trained_model(demo, tmp_path):
     with torch.no_grad():
         expected = theirs(torch.tensor(tokens)).logits.numpy()
     np.testing.assert_allclose(ours.apply(tokens), expected, atol=1e-4)  # float32 in another order
-
-
-@pytest.fixture(scope="module")
-def prepared(small_model, questions, tmp_path_factory):
-    """A model, its training split, and the reference table."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONSISTENCY_CACHE", str(tmp_path_factory.mktemp("cache")))
-        config = default()
-        config.data.path = str(questions)
-        model = load_pretrained(small_model, mesh=make_mesh((1, 1, 1)))
-        items = load_items("jsonl", path=questions, split="train")
-        split = split_of(config, "train", items, model, "separate")
-        scorer = Scorer(model.config, make_mesh((1, 1, 1)))
-        reference = stored_table(config, scorer, model.params, split)
-        yield config, model, split, scorer, reference
-
-
-@pytest.fixture(scope="module")
-def anchor(prepared):
-    """The reference's table with states, in English alone."""
-    config, model, split, scorer, _ = prepared
-    return score_split(config, scorer, model.params, split.alone("en"), prompt=False, state=True)
-
-
-def stored_table(config, scorer, params, split):
-    return score_split(config, scorer, params, split, prompt=False, params_key=fingerprint(params))
-
-
-def pipeline_of(split: Split, reference: Table, **options):
-    return Pipeline(
-        training_set(split, reference),
-        mask_cost=1 / 34,
-        seed=0,
-        shapes=1,
-        total_steps=8,
-        **({"items": 4} | options),
-    )
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"languages": 2, "pairs": True},
-        {"rejected": "random"},
-        {"languages": 2, "rejected": "hardest"},
-        {"apart": True},
-        {"apart": True, "rejected": "hardest"},
-    ],
-    ids=["all", "published", "random", "hardest", "apart", "apart hardest"],
-)
-def test_policy_is_reference_at_step_0(prepared, options):
-    """Precomputed, cached and packed otherwise: still the reference that the loop would compute."""
-    _, model, split, _, reference = prepared
-    value = pipeline_of(split, reference, **options)(3)
-    shape = value.examples.mask.shape
-    logp = jax.jit(lambda p, b: tree_logps(model.config, p, b, candidates=shape[2])["logp"])(
-        model.params, value.batch
-    )
-    mask = value.examples.mask
-    # sums of a few float32 terms in another order
-    np.testing.assert_allclose(logp.reshape(shape)[mask], value.examples.reference[mask], atol=1e-4)
-
-
-def test_the_anchors_state_at_step_0_is_the_references(prepared, anchor):
-    """MPO's second term starts at 0, and English is drawn however few languages are."""
-    _, model, split, _, reference = prepared
-    data = training_set(split, reference, anchor)
-    pipeline = Pipeline(
-        data, mask_cost=1 / 34, seed=0, items=4, shapes=1, total_steps=8, languages=2, rejected="random"
-    )
-    for step in range(8):
-        drawn = pipeline.draw(step).languages
-        assert drawn[:, 0].all()
-        assert (drawn.sum(1) == 2).all()
-    assert drawn[:, 1:].any(0).all()
-    value = pipeline(3)
-    state = jax.jit(lambda p, b: tree_logps(model.config, p, b, candidates=2)["state"])(
-        model.params, value.batch
-    ).reshape(4, 3, -1)
-    assert np.abs(value.examples.state).mean() > 0.1
-    np.testing.assert_allclose(state[:, 0], value.examples.state, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_step_of_every_objective_lowers_its_loss(prepared, anchor, name):
-    config, model, split, _, reference = prepared
-    config = config.copy_and_resolve_references()
-    config.objective.name = name
-    objective, _ = make_objective(config.objective, split.languages)
-    value = make_pipeline(config, training_set(split, reference, anchor), model.config, groups=1)(0)
-    start, frozen = split_params(model.params, trained_names(model.config, ""))
-    tx = optax.adam(1e-4)  # mpo starts near its optimum
-    step = jax.jit(make_train_step(model.config, objective, tx))
-    # Laid out as a step leaves it: the second call would compile another program.
-    state = jax.device_put(init_state(start, tx), NamedSharding(make_mesh((1, 1, 1)), P()))
-    state, before = step(state, frozen, value)
-    _, after = step(state, frozen, value)
-    assert before["items"] > 0
-    assert before["gradient_norm"] > 0
-    assert after["loss"] < before["loss"]
-
-
-@pytest.mark.parametrize("name", ["dco", "dpo", "mpo", "orpo", "pco_rollout", "sft", "sft_all"])
-def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, anchor, name):
-    """Also where they are uneven: items in one language teach DCO nothing, answers differ in length."""
-    config, model, split, _, reference = prepared
-    config = config.copy_and_resolve_references()
-    config.objective.name = name
-    objective, _ = make_objective(config.objective, split.languages)
-    data = training_set(split, reference, anchor)
-    data = data._replace(state=data.state + 0.3)  # else its difference to the policy's is rounding alone
-    data.mask[::3, 1:] = False
-    data.gold[1::3] = -1
-    numbers = np.where(data.mask.any(2), np.arange(len(data.trees)).reshape(data.mask.shape[:2]), -1)
-    data = data._replace(trees=data.trees.take(numbers.reshape(-1)))
-    tx, names = optax.sgd(1.0), trained_names(model.config, "")
-    start, frozen = split_params(model.params, names)
-
-    def update(accumulate):
-        rejected = "random" if OBJECTIVES[name].preference else ""
-        value = Pipeline(
-            data,
-            mask_cost=mask_cost(model.config),
-            seed=0,
-            items=6,
-            shapes=1,
-            accumulate=accumulate,
-            rejected=rejected,
-        )(0)
-        step = jax.jit(make_train_step(model.config, objective, tx, accumulate))
-        state, metrics = step(init_state(start, tx), frozen, value)
-        return jax.tree.map(lambda new, old: old - new, state.params, start), metrics
-
-    (whole, one), (parts, other) = update(1), update(3)
-    assert one["items"] == other["items"]
-    np.testing.assert_allclose(other["loss"], one["loss"], rtol=1e-5)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole))
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        np.testing.assert_allclose(b, a, atol=1e-5 * largest)  # float32 sums in another order
-
-
-def test_a_batch_depends_on_seed_and_step_alone(prepared):
-    *_, split, _, reference = prepared
-    one, other = (
-        pipeline_of(split, reference, languages=2, pairs=True),
-        pipeline_of(split, reference, languages=2, pairs=True),
-    )
-    one(0), one(5)  # what was asked before does not matter
-    for a, b in zip(jax.tree.leaves(one(3)), jax.tree.leaves(other(3)), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_every_item_comes_once_an_epoch(prepared):
-    *_, split, _, reference = prepared
-    pipeline = pipeline_of(split, reference)
-    count = len(split.items)
-    drawn = np.concatenate([pipeline.draw(step).items for step in range(count // 4)])
-    assert sorted(drawn) == list(range(count))
-
-
-def test_drawn_languages_are_each_others_partners(prepared):
-    *_, split, _, reference = prepared
-    draw = pipeline_of(split, reference, languages=2, pairs=True).draw(1)
-    assert (draw.languages.sum(1) == 2).all()
-    for present, partners in zip(draw.languages, draw.partners, strict=True):
-        i, j = np.flatnonzero(present)
-        assert partners[i] == j
-        assert partners[j] == i
-        assert (partners[~present] == -1).all()
-
-
-def test_the_reference_is_cached_and_a_stale_key_computes_anew(prepared, monkeypatch):
-    config, model, split, scorer, reference = prepared
-    calls = []
-    monkeypatch.setattr(
-        "consistency_jax.evaluation.measuring.score_trees", lambda *a, **k: calls.append(1) or reference
-    )
-    stored_table(config, scorer, model.params, split)
-    assert not calls
-    other = jax.tree.map(lambda x: x * 1.0001, model.params)
-    stored_table(config, scorer, other, split)
-    assert len(calls) == 1
-    fewer = dataclasses.replace(split, items=split.items[:-1], trees=split.trees[:-3])
-    stored_table(config, scorer, model.params, fewer)
-    assert len(calls) == 2
 
 
 def test_an_old_base_table_is_not_reported_beside_new_questions(small_config, questions, tmp_path):

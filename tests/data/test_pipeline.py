@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 
@@ -249,6 +250,34 @@ def test_rows_without_an_example_are_empty():
         assert (value.examples.gold[~there] == -1).all()
         assert value.batch.tree.max(1).sum() == there.sum()  # trees are numbered row by row
     assert sizes == {12, 13}
+
+
+def drawn_pairs(items: int = 4) -> Pipeline:
+    """Two languages and two candidates of each item."""
+    options = {"seed": 0, "items": items, "shapes": 1, "total_steps": 8, "languages": 2, "pairs": True}
+    return Pipeline(labelled(), mask_cost=COST, **options)
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    one, other = drawn_pairs(), drawn_pairs()
+    one(0), one(5)  # what was asked before does not matter
+    for a, b in zip(jax.tree.leaves(one(3)), jax.tree.leaves(other(3)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_item_comes_once_an_epoch():
+    pipeline = Pipeline(long_tailed(40), mask_cost=COST, seed=0, items=4, shapes=1, total_steps=10)
+    assert sorted(np.concatenate([pipeline.draw(step).items for step in range(10)])) == list(range(40))
+
+
+def test_drawn_languages_are_each_others_partners():
+    draw = drawn_pairs(12).draw(1)
+    assert (draw.languages.sum(1) == 2).all()
+    for present, partners in zip(draw.languages, draw.partners, strict=True):
+        i, j = np.flatnonzero(present)
+        assert partners[i] == j
+        assert partners[j] == i
+        assert (partners[~present] == -1).all()
 
 
 def test_single_languages_depend_on_seed_and_step_alone():

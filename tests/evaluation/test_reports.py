@@ -1,0 +1,42 @@
+"""What is written of a measurement: the files, the words on the terminal, and whose weights the experts have."""
+
+import json
+
+import pytest
+from made import make_items, make_table
+
+from consistency_jax.config.defaults import default
+from consistency_jax.data.items import Items
+from consistency_jax.data.trees.forest import Forest
+from consistency_jax.evaluation.reports import _steer, write_report
+from consistency_jax.evaluation.splits import Split
+
+
+@pytest.fixture
+def config():
+    config = default()
+    config.model.path, config.evaluation.bootstrap, config.evaluation.normalization = "somewhere", 20, "sum"
+    return config
+
+
+def test_a_report_is_of_the_splits_that_were_measured(config, tmp_path, capsys):
+    base, final = make_table(0), make_table(2, 2.0)
+    split = Split("test", Items(make_items(base)), base.languages, Forest.of([]))
+    summary = write_report(config, tmp_path, [split], {"test": base}, {"test": final}, [], [[], []])
+    assert json.loads((tmp_path / "report.json").read_text("utf8")) == json.loads(json.dumps(summary))
+    assert summary["settings"]["normalization"] == "sum"
+    assert list(summary["delta"]) == ["test"]
+    told = capsys.readouterr().out
+    assert "test: 60 questions in 4 languages" in told
+    assert told.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+
+
+def test_experts_have_the_weights_of_the_last_stage_that_steers(config):
+    config.objective.steer = {"en": 3.0}
+    assert _steer(config) == {"en": 3.0}
+    config.stages = ("dco", "sft")
+    assert _steer(config) == {"en": 3.0}
+    config.stage = {"dco": {"objective": {"steer": {"en": 5.0, "sw": 2.0}}}}
+    assert _steer(config)["sw"] == 2.0
+    config.stages, config.stage = ("sft", "dpo"), {}
+    assert _steer(config) == {}  # nothing draws languages to each other

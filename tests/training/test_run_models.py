@@ -1,0 +1,76 @@
+"""The models of a run: the newest stage that has begun, and parameters that come back from its checkpoints."""
+
+import jax
+import numpy as np
+import pytest
+
+from consistency_jax.errors import CheckpointError
+from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.training.checkpoints import Checkpointer
+from consistency_jax.training.run_models import (
+    base_model,
+    checkpoint_model,
+    latest_stage,
+    latest_step,
+    policy_model,
+)
+from consistency_jax.training.trainable import split_params, trained_names
+from consistency_jax.training.workdir import open_workdir
+
+
+def kept(folder, step: int, params) -> None:
+    with Checkpointer(folder) as checkpoints:
+        checkpoints.save(step, {"params": params})
+        checkpoints.wait()
+
+
+def test_the_newest_checkpoint_is_of_the_last_stage_that_has_begun(small_config, tmp_path):
+    small_config.stages, small_config.stage = ("sft", "dpo", "dco"), {}
+    open_workdir(tmp_path, small_config)
+    assert latest_step(tmp_path) is None
+    assert latest_stage(small_config, tmp_path).name == "sft"
+    array = {"kernel": jax.numpy.ones(3)}
+    kept(tmp_path / "checkpoints" / "1-sft", 6, array)
+    kept(tmp_path / "checkpoints" / "2-dpo", 2, array)
+    kept(tmp_path / "checkpoints" / "2-dpo", 4, array)
+    assert latest_stage(small_config, tmp_path).name == "dpo"
+    assert latest_step(tmp_path) == 4
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_checkpoint_gives_back_what_was_trained_and_leaves_the_rest(
+    small_config, small_model, tmp_path, rank
+):
+    small_config.optimizer.freeze, small_config.lora.rank = "" if rank else "norm", rank
+    base = load_pretrained(small_model)
+    policy = policy_model(small_config, base)
+    trained, frozen = split_params(policy.params, trained_names(policy.config, small_config.optimizer.freeze))
+    moved = jax.tree.map(lambda p: p + 1, trained)
+    kept(tmp_path / "checkpoints", 3, moved)
+    model = checkpoint_model(small_config, tmp_path, 3, base)
+    assert (model.config.lora is None) == (rank == 0)
+    found = split_params(model.params, trained_names(model.config, small_config.optimizer.freeze))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves((moved, frozen)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(CheckpointError, match="has no checkpoint of step 4; it has: \\[3\\]"):
+        checkpoint_model(small_config, tmp_path, 4, base)
+
+
+def test_without_adapters_the_policy_is_the_base_model(small_config, small_model):
+    base = load_pretrained(small_model)
+    assert policy_model(small_config, base) is base
+    small_config.lora.rank = 2
+    policy = policy_model(small_config, base)
+    assert policy.params["embedding"]["weight"] is base.params["embedding"]["weight"]  # shared, not copied
+
+
+def test_a_base_model_computes_as_the_config_says(small_config, tmp_path):
+    small_config.model.update(dtype="bfloat16", compute_dtype="bfloat16", remat="full")
+    model = base_model(small_config, make_mesh((1, 1, 1)), tmp_path)
+    assert (model.config.dtype, model.config.param_dtype, model.config.remat) == (
+        "bfloat16",
+        "bfloat16",
+        "full",
+    )
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(model.params)} == {"bfloat16"}
