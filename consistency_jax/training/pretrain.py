@@ -38,7 +38,7 @@ from consistency_jax.runtime.mesh import row_groups
 from consistency_jax.runtime.processes import check_shared, is_main, on_main, share_folder
 from consistency_jax.training.loop import fit
 
-FORMAT = 1  # raise it when the same settings would give another model
+FORMAT = 2  # raise it when the same settings would give another model
 
 
 def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
