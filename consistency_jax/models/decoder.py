@@ -127,7 +127,6 @@ class DecoderConfig:
     param_dtype: str = "float32"
     remat: str = "none"  # none | full | dots (keep the outputs of projections)
     scan_layers: bool = True  # False: every layer inlined (parameters stay stacked)
-    unroll: int = 1  # layers a step of the scan, where scan_layers
     attention: str = "auto"  # auto | xla | splash | cudnn
 
     def __post_init__(self) -> None:
@@ -143,7 +142,7 @@ class DecoderConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r}; known: {', '.join(choices)}")
         check_backend(self.attention)
-        for name in ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp", "unroll"):
+        for name in ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}; must be at least 1")
         if self.heads % self.kv_heads:
@@ -166,7 +165,7 @@ class DecoderConfig:
 
     def differences(self, other: "DecoderConfig") -> list[str]:
         """Names of the fields by which the two are different models (how they run does not count)."""
-        run = {"dtype", "param_dtype", "remat", "scan_layers", "unroll", "attention"}
+        run = {"dtype", "param_dtype", "remat", "scan_layers", "attention"}
         fields = (f.name for f in dataclasses.fields(self) if f.name not in run)
         return [name for name in fields if getattr(self, name) != getattr(other, name)]
 
@@ -371,7 +370,7 @@ class Decoder(nn.Module):
         x = _constrain(x, "rows", "length", "activation_embed")
 
         block, length = Block, c.layers
-        unroll = c.unroll if c.scan_layers else length
+        unroll = 1 if c.scan_layers else length
         if c.remat != "none":
             keep = {"full": None, "dots": jax.checkpoint_policies.save_only_these_names("projection")}
             # Inside a loop nothing can be merged with the forward pass; inlined layers could be.

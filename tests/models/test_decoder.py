@@ -177,7 +177,6 @@ def test_attention_equals_plain_softmax_with_repeated_keys() -> None:
 
 
 RUNS = {
-    "two layers a step": {"unroll": 2},
     "remat full": {"remat": "full"},
     "remat dots, inlined": {"remat": "dots", "scan_layers": False},
 }

@@ -26,10 +26,9 @@ import numpy as np
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collection, open_prompt
 from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.data.trees.cuts import cutter_of
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
-from consistency_jax.data.trees.tokenization import tokenizer_key
+from consistency_jax.data.trees.tokenization import splitter_of, tokenizer_key
 
 BOUNDARIES = ("separate", "joint")
 CHUNK = 16384  # trees built at once: what is held beside the forest does not grow with it
@@ -66,7 +65,7 @@ class TreeBuilder:
         self.chat = chat
         self.bos: int | None = tokenizer.bos_token_id
         self._start = self.bos if self.bos is not None else tokenizer.eos_token_id
-        self._cutter = cutter_of(tokenizer) if boundary == "joint" else None
+        self._splitter = splitter_of(tokenizer) if boundary == "joint" else None
         added = tokenizer.added_tokens_decoder.items()
         self._special = {token.content: index for index, token in added if token.special}
         strings = sorted(self._special, key=len, reverse=True)
@@ -151,7 +150,7 @@ class TreeBuilder:
         return {n: match[0] for n, match in found if match}
 
     def _add(self, texts: Texts, cell: tuple[ParallelItem, str], rendered: str | None = None) -> None:
-        """A cell's texts, divided; `rendered`: all before the answer, in a chat."""
+        """A cell's texts, split; `rendered`: all before the answer, in a chat."""
         item, language = cell
         answers: Sequence[str] = item.candidates[language]
         head, mask, rest = item.prompts[language].partition(MASK)
@@ -166,11 +165,11 @@ class TreeBuilder:
             middles = [f"{space}{answer}{rest}" for answer in answers]
             texts.add(prefix, middles, "", NOWHERE, -len(space.encode()))
             return
-        # Joint texts are tokenized whole. What lies beyond a cut gives the same tokens alone, and does so once for all
-        # candidates, and for all items that share it: only what lies between the cuts is tokenized for each.
+        # What lies beyond a split gives the same tokens alone, and does so once for all candidates, and for all items
+        # that share it: only what lies between the splits is tokenized for each.
         before, behind = 0, len(rest)
-        if self._cutter is not None:
-            before, behind = self._cutter(head, answers, rest)
+        if self._splitter is not None:
+            before, behind = self._splitter.around(head, answers, rest)
         near, middle_rest, suffix = head[before:], rest[:behind], rest[behind:]
         middles = [f"{near}{answer}{middle_rest}" for answer in answers]
         shift = len(suffix.encode()) - len(near.encode())

@@ -1,4 +1,4 @@
-"""The texts that trees are made of, each distinct one (and, where it can be divided, each word) tokenized once."""
+"""The texts that trees are made of, each distinct one (and, where it can be split, each word) tokenized once."""
 
 import re
 from array import array
@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.data.trees.cuts import cutter_of
 from consistency_jax.data.trees.forest import ranges
-from consistency_jax.data.trees.tokenization import encode, encode_continuations, first_answer_token
+from consistency_jax.data.trees.tokenization import (
+    encode,
+    encode_continuations,
+    first_answer_token,
+    splitter_of,
+)
 
 NOWHERE = -1  # a text in which no answer starts
 
@@ -80,7 +84,7 @@ class Texts:
         self._middles = array("q")
 
     def add(self, prefix: str, middles: Sequence[str], suffix: str, start: int, shift: int) -> None:
-        """One item in one language, divided: its text k is prefix + middles[k] + suffix.
+        """One item in one language, split: its text k is prefix + middles[k] + suffix.
 
         Args:
             prefix: what stands before all that depends on the candidate.
@@ -165,12 +169,12 @@ def _encode_words(
     tokenizer: Any, texts: list[str], opening: bool, special: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of texts, end to end, i32[P], and how many each has, i64[texts]: each distinct word is tokenized once."""
-    cutter = cutter_of(tokenizer)
+    splitter = splitter_of(tokenizer)
     heads: dict[str, int] = {}  # the first words of texts that open a string
     others: dict[str, int] = {}
     words, counts = array("q"), array("q")  # ~n stands for the n-th head
     for text in texts:
-        own = cutter.words(text) if cutter is not None else [text]
+        own = splitter.words(text) if splitter is not None else [text]
         at = 0
         if opening:
             words.append(~heads.setdefault(own[0], len(heads)))
