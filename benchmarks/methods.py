@@ -34,6 +34,7 @@ from consistency_jax.report.comparison import (
 )
 from consistency_jax.report.plots import Mark, trend
 from consistency_jax.runtime.files import write_text
+from consistency_jax.training.workdir import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 UNSEEN = "zh+hi"
@@ -136,8 +137,7 @@ def run(options: str, workdir: Path, cpus: Sequence[int] = ()) -> None:
     Args:
       cpus: to run on, quietly; empty: all.
     """
-    stored = workdir / "config.json"
-    if (workdir / "report.json").exists() and stored.read_text("utf8") == to_json(tiny_config(options)):
+    if (workdir / "report.json").exists() and to_json(read_config(workdir)) == to_json(tiny_config(options)):
         print(f"{workdir}: finished already")
         return
     print(f"{workdir}: {options}", flush=True)

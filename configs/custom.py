@@ -12,19 +12,21 @@
 or the name of a data set (docs/data.md), whose folder or file is `data_path`: data=mmmlu,data_path=FOLDER.
 
 A fifth of the items (drawn with `seed`; of a published set its test split) is held out and reported. To watch training
-on others, keep some for it: --config.data.options.validation_size=0.1 --config.evaluation.every=100. `anchor` is the
-language to keep as it is: it gets the steering weight `weight`, the others 1; leave it empty to treat all alike. `lora`
-is the rank of adapters, 0 trains every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with
-stochastic rounding, moments float32. Time: `steps` steps of `items` items in all their languages.
+on others, keep some for it: --config.data.options.validation_size=0.1 --config.evaluation.every=100. `method` is the
+objective. `anchor` is the language to keep as it is, where languages are drawn to each other (dco, pco_exact,
+pco_rollout): it gets the steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank
+of adapters, 0 trains every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with stochastic
+rounding, moments float32. Time: `steps` steps of `items` items in all their languages.
 """
 
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import default, parse_arg
+from consistency_jax.config import ConfigError, default, parse_arg
 from consistency_jax.config.recipes import published, set_source
 from consistency_jax.data.sources import SOURCES
+from consistency_jax.objectives import OBJECTIVES
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -34,6 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data="",
         data_path="",
         languages="",
+        method="dco",
         anchor="en",
         weight=2.0,
         steps=500,
@@ -42,8 +45,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         lora=0,
         seed=0,
     )
+    if given.method not in OBJECTIVES:
+        raise ConfigError(f"--config option method={given.method!r}; choose from {', '.join(OBJECTIVES)}")
     config = default()
     published(config)
+    config.objective.name = given.method
     config.seed = given.seed
     config.total_steps = given.steps
     config.model.path = given.path
@@ -53,7 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         set_source(config, "jsonl", given.data, given.languages)
     else:
         set_source(config, given.data, given.data_path, given.languages)
-    if given.anchor:
+    if given.anchor and "steer" in OBJECTIVES[given.method].keys:
         config.objective.steer = {given.anchor: given.weight}
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr

@@ -13,15 +13,16 @@ were chosen on the validation split.
 
 Time: about 5 minutes on 2 cores (4 of them the pretraining, which is cached).
 
-Other options (--config=configs/tiny.py:key=value,...): `method` (METHODS below), `unseen` (languages joined by +, which
-are tested but not trained on), `relation` (train on one kind of fact, test on all others), `en` (DCO's weight of
-English; larger keeps it closer to what it was; 0: the method's own). `python benchmarks/methods.py` runs and compares
-them all.
+Other options (--config=configs/tiny.py:key=value,...): `method` (METHODS below, or any objective), `unseen` (languages
+joined by +, which are tested but not trained on), `relation` (train on one kind of fact, test on all others), `en`
+(DCO's weight of English; larger keeps it closer to what it was; 0: the method's own). `python benchmarks/methods.py`
+runs and compares them.
 """
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError, default, parse_arg
+from consistency_jax.config import ConfigError, default, parse_arg, stages_of
+from consistency_jax.objectives import OBJECTIVES
 
 # language -> share of the facts that the base model is told in it
 TOLD = {"en": 1.0, "fr": 0.6, "ru": 0.45, "zh": 0.4, "ar": 0.35, "hi": 0.25, "sw": 0.15}
@@ -39,7 +40,8 @@ RELATIONS = (
     "language_script",
 )
 
-# What each method changes. Learning rates were chosen on the validation split (benchmarks/tune.py).
+# What each method changes, an objective of its name aside. Learning rates were chosen on the validation split
+# (benchmarks/tune.py).
 METHODS = {
     "dco": {"optimizer": {"learning_rate": 4e-4}},
     "dco_random": {  # as published: two languages and two candidates drawn for each item
@@ -47,9 +49,9 @@ METHODS = {
         "batching": {"languages": 2},
         "optimizer": {"learning_rate": 1e-4},
     },
-    "pco_exact": {"objective": {"name": "pco_exact"}, "optimizer": {"learning_rate": 2e-4}},
-    "sft": {"objective": {"name": "sft"}, "optimizer": {"learning_rate": 4e-4}},
-    "dpo": {"objective": {"name": "dpo"}, "optimizer": {"learning_rate": 2e-5}},
+    "pco_exact": {"optimizer": {"learning_rate": 2e-4}},
+    "sft": {"optimizer": {"learning_rate": 4e-4}},
+    "dpo": {"optimizer": {"learning_rate": 2e-5}},
     "dpo_grouped": {
         "objective": {"name": "dpo"},
         "batching": {"name": "grouped"},
@@ -73,11 +75,11 @@ METHODS = {
         "auxiliary": {"mlc": {"weight": 0.8, "width": 128}},
         "optimizer": {"learning_rate": 2e-5},
     },
-    "mpo": {"objective": {"name": "mpo", "beta": 1.0}, "optimizer": {"learning_rate": 5e-5}},
-    "pco_rollout": {"objective": {"name": "pco_rollout"}, "optimizer": {"learning_rate": 2e-4}},
-    "sft_all": {"objective": {"name": "sft_all"}, "optimizer": {"learning_rate": 2e-4}},
-    "simpo": {"objective": {"name": "simpo", "beta": 2.0}, "optimizer": {"learning_rate": 2e-5}},
-    "orpo": {"objective": {"name": "orpo"}, "optimizer": {"learning_rate": 2e-4}},
+    "mpo": {"optimizer": {"learning_rate": 5e-5}},
+    "pco_rollout": {"optimizer": {"learning_rate": 2e-4}},
+    "sft_all": {"optimizer": {"learning_rate": 2e-4}},
+    "simpo": {"optimizer": {"learning_rate": 2e-5}},
+    "orpo": {"optimizer": {"learning_rate": 2e-4}},
     "orpo_grouped": {
         "objective": {"name": "orpo"},
         "batching": {"name": "grouped"},
@@ -111,7 +113,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         relation="",
     )
     unseen = tuple(filter(None, given.unseen.split("+")))
-    choices = [("method", given.method, METHODS), *(("unseen", name, TOLD) for name in unseen)]
+    choices = [("method", given.method, METHODS | OBJECTIVES), *(("unseen", name, TOLD) for name in unseen)]
     choices += [("relation", given.relation, RELATIONS)] if given.relation else []
     for key, value, known in choices:
         if value not in known:
@@ -143,24 +145,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
         name="muon", learning_rate=3e-3, warmup_steps=130, end=0.02, b2=0.98, weight_decay=0.1
     )
 
-    config.objective.scale = (
-        "one"  # the weighted mean itself: others sharpen, and a model this small then forgets
-    )
-    config.objective.steer = {
-        "en": given.en or ENGLISH.get(given.method, 30.0),
-        "fr": 1.0,
-        "ru": 1.0,
-        "zh": 1.0,
-        "ar": 1.0,
-        "hi": 1.0,
-        "sw": 1.0,
-    }
     config.batching.items = given["items"]
     config.batching.shapes = 2
     config.evaluation.normalization = "sum"  # the very table that DCO trains; every candidate is one name
     config.evaluation.every = 200
     config.checkpoint.every = 100
-    config.update(METHODS[given.method])
+    if given.method in OBJECTIVES:
+        config.objective.name = given.method
+    config.update(METHODS.get(given.method, {}))
+    steer = {language: 1.0 for language in TOLD} | {"en": given.en or ENGLISH.get(given.method, 30.0)}
+    # "one" is the weighted mean itself: others sharpen, and a model this small then forgets.
+    for option, value in {"scale": "one", "steer": steer}.items():
+        if any(option in OBJECTIVES[stage.config.objective.name].keys for stage in stages_of(config)):
+            config.objective[option] = value
     if config.selection.name and config.batching.name == "random":  # pairs are of one language each
         config.batching.items *= len(TOLD)
     if given.lr:

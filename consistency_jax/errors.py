@@ -1,4 +1,7 @@
-"""The one base class of everything that a user can mend."""
+"""The one base class of everything that a user can mend, and the word that a mistyped one is near to."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -18,3 +21,9 @@ class CheckpointError(UserError):
 
 class Interrupted(SystemExit):
     """The run was asked to stop (Ctrl-C, SIGTERM) and has written a checkpoint."""
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """ " (did you mean ...?)", or nothing where no known key is like it."""
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

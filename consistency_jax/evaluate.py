@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import validate
+from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation import load_evaluation
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
@@ -76,4 +77,4 @@ if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
     flags.mark_flags_as_required(["workdir"])
-    run_app(main, joint=True)
+    run_app(main, joint=True, keys=help_text)

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import check_pairs_fit, validate
+from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.objectives import make_objective
@@ -114,4 +115,4 @@ if __name__ == "__main__":
     flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
     flags.mark_flags_as_required(["config", "workdir"])
-    run_app(main, joint=True)
+    run_app(main, joint=True, keys=help_text)

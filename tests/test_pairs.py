@@ -35,7 +35,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONSISTENCY_CACHE", str(folder / "cache"))
-        config = config_file("tiny.py", "pretrain=4,steps=3,items=4")
+        config = config_file("tiny.py", "method=dpo,pretrain=4,steps=3,items=4")
         config.pretrain.vocabulary = 1500
         config.pretrain.options.passes = 1
         config.batching.shapes = 1
@@ -48,8 +48,6 @@ def world(tmp_path_factory):
         for name in ("told", "wrong", "mixed"):
             shares = config.pretrain.options[name]
             config.pretrain.options[name] = {language: shares[language] for language in config.data.languages}
-        config.objective.steer = {}
-        config.objective.name = "dpo"
         config.data.train["items"] = 120
         for name in ("gold", "random", "calm"):
             config.selection.name = name
@@ -162,7 +160,7 @@ def test_objectives_that_compare_languages_refuse_pairs(small_config, pairs_file
     small_config.objective.name = name
     small_config.data.train.pairs = str(pairs_file)
     with pytest.raises(
-        ConfigError, match=f"'{name}' compares languages.*data.train.pairs=.*use dpo, orpo, sft"
+        ConfigError, match=f"'{name}' compares languages.*data.train.pairs=.*use dpo, ipo, orpo, sft"
     ):
         train(small_config, tmp_path / "run")
     small_config.data.train.pairs = ""
@@ -207,7 +205,7 @@ def test_a_bad_pair_is_told_or_skipped(small_config, pairs_file, tmp_path, capsy
         ({"selection.engine": "vllm"}, "selection.engine='vllm' must be sampler, or a server's"),
         (
             {"selection.translator": "deepl"},
-            "selection.translator='deepl' must be model, package.module:function",
+            "selection.translator='deepl' must be empty, model or package.module:function",
         ),
         ({"selection.top_p": 0.0}, r"selection.top_p=0.0 must lie in \(0, 1\]"),
         ({"selection.margin": -1.0}, "selection.margin=-1.0 must not be negative"),

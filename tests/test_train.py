@@ -180,7 +180,7 @@ def test_compiled_programs_are_kept_where_asked(small_config, tmp_path):
 
 def test_mpo_scores_the_anchors_states_and_brings_its_gap_closer(small_config, tmp_path):
     """The whole command, again from the cached tables, and resumed."""
-    small_config.objective.name, small_config.objective.beta = "mpo", 1.0
+    small_config.objective.name = "mpo"
     small_config.batching.languages = 2
     train(small_config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

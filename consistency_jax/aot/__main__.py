@@ -27,6 +27,7 @@ from consistency_jax.aot.prove import (
     prove,
     show,
 )
+from consistency_jax.config.defaults import help_text
 from consistency_jax.runtime.cli import config_flag, run_app, run_command
 
 
@@ -64,4 +65,4 @@ if __name__ == "__main__":
     _LENGTH = flags.DEFINE_integer("length", 0, "Tokens of a row; 0: what the source's longest items need.")
     _HLO = flags.DEFINE_string("hlo", "", "Folder to write the compiled programs' HLO to.")
     flags.mark_flags_as_required(["config", "topology"])
-    run_app(main)
+    run_app(main, keys=help_text)

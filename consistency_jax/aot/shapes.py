@@ -16,7 +16,7 @@ from consistency_jax.data.examples import Examples
 from consistency_jax.data.packing.rows import Batch, Shape
 from consistency_jax.data.sources import source_of
 from consistency_jax.data.sources.source import Typical
-from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.objectives import options_of
 
 LONGEST = 4  # a data set's longest tree, in typical ones (4.2 in bmlama17, 4.6 in MMLU's English and Arabic)
 
@@ -53,8 +53,9 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
     typical = source.typical
     known = config.data.languages or source.experiment.languages or source.languages
     languages = config.batching.languages or len(known) or 2
-    pairs = config.objective.candidates == "pair" or OBJECTIVES[config.objective.name].preference
-    candidates = 2 if pairs else typical.candidates - config.objective.false_examples
+    own = options_of(config.objective)
+    pairs = own.get("candidates") == "pair" or "rejected" in own
+    candidates = 2 if pairs else typical.candidates - own.get("false_examples", False)
     typical = typical._replace(candidates=candidates)
     items = config.batching["items"] // config.batching.accumulate
     examples = (items * languages, 1) if languages_apart(config) else (items, languages)

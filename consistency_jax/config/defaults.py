@@ -1,11 +1,226 @@
-"""The default of every config key; `checks.py` says which values may stand there."""
+"""Every config key in one row: its default, what may stand there, what it does.
 
-from typing import Any
+`default()`, the checks of single keys (checks.py) and --help are made from these rows. The options of an objective
+stand in its own module, objectives/NAME.py; what concerns several keys is checked in checks.py.
+"""
 
-from ml_collections import ConfigDict
+from collections.abc import Iterator
 
-OPTIMIZERS = ("adamw", "adafactor", "lion", "muon")
-ROUNDINGS = ("nearest", "stochastic", "master")  # see training/precision.py
+from ml_collections import ConfigDict, config_dict
+
+from consistency_jax.data.trees.builder import BOUNDARIES
+from consistency_jax.metrics.generation import MATCHES
+from consistency_jax.models.attention import CHOICES
+from consistency_jax.models.decoder import REMATS
+from consistency_jax.models.lora import DTYPES
+from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.runtime.keys import (
+    ANY,
+    ENGINE,
+    LANGUAGES,
+    LAYER,
+    NAMES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    REGEX,
+    SHARE,
+    SOME_NAMES,
+    TEXT,
+    TEXTS,
+    Key,
+    Rule,
+    or_function,
+)
+from consistency_jax.table import NORMALIZATIONS
+
+# ------------------------------------------------------------------------------------ sections that are like each other
+OPTIMIZER = {
+    "name": Key("adamw", ("adamw", "adafactor", "lion", "muon"), "The optimizer"),
+    "learning_rate": Key(1e-5, POSITIVE, "At the end of the warm-up"),
+    "matrix_learning_rate": Key(0.02, POSITIVE, "muon: of the layers' matrices"),
+    "schedule": Key("linear", ("linear", "cosine", "constant"), "Of the learning rate, after the warm-up"),
+    "warmup_steps": Key(0, NOT_NEGATIVE, "Steps of linear warm-up from 0"),
+    "end": Key(0.0, NOT_NEGATIVE, "Share of the learning rate that is left at the last step"),
+    "b1": Key(0.9, ANY, "Decay of the first moment"),
+    "b2": Key(0.999, ANY, "Decay of the second moment"),
+    "eps": Key(1e-8, ANY, "Added to the root of the second moment"),
+    "weight_decay": Key(0.0, NOT_NEGATIVE, "Decoupled, times the learning rate"),
+    "clip_norm": Key(1.0, NOT_NEGATIVE, "Gradients are scaled down to this global norm; 0: never"),
+    "freeze": Key("", REGEX, "Parameters that are not trained, searched in names as layers/mlp/up/kernel"),
+    # An update is computed in float32 always; these say how it is kept (training/precision.py).
+    "state_dtype": Key("", ("", *DTYPES), "Of moments; empty: as the parameters"),
+    "rounding": Key(
+        "nearest", ("nearest", "stochastic", "master"), "Of bfloat16 weights; master: a float32 copy"
+    ),
+}
+PROMPTS = {
+    "source": Key("", ANY, "As data.source; empty: none"),
+    "path": Key("", ANY, "As data.path"),
+    "split": Key("", ANY, "Which of the source's; empty: every row"),
+    "options": Key({}, ANY, "Passed on to the source"),
+}
+
+
+def drawn_answers(
+    max_tokens: int, temperature: float, top_p: float, stop: tuple[str, ...] = (), least: Rule = NOT_NEGATIVE
+) -> dict[str, Key]:
+    """The rows that say how answers are drawn."""
+    return {
+        "max_tokens": Key(max_tokens, POSITIVE, "Longest answer"),
+        "temperature": Key(temperature, least, "1: from the model itself; 0: the likeliest token always"),
+        "top_k": Key(0, NOT_NEGATIVE, "Drawn among the k likeliest tokens; 0: all"),
+        "top_p": Key(top_p, SHARE, "Drawn among the likeliest tokens with this share together; 1: all"),
+        "stop": Key(stop, TEXTS, "What ends an answer, beside the model's own end"),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ every key
+KEYS: dict[str, dict[str, Key]] = {
+    "": {
+        "seed": Key(0, NOT_NEGATIVE, "Of all that is drawn"),
+        "total_steps": Key(1000, POSITIVE, "Optimizer steps of the objective, or of each stage"),
+        # Each starts from the last one's parameters, which are its reference; "pretrain" may stand first.
+        "stages": Key((), ANY, "Objectives, or entries of stage, one by one; empty: objective alone"),
+        "stage": Key({}, ANY, "stage.NAME.KEY: what a stage sets otherwise than this config"),
+        "compile_cache": Key("", ANY, "Folder that keeps compiled programs for the next start; empty: none"),
+    },
+    "model": {
+        "path": Key("", ANY, "Hugging Face folder or hub id; empty: the base model that pretrain makes"),
+        "dtype": Key("float32", DTYPES, "Of the parameters"),
+        "compute_dtype": Key("float32", DTYPES, "Of activations and matmul inputs; sums are float32 always"),
+        "attention": Key("auto", CHOICES, "Kernel: splash is for TPU, cudnn for NVIDIA GPUs"),
+        "remat": Key("none", REMATS, "What is computed again in the backward pass, to save memory"),
+        "scan_layers": Key(True, ANY, "False inlines them: slow to compile, for small models on CPU faster"),
+        "architecture": Key({}, ANY, "config.json keys of a model made here (its vocabulary is pretrain's)"),
+    },
+    "data": {
+        "source": Key("jsonl", ANY, "Name of the data set (data/sources)"),
+        "path": Key("", ANY, "Its folder, file or hub id"),
+        "languages": Key((), NAMES, "Which of the source's; empty: all"),
+        "options": Key({}, ANY, "Passed on to the source"),
+        "test": Key(("test",), SOME_NAMES, "Splits that are measured and reported; every: every row"),
+        "test_groups": Key((), NAMES, "Relations or subjects that are measured of them; empty: all"),
+        "test_items": Key(0, NOT_NEGATIVE, "So many of each split, evenly spaced over it; 0: all"),
+        "on_error": Key("raise", ("raise", "skip"), "What a bad row does; skipped: counted and listed"),
+        "max_length": Key(1024, POSITIVE, "Tokens of a prompt with its longest answer; cut from the left"),
+        "boundary": Key("separate", BOUNDARIES, "How training tokenizes prompt and answer"),
+        "chat_template": Key("off", ("off", "tokenizer"), "tokenizer: prompts as turns of its chat"),
+        "system_prompt": Key("", ANY, "Of that chat; empty: none"),
+    },
+    "data.train": {
+        "split": Key("train", ANY, "The split that is trained on"),
+        "items": Key(0, NOT_NEGATIVE, "The first so many; 0: all"),
+        "languages": Key((), NAMES, "Those trained on; empty: data.languages, which tests always have"),
+        "groups": Key((), NAMES, "Relations or subjects trained on; empty: all"),
+        "pairs": Key("", ANY, "JSONL of preference pairs to train on, not on the split (nor by selection)"),
+    },
+    "objective": {"name": Key("dco", OBJECTIVES, "What is optimized; each has options of its own, below")},
+    "auxiliary.mlc": {
+        "weight": Key(0.0, NOT_NEGATIVE, "Of this loss beside any objective's, the paper's lambda; 0: off"),
+        "tau": Key(0.2, POSITIVE, "Temperature"),
+        "layer": Key(-1, LAYER, "Whose states: what layer n (from 0) gives; -1: after the final norm"),
+        "width": Key(512, POSITIVE, "Of the extractor, which is trained jointly and not exported"),
+        "every": Key(2, POSITIVE, "On every n-th optimizer step"),
+        "split": Key("", ANY, "Multilingual prompts to feed beside the batch; empty: those of its own items"),
+        "items": Key(8, POSITIVE, "How many of them such a step takes; batching.accumulate divides it"),
+    },
+    # Where the answers of pco_rollout come from: the item's own candidates, or free text that the policy writes at each
+    # step, its translation scored by the stage's reference. Temperature 1, top_k 0, top_p 1 draw from the policy
+    # itself; others do not, and the gradient is then an approximation.
+    "rollout": {
+        "source": Key("candidates", ("candidates", "generate"), "pco_rollout: where its answers come from"),
+        **drawn_answers(32, temperature=1.0, top_p=1.0, least=POSITIVE),
+        # table: the item's aligned candidates, another answer does not count; model: the stage's reference, prompted
+        # to translate; a function of (texts, source, target).
+        "translator": Key("table", or_function("table", "model"), "Of written answers"),
+        "translations": Key(1, POSITIVE, "Of each answer, if they are drawn; averaged in the reward's log"),
+    },
+    # Preference pairs made from the training split, by train.py (with the parameters that it starts from; it then
+    # trains on them) or by pairs.py. What a model ranks candidates by is evaluation.normalization.
+    "selection": {
+        "name": Key("", ("", "gold", "random", "calm", "cm_align"), "Makes preference pairs; empty: none"),
+        "rejected": Key("random", ("random", "hardest"), "gold: the wrong one; hardest: the model's best"),
+        "form": Key("likelihood", ("likelihood", "sampling"), "calm: votes of the table, or of answers"),
+        "agreeing": Key("drop", ("drop", "random"), "calm: who agrees is left out, or rejects another"),
+        "task": Key("general", ("mathematics", "code", "general"), "cm_align: how answers are compared"),
+        "reference": Key("en", ANY, "cm_align: the language whose answers the others are compared to"),
+        "margin": Key(0.0, NOT_NEGATIVE, "cm_align: least difference in consistency of chosen and rejected"),
+        "encoder": Key("model", ANY, "cm_align, general: the model, or a sentence-transformers model"),
+        "samples": Key(0, NOT_NEGATIVE, "Answers to a question in each language; 0: calm 3, cm_align 8"),
+        "engine": Key("sampler", ENGINE, "What samples answers: this model or an OpenAI-compatible server"),
+        "engine_model": Key("", ANY, "The model's name at that server"),
+        "translator": Key("", or_function("", "model"), "calm, sampling; empty: own answers alone"),
+        "instructions": Key({}, TEXT, "language -> what calm tells the model to do with a question"),
+        "batch": Key(64, POSITIVE, "Prompts answered before the answers are kept"),
+        **drawn_answers(256, temperature=0.9, top_p=0.95),
+    },
+    # grouped: whole items in all their (train) languages. random: examples in random order; one is what an objective
+    # learns from, an item with its languages where it compares them, else a single language. An epoch is the same.
+    "batching": {
+        "name": Key("random", ("random", "grouped"), "Examples in random order, or whole items together"),
+        "items": Key(8, POSITIVE, "Of one optimizer step; of single languages as many as these items have"),
+        "languages": Key(0, NOT_NEGATIVE, "Languages drawn for each item; 0: all"),
+        "accumulate": Key(1, POSITIVE, "Micro-batches of one optimizer step; divides items"),
+        "shapes": Key(4, POSITIVE, "Batch shapes that may be compiled"),
+        "row_length": Key(0, NOT_NEGATIVE, "Tokens of a row; 0: planned from the data"),
+    },
+    "optimizer": OPTIMIZER,
+    "mesh": {
+        "data": Key(-1, ANY, "Copies of the parameters; -1: the devices that the others leave"),
+        "fsdp": Key(1, ANY, "Devices that share the parameters, gathered layer by layer"),
+        "tensor": Key(1, ANY, "Devices that share each layer's work"),
+    },
+    "lora": {
+        "rank": Key(0, ANY, "Of the adapters; 0: none, every parameter is trained"),
+        "alpha": Key(32.0, ANY, "Adapters count alpha / rank times"),
+        "targets": Key("attention|mlp", REGEX, "Projections with adapters, as layers/attention/query"),
+        "dtype": Key("float32", DTYPES, "Of the adapters"),
+    },
+    "pretrain": {
+        "total_steps": Key(0, NOT_NEGATIVE, "Steps that make the base model where model.path is empty"),
+        "options": Key({}, ANY, "Passed on to the source's corpus"),
+        "vocabulary": Key(4096, POSITIVE, "Tokens of its tokenizer"),
+        "sentences": Key(256, POSITIVE, "Of one step"),
+        "log_every": Key(50, POSITIVE, "Steps"),
+        "checkpoint_every": Key(500, POSITIVE, "Steps"),
+    },
+    "pretrain.optimizer": OPTIMIZER,
+    "evaluation": {
+        "boundary": Key("joint", BOUNDARIES, "How prompt and answer are tokenized"),
+        "normalization": Key("mean_full", NORMALIZATIONS, "What candidates are ranked by"),
+        "all_normalizations": Key(False, ANY, "Also score what the others need, and report all five"),
+        "tokens": Key(8192, POSITIVE, "Fed per scoring batch"),
+        "every": Key(0, NOT_NEGATIVE, "Steps between evaluations inside training; 0: none"),
+        "split": Key("validation", ANY, "The split of those"),
+        "bootstrap": Key(2000, POSITIVE, "Resamples behind each interval"),
+        "groups": Key({}, LANGUAGES, "name -> languages whose figures are also reported apart"),
+    },
+    "evaluation.generation": {
+        "splits": Key((), NAMES, "Of data.test, whose questions the model answers in free text; empty: none"),
+        "items": Key(0, NOT_NEGATIVE, "The first so many of each; 0: all"),
+        "match": Key("normalised", MATCHES, "normalised: case, width, punctuation, spaces do not count"),
+        **drawn_answers(32, temperature=0.0, top_p=1.0, stop=("\n",)),
+    },
+    # Who refuses: bare prompts of harmful requests, and harmless ones (over-refusal).
+    "evaluation.safety": {
+        "languages": Key((), NAMES, "Which of the sources'; empty: all"),
+        "items": Key(0, NOT_NEGATIVE, "The first so many of each; 0: all"),
+        # A function of (prompts, responses, languages) gives one verdict from 0 to 1 a response, 1 where it refuses.
+        "judge": Key("patterns", or_function("patterns"), "Who tells refusals (patterns: metrics/safety.py)"),
+        **drawn_answers(128, temperature=0.0, top_p=1.0),
+    },
+    "evaluation.safety.harmful": PROMPTS,
+    "evaluation.safety.harmless": PROMPTS,
+    "checkpoint": {
+        "every": Key(100, POSITIVE, "Steps between checkpoints"),
+        "keep": Key(2, POSITIVE, "The newest so many"),
+    },
+    "logging": {
+        "every": Key(10, POSITIVE, "Steps between lines of the log"),
+        "tensorboard": Key(True, ANY, "Also writes tensorboard/ into the workdir"),
+        "wandb": Key("", ANY, "Project of Weights & Biases; empty: none"),
+    },
+}
 
 
 class Section(ConfigDict):
@@ -21,218 +236,53 @@ class Section(ConfigDict):
 
 
 def default() -> ConfigDict:
-    """The default of every key. A config may only hold keys that stand here (dicts marked free take any)."""
-    return ConfigDict(
-        {
-            "seed": 0,
-            "total_steps": 1000,  # steps of the objective (the embedded pretraining counts its own)
-            "model": {
-                "path": "",  # Hugging Face folder or hub id; empty: the base model that `pretrain` makes
-                "dtype": "float32",  # of the parameters
-                "compute_dtype": "float32",  # of activations and matmul inputs; sums are float32 always
-                "attention": "auto",  # auto | xla | splash (TPU) | cudnn (NVIDIA GPU)
-                "remat": "none",  # none | full | dots
-                "scan_layers": True,  # False inlines them: longer to compile, for small models on CPU faster
-                "architecture": {},  # free: config.json keys of a model made here; its vocabulary is `pretrain`'s
-            },
-            "data": {
-                "source": "jsonl",
-                "path": "",
-                "languages": (),  # empty: all that the source has
-                "options": {},  # free: passed on to the source
-                "train": Section(
-                    {
-                        "split": "train",
-                        "items": 0,  # the first so many; 0: all
-                        "languages": (),  # those trained on; empty: all of data.languages, which tests always have
-                        "groups": (),  # those trained on (relations, subjects); empty: all
-                        "pairs": "",  # JSONL of preference pairs, trained on instead of the split (and of `selection`)
-                    }
-                ),
-                "test": (
-                    "test",
-                ),  # splits that are measured before and after, and reported; "every": every row
-                "test_groups": (),  # what is measured of them; empty: all groups
-                "test_items": 0,  # so many of each split, evenly spaced over it; 0: all
-                "on_error": "raise",  # raise | skip
-                "max_length": 1024,  # tokens of a prompt with its longest answer; cut from the left
-                "boundary": "separate",  # how training tokenizes: separate | joint
-                "chat_template": "off",  # off | tokenizer: prompts as turns of a chat, by its template
-                "system_prompt": "",  # of that chat; empty: none
-            },
-            "objective": {
-                "name": "dco",
-                "partners": "all",  # all | random
-                "candidates": "all",  # all | pair: two drawn ones, for dco, pco_exact and pco_rollout
-                "false_examples": False,  # dco, pco_exact: leave the gold answers of labelled items out
-                "scale": "mean",  # mean | product | one
-                "steer": {},  # free: language -> weight > 0, larger stays closer to the reference; default 1
-                "normalization": "mean",  # sft, sft_all: mean (per token) | sum
-                # dpo, simpo, orpo, mpo: the wrong candidate. hardest: the likeliest for the base model, which then
-                # scores the training data for simpo and orpo too; not for mpo
-                "rejected": "random",  # random | hardest
-                # dpo: factor of log-ratios of sums; simpo (2 and more) and mpo (1 to 1.5): of means per token
-                "beta": 0.1,
-                "label_smoothing": 0.0,  # dpo, simpo: share of labels held to be wrong, below 0.5
-                "gamma": 0.0,  # dpo: weight of the gold answer's NLL per token
-                "margin": 1.0,  # simpo: what beta * the difference should exceed (the paper's gamma)
-                "samples": 8,  # pco_rollout: answers drawn for each item and language, 2 or more
-                "kl": "sequence",  # pco_rollout: sequence | token (an answer's divergence divided by its length)
-                "odds_weight": 0.1,  # orpo: weight of the odds ratio (the paper's lambda)
-            },
-            "auxiliary": {  # losses that are added to any objective's
-                "mlc": Section(
-                    {
-                        "weight": 0.0,  # the paper's lambda, 0.8 there; 0: off
-                        "tau": 0.2,
-                        "layer": -1,  # whose states: -1 after the final norm, else what layer n (from 0) gives
-                        "width": 512,  # of the extractor, which is trained jointly and not exported
-                        "every": 2,  # on every n-th optimizer step
-                        "split": "",  # multilingual prompts to feed beside the batch; empty: those of its own items
-                        "items": 8,  # how many of them such a step takes; batching.accumulate divides it
-                    }
-                )
-            },
-            # pco_rollout: where the answers come from that the policy draws, objective.samples for each item and
-            # language. candidates: among the item's own. generate: free text, drawn from the model at each step, its
-            # translation scored by the stage's reference. Temperature 1, top_k 0, top_p 1 draw from the policy itself;
-            # others do not, and the gradient is then an approximation
-            "rollout": {
-                "source": "candidates",  # candidates | generate
-                "max_tokens": 32,
-                "temperature": 1.0,
-                "top_k": 0,
-                "top_p": 1.0,
-                "stop": (),  # texts that end an answer
-                # table (the item's aligned candidates; another answer does not count) | model (the stage's reference,
-                # prompted to translate) | package.module:function(texts, source, target)
-                "translator": "table",
-                "translations": 1,  # of each answer, where they are drawn; averaged inside the reward's log
-            },
-            # Stages one after the other: each starts from the last one's parameters, which are its reference. Names of
-            # objectives, or of entries of `stage`; empty: `objective` alone. "pretrain" may stand first
-            "stages": (),
-            "stage": {},  # free: stage -> what it sets otherwise than this config (keys: STAGE_KEYS)
-            # Preference pairs made from the training split, by train.py (with the parameters it starts from; it then
-            # trains on them) or by pairs.py. What a model ranks candidates by is evaluation.normalization.
-            "selection": {
-                "name": "",  # gold | random | calm | cm_align (selection/); empty: none, the items are trained on
-                "rejected": "random",  # gold: the wrong candidate, random | hardest (the best for the model)
-                "form": "likelihood",  # calm: likelihood (votes by the table) | sampling (votes by sampled answers)
-                "agreeing": "drop",  # calm, likelihood: drop | random: languages that agree reject another one
-                "task": "general",  # cm_align: mathematics | code | general
-                "reference": "en",  # cm_align: the language whose answers the others are compared to
-                "margin": 0.0,  # cm_align: by how much chosen and rejected must differ in consistency
-                "encoder": "model",  # cm_align, general: model (its own states), or a sentence-transformers model
-                "samples": 0,  # sampled forms: answers to a question in each language; 0: 3 for calm, 8 for cm_align
-                "engine": "sampler",  # sampled forms: sampler (this model, here) | URL of an OpenAI-compatible server
-                "engine_model": "",  # the model's name at that server
-                "translator": "",  # calm, sampling: model | package.module:function; empty: own answers alone
-                "instructions": {},  # free: language -> what calm tells the model to do with a question
-                "batch": 64,  # prompts answered before the answers are kept
-                "max_tokens": 256,
-                "temperature": 0.9,
-                "top_k": 0,
-                "top_p": 0.95,
-                "stop": (),
-            },
-            "batching": Section(
-                {
-                    # grouped: whole items in all their (train) languages. random: examples in random order; one is
-                    # what an objective learns from, an item with its languages (dco, pco_exact, mpo: these
-                    # compare them) or a single language of it (sft, dpo, simpo, orpo). An epoch is the same in both
-                    "name": "random",
-                    "items": 8,  # of one optimizer step; examples of single languages: as many as these items have
-                    "languages": 0,  # languages drawn per item; 0: all
-                    "accumulate": 1,  # micro-batches of one optimizer step; divides items
-                    "shapes": 4,  # batch shapes that may be compiled
-                    "row_length": 0,  # tokens of a row; 0: planned from the data
-                }
-            ),
-            "optimizer": optimizer_defaults(),
-            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # -1: the devices that the others leave
-            "lora": {
-                "rank": 0,  # 0: no adapters, every parameter is trained
-                "alpha": 32.0,  # adapters count alpha / rank times
-                "targets": "attention|mlp",  # regular expression: projections ("layers/attention/query") with adapters
-                "dtype": "float32",  # of the adapters
-            },
-            "pretrain": {
-                "total_steps": 0,
-                "options": {},  # free: passed on to the source's corpus
-                "vocabulary": 4096,
-                "sentences": 256,  # of one step
-                "log_every": 50,
-                "checkpoint_every": 500,
-                "optimizer": optimizer_defaults(),
-            },
-            "evaluation": {
-                "boundary": "joint",
-                "normalization": "mean_full",  # sum | mean | mean_full | bytes | pmi
-                # also score what the others need (prompts, answers alone), to report all five side by side
-                "all_normalizations": False,
-                "tokens": 8192,  # fed per scoring batch
-                "every": 0,  # steps between evaluations inside training; 0: none
-                "split": "validation",  # the split of those
-                "bootstrap": 2000,  # resamples behind each interval
-                "groups": {},  # free: name -> languages whose figures are also reported apart
-                # Answers that the model writes, looked up among the item's candidates in its own language
-                "generation": Section(
-                    {
-                        "splits": (),  # of data.test, whose questions it answers; empty: none
-                        "items": 0,  # the first so many of each; 0: all
-                        "match": "normalised",  # normalised (case, width, punctuation, spaces do not count) | exact
-                        "max_tokens": 32,
-                        "temperature": 0.0,  # 0: the likeliest token always
-                        "top_k": 0,
-                        "top_p": 1.0,
-                        "stop": ("\n",),  # texts that end an answer
-                    }
-                ),
-                # Who refuses: bare prompts of harmful requests, and harmless ones (over-refusal); empty source: none
-                "safety": Section(
-                    {
-                        "harmful": prompt_defaults(),
-                        "harmless": prompt_defaults(),
-                        "languages": (),  # empty: all that the source has
-                        "items": 0,  # the first so many of each; 0: all
-                        # patterns (metrics/safety.py) | package.module:function(prompts, responses, languages), one
-                        # verdict from 0 to 1 a response, 1 where it refuses
-                        "judge": "patterns",
-                        "max_tokens": 128,
-                        "temperature": 0.0,
-                        "top_k": 0,
-                        "top_p": 1.0,
-                        "stop": (),
-                    }
-                ),
-            },
-            "checkpoint": {"every": 100, "keep": 2},
-            "compile_cache": "",  # folder that keeps compiled programs for the next start; empty: none
-            "logging": {"every": 10, "tensorboard": True, "wandb": ""},  # wandb: a project name
-        }
-    )
+    """The default of every key. A config may only hold keys that stand here (dicts that are free take any).
+
+    The options of objectives are None here, or an empty dict: unset. The objective's own default then holds.
+    """
+    config = ConfigDict()
+    for section, keys in KEYS.items():
+        place = config
+        for name in filter(None, section.split(".")):
+            if name not in place:
+                place[name] = (Section if "items" in keys else ConfigDict)()
+            place = place[name]
+        for key, row in keys.items():
+            place[key] = row.default
+    for objective in OBJECTIVES.values():
+        for option, row in objective.keys.items():
+            kind = type(row.default)
+            config.objective[option] = {} if kind is dict else config_dict.placeholder(kind)
+    return config
 
 
-def prompt_defaults() -> dict[str, Any]:
-    return {"source": "", "path": "", "split": "", "options": {}}  # as of `data`; split empty: every row
-
-
-def optimizer_defaults() -> dict[str, Any]:
+def rows(objective: str) -> dict[str, Key]:
+    """ "section.key" -> its row, with the options of this objective."""
+    own = {"objective": KEYS["objective"] | OBJECTIVES[objective].keys}
     return {
-        "name": "adamw",  # adamw | adafactor | lion | muon
-        "learning_rate": 1e-5,
-        "matrix_learning_rate": 0.02,  # muon: of the layers' matrices
-        "schedule": "linear",  # linear | cosine | constant, after the warm-up
-        "warmup_steps": 0,
-        "end": 0.0,  # share of the learning rate that is left at the last step
-        "b1": 0.9,
-        "b2": 0.999,
-        "eps": 1e-8,
-        "weight_decay": 0.0,
-        "clip_norm": 1.0,  # 0: no clipping
-        "freeze": "",  # regular expression: parameters that are not trained
-        # An update is computed in float32 always; these say how it is kept (see training/precision.py).
-        "state_dtype": "",  # of moments: float32 | bfloat16; empty: as the parameters
-        "rounding": "nearest",  # of bfloat16 parameters: nearest | stochastic | master (a float32 copy beside them)
+        f"{section}.{key}".lstrip("."): row
+        for section, keys in (KEYS | own).items()
+        for key, row in keys.items()
     }
+
+
+def help_text() -> str:
+    """Every key as --help shows it, by section."""
+    return "\n".join(("\nconfig keys: --config.SECTION.KEY=VALUE", *_help_lines()))
+
+
+def _help_lines() -> Iterator[str]:
+    for section, keys in KEYS.items():
+        first = next(other for other, known in KEYS.items() if known is keys)
+        if first != section:
+            yield f"\n{section}: the keys of {first}"
+            continue
+        yield f"\n{section or 'of the run'}"
+        for key, row in keys.items():
+            yield from row.lines(key)
+        for name, objective in OBJECTIVES.items() if section == "objective" else ():
+            alike = [other for other, own in OBJECTIVES.items() if own.keys == objective.keys]
+            if name == alike[0]:
+                yield f"\nobjective, where name is {' or '.join(alike)}"
+                for key, row in objective.keys.items():
+                    yield from row.lines(key)

@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config.stages import nearest
-from consistency_jax.errors import ConfigError
+from consistency_jax.config.stages import filled
+from consistency_jax.errors import ConfigError, nearest
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
@@ -43,8 +43,11 @@ def _missing(key: str) -> Any:
 
 
 def to_json(config: ConfigDict) -> str:
-    """The config as stable, readable JSON text: what a workdir stores and a resumed run compares."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, default=list) + "\n"
+    """The config as stable, readable JSON text, `filled`: what a workdir stores and a resumed run compares."""
+    return (
+        json.dumps(filled(config).to_dict(), indent=2, sort_keys=True, ensure_ascii=False, default=list)
+        + "\n"
+    )
 
 
 def named_function(key: str, name: str) -> Callable:

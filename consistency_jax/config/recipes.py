@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config.defaults import default, optimizer_defaults
+from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
 from consistency_jax.data.sources.source import Experiment
@@ -73,8 +73,6 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         if experiment.instances:
             config.data.options = {"instances": experiment.instances}
     config.objective.name = given.method.removesuffix("_all")
-    if given.method == "simpo":
-        config.objective.beta = 2.0
     if given.steer_en != 1.0:
         config.objective.steer = {"en": given.steer_en}
     if given.data == "xcsqa" and hub_id in SLOWER_ON_XCSQA:
@@ -164,5 +162,5 @@ def published(config: ConfigDict) -> None:
     """
     config.model.dtype = config.model.compute_dtype = "bfloat16"
     config.lora.rank = 0
-    config.optimizer.update(optimizer_defaults())
+    config.optimizer.update(default().optimizer)
     config.batching["items"] = 4

@@ -1,14 +1,14 @@
 """The stages of a run, each with a config of its own: the run's, with what `config.stage` says of it."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from consistency_jax.errors import ConfigError
-from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.config.defaults import KEYS
+from consistency_jax.errors import ConfigError, nearest
+from consistency_jax.objectives import OBJECTIVES, options_of
 
 STAGE_KEYS = (
     "total_steps",
@@ -57,11 +57,13 @@ def stages_of(config: ConfigDict) -> tuple[Stage, ...]:
             raise ConfigError(f"stage.{name} is set, but stages={names} does not list it")
     if not names:
         return (Stage(config.objective.name, "checkpoints", "pairs.jsonl", config),)
+    configs = [_stage_config(config, name) for name in names]
+    _keep_own_options(config, dict(zip(names, configs, strict=True)))
     if len(names) == 1:
-        return (Stage(names[0], "checkpoints", "pairs.jsonl", _stage_config(config, names[0])),)
+        return (Stage(names[0], "checkpoints", "pairs.jsonl", configs[0]),)
     return tuple(
-        Stage(name, f"checkpoints/{n}-{name}", f"pairs-{n}-{name}.jsonl", _stage_config(config, name))
-        for n, name in enumerate(names, start=1)
+        Stage(name, f"checkpoints/{n}-{name}", f"pairs-{n}-{name}.jsonl", own)
+        for n, (name, own) in enumerate(zip(names, configs, strict=True), start=1)
     )
 
 
@@ -98,6 +100,36 @@ def _stage_config(config: ConfigDict, name: str) -> ConfigDict:
     return merged
 
 
+def _keep_own_options(config: ConfigDict, stages: Mapping[str, ConfigDict]) -> None:
+    """Of the run's own `objective` each stage keeps what its objective takes; what none takes stays, to be refused."""
+    takes = {name: set(_options(own.objective.name)) for name, own in stages.items()}
+    for name, own in stages.items():
+        set_here = config.stage.get(name, {}).get("objective", {})
+        for option in set().union(*takes.values()) - takes[name] - set(set_here):
+            if option in own.objective:
+                del own.objective[option]
+
+
+def _options(name: str) -> Mapping[str, Any]:
+    return OBJECTIVES[name].keys if name in OBJECTIVES else {}
+
+
+def filled(config: ConfigDict) -> ConfigDict:
+    """The config as a workdir keeps it: each stage with all options that its objective takes, and with no others (those
+    of workdirs from before they were refused had no effect)."""
+    result, staged = config.copy_and_resolve_references(), bool(config.stages)
+    if staged:
+        result.objective = ConfigDict({"name": config.objective.name})
+    for stage in stages_of(config):
+        section = stage.config.objective
+        KEYS["objective"]["name"].check("objective.name", section.name)
+        if staged and stage.name not in result.stage:
+            result.stage[stage.name] = ConfigDict()
+        place = result.stage[stage.name] if staged else result
+        place.objective = ConfigDict({"name": section.name} | options_of(section))
+    return result
+
+
 def selects(config: ConfigDict) -> bool:
     """Whether preference pairs are to be made of the items, and trained on instead."""
     return bool(config.selection.name and not config.data.train.pairs)
@@ -113,7 +145,7 @@ def _check_sections(own: Mapping, known: ConfigDict, name: str) -> None:
             raise ConfigError(f"{place}={value!r} should hold settings: {', '.join(expected.keys())}")
         if isinstance(expected, ConfigDict):
             _check_sections(value, expected, place)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and expected is not None:
             raise ConfigError(f"{place}={value!r} should be of type {type(expected).__name__}")
 
 
@@ -124,12 +156,6 @@ def flattened(tree: Mapping, prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flattened(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def nearest(key: str, known: Iterable[str]) -> str:
-    """ " (did you mean ...?)", or nothing where no known key is like it."""
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def languages_apart(config: ConfigDict) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax import report
-from consistency_jax.config.stages import stages_of
+from consistency_jax.config.stages import filled, stages_of
 from consistency_jax.evaluation.free_text import (
     GenerationTask,
     Responses,
@@ -15,7 +15,7 @@ from consistency_jax.evaluation.free_text import (
     write_responses,
 )
 from consistency_jax.evaluation.splits import Split
-from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.objectives import options_of
 from consistency_jax.runtime.cli import command_line
 from consistency_jax.table import Table
 
@@ -59,7 +59,7 @@ def write_report(
             for task, *sides in zip(tasks, *responses, strict=True)
             if not task.safety
         },
-        config=config.to_dict(),
+        config=filled(config).to_dict(),
         command=command_line(),
     )
     print(report.terminal_table(summary))
@@ -69,6 +69,5 @@ def write_report(
 
 def _steer(config: ConfigDict) -> dict[str, float]:
     """The weights of the last stage that draws languages to each other; none without such a stage."""
-    objectives = [stage.config.objective for stage in stages_of(config)]
-    drawn = [objective for objective in objectives if OBJECTIVES[objective.name].unlabelled]
-    return drawn[-1].steer.to_dict() if drawn else {}
+    own = [options_of(stage.config.objective) for stage in stages_of(config)]
+    return next((dict(options["steer"]) for options in reversed(own) if "steer" in options), {})

@@ -18,6 +18,8 @@ import numpy as np
 from consistency_jax.metrics.agreement import top1_agreement
 from consistency_jax.metrics.rankc import language_pairs
 
+MATCHES = ("normalised", "exact")
+
 Texts = Sequence[Sequence[str | None]]
 
 
@@ -62,8 +64,8 @@ def match_answers(
     Raises:
       ValueError: for shapes that do not fit, or an unknown `how`.
     """
-    if how not in ("normalised", "exact"):
-        raise ValueError(f"how must be normalised or exact, not {how!r}")
+    if how not in MATCHES:
+        raise ValueError(f"how must be {' or '.join(MATCHES)}, not {how!r}")
     shape = (len(answers), len(answers[0]) if len(answers) else 0)
     if len(candidates) != shape[0] or any(
         len(row) != shape[1] for table in (answers, candidates) for row in table

@@ -44,6 +44,7 @@ from consistency_jax.models.projection import dot_general
 
 Params = dict[str, Any]
 
+REMATS = ("none", "full", "dots")
 ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": functools.partial(nn.gelu, approximate=True)}
 
 
@@ -134,7 +135,7 @@ class DecoderConfig:
             "norm": ("rms", "layer"),
             "rope_style": ("half", "interleaved"),
             "activation": tuple(ACTIVATIONS),
-            "remat": ("none", "full", "dots"),
+            "remat": REMATS,
             "dtype": ("float32", "bfloat16", "float16", "float64"),
             "param_dtype": ("float32", "bfloat16", "float16", "float64"),
         }

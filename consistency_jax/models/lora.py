@@ -27,6 +27,7 @@ PROJECTIONS = tuple(
     )
 )
 ADAPTERS = ("lora_a", "lora_b")
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,8 @@ class LoraConfig:
             raise ValueError(f"lora.rank={self.rank} must be at least 1, or 0 for no adapters")
         if not self.alpha > 0:
             raise ValueError(f"lora.alpha={self.alpha} must be greater than 0")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"lora.dtype={self.dtype!r} is unknown; choose from float32, bfloat16")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"lora.dtype={self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
         try:
             found = any(self.finds(name) for name in PROJECTIONS)
         except re.error as error:

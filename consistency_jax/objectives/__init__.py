@@ -7,7 +7,7 @@ They take and give arrays; `registry` says how each is called from a config.
 
 from consistency_jax.data.examples import ANCHOR, Examples
 from consistency_jax.objectives.dco import dco, dco_target
-from consistency_jax.objectives.dpo import dpo, orpo, simpo
+from consistency_jax.objectives.dpo import dpo, ipo, orpo, simpo
 from consistency_jax.objectives.mlc import Mlc, mlc
 from consistency_jax.objectives.mpo import mpo
 from consistency_jax.objectives.pco import pco_exact
@@ -19,6 +19,7 @@ from consistency_jax.objectives.registry import (
     Outputs,
     make_auxiliary,
     make_objective,
+    options_of,
     usable,
 )
 from consistency_jax.objectives.sft import sft, sft_all
@@ -34,10 +35,12 @@ __all__ = [
     "dco",
     "dco_target",
     "dpo",
+    "ipo",
     "make_auxiliary",
     "make_objective",
     "mlc",
     "mpo",
+    "options_of",
     "orpo",
     "pco_exact",
     "pco_rollout",

@@ -14,11 +14,27 @@ Sources: the pair loss is published (arXiv 2603.04678 and its code). The loss ov
 target over all N languages are this project's derivations; they extend it and equal it where N = K = 2.
 """
 
+from collections.abc import Mapping, Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from consistency_jax.runtime.keys import WEIGHT, Key
+
 SCALES = ("mean", "product", "one")
+DCO = {
+    "steer": Key({}, WEIGHT, "language -> weight, 1 by default; larger stays closer to the reference"),
+    "partners": Key(
+        "all", ("all", "random"), "A language moves towards all others, or one drawn for each item"
+    ),
+    "scale": Key("mean", SCALES, "c_i of the target: keeps the published scale, product of experts, or 1"),
+}
+
+
+def steering(weights: Mapping[str, float], languages: Sequence[str]) -> np.ndarray:
+    """f32[L]: the steering weights as the objectives take them; 1 where a language has none."""
+    return np.array([weights.get(language, 1.0) for language in languages], np.float32)
 
 
 def dco(

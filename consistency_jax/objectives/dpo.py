@@ -4,6 +4,7 @@ With l the policy's and r the reference's sums of log-probabilities, |y| an answ
 rejected answer, s(x) = -(1 - e) log sigmoid(x) - e log sigmoid(-x) and e the label smoothing, a pair's loss is
 
     dpo    s( beta * ((l_w - r_w) - (l_u - r_u)) )  -  gamma * l_w / |w|                          arXiv 2305.18290
+    ipo    ( ((l_w - r_w) - (l_u - r_u)) - 1 / (2 tau) )^2                                        arXiv 2310.12036
     simpo  s( beta * (l_w / |w| - l_u / |u|) - margin )                                           arXiv 2405.14734
     orpo   - l_w / |w|  -  odds_weight * log sigmoid( logit(p_w) - logit(p_u) ),  p_y = exp(l_y / |y|)
                                                                                                   arXiv 2403.07691
@@ -11,8 +12,11 @@ rejected answer, s(x) = -(1 - e) log sigmoid(x) - e log sigmoid(-x) and e the la
 and the loss is the mean over pairs: each language of each item is one, as in monolingual preference data. `margin` is
 the gamma of SimPO's paper, `odds_weight` the lambda of ORPO's, gamma the weight of the NLL per token that CM-Align
 adds to DPO (arXiv 2509.08541). SimPO and ORPO know no reference. Label smoothing (a share e of the pairs is taken to be
-labelled the wrong way round) is not of the three papers but usual in code for DPO; for SimPO it is done alike.
+labelled the wrong way round) is not of these papers but usual in code for DPO; for SimPO it is done alike.
 Default values are this project's but for DPO's beta 0.1.
+
+IPO's log-ratios are sums, as in its paper and as DPO's here. TRL takes means per token, which ask of an answer in more
+tokens for a larger change of its probability: of the same answer more in languages that a tokenizer cuts finely.
 """
 
 from typing import NamedTuple
@@ -20,6 +24,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from consistency_jax.runtime.keys import NOT_NEGATIVE, POSITIVE, Key, Rule
+
+_SMOOTHING = {
+    "label_smoothing": Key(
+        0.0,
+        Rule("in [0, 0.5)", lambda e: 0 <= e < 0.5, "must lie in [0, 0.5): at 0.5 labels would say nothing"),
+        "Share of labels held to be wrong",
+    )
+}
+DPO = _SMOOTHING | {
+    "beta": Key(0.1, POSITIVE, "Factor of log-ratios of sums; larger stays closer to the reference"),
+    "gamma": Key(0.0, NOT_NEGATIVE, "Weight of the chosen answer's NLL per token"),
+}
+IPO = {"tau": Key(0.1, POSITIVE, "The log-ratio should grow by 1 / (2 tau), in nats")}
+SIMPO = _SMOOTHING | {
+    "beta": Key(2.0, POSITIVE, "Factor of means per token"),
+    "margin": Key(1.0, NOT_NEGATIVE, "What beta * the difference should exceed (the paper's gamma)"),
+}
+ORPO = {"odds_weight": Key(0.1, NOT_NEGATIVE, "Weight of the odds ratio (the paper's lambda)")}
 
 # ORPO's odds have no bound where the probability is 1: above this mean log-probability they are taken to be those here.
 SURE = -1e-6
@@ -68,7 +92,7 @@ def dpo(
         pair_accuracy              share of pairs whose argument of the sigmoid is above 0
         margin                     that argument
         chosen, rejected           log-probability per token, nats
-        reward_chosen, reward_rejected   beta * (l - r) (dpo alone)
+        reward_chosen, reward_rejected   beta * (l - r) (dpo and ipo alone)
         items                      number of items with a pair
         weight                     number of pairs
 
@@ -79,6 +103,27 @@ def dpo(
     rewards = [beta * (l - r) for l, r in zip(pairs.policy, pairs.reference, strict=True)]
     margin = rewards[0] - rewards[1]
     loss = _smoothed(margin, label_smoothing) - gamma * pairs.per_token[0]
+    return _result(pairs, loss, margin, reward_chosen=rewards[0], reward_rejected=rewards[1])
+
+
+def ipo(
+    policy: jax.Array,
+    reference: jax.Array,
+    *,
+    chosen: jax.Array,
+    rejected: jax.Array,
+    length: jax.Array,
+    mask: jax.Array | None = None,
+    tau: float = 0.1,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Identity preference optimization: the log-ratio grows by 1 / (2 tau) and no further, however sure a label is.
+
+    Args, returns and errors are those of `dpo`; margin is the log-ratio's growth, rewards are l - r (both in nats).
+    """
+    pairs = chosen_and_rejected("ipo", policy, reference, chosen, rejected, length, mask)
+    rewards = [l - r for l, r in zip(pairs.policy, pairs.reference, strict=True)]
+    margin = rewards[0] - rewards[1]
+    loss = jnp.square(margin - 1 / (2 * tau))
     return _result(pairs, loss, margin, reward_chosen=rewards[0], reward_rejected=rewards[1])
 
 

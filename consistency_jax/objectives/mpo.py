@@ -18,6 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from consistency_jax.objectives.dpo import chosen_and_rejected
+from consistency_jax.runtime.keys import POSITIVE, Key, Rule
+
+MPO = {
+    "beta": Key(1.0, POSITIVE, "Factor of the policy's reward gap, a mean per token: 1 to 1.5 in the paper")
+}
+ONE_FOR_ALL = Rule(
+    "random",
+    lambda value: value == "random",
+    "takes another wrong answer in every language, and mpo compares the same two answers across languages; set "
+    "--config.objective.rejected=random",
+)
 
 
 def mpo(

@@ -16,10 +16,15 @@ per token are this project's derivations.
 import jax
 import jax.numpy as jnp
 
-from consistency_jax.objectives.dco import checked, participants, target_table
+from consistency_jax.objectives.dco import DCO, checked, participants, target_table
 from consistency_jax.objectives.pco import log_softmax
+from consistency_jax.runtime.keys import Key, at_least
 
 KLS = ("sequence", "token")
+PCO_ROLLOUT = DCO | {
+    "samples": Key(8, at_least(2, "one is the other's baseline"), "Answers drawn for each item and language"),
+    "kl": Key("sequence", KLS, "token: an answer's divergence is divided by its length"),
+}
 
 
 def pco_rollout(

@@ -1,9 +1,9 @@
-"""How each objective is called from a config, what it needs, and which items it can learn from.
+"""How each objective is called from a config, its options, what it needs, and which items it can learn from.
 
 A new objective is one new file and one entry of `OBJECTIVES`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,13 +12,14 @@ import numpy as np
 
 from consistency_jax.data.examples import ANCHOR, Examples, preferable
 from consistency_jax.errors import UserError
-from consistency_jax.objectives.dco import dco
-from consistency_jax.objectives.dpo import dpo, orpo, simpo
+from consistency_jax.objectives.dco import DCO, dco, steering
+from consistency_jax.objectives.dpo import DPO, IPO, ORPO, SIMPO, dpo, ipo, orpo, simpo
 from consistency_jax.objectives.mlc import Mlc
-from consistency_jax.objectives.mpo import mpo
+from consistency_jax.objectives.mpo import MPO, ONE_FOR_ALL, mpo
 from consistency_jax.objectives.pco import pco_exact
-from consistency_jax.objectives.pco_rollout import pco_rollout, pco_sampled
-from consistency_jax.objectives.sft import sft, sft_all
+from consistency_jax.objectives.pco_rollout import PCO_ROLLOUT, pco_rollout, pco_sampled
+from consistency_jax.objectives.sft import SFT, sft, sft_all
+from consistency_jax.runtime.keys import ANY, Key
 
 
 class Outputs(NamedTuple):
@@ -40,94 +41,101 @@ Usable = Callable[[np.ndarray, np.ndarray, Sequence[str]], np.ndarray]
 class Objective(NamedTuple):
     """A named objective: `make(options, languages)` gives its loss for one config."""
 
-    make: Callable[[Any, Sequence[str]], Loss]
+    make: Callable[[Mapping[str, Any], Sequence[str]], Loss]
     needs_reference: bool
     usable: Usable
     needs: str  # what makes an item usable, in words
-    preference: bool = False  # compares the gold answer with one wrong candidate, and reads no other
+    options: Mapping[str, Key]  # of the loss, with which `make` is called
+    # Options of what it is given: REJECTED where it compares the gold answer with one wrong candidate and reads no
+    # other, ALIGNED where it compares candidates and reads no label, so that the gold one may be left out.
+    batch_options: Mapping[str, Key] = {}
     crosslingual: bool = False  # compares the languages of an item, which are therefore one example
     needs_state: bool = False  # reads hidden states of the policy, and the reference's in the language ANCHOR
 
     @property
-    def unlabelled(self) -> bool:
-        """Whether it compares aligned candidates and reads no label, so that the gold one may be left out."""
-        return self.crosslingual and not self.preference
+    def keys(self) -> dict[str, Key]:
+        """Every option that may stand in `config.objective`."""
+        return {**self.options, **self.batch_options}
 
 
-def _consistency(objective: Callable) -> Callable:
-    """`make` of an objective that draws languages to each other: dco, pco_exact."""
+REJECTED = {
+    "rejected": Key(
+        "random",
+        ("random", "hardest"),
+        "The wrong candidate; hardest: the likeliest for the stage's reference, which is then scored for it",
+    )
+}
+ALIGNED = {
+    "candidates": Key("all", ("all", "pair"), "All of an item's, or two drawn ones"),
+    "false_examples": Key(False, ANY, "Leave the gold answers of labelled items out"),
+}
 
-    def make(options: Any, languages: Sequence[str]) -> Loss:
-        steer = np.array([options.steer.get(language, 1.0) for language in languages])
 
-        def loss(policy: Outputs, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-            partners = examples.partners if options.partners == "random" else "all"
-            return objective(
-                policy.logp,
-                examples.reference,
-                mask=examples.mask,
-                steer=steer,
-                partners=partners,
-                scale=options.scale,
-            )
+def _plain(objective: Callable, given: Callable[[Examples], dict[str, jax.Array]]) -> Callable:
+    """`make` of an objective that takes the policy's table, these arrays of the examples, and its options by name."""
 
-        return loss
+    def make(options: Mapping[str, Any], languages: Sequence[str]) -> Loss:
+        del languages
+        return lambda policy, examples: objective(policy.logp, **given(examples), **options)
 
     return make
 
 
-def _make_pco_rollout(options: Any, languages: Sequence[str]) -> Loss:
-    steer = np.array([options.steer.get(language, 1.0) for language in languages])
+def _answers(examples: Examples) -> dict[str, jax.Array]:
+    return {"length": examples.length, "mask": examples.mask}
+
+
+def _gold(examples: Examples) -> dict[str, jax.Array]:
+    return _answers(examples) | {"gold": examples.gold}
+
+
+def _pairs(examples: Examples) -> dict[str, jax.Array]:
+    return _answers(examples) | {"chosen": examples.gold, "rejected": examples.rejected}
+
+
+def _pairs_and_reference(examples: Examples) -> dict[str, jax.Array]:
+    return _pairs(examples) | {"reference": examples.reference}
+
+
+def _steered(options: Mapping[str, Any], languages: Sequence[str]) -> Callable[[Examples], dict[str, Any]]:
+    """What objectives that draw languages to each other take of the examples, and of DCO's options."""
+    steer = steering(options["steer"], languages)
+
+    def given(examples: Examples) -> dict[str, Any]:
+        partners = examples.partners if options["partners"] == "random" else "all"
+        return {"mask": examples.mask, "steer": steer, "partners": partners, "scale": options["scale"]}
+
+    return given
+
+
+def _consistency(objective: Callable) -> Callable:
+    """`make` of dco and pco_exact."""
+
+    def make(options: Mapping[str, Any], languages: Sequence[str]) -> Loss:
+        given = _steered(options, languages)
+        return lambda policy, examples: objective(policy.logp, examples.reference, **given(examples))
+
+    return make
+
+
+def _make_pco_rollout(options: Mapping[str, Any], languages: Sequence[str]) -> Loss:
+    given = _steered(options, languages)
+    samples, kl = options["samples"], options["kl"]
 
     def loss(policy: Outputs, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        if examples.rewards.size:  # drawn by the policy (rollouts.py); absent cells have length 0
-            own = (policy.logp, examples.reference, examples.rewards)
-            total, metrics = pco_rollout(*own, mask=examples.mask, length=examples.length, kl=options.kl)
-            translated = examples.mask.sum() / jnp.maximum((examples.length > 0).sum(), 1)
-            return total, metrics | {"translated": translated}
-        return pco_sampled(
-            policy.logp,
-            examples.reference,
-            examples.seed,
-            samples=options.samples,
-            mask=examples.mask,
-            length=examples.length,
-            steer=steer,
-            partners=examples.partners if options.partners == "random" else "all",
-            scale=options.scale,
-            kl=options.kl,
-        )
+        tables, length = (policy.logp, examples.reference), examples.length
+        if not examples.rewards.size:
+            own = given(examples)
+            return pco_sampled(*tables, examples.seed, samples=samples, length=length, kl=kl, **own)
+        # Drawn by the policy (training/rollouts.py); absent cells have length 0.
+        total, metrics = pco_rollout(*tables, examples.rewards, mask=examples.mask, length=length, kl=kl)
+        translated = examples.mask.sum() / jnp.maximum((length > 0).sum(), 1)
+        return total, metrics | {"translated": translated}
 
     return loss
 
 
-def _make_sft(options: Any, languages: Sequence[str]) -> Loss:
-    del languages
-
-    def loss(policy: Outputs, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return sft(
-            policy.logp,
-            gold=examples.gold,
-            length=examples.length,
-            mask=examples.mask,
-            normalization=options.normalization,
-        )
-
-    return loss
-
-
-def _make_sft_all(options: Any, languages: Sequence[str]) -> Loss:
-    del languages
-
-    def loss(policy: Outputs, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return sft_all(
-            policy.logp, length=examples.length, mask=examples.mask, normalization=options.normalization
-        )
-
-    return loss
-
-
-def _make_mpo(options: Any, languages: Sequence[str]) -> Loss:
+def _make_mpo(options: Mapping[str, Any], languages: Sequence[str]) -> Loss:
     if ANCHOR not in languages:
         raise UserError(
             f"objective.name='mpo' needs {ANCHOR!r} among the languages, not {', '.join(languages)}"
@@ -135,41 +143,10 @@ def _make_mpo(options: Any, languages: Sequence[str]) -> Loss:
     anchor = list(languages).index(ANCHOR)
 
     def loss(policy: Outputs, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return mpo(
-            *policy,
-            examples.reference,
-            examples.state,
-            anchor=anchor,
-            chosen=examples.gold,
-            rejected=examples.rejected,
-            length=examples.length,
-            mask=examples.mask,
-            beta=options.beta,
-        )
+        own = _pairs(examples) | options
+        return mpo(*policy, examples.reference, examples.state, anchor=anchor, **own)
 
     return loss
-
-
-def _preference(objective: Callable, options: tuple[str, ...], *, reference: bool = False) -> Callable:
-    """`make` of a preference objective that takes these of the config's options."""
-
-    def make(config: Any, languages: Sequence[str]) -> Loss:
-        del languages
-        given = {name: config[name] for name in options}
-
-        def loss(policy: Outputs, examples: Examples) -> tuple[jax.Array, dict[str, jax.Array]]:
-            return objective(
-                *(policy.logp, examples.reference) if reference else (policy.logp,),
-                chosen=examples.gold,
-                rejected=examples.rejected,
-                length=examples.length,
-                mask=examples.mask,
-                **given,
-            )
-
-        return loss
-
-    return make
 
 
 # ------------------------------------------------------------------------------------------------------- usable items
@@ -203,62 +180,60 @@ def _preferable_anchored(mask: np.ndarray, gold: np.ndarray, languages: Sequence
 
 
 _COMPARABLE = "two languages with two candidates in common"
-
-
 _PREFERABLE = "a gold answer and another candidate"
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "dco": Objective(_consistency(dco), True, _comparable, _COMPARABLE, crosslingual=True),
-    "pco_exact": Objective(_consistency(pco_exact), True, _comparable, _COMPARABLE, crosslingual=True),
-    "pco_rollout": Objective(_make_pco_rollout, True, _comparable, _COMPARABLE, crosslingual=True),
-    "dpo": Objective(
-        _preference(dpo, ("beta", "label_smoothing", "gamma"), reference=True),
-        True,
-        _preferable,
-        _PREFERABLE,
-        preference=True,
+    "dco": Objective(_consistency(dco), True, _comparable, _COMPARABLE, DCO, ALIGNED, crosslingual=True),
+    "pco_exact": Objective(
+        _consistency(pco_exact), True, _comparable, _COMPARABLE, DCO, ALIGNED, crosslingual=True
     ),
+    "pco_rollout": Objective(
+        _make_pco_rollout, True, _comparable, _COMPARABLE, PCO_ROLLOUT, ALIGNED, crosslingual=True
+    ),
+    "dpo": Objective(_plain(dpo, _pairs_and_reference), True, _preferable, _PREFERABLE, DPO, REJECTED),
+    "ipo": Objective(_plain(ipo, _pairs_and_reference), True, _preferable, _PREFERABLE, IPO, REJECTED),
     "mpo": Objective(
         _make_mpo,
         True,
         _preferable_anchored,
         f"{_PREFERABLE} in {ANCHOR!r} and in another language",
-        preference=True,
+        MPO,
+        {"rejected": REJECTED["rejected"]._replace(allowed=ONE_FOR_ALL, help="The wrong candidate")},
         crosslingual=True,
         needs_state=True,
     ),
-    "orpo": Objective(_preference(orpo, ("odds_weight",)), False, _preferable, _PREFERABLE, preference=True),
-    "sft": Objective(_make_sft, False, _labelled, "a gold answer"),
-    "sft_all": Objective(_make_sft_all, False, _any, "a candidate"),
-    "simpo": Objective(
-        _preference(simpo, ("beta", "label_smoothing", "margin")),
-        False,
-        _preferable,
-        _PREFERABLE,
-        preference=True,
-    ),
+    "orpo": Objective(_plain(orpo, _pairs), False, _preferable, _PREFERABLE, ORPO, REJECTED),
+    "sft": Objective(_plain(sft, _gold), False, _labelled, "a gold answer", SFT),
+    "sft_all": Objective(_plain(sft_all, _answers), False, _any, "a candidate", SFT),
+    "simpo": Objective(_plain(simpo, _pairs), False, _preferable, _PREFERABLE, SIMPO, REJECTED),
 }
 
 
+def options_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the objective of a `config.objective` takes: as they are set there, else its own defaults."""
+    set_there = {key: value for key, value in section.items() if value is not None}
+    return {key: set_there.get(key, row.default) for key, row in OBJECTIVES[section["name"]].keys.items()}
+
+
 def usable(
-    options: Any, mask: np.ndarray, gold: np.ndarray, languages: Sequence[str]
+    section: Mapping[str, Any], mask: np.ndarray, gold: np.ndarray, languages: Sequence[str]
 ) -> tuple[np.ndarray, str]:
     """bool[n], which items (mask bool[n, L, K], gold i32[n]) the objective of `config.objective` can learn from, and
     what that takes, in words."""
-    objective = OBJECTIVES[options.name]
-    if not options.false_examples:
+    objective = OBJECTIVES[section["name"]]
+    if not options_of(section).get("false_examples"):
         return objective.usable(mask, gold, languages), objective.needs
     wrong = mask & (np.arange(mask.shape[2]) != gold[:, None, None])
     return objective.usable(wrong, gold, languages), f"{objective.needs}, the gold one aside"
 
 
-def make_objective(options: Any, languages: Sequence[str]) -> tuple[Loss, bool]:
-    """The loss that `config.objective` asks for, and whether a run of it needs reference log-probabilities:
+def make_objective(section: Mapping[str, Any], languages: Sequence[str]) -> tuple[Loss, bool]:
+    """The loss that a `config.objective` asks for, and whether a run of it needs reference log-probabilities:
     in the loss, or to tell which wrong candidate is the hardest."""
-    objective = OBJECTIVES[options.name]
-    hardest = objective.preference and options.rejected == "hardest"
-    return objective.make(options, tuple(languages)), objective.needs_reference or hardest
+    objective, options = OBJECTIVES[section["name"]], options_of(section)
+    loss = objective.make({key: options[key] for key in objective.options}, tuple(languages))
+    return loss, objective.needs_reference or options.get("rejected") == "hardest"
 
 
 def make_auxiliary(options: Any) -> Mlc | None:

@@ -10,6 +10,11 @@ is this project's reading of the published variant that trains on all four answe
 import jax
 import jax.numpy as jnp
 
+from consistency_jax.runtime.keys import Key
+
+NORMALIZATIONS = ("mean", "sum")
+SFT = {"normalization": Key("mean", NORMALIZATIONS, "Mean per token, or sum per item")}
+
 
 def sft(
     policy: jax.Array, *, gold: jax.Array, length: jax.Array, mask: jax.Array, normalization: str = "mean"
@@ -44,8 +49,10 @@ def sft_all(
 
 def _nll(name, policy, length, cells, normalization) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss over these cells, bool[B, L, K]; others change neither it nor a gradient."""
-    if normalization not in ("mean", "sum"):
-        raise ValueError(f"{name}: normalization must be mean or sum, not {normalization!r}")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"{name}: normalization must be {' or '.join(NORMALIZATIONS)}, not {normalization!r}"
+        )
     nll = -jnp.where(cells, policy, 0.0).sum()
     tokens = jnp.where(cells, length, 0).sum()
     items = cells.any((1, 2)).sum()

@@ -58,11 +58,14 @@ def _end(status: int) -> None:
     sys.exit(status)
 
 
-def run_app(main: Callable[[Sequence[str]], None], *, joint: bool = False) -> None:
+def run_app(
+    main: Callable[[Sequence[str]], None], *, joint: bool = False, keys: Callable[[], str] | None = None
+) -> None:
     """Parses the command line and calls main; a flag that is wrong ends it with one message.
 
     Args:
       joint: the command may be run by several processes at once.
+      keys: tells the keys of --config, for --help.
     """
     if joint:
         flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
@@ -75,6 +78,9 @@ def run_app(main: Callable[[Sequence[str]], None], *, joint: bool = False) -> No
         )
 
     def parse(argv: Sequence[str]) -> list[str]:
+        if keys and "--help" in argv:
+            print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), keys(), sep="\n")
+            sys.exit(0)
         try:
             return flags.FLAGS(argv)
         except flags.Error as error:

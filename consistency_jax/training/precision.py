@@ -28,7 +28,7 @@ def with_precision(
 ) -> optax.GradientTransformation:
     """The optimizer with the policy `state_dtype` ("" for the parameters' type) and `rounding`, see above."""
     plain = in_float32(inner, state_dtype)
-    rounded = {"nearest": lambda tx: tx, "stochastic": stochastic, "master": master}[rounding](plain)
+    rounded = ROUNDINGS[rounding](plain)
 
     def init(params: Any) -> Any:
         return (rounded if _narrow(params) else plain).init(params)
@@ -109,6 +109,9 @@ def stochastic(inner: optax.GradientTransformation) -> optax.GradientTransformat
         return steps, StochasticState(state.count + 1, inner_state)
 
     return optax.GradientTransformation(init, update)
+
+
+ROUNDINGS = {"nearest": lambda tx: tx, "stochastic": stochastic, "master": master}
 
 
 def _wide(tree: Any) -> Any:

@@ -48,7 +48,8 @@ from consistency_jax.generation.translators import Translations, by_function, by
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
-from consistency_jax.objectives.dco import target_table
+from consistency_jax.objectives import options_of
+from consistency_jax.objectives.dco import steering, target_table
 from consistency_jax.runtime.mesh import mesh_of, on_mesh, put, row_groups
 from consistency_jax.scoring.logps import batch_shardings
 from consistency_jax.scoring.scorer import Scorer
@@ -97,7 +98,7 @@ class Rollouts:
         reference: Model,
     ):
         self.items = pipeline.items
-        self._options, self._objective, self._seed = config.rollout, config.objective, config.seed
+        self._options, self._objective, self._seed = config.rollout, options_of(config.objective), config.seed
         self._pipeline, self._split = pipeline, split
         self._scorer, self._reference = scorer, reference
         self._mesh = mesh_of(reference.params)
@@ -113,8 +114,7 @@ class Rollouts:
         )
         self._translations = TreeBuilder(policy.tokenizer, max_length=longest - 1, chat=chat)
         self._translate = self._translator(Sampler(reference, chat=chat, max_length=longest))
-        steer = config.objective.steer
-        self._steer = np.array([steer.get(language, 1.0) for language in split.languages], np.float32)
+        self._steer = steering(self._objective["steer"], split.languages)
         self.shapes = self._planned(config)
 
     def _translator(self, reference: Sampler) -> Callable[..., list[Translations]]:
@@ -133,7 +133,7 @@ class Rollouts:
 
     def _planned(self, config: ConfigDict) -> tuple[Shape, ...]:
         """Shapes for prompts of this data, with answers of each bucket's length."""
-        wide, n = len(self._split.languages), self._objective.samples
+        wide, n = len(self._split.languages), self._objective["samples"]
         trees = self._split.trees
         trunks = trees.per_tree(np.where(trees.branch == 0, trees.length, 0)).reshape(-1, wide)
         lengths = sorted({math.ceil(self._options.max_tokens * share) for share in BUCKETS})
@@ -168,7 +168,7 @@ class Rollouts:
         """The packed batch of step number `step` for these parameters of the policy, as numpy arrays: B items of L
         languages with n answers each, and their rewards."""
         draw = self._pipeline.draw(step)
-        n, (count, wide) = self._objective.samples, draw.languages.shape
+        n, (count, wide) = self._objective["samples"], draw.languages.shape
         items = [self._split.items[i] for i in draw.items]
         there = draw.languages & (draw.languages.sum(1, keepdims=True) >= 2)
         seed, translation_seed = np.random.default_rng((self._seed, 5, step)).integers(0, 2**32, 2).tolist()
@@ -215,7 +215,7 @@ class Rollouts:
         self._sampler.params = params
         answers = self._sampler.sample(
             [prompt.trunk for prompt in prompts],
-            n=self._objective.samples,
+            n=self._objective["samples"],
             sampling=self._sampling,
             seed=seed,
         )
@@ -226,7 +226,7 @@ class Rollouts:
 
     def _rounds(self, draw: Draw, there: np.ndarray) -> Iterator[np.ndarray]:
         """i[B, L]s: to which language each one's answers go, -1 where to none. One for partners, else all L - 1."""
-        if self._objective.partners == "random":
+        if self._objective["partners"] == "random":
             yield np.where(there, draw.partners, -1)
             return
         wide = there.shape[1]
@@ -243,7 +243,7 @@ class Rollouts:
     ) -> np.ndarray:
         """f64[B, L, n]: what the reference says of the answers' translations into `others`, averaged over them inside
         the log; -inf where there is none."""
-        (count, wide), n, most = others.shape, self._objective.samples, self._options.translations
+        (count, wide), n, most = others.shape, self._objective["samples"], self._options.translations
         languages = self._split.languages
         found: dict[Place, list[Translations]] = {}
         for i, j in sorted({(i, int(others[b, i])) for b, i in drawn if others[b, i] >= 0}):
@@ -303,9 +303,9 @@ class Rollouts:
     def _rewards(self, said: np.ndarray, there: np.ndarray, partners: np.ndarray) -> np.ndarray:
         """f32[B, L, n]: target_i - log q_i, where `said` [i, B, j, n] takes the place of the reference's table."""
         mask = np.repeat(there[:, :, None], said.shape[3], axis=2)
-        drawn_to = partners if self._objective.partners == "random" else "all"
+        drawn_to = partners if self._objective["partners"] == "random" else "all"
         rewards = [
-            np.asarray(target_table(own, mask, self._steer, drawn_to, self._objective.scale))[:, i]
+            np.asarray(target_table(own, mask, self._steer, drawn_to, self._objective["scale"]))[:, i]
             - own[:, i]
             for i, own in enumerate(said)
         ]

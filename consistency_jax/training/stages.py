@@ -19,7 +19,7 @@ from consistency_jax.evaluation.splits import Split, languages_of, load_split, p
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
-from consistency_jax.objectives import OBJECTIVES, make_objective, usable
+from consistency_jax.objectives import OBJECTIVES, make_objective, options_of, usable
 from consistency_jax.runtime.mesh import mesh_of, row_groups
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
@@ -75,7 +75,8 @@ def _load_pairs(config: ConfigDict) -> Items:
 
 def _check_languages(config: ConfigDict, known: Sequence[str], languages: Sequence[str]) -> None:
     """Refuses settings that name languages which the data does not have, or draw more than are trained on."""
-    named = {"data.train.languages": languages, "objective.steer": config.objective.steer}
+    steer = options_of(config.objective).get("steer", ())
+    named = {"data.train.languages": languages, "objective.steer": steer}
     for key, asked in named.items():
         for language in asked:
             if language not in known:
@@ -231,7 +232,7 @@ def training_data(
         anchor = scored(split.alone(ANCHOR), f"reference {ANCHOR}", state=True)
     data = training_set(split, scored(split, "reference", state=False) if needs_reference else None, anchor)
     data = data._replace(prompts=prompts)
-    return without_gold(data) if config.objective.false_examples else data
+    return without_gold(data) if options_of(config.objective).get("false_examples") else data
 
 
 def training_set(split: Split, reference: Table | None = None, anchor: Table | None = None) -> TrainingSet:
@@ -250,8 +251,7 @@ def make_pipeline(config: ConfigDict, data: TrainingSet, decoder: DecoderConfig,
     Raises:
       ConfigError: settings that these data do not fit.
     """
-    batching = config.batching
-    preference = OBJECTIVES[config.objective.name].preference
+    batching, own = config.batching, options_of(config.objective)
     try:
         return Pipeline(
             data,
@@ -260,8 +260,8 @@ def make_pipeline(config: ConfigDict, data: TrainingSet, decoder: DecoderConfig,
             mask_cost=mask_cost(decoder),
             apart=languages_apart(config),
             languages=batching.languages,
-            pairs=config.objective.candidates == "pair",
-            rejected=config.objective.rejected if preference else "",
+            pairs=own.get("candidates") == "pair",
+            rejected=own.get("rejected", ""),
             accumulate=batching.accumulate,
             groups=groups,
             shapes=batching.shapes,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
-from consistency_jax.config.stages import flattened, selects, stages_of
+from consistency_jax.config.stages import filled, flattened, selects, stages_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import in_bucket, location, write_text
 from consistency_jax.runtime.processes import check_shared, on_main
@@ -99,7 +99,7 @@ def read_config(workdir: Path) -> ConfigDict:
     try:
         config = default()
         config.update(json.loads(path.read_text(encoding="utf8")))
-        return config
+        return filled(config)
     except FileNotFoundError:
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
     except (ValueError, TypeError) as error:

@@ -182,7 +182,9 @@ def test_an_item_must_keep_two_candidates():
     assert usable(options, mask, gold, ("en", "de"))[0].all()
     config = default()
     config.model.path, config.objective.name, config.objective.false_examples = "somewhere", "sft_all", True
-    with pytest.raises(ConfigError, match="false_examples leaves the gold answers out, which sft_all"):
+    with pytest.raises(
+        ConfigError, match="sft_all takes no false_examples; .*false_examples is for dco, pco_exact"
+    ):
         validate(config)
 
 

@@ -1,4 +1,4 @@
-"""DPO, SimPO and ORPO: the same numbers and gradients as formulas written in torch, pair by pair."""
+"""DPO, IPO, SimPO and ORPO: the same numbers and gradients as formulas written in torch, pair by pair."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from consistency_jax.objectives import dpo, orpo, simpo
+from consistency_jax.objectives import dpo, ipo, orpo, simpo
 
 
 def smoothed(x: torch.Tensor, e: float) -> torch.Tensor:
@@ -18,6 +18,13 @@ def smoothed(x: torch.Tensor, e: float) -> torch.Tensor:
 def torch_dpo(l, r, n, beta=0.1, label_smoothing=0.0, gamma=0.0):
     ratio = (l[0] - l[1]) - (r[0] - r[1])
     return smoothed(beta * ratio, label_smoothing) - gamma * l[0] / n[0]
+
+
+def torch_ipo(l, r, n, tau=0.1):
+    """Equation 17 of arXiv 2310.12036: h of the policy against the reference, and its regression target."""
+    del n
+    h = torch.log((torch.exp(l[0]) * torch.exp(r[1])) / (torch.exp(l[1]) * torch.exp(r[0])))
+    return (h - 1 / (2 * tau)) ** 2
 
 
 def torch_simpo(l, r, n, beta=2.0, label_smoothing=0.0, margin=1.0):
@@ -35,6 +42,8 @@ def torch_orpo(l, r, n, odds_weight=0.1):
 CASES = [
     (dpo, torch_dpo, {}),
     (dpo, torch_dpo, {"beta": 0.5, "label_smoothing": 0.1, "gamma": 0.7}),
+    (ipo, torch_ipo, {}),
+    (ipo, torch_ipo, {"tau": 1.5}),
     (simpo, torch_simpo, {}),
     (simpo, torch_simpo, {"beta": 3.0, "label_smoothing": 0.2, "margin": 0.4}),
     (orpo, torch_orpo, {}),
@@ -73,7 +82,7 @@ def call(objective, given: dict[str, np.ndarray], **options):
     """(loss, metrics) and the gradient with respect to the policy."""
     given = dict(given)
     tables = [given.pop("policy"), given.pop("reference")]
-    if objective is not dpo:
+    if objective not in (dpo, ipo):
         tables.pop()
     function = jax.jit(jax.value_and_grad(partial(objective, **given, **options), has_aux=True))
     return function(*tables)
@@ -142,6 +151,20 @@ def test_metrics_of_a_hand_worked_pair():
     expected |= {"pair_accuracy": 1, "items": 1, "weight": 1, "loss": np.log(1 + np.exp(-1)) + 2.0}
     assert {name: float(value) for name, value in metrics.items()} == pytest.approx(expected)
     assert float(loss) == pytest.approx(expected["loss"])
+
+
+def test_ipo_of_a_hand_worked_pair_asks_for_a_gap_and_no_more():
+    table, reference = np.array([[[-2.0, -6.0]]], np.float32), np.array([[[-3.0, -5.0]]], np.float32)
+    options = {"chosen": np.array([0]), "rejected": np.array([1])}
+    for length in ([2, 3], [20, 30]):  # sums: in how many tokens a tokenizer cuts an answer is immaterial
+        options["length"] = np.array([[length]])
+        loss, metrics = ipo(table, reference, tau=0.1, **options)
+        assert float(loss) == pytest.approx((2.0 - 5.0) ** 2)  # grown by 2 nats of the 5 that it should
+        assert float(metrics["margin"]) == pytest.approx(2.0)
+        assert (float(metrics["reward_chosen"]), float(metrics["reward_rejected"])) == (1.0, -1.0)
+        value, gradient = jax.value_and_grad(lambda l: ipo(l, reference, tau=0.25, **options)[0])(table)
+        assert float(value) == 0
+        assert not np.any(gradient)
 
 
 def test_dpo_at_its_reference_is_log_2_and_sends_no_gradient_into_it():

@@ -9,6 +9,7 @@ import types
 
 import pytest
 
+from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError, Interrupted
 from consistency_jax.runtime.cli import command_line, run_command
 
@@ -43,11 +44,38 @@ def test_a_wrong_option_of_a_config_file_is_one_line(tmp_path, argument, message
 def test_the_command_line_takes_every_name(tmp_path):
     # `items` is also a method of ConfigDict, and the keys of a free section are not in the defaults
     keys = ("batching.items=6", "objective.steer.de=4.0", "data.options.train_size=0.5")
+    keys += ("objective.scale=one", "objective.false_examples=True")  # no value stands there before
     done = command(
         "--config=configs/custom.py", f"--workdir={tmp_path / 'run'}", *(f"--config.{key}" for key in keys)
     )
     assert done.returncode == 1
     assert "no model: give --config.model.path" in done.stderr
+
+
+def test_a_value_of_another_type_or_objective_is_told_with_its_key(tmp_path):
+    done = command(
+        "--config=configs/custom.py:method=dpo", f"--workdir={tmp_path}", "--config.objective.beta=much"
+    )
+    assert done.returncode == 1
+    assert "objective.beta" in done.stderr
+    done = command(
+        "--config=configs/custom.py:method=dpo", f"--workdir={tmp_path}", "--config.objective.odds_weight=0.5"
+    )
+    assert done.stderr.startswith("error: objective.odds_weight=0.5: dpo takes no odds_weight; it takes: ")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "pairs", "aot"])
+def test_help_of_a_command_shows_its_flags_and_the_keys_of_a_config(name):
+    done = subprocess.run(
+        [sys.executable, "-m", f"consistency_jax.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"consistency_jax.{name}" in done.stdout
+    assert "  --config: " in done.stdout
+    assert help_text() in done.stdout
 
 
 def ended(error: BaseException, capsys) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from consistency_jax.evaluation.measuring import score_split
 from consistency_jax.evaluation.splits import Split, split_of
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import load_pretrained
-from consistency_jax.objectives import OBJECTIVES, make_objective
+from consistency_jax.objectives import OBJECTIVES, make_objective, options_of
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.scoring.scorer import Scorer
@@ -136,7 +136,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, anch
     start, frozen = split_params(model.params, names)
 
     def update(accumulate):
-        rejected = "random" if OBJECTIVES[name].preference else ""
+        rejected = options_of(config.objective).get("rejected", "")
         value = Pipeline(
             data,
             mask_cost=mask_cost(model.config),

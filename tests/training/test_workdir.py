@@ -1,7 +1,10 @@
 """The folder of a run: whose it is, and what may change between two starts."""
 
+import json
+
 import pytest
 
+from consistency_jax.config.checks import validate
 from consistency_jax.config.parsing import to_json
 from consistency_jax.errors import ConfigError
 from consistency_jax.training.workdir import open_workdir, read_config
@@ -54,3 +57,74 @@ def test_a_stored_config_is_read_as_it_was(small_config, tmp_path):
     small_config.stages = ("sft", "dco")
     open_workdir(tmp_path, small_config)
     assert to_json(read_config(tmp_path)) == to_json(small_config)
+
+
+# `objective` as every workdir stored it before objectives had options of their own.
+BEFORE = {
+    "partners": "all",
+    "candidates": "all",
+    "false_examples": False,
+    "scale": "mean",
+    "steer": {},
+    "normalization": "mean",
+    "rejected": "random",
+    "beta": 0.1,
+    "label_smoothing": 0.0,
+    "gamma": 0.0,
+    "margin": 1.0,
+    "samples": 8,
+    "kl": "sequence",
+    "odds_weight": 0.1,
+}
+
+
+def stored_before(config, folder, **objective):
+    """The workdir of a run of this config that was started then."""
+    (folder / "checkpoints").mkdir(parents=True)
+    text = json.loads(json.dumps(config.to_dict(), default=list))
+    text["objective"] = BEFORE | {"name": config.objective.name} | objective
+    (folder / "config.json").write_text(json.dumps(text))
+    return folder
+
+
+def test_a_workdir_from_before_goes_on(small_config, tmp_path):
+    # configs/tiny.py gave steer and scale to every method, where they did nothing.
+    small_config.objective.name = "dpo"
+    folder = stored_before(small_config, tmp_path / "dpo", steer={"en": 30.0}, scale="one", gamma=0.5)
+    read = read_config(folder)
+    validate(read)
+    own = {"name": "dpo", "beta": 0.1, "label_smoothing": 0.0, "gamma": 0.5, "rejected": "random"}
+    assert read.objective.to_dict() == own
+    with pytest.raises(ConfigError, match="objective.gamma: 0.5 there, 0.0 now"):
+        open_workdir(folder, small_config)
+    small_config.objective.gamma = 0.5
+    open_workdir(folder, small_config)
+    assert json.loads((folder / "config.json").read_text())["objective"] == own
+
+
+def test_a_run_from_before_with_the_wrong_beta_is_not_taken_for_one_with_the_right(small_config, tmp_path):
+    small_config.objective.name = "simpo"
+    folder = stored_before(small_config, tmp_path / "simpo")
+    assert read_config(folder).objective.beta == 0.1
+    with pytest.raises(ConfigError, match="objective.beta: 0.1 there, 2.0 now"):
+        open_workdir(folder, small_config)
+    small_config.objective.beta = 0.1
+    open_workdir(folder, small_config)
+
+
+def test_stages_from_before_go_on(small_config, tmp_path):
+    small_config.stages, small_config.stage = ("dpo", "dco"), {"dpo": {"total_steps": 3}}
+    folder = stored_before(small_config, tmp_path / "run", steer={"en": 3.0})
+    validate(read_config(folder))
+    with pytest.raises(ConfigError, match="stage.dco.objective.steer.en: 3.0 there, None now"):
+        open_workdir(folder, small_config)
+    small_config.objective.steer = {"en": 3.0}
+    open_workdir(folder, small_config)
+    assert to_json(read_config(folder)) == to_json(small_config)
+
+
+def test_an_objective_that_is_not_there_any_more_is_told(small_config, tmp_path):
+    small_config.objective.name = "lost"
+    folder = stored_before(small_config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="objective.name='lost' is unknown"):
+        read_config(folder)
