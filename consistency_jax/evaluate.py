@@ -18,24 +18,27 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation import load_evaluation
-from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.cli import config_flag, profile_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
+from consistency_jax.runtime.watch import Watch, profiled_steps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
+from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.workdir import open_workdir, read_config
 
 
 def evaluate_workdir(
-    config: ConfigDict | None, workdir: str | Path, checkpoint: str = "latest"
+    config: ConfigDict | None, workdir: str | Path, checkpoint: str = "latest", profile: str = ""
 ) -> dict[str, Any]:
     """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
 
     Args:
       config: None for the one that the workdir was made with.
       checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
+      profile: "FIRST:LAST", scoring batches to trace, counted over all that is scored; empty: none.
 
     Raises:
       ConfigError: a checkpoint that is none of these.
@@ -45,30 +48,36 @@ def evaluate_workdir(
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
     config = config or on_main(lambda: read_config(location(workdir)))
     validate(config, jax.device_count())
+    watch = Watch(profiled_steps(profile, location(workdir)), location(workdir) / "profile", unit="batch")
     workdir = open_workdir(workdir, config)
     use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     evaluation = load_evaluation(config)
-    model = base_model(config, mesh, workdir)
     step = latest_step(workdir) if checkpoint == "latest" else None
-    if checkpoint == "latest" and step is None:
-        print(f"{workdir} has no checkpoint: measuring the base model alone")
     if checkpoint.isdigit():
         step = int(checkpoint)
-    evaluation, scorer = evaluation.prepared(model), Scorer(model.config, mesh)
+    sides = "the base model" + (" alone" if step is None else f", and the checkpoint of step {step}")
+    tell_run(watch, config, mesh, evaluation.items, f"{config.evaluation.normalization} scores of {sides}")
+    watch.spent("data")
+    model = base_model(config, mesh, workdir)
+    tell_model(watch, config, model)
+    watch.spent("model")
+    evaluation, scorer = evaluation.prepared(model), Scorer(model.config, mesh, watch)
+    watch.spent("trees")
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
-    if step is None:
-        return evaluation.report(workdir, base)
-    trained = checkpoint_model(config, workdir, step, model)
-    if trained.config != model.config:
-        scorer = Scorer(trained.config, mesh)
-    final = evaluation.measure("final", trained, scorer, workdir)
+    final = None
+    if step is not None:
+        trained = checkpoint_model(config, workdir, step, model)
+        if trained.config != model.config:
+            scorer = Scorer(trained.config, mesh, watch)
+        final = evaluation.measure("final", trained, scorer, workdir)
+    watch.close()
     return evaluation.report(workdir, base, final)
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_command(evaluate_workdir, _CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+    run_command(evaluate_workdir, _CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
 
 
 if __name__ == "__main__":
@@ -76,5 +85,6 @@ if __name__ == "__main__":
     flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
+    _PROFILE = profile_flag()
     flags.mark_flags_as_required(["workdir"])
     run_app(main, joint=True, keys=help_text)

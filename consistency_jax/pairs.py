@@ -23,8 +23,10 @@ from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_c
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
+from consistency_jax.runtime.watch import Watch
 from consistency_jax.selection import SELECTIONS
 from consistency_jax.selection.making import selected_pairs
+from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.stages import load_training
 
@@ -54,11 +56,18 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     for folder in (out.parent, log_folder):
         on_main(functools.partial(folder.mkdir, parents=True, exist_ok=True))
     use_compile_cache(config)
+    watch, mesh = Watch(), make_mesh(mesh_shape(config, jax.device_count()))
     items, languages = load_training(config)
-    mesh = make_mesh(mesh_shape(config, jax.device_count()))
+    by = "the base model" if step is None else f"the checkpoint of step {step}"
+    method = f"pairs by {config.selection.name}, of {by}"
+    tell_run(watch, config, mesh, {config.data.train.split: items}, method)
+    watch.spent("data")
     model = base_model(config, mesh, log_folder)
     if step is not None:
         model = checkpoint_model(config, workdir, step, model)
+    tell_model(watch, config, model)
+    watch.spent("model")
+    watch.reached("selection")
     pairs = selected_pairs(config, model, items, languages, out)
     print(f"pairs: {out}")
     return pairs

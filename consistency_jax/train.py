@@ -19,10 +19,13 @@ from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.objectives import make_objective
-from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.cli import config_flag, profile_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
+from consistency_jax.runtime.watch import Watch, profiled_steps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.selection.making import selected_items
+from consistency_jax.training.announce import method_of, tell_model, tell_run, training_items
 from consistency_jax.training.loop import fit
 from consistency_jax.training.run_models import base_model, policy_model
 from consistency_jax.training.stages import (
@@ -40,8 +43,11 @@ from consistency_jax.training.trainable import trained_names
 from consistency_jax.training.workdir import open_workdir
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[str, Any]:
     """Runs a config in a workdir, or resumes it there; returns what report.json holds.
+
+    Args:
+      profile: "FIRST:LAST", optimizer steps (of each stage) to trace; empty: none.
 
     Raises:
       UserError: for a config or data that cannot run; where it can be known, before any work.
@@ -52,6 +58,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     stages = stages_of(config)
     for stage in stages:
         check_pairs_fit(stage.config)
+    longest = max(stage.config.total_steps for stage in stages)
+    watch = Watch(profiled_steps(profile, location(workdir), longest), location(workdir) / "profile")
     workdir = open_workdir(workdir, config)
     use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
@@ -60,6 +68,9 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     loaded = [load_training(stage.config) for stage in stages]
     prompt_items = [load_prompts(stage.config) for stage in stages]
     evaluation, validation = load_evaluation(config), load_validation(config)
+    items = training_items(stages, loaded) | validation.items | evaluation.items
+    tell_run(watch, config, mesh, items, method_of(stages))
+    watch.spent("data")
 
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded
@@ -70,6 +81,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     for stage in stages:
         check_layer(stage.config, model.config.layers)
     scorer = Scorer(model.config, mesh)
+    tell_model(watch, config, policy)
+    watch.spent("model")
     policy_scorer = scorer if policy is model else Scorer(policy.config, mesh)
 
     # ------------------------------------------------------------------------------------------- everything as trees
@@ -78,13 +91,14 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         prompt_set(stage.config, items, model) for stage, items in zip(stages, prompt_items, strict=True)
     ]
     splits = training_splits(stages, loaded, prompts, model)
-    validate_policy = None
-    if validation:
-        validate_policy = functools.partial(validation.prepared(model).headlines, policy_scorer)
+    validation = validation.prepared(model)
+    validate_policy = functools.partial(validation.headlines, policy_scorer) if validation.splits else None
+    watch.spent("trees")
 
     # --------------------------------------------------------------------------------------- what the base model says
     reference = Reference(scorer, model, folder=None)
     base = evaluation.measure("base", model, scorer, workdir, reference.key)
+    watch.spent("base model measured")
 
     # ------------------------------------------------------------------------------------- the stages, one or several
     # Each starts from what the last one ends with, and that is its reference: scored before the stage's first step,
@@ -97,22 +111,25 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         data = training_data(stage.config, split, reference, beside)
         batches = make_batches(stage.config, data, split, policy, reference)
         objective, _ = make_objective(stage.config.objective, languages)
-        policy = fit(stage, policy, objective, batches, workdir, validate=validate_policy)
+        watch.spent("reference scored")
+        policy = fit(stage, policy, objective, batches, workdir, validate=validate_policy, watch=watch)
         reference = Reference(policy_scorer, policy, folder=workdir / "reference")
 
     # ------------------------------------------------------------------------------- how it answers now, and the report
+    watch.close()
     final = evaluation.measure("final", policy, policy_scorer, workdir)
     return evaluation.report(workdir, base, final)
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_command(train, _CONFIG.value, _WORKDIR.value)
+    run_command(train, _CONFIG.value, _WORKDIR.value, _PROFILE.value)
 
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
     flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
+    _PROFILE = profile_flag()
     flags.mark_flags_as_required(["config", "workdir"])
     run_app(main, joint=True, keys=help_text)

@@ -6,7 +6,7 @@ evaluation.report(workdir, base)
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ class Evaluation:
     """
 
     config: ConfigDict
-    items: Mapping[str, Items]
+    items: dict[str, Items]
     tasks: Sequence[GenerationTask] = ()
     splits: Sequence[Split] = ()
 
@@ -88,9 +88,7 @@ def load_evaluation(config: ConfigDict) -> Evaluation:
     return Evaluation(config, tests, load_tasks(config, tests))
 
 
-def load_validation(config: ConfigDict) -> Evaluation | None:
-    """The split that is measured inside training; None where `evaluation.every` is 0."""
-    name = config.evaluation.split
-    if not config.evaluation.every:
-        return None
-    return Evaluation(config, {name: load_split(config, name, config.data.test_groups)})
+def load_validation(config: ConfigDict) -> Evaluation:
+    """The split that is measured inside training; none where `evaluation.every` is 0."""
+    names = [config.evaluation.split] if config.evaluation.every else []
+    return Evaluation(config, {name: load_split(config, name, config.data.test_groups) for name in names})

@@ -1,6 +1,9 @@
 """What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
 
+import contextlib
+import importlib.metadata
 import shlex
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,6 +30,7 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
     try:
         if "num_processes" in flags.FLAGS:
             processes.initialize(**{name: flags.FLAGS[name].value for name in PROCESS_FLAGS})
+        print(version(), flush=True)
         command(*args)
     except Interrupted as stop:
         print(stop.code, file=sys.stderr)
@@ -104,6 +108,32 @@ def command_line() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     start = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else ["python", sys.argv[0]]
     return shlex.join([*start, *sys.argv[1:]])
+
+
+def version() -> str:
+    """The package's name and version, and the commit of the checkout that it runs from, where it is one's."""
+    name = __package__.partition(".")[0]
+    try:
+        told = f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        told = name
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return told
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+        commit = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        return f"{told}, commit {commit}"
+    return told
+
+
+def profile_flag() -> flags.FlagHolder:
+    """--profile=FIRST:LAST."""
+    return flags.DEFINE_string(
+        "profile", "", "FIRST:LAST: steps to trace with JAX's profiler, into profile/ of the workdir."
+    )
 
 
 def use_compile_cache(config: ConfigDict) -> None:

@@ -21,6 +21,7 @@ from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.runtime.mesh import on_mesh, put, replicated, row_groups
 from consistency_jax.runtime.progress import Progress
+from consistency_jax.runtime.watch import Watch
 from consistency_jax.scoring.logps import batch_shardings, tree_logps
 from consistency_jax.scoring.stored import PassResults
 
@@ -34,12 +35,14 @@ class Scorer:
       config: the decoder's.
       mesh: where batches go; parameters must live there already.
 
+      watch: told of every batch.
+
     Attributes:
       run: `tree_logps` as the program that is run, jitted. Trace it inside `on_mesh`.
     """
 
-    def __init__(self, config: DecoderConfig, mesh: Mesh):
-        self.config, self._mesh = config, mesh
+    def __init__(self, config: DecoderConfig, mesh: Mesh, watch: Watch | None = None):
+        self.config, self._mesh, self._watch = config, mesh, watch or Watch()
         self._one_cpu = mesh.devices.size == 1 and mesh.devices.flat[0].platform == "cpu"
         self.run = jax.jit(
             functools.partial(tree_logps, config),
@@ -77,6 +80,7 @@ class Scorer:
         waiting = batches[results.done :]
         for batch, out in zip(waiting, self._run(params, trees, waiting, blocks, options), strict=True):
             results.add({name: np.asarray(jax.device_get(out[name])) for name in names})
+            self._watch.end(out)
             if bar:
                 bar.advance(prompts=len(batch.trees))
                 bar.show()
@@ -113,6 +117,7 @@ class Scorer:
         threads = min(os.cpu_count() or 1, CPU_THREADS) if self._one_cpu else 1
 
         def compute(number: int) -> dict[str, jax.Array]:
+            self._watch.begin()
             shape, own = batches[number].shape, trees.take(batches[number].padded)
             batch = pack(own, shape, candidates=options["candidates"], prompt=options["prompt"])
             if sizes := blocks[shape]:

@@ -20,11 +20,14 @@ from consistency_jax.data.examples import StepInput
 from consistency_jax.data.pipeline import Pipeline, prefetched
 from consistency_jax.errors import Interrupted
 from consistency_jax.models.decoder import Params
+from consistency_jax.models.flops import step_flops
 from consistency_jax.models.huggingface import Model
 from consistency_jax.objectives import Loss, make_auxiliary
+from consistency_jax.runtime.chips import peak_flops
 from consistency_jax.runtime.mesh import mesh_of, on_mesh, put
 from consistency_jax.runtime.processes import Vote
 from consistency_jax.runtime.progress import Progress
+from consistency_jax.runtime.watch import Watch
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
 from consistency_jax.training.step import TrainState, init_auxiliary, init_state, sharded_step
@@ -51,6 +54,7 @@ def fit(
     *,
     checkpoints: Path | None = None,
     validate: Callable[[Params], dict[str, float]] | None = None,
+    watch: Watch | None = None,
 ) -> Model:
     """Trains a policy for the optimizer steps of a stage, from the newest checkpoint where there is one.
 
@@ -60,6 +64,7 @@ def fit(
       workdir: where the stage's metrics are logged and its checkpoints are.
       checkpoints: another folder for them.
       validate: what it measures is logged every `evaluation.every` steps, and at the last.
+      watch: told of every step.
 
     An auxiliary loss is added to the objective's; what it trains of its own is made from the seed and is checkpointed,
     but not returned.
@@ -100,14 +105,18 @@ def fit(
 
     schedule = make_schedule(config.optimizer, config.optimizer.learning_rate, total_steps)
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
+    useful: dict[tuple, float] = {}  # FLOPs of a step by its batch's shape
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpointer)
         log = stack.enter_context(contextlib.closing(open_log(config, workdir, stage.name, first)))
-        progress = stack.enter_context(contextlib.closing(Progress(stage.name, total_steps, first)))
+        peak = peak_flops(mesh.devices.flat[0])
+        progress = Progress(stage.name, total_steps, first, peak=peak and peak * mesh.size)
+        stack.enter_context(contextlib.closing(progress))
+        watch = watch or Watch()
+        stack.callback(watch.stop)
         stopped = stack.enter_context(stop_signal())
         any_stopped = Vote(mesh)
-        stack.enter_context(on_mesh(mesh))
         stack.enter_context(jax.transfer_guard("disallow"))
 
         ahead = None if batches.on_policy else prefetched(batches, first, total_steps)
@@ -117,9 +126,19 @@ def fit(
             else:
                 with jax.transfer_guard("allow"):
                     batch = batches(step - 1, merge_params(state.params, frozen))
-            state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))
+            watch.begin(step, stage.name, after=state)
+            with on_mesh(mesh):
+                state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))
+            watch.end(metrics, step)
             waiting.append(metrics)
-            progress.advance(items=batches.items, tokens=int((batch.batch.tree > 0).sum()))
+            counts = {"items": batches.items, "tokens": int((batch.batch.tree > 0).sum())}
+            if peak:
+                shape = batch.batch.tokens.shape, batch.batch.sources.shape
+                if shape not in useful:
+                    with jax.transfer_guard("allow"):
+                        useful[shape] = step_flops(decoder, batch.batch, names)
+                counts["flops"] = useful[shape]
+            progress.advance(**counts)
 
             # Looked at once: it may change at any moment. A signal to one process stops all at the same step.
             stopping = any_stopped(stopped.is_set()) and step < total_steps
@@ -133,7 +152,7 @@ def fit(
                 if to_log:
                     with jax.transfer_guard("allow"):
                         values["learning_rate"] = float(schedule(step - 1))
-                    log.write(step, values | _speed(progress))
+                    log.write(step, values | progress.rates())
                     progress.show(loss=f"{values['loss']:.4f}")
             if validate and (step % config.evaluation.every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
@@ -173,10 +192,6 @@ def _fetch(waiting: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
                     "Lower optimizer.learning_rate, or look at the batch of that step."
                 )
     return {name: float(value) for name, value in fetched[-1].items()}
-
-
-def _speed(progress: Progress) -> dict[str, float]:
-    return {f"{name}_per_s": rate for name, rate in progress.rates().items()}
 
 
 @contextlib.contextmanager

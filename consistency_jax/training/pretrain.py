@@ -114,7 +114,7 @@ def _pretrain(config: ConfigDict, mesh: Mesh, workdir: Path, sentences: Sequence
     )
     print(
         f"pretrain: {len(sentences):,} sentences, vocabulary {len(tokenizer):,}, "
-        f"{decoder.num_params / 1e6:.2f} M parameters, {settings.total_steps:,} steps"
+        f"{settings.total_steps:,} steps"
     )
     objective, _ = make_objective(ConfigDict({"name": "sft", "normalization": "mean"}), ("text",))
     pipeline = Pipeline(

@@ -1,0 +1,59 @@
+"""What a run tells of itself at its start: devices, data, method, model. The command's first line is the version's."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from consistency_jax.config.stages import Stage, selects
+from consistency_jax.data.items import Items
+from consistency_jax.evaluation.splits import languages_of
+from consistency_jax.models.huggingface import Model
+from consistency_jax.runtime.watch import Watch
+
+
+def tell_run(watch: Watch, config: ConfigDict, mesh: Mesh, items: Mapping[str, Items], method: str) -> None:
+    """The lines that need no model.
+
+    Args:
+      items: by split, all that the run reads.
+      method: what is done with them.
+    """
+    sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    watch.tell("devices", f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {sizes}{processes}")
+    known = dict.fromkeys(language for own in items.values() for language in languages_of(config, own))
+    counts = ", ".join(f"{split} {len(own):,}" for split, own in items.items())
+    watch.tell("data", f"{config.data.source}, {len(known)} languages ({' '.join(known)}), items: {counts}")
+    watch.tell("method", method)
+
+
+def training_items(
+    stages: Sequence[Stage], loaded: Sequence[tuple[Items, tuple[str, ...]]]
+) -> dict[str, Items]:
+    """What stages are trained on (of `load_training`), by split or by file of preference pairs."""
+    names = [stage.config.data.train.pairs or stage.config.data.train.split for stage in stages]
+    return dict(zip(names, (items for items, _ in loaded), strict=True))
+
+
+def method_of(stages: Sequence[Stage]) -> str:
+    """The objectives of a run, their steps and items."""
+    told = []
+    for name, _, _, config in stages:
+        objective = (
+            config.objective.name if name == config.objective.name else f"{name} ({config.objective.name})"
+        )
+        made = f" on pairs of {config.selection.name}" if selects(config) else ""
+        told.append(f"{objective}{made}, {config.total_steps:,} steps of {config.batching['items']:,} items")
+    return "; then ".join(told)
+
+
+def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:
+    """Its name, size and precision."""
+    decoder = model.config
+    size = f"{decoder.num_params / 1e6:,.2f} M parameters"
+    adapters = f", adapters of rank {decoder.lora.rank}" if decoder.lora else ""
+    computed = "" if decoder.dtype == decoder.param_dtype else f", computed in {decoder.dtype}"
+    name = config.model.path or "embedded base model"
+    watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{adapters}")
