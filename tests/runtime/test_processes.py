@@ -155,8 +155,12 @@ def place(tmp_path, small_model, questions, compiled) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def two_processes(shared) -> Path:
-    """An unbroken run of two processes, through launch/local.sh."""
-    shared.run(shared.words("train", workdir="two"), processes=2)
+    """An unbroken run of two processes, through launch/local.sh; process 0 traces two steps of it."""
+    told = shared.run(shared.words("train", "--profile=2:3", workdir="two"), processes=2)
+    assert len(list((shared.folder / "two" / "profile" / "dco").rglob("*.xplane.pb"))) == 1
+    told = [line.removeprefix("[0] ").split()[0] for line in told.splitlines() if line.strip()]
+    for word in ("consistency_jax", "devices", "data", "method", "model", "first", "profile:"):
+        assert told.count(word) == 1, told
     return shared.folder / "two"
 
 
@@ -219,7 +223,8 @@ def test_a_run_of_two_processes_is_that_of_one(shared, one_process, two_processe
     np.testing.assert_allclose(shared.losses("two"), shared.losses("one"), rtol=1e-3)
     one, two = (json.loads((folder / "report.json").read_text()) for folder in (one_process, two_processes))
     assert one["base"] == two["base"]  # ranks, not rounding
-    assert {path.name for path in two_processes.iterdir()} == {path.name for path in one_process.iterdir()}
+    one, two = ({path.name for path in folder.iterdir()} for folder in (one_process, two_processes))
+    assert two == one | {"profile"}
 
 
 # ----------------------------------------------------------------------------------------------- killed and resumed
