@@ -90,8 +90,7 @@ def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
     """Seconds of each step between the files and packed rows, and trees a second of one core over all of them."""
     from consistency_jax.data.packing.plan import batch_plan
     from consistency_jax.data.packing.rows import pack, tree_sizes
-    from consistency_jax.data.trees.builder import TreeBuilder
-    from consistency_jax.data.trees.cached import cached_trees
+    from consistency_jax.data.trees.builder import TreeBuilder, cached_trees
     from consistency_jax.models.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(folder)

@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.sources import load_items, source_options
-from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.cached import cached_trees
+from consistency_jax.data.trees.builder import TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.data.trees.round_trip import round_trip

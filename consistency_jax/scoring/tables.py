@@ -160,13 +160,11 @@ def score_trees(
 
 def table_frame(items: Sequence[ParallelItem], languages: Sequence[str], trees: Forest) -> Table:
     """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
-    count, branch = np.maximum(trees.segments - 1, 0), trees.branch > 0
-    mask = np.arange(count.max()) < count[:, None]  # its cells, row by row, are the branches of all trees
+    mask = trees.there
     cells = np.zeros((3, *mask.shape), np.int32)  # answer tokens, prompt tokens, bytes
     for values, kind in ((cells[0], ANSWER), (cells[1], PROMPT)):
-        own = trees.per_segment(trees.kind == kind)  # a branch's, with those of its trunk
-        values[mask] = own[branch] + np.repeat(own[~branch], count[count > 0])
-    cells[2][mask] = trees.bytes[branch]
+        values[mask] = trees.per_branch(trees.kind == kind)
+    cells[2][mask] = trees.bytes[trees.branch > 0]
     shape = (len(items), len(languages), -1)
     length, prompt_length, size = (values.reshape(shape) for values in cells)
     return Table(

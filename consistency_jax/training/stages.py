@@ -13,6 +13,7 @@ from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
 from consistency_jax.data.items import Items
 from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
 from consistency_jax.data.preferences import pair_items, read_pairs
+from consistency_jax.data.trees.forest import ANSWER
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.measuring import score_split
 from consistency_jax.evaluation.splits import Split, languages_of, load_split, print_warnings, split_of
@@ -24,7 +25,6 @@ from consistency_jax.runtime.mesh import mesh_of, row_groups
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
-from consistency_jax.scoring.tables import table_frame
 from consistency_jax.selection import SELECTIONS, check_selection
 from consistency_jax.table import Table
 from consistency_jax.training.rollouts import Rollouts, check_translator
@@ -237,9 +237,17 @@ def training_data(
 
 def training_set(split: Split, reference: Table | None = None, anchor: Table | None = None) -> TrainingSet:
     """A split as the pipeline takes it, with what the reference says of it, and its states in the language ANCHOR."""
-    frame = table_frame(split.items, split.languages, split.trees)
+    shape, mask = (len(split.items), len(split.languages), -1), split.trees.there
+    length = np.zeros(mask.shape, np.int32)
+    length[mask] = split.trees.per_branch(split.trees.kind == ANSWER)
     logp = None if reference is None else reference.logp
-    data = TrainingSet(split.trees, frame.mask, frame.length, frame.gold, logp)
+    data = TrainingSet(
+        split.trees,
+        mask.reshape(shape),
+        length.reshape(shape),
+        item_arrays(split.items, split.languages)[1],
+        logp,
+    )
     if anchor is None:
         return data
     return data._replace(anchor=split.languages.index(ANCHOR), state=anchor.state[:, 0])

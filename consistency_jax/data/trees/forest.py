@@ -140,6 +140,17 @@ class Forest(Sequence[Tree | None]):
         """i64[S], how many of the chosen tokens (bool[P]) each segment has."""
         return _differences(chosen, self.start, self.length)
 
+    @property
+    def there(self) -> np.ndarray:
+        """bool[N, K], the branches that each tree has; K is the most of any. `per_branch` and `bytes` in this order."""
+        count = np.maximum(self.segments - 1, 0)
+        return np.arange(count.max(initial=0)) < count[:, None]
+
+    def per_branch(self, chosen: np.ndarray) -> np.ndarray:
+        """i64[all branches], how many of the chosen tokens (bool[P]) each has, with those of its trunk."""
+        own, branch = self.per_segment(chosen), self.branch > 0
+        return own[branch] + np.repeat(own[~branch], self.segments[self.segments > 0] - 1)
+
     def take(self, trees: np.ndarray, branches: np.ndarray | None = None) -> "Forest":
         """Some of the trees, whole or with some of their branches.
 

@@ -13,9 +13,8 @@ import pytest
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.sources import load_items
-from consistency_jax.data.trees import cached as module
-from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.data.trees.cached import cached_trees
+from consistency_jax.data.trees import builder as module
+from consistency_jax.data.trees.builder import TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.data.trees.texts import Texts
