@@ -53,12 +53,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.total_steps = given.steps
     config.model.path = given.path
-    path = Path(given.data)
-    is_file = given.data not in SOURCES and (not given.data or path.suffix or path.exists())
-    if is_file and not given.data_path:
-        set_source(config, "jsonl", given.data, given.languages)
-    else:
-        set_source(config, given.data, given.data_path, given.languages)
+    file = Path(given.data)  # a word that is neither a file nor a data set is told as an unknown data set
+    is_file = given.data not in SOURCES and not given.data_path and (file.suffix or file.exists())
+    name, path = ("jsonl", given.data) if is_file else (given.data, given.data_path)
+    set_source(config, name, path, given.languages)
     if given.anchor and "steer" in OBJECTIVES[given.method].keys:
         config.objective.steer = {given.anchor: given.weight}
     config.batching.items = given["items"]

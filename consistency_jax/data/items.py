@@ -15,7 +15,7 @@ from itertools import chain
 from consistency_jax.errors import UserError
 
 MASK = "<mask>"
-# Who decides about the space between a prompt and its answer; each source states one as LEADING_SPACE.
+# Who decides about the space between a prompt and its answer; each source states one as its `leading_space`.
 SPACINGS = {
     "candidate": "every candidate begins with the space, in every language",
     "mask": "the sentence around the mask has the space or not, as its language writes; no candidate begins with one",

@@ -68,18 +68,9 @@ def load_items(
     """
     if on_error not in ("raise", "skip"):
         raise DataError.at("data.on_error", f"unknown value {on_error!r}", 'Known: "raise", "skip"')
-    source, known = source_of(name), source_options(name)
-    if unknown := [key for key in options if key not in known]:
-        reason = f"unknown option {', '.join(map(repr, unknown))}"
-        raise DataError.at(f"data set {name!r}", reason, f"Known: {', '.join(known) or 'none'}")
-    for key, values in source.choices.items():
-        if key in options and options[key] not in values:
-            raise DataError.at(name, f"unknown {key} {options[key]!r}", f"Known: {', '.join(values)}")
-    path = None if path is None else Path(path).expanduser()
-    if source.download and path is None:
-        raise DataError.at("data.path", f"the source {name!r} needs a file or folder", source.download)
-    if source.download and not path.exists():
-        raise DataError.at(str(path), "no such file or folder", source.download)
+    source = source_of(name)
+    _check_options(name, source, options)
+    path = _path_of(name, source, path)
     if languages is not None:
         languages = (languages,) if isinstance(languages, str) else tuple(languages)
         languages = check_languages(languages, source.languages or languages, name)
@@ -102,7 +93,7 @@ def load_items(
             if plan.instances:
                 reason = "instances are drawn from a split by seed, and these files are splits of their own"
                 raise DataError.at(str(path), reason, "Leave data.options.instances out, or give one file")
-            plan = Plan(None, 0)
+            plan = plan._replace(split=None)
         bare = rows.bare or not source.answers
         items = take(rows, plan, languages, where=name, on_error=on_error, bare=bare)
         for item in items:
@@ -111,6 +102,25 @@ def load_items(
             if source.leading_space == "written":
                 items.warnings.extend(f"{place}: {reason}." for reason in run_together(item))
     return items
+
+
+def _check_options(name: str, source: Source, options: dict[str, Any]) -> None:
+    known = source_options(name)
+    if unknown := [key for key in options if key not in known]:
+        reason = f"unknown option {', '.join(map(repr, unknown))}"
+        raise DataError.at(f"data set {name!r}", reason, f"Known: {', '.join(known) or 'none'}")
+    for key, values in source.values.items():
+        if key in options and options[key] not in values:
+            raise DataError.at(name, f"unknown {key} {options[key]!r}", f"Known: {', '.join(values)}")
+
+
+def _path_of(name: str, source: Source, path: str | Path | None) -> Path | None:
+    path = None if path is None else Path(path).expanduser()
+    if source.download and path is None:
+        raise DataError.at("data.path", f"the source {name!r} needs a file or folder", source.download)
+    if source.download and not path.exists():
+        raise DataError.at(str(path), "no such file or folder", source.download)
+    return path
 
 
 def source_of(name: str) -> Source:

@@ -29,7 +29,7 @@ SOURCE = Source(
     DOWNLOAD,
     LANGUAGES,
     train_size=5000,
-    choices={"cloze": ("sentence", "end"), "split_by": ("row", "subject")},
+    values={"cloze": ("sentence", "end"), "split_by": ("row", "subject")},
     experiment=Experiment(1250, LANGUAGES, instances=5000),
     typical=Typical(candidates=10, prompt=10, answer=7),  # means over the data
 )

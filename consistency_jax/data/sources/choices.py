@@ -60,12 +60,12 @@ def choice_row(
         context=context,
     )
     doubled = {k: [text for text in q.options if q.options.count(text) > 1] for k, q in questions.items()}
-    odd = [
+    warnings = [
         f"language {k!r} holds the option {texts[0]!r} more than once"
         for k, texts in doubled.items()
         if texts
     ]
-    return Row(item, first.where, odd)
+    return Row(item, first.where, warnings)
 
 
 def ask(language: str, question: str, options: Sequence[str], answers: str) -> tuple[str, tuple[str, ...]]:

@@ -31,7 +31,7 @@ SOURCE = Source(
     "candidate",
     DOWNLOAD,
     train_size=5000,
-    choices={"answers": ANSWERS},
+    values={"answers": ANSWERS},
     experiment=Experiment(1250, LANGUAGES, instances=5000),
     typical=Typical(candidates=4, prompt=115, answer=11),  # means over the data
 )

@@ -23,7 +23,7 @@ SOURCE = Source(
     DOWNLOAD,
     languages=("en",),
     splits=("train", "validation", "test"),
-    choices={"prefer": ("safer", "better")},
+    values={"prefer": ("safer", "better")},
     typical=Typical(candidates=2),
 )
 

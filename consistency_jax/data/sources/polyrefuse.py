@@ -21,7 +21,7 @@ SOURCE = Source(
     LANGUAGES,
     splits=("train", "validation", "test"),
     answers=False,
-    choices={"kind": (*KINDS, "both")},
+    values={"kind": (*KINDS, "both")},
 )
 
 

@@ -58,7 +58,7 @@ class Source:
             papers (`splits.Plan`).
         train_size: the default of that option: rows, or their share, in "train"; 0: every row is in "test".
         answers: False for bare prompts, which nothing can be scored or trained by.
-        choices: option -> the values that it takes.
+        values: option -> those that it takes.
         experiment: how it is trained on.
         languages_at: path -> languages of the experiment, where the path decides.
         typical: an item, which programs are compiled for where there is no data.
@@ -70,7 +70,7 @@ class Source:
     splits: tuple[str, ...] = ()
     train_size: int | float = 0.8
     answers: bool = True
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experiment: Experiment = Experiment()
     languages_at: Callable[[str], tuple[str, ...]] | None = None
     typical: Typical = Typical()
@@ -82,13 +82,13 @@ class Row(NamedTuple):
     Attributes:
         item: with its candidates in the order of the file. Languages that were not asked for are dropped later.
         where: its place, `file:line`, for messages.
-        odd: what is odd about it; None: what `doubled_candidates` finds.
+        warnings: what is odd about it; None: what `doubled_candidates` finds.
         left_out: by a filter, which moves no other row to another split and changes nothing that is drawn.
     """
 
     item: ParallelItem
     where: str
-    odd: Sequence[str] | None = None
+    warnings: Sequence[str] | None = None
     left_out: bool = False
 
 

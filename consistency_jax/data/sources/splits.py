@@ -86,13 +86,13 @@ def take(
     def checked(row: Row | DataError) -> ParallelItem | None:
         if isinstance(row, DataError):
             raise row
-        item, place, odd, _ = row
+        item, place, warnings, _ = row
         if places[item.id] is not row:
             reason = f"id {item.id!r} was already used at {places[item.id].where}"
             raise DataError.at(place, reason, "Make ids unique")
         validate(item, place, bare=bare)
-        odd = doubled_candidates(item) if odd is None else odd
-        items.warnings.extend(f"{place}: {reason}" for reason in odd)
+        warnings = doubled_candidates(item) if warnings is None else warnings
+        items.warnings.extend(f"{place}: {reason}" for reason in warnings)
         if languages is None or item.languages == languages:
             return item
         if own := [language for language in languages if language in item.prompts]:

@@ -22,7 +22,7 @@ SOURCE = Source(
     DOWNLOAD,
     LANGUAGES,
     train_size=800,
-    choices={"part": ("dev", "test"), "answers": ANSWERS},
+    values={"part": ("dev", "test"), "answers": ANSWERS},
     experiment=Experiment(1400, LANGUAGES, instances=5600),  # 800 questions, seven draws of each
     typical=Typical(candidates=5, prompt=25, answer=3),  # as its description lets one expect
 )

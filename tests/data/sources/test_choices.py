@@ -18,13 +18,13 @@ def test_words_answer_a_question_that_stands_alone():
 
 
 def test_an_option_that_stands_there_twice_is_told_once():
-    def odd(*options: str, answers: str) -> list[str]:
-        return list(choice_row("x", {"en": Question("q", options, 0, "x.csv:1")}, answers).odd)
+    def told(*options: str, answers: str) -> list[str]:
+        return list(choice_row("x", {"en": Question("q", options, 0, "x.csv:1")}, answers).warnings)
 
     for answers in ANSWERS:
-        assert odd(*OPTIONS, answers=answers) == []
-        told = odd("Rome", "Oslo", "Rome", "Oslo", "Rome", answers=answers)
-        assert told == ["language 'en' holds the option 'Rome' more than once"]
+        assert told(*OPTIONS, answers=answers) == []
+        twice = told("Rome", "Oslo", "Rome", "Oslo", "Rome", answers=answers)
+        assert twice == ["language 'en' holds the option 'Rome' more than once"]
 
 
 def test_a_question_becomes_one_item_in_its_languages():

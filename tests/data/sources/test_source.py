@@ -20,11 +20,11 @@ def test_what_a_source_declares_fits_together(name: str):
     source, options = source_of(name), source_options(name)
     assert source.leading_space in SPACINGS
     assert set(source.experiment.languages) <= set(source.languages or source.experiment.languages)
-    assert set(source.choices) <= set(options)
+    assert set(source.values) <= set(options)
     assert len(set(options)) == len(options)
     assert not source.experiment.instances or {"instances", "seed"} <= set(options)
     defaults = inspect.signature(importlib.import_module(SOURCES[name]).read).parameters
-    for option, known in source.choices.items():
+    for option, known in source.values.items():
         assert defaults[option].default in known
 
 
