@@ -10,6 +10,7 @@ from consistency_jax.config.parsing import parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
 from consistency_jax.data.sources.source import Experiment
 from consistency_jax.errors import ConfigError
+from consistency_jax.models.families import find_family
 from consistency_jax.models.published import PUBLISHED, published_config
 
 SLOWER_ON_XCSQA = ("google/gemma-3-4b-pt", "google/gemma-3-12b-pt", "meta-llama/Llama-3.1-8B")  # lr 1e-6
@@ -133,20 +134,18 @@ def toy(hub_id: str) -> dict[str, Any]:
     """A published config.json shrunk to toy size: the same traits, a vision part left out."""
     hf = PUBLISHED[hub_id]
     text = dict(hf.get("text_config") or hf)
-    architecture = hf["architectures"][0]
-    if architecture == "Gemma3ForConditionalGeneration":
-        architecture = "Gemma3ForCausalLM"
     small = {
-        "architectures": [architecture],
+        "architectures": [find_family(hf)[1].architecture],  # the text model's
         "hidden_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 16,
         "intermediate_size": 128,
-        "max_window_layers": 2,
     }
-    if published_config(hub_id).window:
+    if "max_window_layers" in text:
+        small |= {"max_window_layers": 2}
+    if any(published_config(hub_id).windows):
         small |= {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]}
     if "query_pre_attn_scalar" in text:
         small |= {"query_pre_attn_scalar": 16}

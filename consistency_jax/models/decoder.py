@@ -9,8 +9,9 @@ Parameters (a plain nested dict, kernels are [in, out]):
     embedding/weight [V, D]      head/weight [V, D] (untied only)      final_norm/scale [D]
     layers/attention_norm/scale [L, D]            layers/mlp_norm/scale [L, D] (not in a parallel block)
     layers/attention/{query,key,value,out}/{kernel,bias}
-    layers/attention/{query,key}_norm/scale [L, H], or [L, N, H] and [L, K, H] with a scale for each head
+    layers/attention/{query,key}_norm/scale [L, H], or [L, N, H] and [L, K, H], or [L, N * H] and [L, K * H] (`qk_norm`)
     layers/mlp/{gate,up,down}/{kernel,bias}       layers/{attention,mlp}_post_norm/scale [L, D]
+    layers/mlp/activation/{alpha_p,alpha_n} [L, 1] (xielu only)
     {lora_a,lora_b} beside a kernel that has an adapter (`lora.py`)
 """
 
@@ -41,6 +42,7 @@ from consistency_jax.models.attention import (
 from consistency_jax.models.kv_cache import Cache, KeysValues
 from consistency_jax.models.lora import LoraConfig, Projection
 from consistency_jax.models.projection import dot_general
+from consistency_jax.models.rotary import Rope, rotate, rotations
 
 Params = dict[str, Any]
 
@@ -49,38 +51,15 @@ ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": functools.partial(nn.gelu, approxim
 
 
 @dataclasses.dataclass(frozen=True)
-class Rope:
-    """Rotary frequencies of one kind of layer: theta ** (-2i / H), then scaled.
+class LayerType:
+    """In what layers of one model differ: `window` in positions (None: no limit) and `rope` (None: no positions)."""
 
-    `theta` None means no rotation at all. `scaling` "linear" divides every frequency by `factor`; "llama3"
-    divides long wavelengths by `factor`, keeps short ones, and blends between (Llama 3.1's `rope_scaling`).
-    """
-
-    theta: float | None = 10_000.0
-    scaling: str = "none"
-    factor: float = 1.0
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_length: int = 8192
+    window: int | None = None
+    rope: Rope | None = Rope()
 
     def __post_init__(self) -> None:
-        if self.scaling not in ("none", "linear", "llama3"):
-            raise ValueError(f"unknown rope scaling {self.scaling!r}; known: none, linear, llama3")
-
-    def frequencies(self, head_dim: int) -> np.ndarray:
-        """f32[H / 2], radians per position."""
-        if self.theta is None:
-            return np.zeros(head_dim // 2, np.float32)
-        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-        frequencies = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
-        if self.scaling == "linear":
-            return frequencies / np.float32(self.factor)
-        if self.scaling == "llama3":
-            low, high = self.low_frequency_factor, self.high_frequency_factor
-            wavelength = 2 * np.pi / frequencies
-            keep = np.clip((self.original_length / wavelength - low) / (high - low), 0.0, 1.0)
-            return ((1 - keep) * frequencies / self.factor + keep * frequencies).astype(np.float32)
-        return frequencies
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"a window of {self.window} positions; it must be at least 1, or None")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,22 +77,20 @@ class DecoderConfig:
     norm: str = "rms"  # "rms" or "layer" (no bias)
     norm_offset: bool = False  # scale by (1 + w) instead of w
     norm_eps: float = 1e-5
-    pre_norm: bool = True  # norm before attention and before the mlp
-    post_norm: bool = False  # norm of what attention and the mlp add
-    qk_norm: bool = False  # norm of each query and key head, before the rotation
-    qk_norm_per_head: bool = False  # every head has a scale of its own
+    norm_sites: str = "before"  # attention and the mlp, "behind" them (norm of what they add), or "both"
+    # Norm of queries and keys before the rotation. "head": of each head, one scale for all; "own_scales": of each head,
+    # each with a scale of its own; "width": of all heads together.
+    qk_norm: str = "none"
     # attention
     qkv_bias: bool = False
     out_bias: bool = False
     query_scale: float | None = None  # None: head_dim ** -0.5
     attention_cap: float | None = None
-    rope: Rope = Rope()
     rope_style: str = "half"  # pairs (i, i + H/2): "half"; pairs (2i, 2i + 1): "interleaved"
-    window: int | None = None  # in positions, for the layers of `sliding`
-    sliding: tuple[bool, ...] = ()  # one flag a layer; empty: all layers are global
-    sliding_rope: Rope | None = None  # None: as `rope`
+    layer_types: tuple[LayerType, ...] = (LayerType(),)  # one a layer; a single one is every layer's
     # feed forward, block, ends
     activation: str = "silu"
+    gated: bool = True  # the mlp has a gate
     mlp_bias: bool = False
     parallel_block: bool = False
     embedding_scale: float | None = None
@@ -133,8 +110,10 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         known = {
             "norm": ("rms", "layer"),
+            "norm_sites": ("before", "behind", "both"),
+            "qk_norm": ("none", "head", "own_scales", "width"),
             "rope_style": ("half", "interleaved"),
-            "activation": tuple(ACTIVATIONS),
+            "activation": (*ACTIVATIONS, "xielu"),
             "remat": REMATS,
             "dtype": ("float32", "bfloat16", "float16", "float64"),
             "param_dtype": ("float32", "bfloat16", "float16", "float64"),
@@ -150,19 +129,28 @@ class DecoderConfig:
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim} is odd; rotary positions need pairs")
-        if self.sliding and len(self.sliding) != self.layers:
-            raise ValueError(f"sliding names {len(self.sliding)} layers, the model has {self.layers}")
-        if any(self.sliding) and not self.window:
-            raise ValueError("sliding layers need a window")
-        if self.qk_norm_per_head and not self.qk_norm:
-            raise ValueError("qk_norm_per_head needs qk_norm")
-        if not (self.pre_norm or self.post_norm):
-            raise ValueError("a block needs pre_norm or post_norm")
+        if len(self.layer_types) not in (1, self.layers):
+            raise ValueError(f"layer_types names {len(self.layer_types)} layers, the model has {self.layers}")
+        # Each trait is said in one way, so that `differences` sees only what is different.
+        if len(set(self.layer_types)) == 1:
+            object.__setattr__(self, "layer_types", self.layer_types[:1])
+        if self.query_scale == self.head_dim**-0.5:
+            object.__setattr__(self, "query_scale", None)
 
     @property
-    def kinds(self) -> tuple[bool, ...]:
-        """The kinds of layer that occur, as flags: sliding or not."""
-        return tuple(sorted(set(self.sliding or (False,))))
+    def windows(self) -> tuple[int | None, ...]:
+        """The windows that occur, each once."""
+        return tuple(dict.fromkeys(layer.window for layer in self.layer_types))
+
+    @property
+    def ropes(self) -> tuple[Rope | None, ...]:
+        """The rotary settings that occur, each once."""
+        return tuple(dict.fromkeys(layer.rope for layer in self.layer_types))
+
+    @property
+    def each_layer(self) -> tuple[LayerType, ...]:
+        """The type of each layer, in order."""
+        return self.layer_types * (self.layers // len(self.layer_types))
 
     def differences(self, other: "DecoderConfig") -> list[str]:
         """Names of the fields by which the two are different models (how they run does not count)."""
@@ -187,19 +175,18 @@ def _constrain(x: jax.Array, *names: str) -> jax.Array:
 class Norm(nn.Module):
     """RMSNorm, or LayerNorm without bias, over the last axis; computed in float32.
 
-    `heads`: the name of the axis before the last, where each of its entries has a scale of its own.
+    `axes`: logical names of the scale's axes, which are the last ones of x.
     """
 
     config: DecoderConfig
-    heads: str | None = None
+    axes: tuple[str, ...] = ("norm",)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
         initializer = nn.initializers.zeros if c.norm_offset else nn.initializers.ones
-        names = ("norm",) if self.heads is None else (self.heads, "norm")
-        shape = x.shape[-len(names) :]
-        scale = self.param("scale", _parameter(initializer, *names), shape, jnp.dtype(c.param_dtype))
+        shape = x.shape[-len(self.axes) :]
+        scale = self.param("scale", _parameter(initializer, *self.axes), shape, jnp.dtype(c.param_dtype))
         scale = scale.astype(jnp.float32) + (1.0 if c.norm_offset else 0.0)
         x = x.astype(jnp.float32)
         if c.norm == "layer":
@@ -223,16 +210,6 @@ def _dense(config: DecoderConfig, features: int, axes: tuple[str, str], bias: bo
     )
 
 
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array, style: str) -> jax.Array:
-    """Rotary positions: x [R, T, heads, H]; cos, sin f32[R, T, 1, H / 2]. Returns x's dtype."""
-    wide = x.astype(jnp.float32)
-    if style == "half":
-        a, b = jnp.split(wide, 2, axis=-1)
-        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
-    a, b = wide[..., 0::2], wide[..., 1::2]
-    return jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape).astype(x.dtype)
-
-
 class Attention(nn.Module):
     """Grouped-query self attention: x [R, T, D] -> [R, T, D], and the keys and values [R, T, K, H] of it."""
 
@@ -246,15 +223,18 @@ class Attention(nn.Module):
 
         def heads(name: str, count: int, axis: str) -> jax.Array:
             y = _dense(c, count * c.head_dim, ("embed", axis), c.qkv_bias, name)(x)
-            y = checkpoint_name(y, "projection").reshape(*x.shape[:2], count, c.head_dim)
-            return _constrain(y, "rows", "length", f"activation_{axis}", "head_dim")
+            y = checkpoint_name(y, "projection")
+            normed = c.qk_norm if name != "value" else "none"
+            if normed == "width":
+                y = Norm(c, (axis,), name=f"{name}_norm")(y)
+            y = y.reshape(*x.shape[:2], count, c.head_dim)
+            y = _constrain(y, "rows", "length", f"activation_{axis}", "head_dim")
+            if normed in ("head", "own_scales"):
+                y = Norm(c, ("norm",) if normed == "head" else (axis, "norm"), name=f"{name}_norm")(y)
+            return y
 
         query, key = heads("query", c.heads, "heads"), heads("key", c.kv_heads, "kv_heads")
         value = heads("value", c.kv_heads, "kv_heads")
-        if c.qk_norm:
-            axes = ("heads", "kv_heads") if c.qk_norm_per_head else (None, None)
-            query = Norm(c, axes[0], name="query_norm")(query)
-            key = Norm(c, axes[1], name="key_norm")(key)
         # The scale rides on the query's rotation: no pass of its own over the queries or the logits.
         scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
         query = rotate(query, cos * scale, sin * scale, c.rope_style)
@@ -265,23 +245,48 @@ class Attention(nn.Module):
         return checkpoint_name(out, "projection"), (key, value)
 
 
-class Mlp(nn.Module):
-    """Gated feed forward: down(activation(gate(x)) * up(x))."""
+class XIelu(nn.Module):
+    """xIELU (Huang and Schlag, 2024): quadratic above 0, exponential below, each with a trained factor."""
 
     config: DecoderConfig
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
-        gate = checkpoint_name(_dense(c, c.mlp, ("embed", "mlp"), c.mlp_bias, "gate")(x), "projection")
-        up = checkpoint_name(_dense(c, c.mlp, ("embed", "mlp"), c.mlp_bias, "up")(x), "projection")
-        hidden = _constrain(ACTIVATIONS[c.activation](gate) * up, "rows", "length", "activation_mlp")
+
+        def factor(name: str, start: float) -> jax.Array:
+            initializer = _parameter(nn.initializers.constant(math.log(math.expm1(start))), "norm")
+            raw = self.param(name, initializer, (1,), jnp.dtype(c.param_dtype))
+            return jax.nn.softplus(raw.astype(jnp.float32))
+
+        above, below = factor("alpha_p", 0.8), 0.5 + factor("alpha_n", 0.3)
+        x = x.astype(jnp.float32)
+        curved = jnp.where(x > 0, above * x * x, below * (jnp.expm1(jnp.minimum(x, -1e-6)) - x))
+        return (curved + 0.5 * x).astype(c.dtype)
+
+
+class Mlp(nn.Module):
+    """Feed forward: down(activation(gate(x)) * up(x)), or where it has no gate, down(activation(up(x)))."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c = self.config
+
+        def wide(name: str) -> jax.Array:
+            return checkpoint_name(_dense(c, c.mlp, ("embed", "mlp"), c.mlp_bias, name)(x), "projection")
+
+        activation = XIelu(c, name="activation") if c.activation == "xielu" else ACTIVATIONS[c.activation]
+        hidden = activation(wide("gate")) * wide("up") if c.gated else activation(wide("up"))
+        hidden = _constrain(hidden, "rows", "length", "activation_mlp")
         down = _dense(c, c.hidden, ("mlp", "embed"), c.mlp_bias, "down")(hidden)
         return checkpoint_name(down, "projection")
 
 
 class Block(nn.Module):
-    """One layer. `tables` = (mask, cos, sin), each with a leading axis over `config.kinds`: `kind` picks.
+    """One layer. `tables` = (masks, (cos, sin)), with leading axes over `config.windows` and over `config.ropes`;
+    `picks`: where in them the layer's own stand.
 
     `cached`: keys and values [R, K, S, H] from before. `keep`: return those of x too, None otherwise. `places`: i32[N]
     in the flattened rows, whose states [N, D] after this layer are returned too; None for none.
@@ -294,29 +299,34 @@ class Block(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        kind: jax.Array,
-        tables: tuple[Any, jax.Array, jax.Array],
+        picks: tuple[jax.Array, jax.Array],
+        tables: tuple[Any, tuple[jax.Array, jax.Array]],
         cached: KeysValues | None = None,
         places: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[KeysValues | None, jax.Array | None]]:
         c = self.config
-        mixed = len(c.kinds) > 1
-        mask, cos, sin = jax.tree.map(
-            lambda t: jax.lax.dynamic_index_in_dim(t, kind, keepdims=False) if mixed else t[0], tables
-        )
+
+        def pick(table: Any, place: jax.Array) -> Any:  # which layer this is is known on the device only
+            return jax.tree.map(
+                lambda t: t[0] if len(t) == 1 else jax.lax.dynamic_index_in_dim(t, place, keepdims=False),
+                table,
+            )
+
+        mask, (cos, sin) = map(pick, tables, picks)
+        before, behind = c.norm_sites != "behind", c.norm_sites != "before"
 
         def norm(y: jax.Array, name: str, present: bool) -> jax.Array:
             return Norm(c, name=name)(y) if present else y
 
-        y = norm(x, "attention_norm", c.pre_norm)
+        y = norm(x, "attention_norm", before)
         attended, new = Attention(c, name="attention")(y, mask, cos, sin, cached)
-        attended = norm(attended, "attention_post_norm", c.post_norm)
+        attended = norm(attended, "attention_post_norm", behind)
         if c.parallel_block:
-            x = x + attended + norm(Mlp(c, name="mlp")(y), "mlp_post_norm", c.post_norm)
+            x = x + attended + norm(Mlp(c, name="mlp")(y), "mlp_post_norm", behind)
         else:
             x = _constrain(x + attended, "rows", "length", "activation_embed")
-            y = Mlp(c, name="mlp")(norm(x, "mlp_norm", c.pre_norm))
-            x = x + norm(y, "mlp_post_norm", c.post_norm)
+            y = Mlp(c, name="mlp")(norm(x, "mlp_norm", before))
+            x = x + norm(y, "mlp_post_norm", behind)
         x = _constrain(x, "rows", "length", "activation_embed")
         return x, (new if self.keep else None, None if places is None else x.reshape(-1, c.hidden)[places])
 
@@ -385,10 +395,12 @@ class Decoder(nn.Module):
             unroll=min(unroll, length),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        flags = np.array([c.kinds.index(s) for s in c.sliding or (False,) * length], np.int32)
+        picks = [(c.windows.index(layer.window), c.ropes.index(layer.rope)) for layer in c.each_layer]
         tables = layer_tables(c, positions, tree, branch, cache, blocks)
         cached = (cache.key, cache.value) if cache else None
-        x, (new, states) = stack(c, self.keep, name="layers")(x, flags, tables, cached, places)
+        x, (new, states) = stack(c, self.keep, name="layers")(
+            x, tuple(np.array(picks, np.int32).T), tables, cached, places
+        )
         if not c.tied:
             Embedding(c, name="head")()
         x = Norm(c, name="final_norm")(x)
@@ -404,12 +416,11 @@ def layer_tables(
     branch: jax.Array,
     cache: Cache | None = None,
     blocks: QueryBlocks | None = None,
-) -> tuple[Any, jax.Array, jax.Array]:
-    """What layers need beside x, made once: the mask as `config.attention` takes it, every array of it
-    [kinds, R, ...]; cos, sin f32[kinds, R, T, 1, H / 2]."""
-    masks, angles = [], []
-    for sliding in config.kinds:
-        window = config.window if sliding else None
+) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    """What layers need beside x, made once: the masks as `config.attention` takes them, every array [windows, R, ...];
+    cos and sin f32[ropes, R, T, 1, H / 2]."""
+    masks = []
+    for window in config.windows:
         if blocks is not None:
             masks.append(block_tables(positions, blocks, window))
         else:
@@ -418,10 +429,8 @@ def layer_tables(
                 before = cached_mask(positions, tree, branch, cache.columns, window)
                 mask = jnp.concatenate([before, mask], axis=-1)
             masks.append(BACKENDS[config.attention].prepare(_constrain(mask, "rows", "length", "keys")))
-        rope = (config.sliding_rope or config.rope) if sliding else config.rope
-        angles.append(positions[:, :, None, None].astype(jnp.float32) * rope.frequencies(config.head_dim))
-    angle = jnp.stack(angles)
-    return jax.tree.map(lambda *kinds: jnp.stack(kinds), *masks), jnp.cos(angle), jnp.sin(angle)
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *masks)
+    return stacked, rotations(config.ropes, positions, config.head_dim)
 
 
 def head_weight(params: Mapping[str, Any], config: DecoderConfig) -> jax.Array:

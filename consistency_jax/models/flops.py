@@ -44,7 +44,7 @@ def mask_cost(config: DecoderConfig) -> float:
     About 1/1400 for 58 M parameters, where it was measured (hidden 512, 8 heads), 1/34 for 260 thousand (hidden 64).
     """
     projections = config.hidden * config.head_dim * (2 * config.heads + 2 * config.kv_heads)
-    layer = 2 * (projections + 3 * config.hidden * config.mlp)
+    layer = 2 * (projections + (2 + config.gated) * config.hidden * config.mlp)
     return config.heads * (4 * config.head_dim + SCORE_FLOPS) / layer
 
 

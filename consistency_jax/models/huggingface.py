@@ -30,6 +30,7 @@ from safetensors.numpy import save_file
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
+from consistency_jax.models.families.family import constants
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 from consistency_jax.runtime.files import readable, write_text
@@ -258,6 +259,15 @@ def _some(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _constants(config: DecoderConfig, rename: Callable[[str], str]) -> list[tuple[int, str, float]]:
+    """Tensors that are no parameters: layer, name, value."""
+    return [
+        (layer, rename(name).format(layer=layer), value)
+        for name, value in constants(config).items()
+        for layer in range(config.layers)
+    ]
+
+
 def _tensor_names(weight: Weight, layers: int) -> list[str]:
     if "{layer}" not in weight.name:
         return [weight.name]
@@ -290,7 +300,8 @@ def _account(
     }
     aliases = {rename(a): rename(b) for a, b in family.aliases(config).items()}
     aliases = {a: b for a, b in aliases.items() if a in tensors.slices and b in tensors.slices}
-    known = {*expected, *aliases, *tensors.of_other_parts(family)}
+    constants = {name: value for _, name, value in _constants(config, rename) if name in tensors.slices}
+    known = {*expected, *aliases, *constants, *tensors.of_other_parts(family)}
     unmapped = [name for name in tensors.slices if name not in known and not IGNORED.search(name)]
     missing = [name for name in expected if name not in tensors.slices]
     wrong = [
@@ -303,12 +314,17 @@ def _account(
         for a, b in aliases.items()
         if not np.array_equal(tensors.read(a), tensors.read(b))
     ]
+    differ += [
+        f"{name} is not {value}"
+        for name, value in constants.items()
+        if not np.allclose(tensors.read(name).astype(np.float32), value, rtol=2.0**-8)  # bfloat16's
+    ]
     problems = {
         "no parameter takes": unmapped,
         "missing": missing,
         "stored twice": tensors.doubled,
         "wrong shape": wrong,
-        "not tied as config.json says": differ,
+        "not as config.json says": differ,
     }
     said = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
     if said:
@@ -434,6 +450,9 @@ def _pieces(model: Model, family: Family, source: _Tensors | None) -> list[_Piec
             read = functools.partial(_fetch, flat[path], layer if stacked else None, weight.transpose)
             size = flat[path].nbytes // (flat[path].shape[0] if stacked else 1)
             ours.append((layer if stacked else -1, _Piece(name, size, read)))
+    dtype = jnp.dtype(model.config.param_dtype)
+    for layer, name, value in _constants(model.config, rename):
+        ours.append((layer, _Piece(name, dtype.itemsize, functools.partial(np.array, value, dtype))))
     ours.sort(key=lambda piece: (piece[0], piece[1].name))
     others = source.of_other_parts(family) if source else []
     return [piece for _, piece in ours] + [

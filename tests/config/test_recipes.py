@@ -75,9 +75,10 @@ def test_a_toy_keeps_the_traits_of_its_model(hub_id: str):
     small, published = family.from_hf(toy(hub_id) | {"vocab_size": 100}), find_family(hf)[1].from_hf(hf)
     assert name == hf["architectures"][0].replace("ForConditionalGeneration", "ForCausalLM")
     sizes = {"vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp"}
-    sizes |= {"window", "sliding", "query_scale", "embedding_scale"}
+    sizes |= {"layer_types", "query_scale", "embedding_scale"}
     assert set(small.differences(published)) <= sizes
-    assert (small.window is None) == (published.window is None)
+    assert set(small.ropes) == set(published.ropes)
+    assert len(small.windows) == len(published.windows)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,15 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.generation import GenerationError, Sampling
 from consistency_jax.generation.sampler import CHUNK, Sampler
 from consistency_jax.models.attention import Columns
-from consistency_jax.models.decoder import Decoder, DecoderConfig, Rope, init_params
+from consistency_jax.models.decoder import (
+    Decoder,
+    DecoderConfig,
+    LayerType,
+    init_params,
+)
 from consistency_jax.models.huggingface import Model, load_pretrained
 from consistency_jax.models.kv_cache import extended, new_cache
+from consistency_jax.models.rotary import Rope
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -112,13 +118,11 @@ CONFIG = DecoderConfig(
 )
 LOCAL = dataclasses.replace(
     CONFIG,
-    window=4,
-    sliding=(True, False, True),
-    sliding_rope=Rope(theta=100.0),
+    layer_types=(LayerType(4, Rope(theta=100.0)), LayerType(), LayerType(4, None)),
     attention_cap=3.0,
     rope_style="interleaved",
     parallel_block=True,
-    qk_norm=True,
+    qk_norm="width",
     norm="layer",
 )
 

@@ -17,7 +17,7 @@ from consistency_jax.runtime.mesh import make_mesh, on_mesh
 
 def main() -> None:
     mesh = make_mesh((2, 2, 2))
-    one_layer = dataclasses.replace(CONFIG, layers=1, sliding=(True,))
+    one_layer = dataclasses.replace(CONFIG, layers=1, layer_types=CONFIG.layer_types[:1])
     row = rows(100, 8)
     tokens = jax.random.randint(jax.random.key(1), row["tree"].shape, 0, CONFIG.vocab_size)
     params = jax.device_put(init_params(one_layer, jax.random.key(0)), param_shardings(one_layer, mesh))

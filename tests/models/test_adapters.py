@@ -9,6 +9,7 @@ import pytest
 from adapted_models import CONFIG, LORA, TOKENS, adapted, flat, random_params
 
 from consistency_jax.models.adapters import add_adapters, merge_adapters, save_adapter
+from consistency_jax.models.decoder import LayerType
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.lora import PROJECTIONS
 
@@ -18,12 +19,11 @@ GEMMA = dataclasses.replace(
     out_bias=False,
     norm_offset=True,
     norm_eps=1e-6,
-    post_norm=True,
-    qk_norm=True,
+    norm_sites="both",
+    qk_norm="head",
     activation="gelu_tanh",
     embedding_scale=48**0.5,
-    window=16,
-    sliding=(True, False),
+    layer_types=(LayerType(16), LayerType()),
 )
 
 
@@ -84,11 +84,11 @@ def test_an_adapted_model_is_not_exported_unmerged(base, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
-def test_peft_loads_the_adapter_of_a_model_that_sees(tmp_path):
+def test_peft_loads_the_adapter_of_a_multimodal_model(tmp_path):
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
     import torch_models
 
-    base = torch_models.random_checkpoint(tmp_path / "base", "gemma 3 that sees, 3 heads")
+    base = torch_models.random_checkpoint(tmp_path / "base", "gemma 3 multimodal, 3 heads")
     ours = adapted(load_pretrained(base))
     save_adapter(ours, tmp_path / "adapter", base=str(base))
     theirs = peft.PeftModel.from_pretrained(torch_models.load(base), tmp_path / "adapter").eval()

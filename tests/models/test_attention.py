@@ -31,7 +31,14 @@ from consistency_jax.models.attention import (
     obstacle,
     tree_mask,
 )
-from consistency_jax.models.decoder import Decoder, DecoderConfig, Rope, abstract_params, init_params
+from consistency_jax.models.decoder import (
+    Decoder,
+    DecoderConfig,
+    LayerType,
+    abstract_params,
+    init_params,
+)
+from consistency_jax.models.rotary import Rope
 from consistency_jax.runtime.mesh import RULES
 
 WORKER = Path(__file__).with_name("attention_worker.py")
@@ -163,10 +170,8 @@ CONFIG = DecoderConfig(
     kv_heads=2,
     head_dim=8,
     mlp=40,
-    qk_norm=True,
-    window=9,
-    sliding=(True, False),
-    sliding_rope=Rope(theta=100.0),
+    qk_norm="head",
+    layer_types=(LayerType(9, Rope(theta=100.0)), LayerType()),
     attention_cap=5.0,
     initializer_range=0.3,
 )

@@ -14,13 +14,14 @@ from consistency_jax.models.attention import attend, mask_bias, tree_mask
 from consistency_jax.models.decoder import (
     Decoder,
     DecoderConfig,
+    LayerType,
     Params,
-    Rope,
     abstract_params,
     init_params,
     logical_axes,
     logits,
 )
+from consistency_jax.models.rotary import Rope
 
 SMALL = DecoderConfig(
     vocab_size=61, hidden=32, layers=3, heads=6, kv_heads=2, head_dim=8, mlp=40, initializer_range=0.3
@@ -28,15 +29,16 @@ SMALL = DecoderConfig(
 EVERYTHING = dataclasses.replace(
     SMALL,
     norm_offset=True,
-    post_norm=True,
-    qk_norm=True,
+    norm_sites="both",
+    qk_norm="head",
     qkv_bias=True,
     out_bias=True,
     mlp_bias=True,
-    window=4,
-    sliding=(True, False, True),
-    sliding_rope=Rope(theta=100.0),
-    rope=Rope(theta=1e4, scaling="linear", factor=2.0),
+    layer_types=(
+        LayerType(4, Rope(theta=100.0)),
+        LayerType(None, Rope(theta=1e4, scaling="linear", factor=2.0)),
+        LayerType(4, Rope(theta=100.0)),
+    ),
     rope_style="interleaved",
     activation="gelu_tanh",
     attention_cap=5.0,
@@ -47,9 +49,17 @@ EVERYTHING = dataclasses.replace(
     tied=False,
 )
 PARALLEL = dataclasses.replace(
-    SMALL, norm="layer", parallel_block=True, logit_scale=0.1, qk_norm=True, qk_norm_per_head=True
+    SMALL, norm="layer", parallel_block=True, logit_scale=0.1, qk_norm="own_scales"
 )
-CONFIGS = {"llama": SMALL, "everything": EVERYTHING, "parallel": PARALLEL}
+BEHIND = dataclasses.replace(
+    SMALL,
+    norm_sites="behind",
+    qk_norm="width",
+    activation="xielu",
+    gated=False,
+    layer_types=(LayerType(), LayerType(3, None), LayerType(None, None)),
+)
+CONFIGS = {"llama": SMALL, "everything": EVERYTHING, "parallel": PARALLEL, "behind": BEHIND}
 
 
 def randomized(config: DecoderConfig, seed: int = 0) -> Params:
@@ -247,14 +257,13 @@ def test_every_parameter_has_logical_axes(config: DecoderConfig) -> None:
     [
         ({"kv_heads": 4}, "not a multiple"),
         ({"head_dim": 7}, "odd"),
-        ({"sliding": (True,), "window": 3}, "sliding names 1 layers"),
-        ({"sliding": (True, True, False)}, "need a window"),
+        ({"layer_types": (LayerType(),) * 2}, "layer_types names 2 layers, the model has 3"),
         ({"norm": "batch"}, "norm = 'batch'; known: rms, layer"),
         ({"attention": "flash9"}, "unknown attention backend 'flash9'; known: auto, xla, splash, cudnn"),
         ({"remat": "some"}, "known: none, full, dots"),
         ({"layers": 0}, "at least 1"),
-        ({"pre_norm": False}, "needs pre_norm or post_norm"),
-        ({"qk_norm_per_head": True}, "needs qk_norm"),
+        ({"norm_sites": "nowhere"}, "known: before, behind, both"),
+        ({"qk_norm": "tail"}, "known: none, head, own_scales, width"),
     ],
 )
 def test_bad_configs_name_the_field(changes: dict, says: str) -> None:

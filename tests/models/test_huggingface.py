@@ -13,9 +13,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from consistency_jax.errors import CheckpointError, ConfigError
-from consistency_jax.models.decoder import DecoderConfig, Rope, init_params
+from consistency_jax.models.decoder import (
+    DecoderConfig,
+    LayerType,
+    init_params,
+)
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
+from consistency_jax.models.rotary import Rope
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -24,7 +29,7 @@ from torch_models import VOCABULARY, random_checkpoint, torch_logits  # noqa: E4
 
 LLAMA = "llama, 5 heads without grouping, wide heads, linear rope, gelu"
 UNTIED = "llama, 9 heads, llama3 rope, biases, untied"
-GEMMA = "gemma 3 that sees, 3 heads"
+GEMMA = "gemma 3 multimodal, 3 heads"
 CHECKPOINTS = ("hf_stories260K", "hf_babyllama105")
 GREEDY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
@@ -78,8 +83,9 @@ def test_bfloat16_goes_in_and_out_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_model_made_here_loads_in_torch(tmp_path: Path) -> None:
+    layers = (LayerType(rope=Rope(theta=300.0)),)
     config = DecoderConfig(
-        vocab_size=50, hidden=24, layers=2, heads=3, kv_heads=1, head_dim=10, mlp=36, rope=Rope(theta=300.0)
+        vocab_size=50, hidden=24, layers=2, heads=3, kv_heads=1, head_dim=10, mlp=36, layer_types=layers
     )
     model = Model(config, init_params(config, jax.random.key(0)))
     save_pretrained(model, tmp_path / "made")
@@ -154,14 +160,14 @@ def test_names_of_two_makes_in_one_folder_are_an_error(tmp_path: Path) -> None:
         load_pretrained(folder)
 
 
-def test_the_eyes_of_a_gemma_are_skipped_by_name_and_come_along_on_export(tmp_path: Path) -> None:
+def test_the_vision_tower_of_a_gemma_is_skipped_by_name_and_comes_along_on_export(tmp_path: Path) -> None:
     folder = random_checkpoint(tmp_path / "torch", GEMMA, "bfloat16")
     (folder / "preprocessor_config.json").write_text("{}")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["torch_dtype"] = "bfloat16"
     (folder / "config.json").write_text(json.dumps(config))
-    eyes = [n for n in load_file(folder / "model.safetensors") if "language_model" not in n]
-    assert {name.split(".")[0] for name in eyes} == {"vision_tower", "multi_modal_projector"}
+    vision = [n for n in load_file(folder / "model.safetensors") if "language_model" not in n]
+    assert {name.split(".")[0] for name in vision} == {"vision_tower", "multi_modal_projector"}
 
     save_pretrained(load_pretrained(folder, dtype="bfloat16"), tmp_path / "same")
     assert same_tensors(tmp_path / "same", folder)
@@ -172,14 +178,16 @@ def test_the_eyes_of_a_gemma_are_skipped_by_name_and_come_along_on_export(tmp_pa
     model.params["final_norm"]["scale"] += 1.0
     save_pretrained(model, tmp_path / "wide")
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "wide/model.safetensors")
-    assert all(after[name].tobytes() == before[name].tobytes() for name in eyes)  # as they were, in bfloat16
+    assert all(
+        after[name].tobytes() == before[name].tobytes() for name in vision
+    )  # as they were, in bfloat16
     norm = "language_model.model.norm.weight"
     np.testing.assert_array_equal(after[norm], before[norm].astype(np.float32) + 1)
     changed = json.loads((tmp_path / "wide" / "config.json").read_text())
     assert (changed.pop("dtype"), changed["text_config"].pop("torch_dtype")) == ("float32", "float32")
     assert changed["vision_config"] == config["vision_config"]
 
-    # Other parts than these are nobody's: an error, as in a model of text alone.
+    # Other parts than these are nobody's: an error, as in a text-only model.
     edit(folder, audio_tower__weight=np.zeros(3, np.float32))
     with pytest.raises(CheckpointError, match=r"no parameter takes: audio_tower\.weight"):
         load_pretrained(folder)
@@ -188,7 +196,7 @@ def test_the_eyes_of_a_gemma_are_skipped_by_name_and_come_along_on_export(tmp_pa
         load_pretrained(folder)
 
 
-def test_a_gemma_that_sees_is_written_as_text_alone_without_its_folder(tmp_path: Path) -> None:
+def test_a_multimodal_gemma_is_written_as_text_only_without_its_folder(tmp_path: Path) -> None:
     model = load_pretrained(random_checkpoint(tmp_path / "torch", GEMMA))
     tokens = np.random.default_rng(4).integers(0, VOCABULARY, (1, 40))
     reference = torch_logits(tmp_path / "torch", tokens)
@@ -291,7 +299,7 @@ def test_unsupported_configs_are_errors(folder: Path) -> None:
     assert said.startswith(f"{folder}: unsupported architecture: FalconForCausalLM; supported: Cohere2")
     assert set(FAMILIES) < set(re.findall(r"\w+", said))
     assert "LlamaForCausalLM" in failing(architectures=None)
-    assert "rope type 'yarn'" in failing(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4})
+    assert "rope type 'dynamic'" in failing(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4})
     assert "lack 'factor'" in failing(rope_parameters={"rope_type": "linear", "rope_theta": 1e4})
     assert "hidden_act = 'relu'" in failing(hidden_act="relu")
     assert "no 'intermediate_size'" in failing(intermediate_size=None)
@@ -316,7 +324,7 @@ def test_missing_folders_and_wrong_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be \[B, T\]"):
         model.apply(np.array([1]))
     model.config = DecoderConfig(
-        vocab_size=9, hidden=4, layers=1, heads=1, kv_heads=1, head_dim=4, mlp=4, qk_norm=True
+        vocab_size=9, hidden=4, layers=1, heads=1, kv_heads=1, head_dim=4, mlp=4, qk_norm="head"
     )
     with pytest.raises(ConfigError, match="qk_norm cannot be said"):
         save_pretrained(model, tmp_path / "out")

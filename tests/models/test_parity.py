@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,12 @@ import pytest
 from packed_rows import FIELDS, Forest, packed, sequence
 from safetensors.numpy import load_file
 
-from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, Rope, logits
+from consistency_jax.models.decoder import (
+    Decoder,
+    DecoderConfig,
+    Params,
+    logits,
+)
 from consistency_jax.models.huggingface import load_pretrained, save_pretrained
 
 torch = pytest.importorskip("torch")
@@ -117,16 +123,53 @@ def test_logits_and_packed_trees_equal_torch_and_weights_come_back(tmp_path: Pat
 
 
 GEMMA, COHERE = "gemma 3, 9 heads, linear rope", "cohere, 3 heads with norms of their own"
-MUTATIONS = {
-    GEMMA: {
-        "norm_eps": 1e-6,
-        "rope": Rope(theta=3000.0),
-        "sliding_rope": None,
-        "window": WINDOW + 1,
-        "norm_offset": False,
-        "query_scale": None,
-    },
-    COHERE: {"rope_style": "half", "logit_scale": 0.0625},
+OLMO, SMOLLM = (
+    "olmo 3, 9 heads, yarn in global layers, biases, untied",
+    "smollm 3, 3 heads, one of four layers still",
+)
+APERTUS = "apertus, 3 heads"
+
+
+def _other_layers(config: DecoderConfig, **changes: Any) -> dict[str, Any]:
+    """Every layer with its type changed."""
+    return {"layer_types": tuple(dataclasses.replace(layer, **changes) for layer in config.each_layer)}
+
+
+def _other_ropes(config: DecoderConfig, **changes: Any) -> dict[str, Any]:
+    return {
+        "layer_types": tuple(
+            dataclasses.replace(layer, rope=layer.rope and dataclasses.replace(layer.rope, **changes))
+            for layer in config.each_layer
+        )
+    }
+
+
+# One wrong trait each.
+MUTATIONS: dict[str, tuple[Callable[[DecoderConfig], dict[str, Any]], ...]] = {
+    GEMMA: (
+        lambda config: {"norm_eps": 1e-6},
+        lambda config: _other_ropes(config, scaling="none"),
+        lambda config: _other_layers(config, rope=config.ropes[1]),
+        lambda config: {
+            "layer_types": tuple(
+                dataclasses.replace(layer, window=layer.window and layer.window + 1)
+                for layer in config.layer_types
+            )
+        },
+        lambda config: {"norm_offset": False},
+        lambda config: {"query_scale": None},
+    ),
+    COHERE: (lambda config: {"rope_style": "half"}, lambda config: {"logit_scale": 0.0625}),
+    OLMO: (
+        lambda config: _other_ropes(config, attention_factor=1.0),
+        lambda config: _other_ropes(config, beta_fast=32.0),
+        lambda config: _other_ropes(config, beta_slow=1.0),
+    ),
+    SMOLLM: (
+        lambda config: _other_layers(config, rope=config.ropes[0]),
+        lambda config: {"layer_types": config.layer_types[::-1]},
+    ),
+    APERTUS: (lambda config: {"activation": "silu"},),
 }
 
 
@@ -134,10 +177,10 @@ MUTATIONS = {
 def test_one_wrong_trait_fails_the_comparison(tmp_path: Path, case: str) -> None:
     folder = random_checkpoint(tmp_path, case)
     model, reference = load_pretrained(folder), their_logits(load(folder))
-    for name, value in MUTATIONS[case].items():
-        wrong = dataclasses.replace(model.config, **{name: value})
-        assert wrong.differences(model.config) == [name]
-        assert difference(wrong, model.params, reference) > 50 * TOLERANCE, name
+    for change in MUTATIONS[case]:
+        wrong = dataclasses.replace(model.config, **change(model.config))
+        assert wrong.differences(model.config) == list(change(model.config))
+        assert difference(wrong, model.params, reference) > 50 * TOLERANCE, change(model.config)
 
 
 def test_the_embedding_scale_is_rounded_to_bfloat16_as_torch_rounds_it(tmp_path: Path) -> None:

@@ -33,6 +33,14 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 5000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 1024,
+    "beta_fast": 8.0,
+    "beta_slow": 2.0,
+}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.5}
 GEMMA_ROPES = {
     "full_attention": {"rope_type": "linear", "rope_theta": 3000.0, "factor": 4.0},
@@ -40,7 +48,7 @@ GEMMA_ROPES = {
 }
 IN_TURNS = ["sliding_attention", "full_attention", "sliding_attention"]
 GEMMA = {"head_dim": 14, "sliding_window": WINDOW, "query_pre_attn_scalar": 7}
-EYES = {
+VISION = {
     "hidden_size": 12,
     "intermediate_size": 8,
     "num_hidden_layers": 1,
@@ -142,11 +150,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
-    "gemma 3 that sees, 3 heads": (
+    "gemma 3 multimodal, 3 heads": (
         "Gemma3ForConditionalGeneration",
         GEMMA | {"layer_types": IN_TURNS, "rope_parameters": GEMMA_ROPES},
     ),
-    "gemma 3 that sees, 9 heads, untied": (
+    "gemma 3 multimodal, 9 heads, untied": (
         "Gemma3ForConditionalGeneration",
         GEMMA
         | NINE_HEADS
@@ -192,6 +200,98 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "mistral, 3 heads, a window": (
+        "MistralForCausalLM",
+        {"sliding_window": WINDOW, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    ),
+    "mistral, 9 wide heads, no window, untied": (
+        "MistralForCausalLM",
+        NINE_HEADS
+        | {
+            "head_dim": 10,
+            "sliding_window": None,
+            "rope_parameters": LLAMA3_ROPE,
+            "rms_norm_eps": 1e-2,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "ministral, 3 wide heads, a window in the middle": (
+        "MinistralForCausalLM",
+        {
+            "head_dim": 18,
+            "sliding_window": WINDOW,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "ministral, 9 heads, windows, yarn, untied": (
+        "MinistralForCausalLM",
+        NINE_HEADS
+        | {
+            "head_dim": 8,
+            "sliding_window": WINDOW,
+            "rope_parameters": YARN_ROPE | {"mscale": 2.0, "mscale_all_dim": 0.5},
+            "tie_word_embeddings": False,
+        },
+    ),
+    "olmo 2, 3 heads, tied": ("Olmo2ForCausalLM", {"rope_parameters": LINEAR_ROPE}),
+    "olmo 2, 9 heads, llama3 rope, biases, untied": (
+        "Olmo2ForCausalLM",
+        NINE_HEADS
+        | {
+            "rope_parameters": LLAMA3_ROPE,
+            "rms_norm_eps": 1e-2,
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "olmo 3, 3 heads, windows": (
+        "Olmo3ForCausalLM",
+        {"num_hidden_layers": 4, "sliding_window": WINDOW},
+    ),
+    "olmo 3, 9 heads, yarn in global layers, biases, untied": (
+        "Olmo3ForCausalLM",
+        NINE_HEADS
+        | {
+            "head_dim": 16,
+            "layer_types": IN_TURNS,
+            "sliding_window": WINDOW,
+            "rope_parameters": {
+                "full_attention": YARN_ROPE | {"rope_theta": 5e5, "attention_factor": 1.5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e5},
+            },
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "smollm 3, 3 heads, one of four layers still": (
+        "SmolLM3ForCausalLM",
+        {"num_hidden_layers": 4, "pad_token_id": None},
+    ),
+    "smollm 3, 9 heads, windows where nothing turns, biases, untied": (
+        "SmolLM3ForCausalLM",
+        NINE_HEADS
+        | {
+            "pad_token_id": None,
+            "no_rope_layers": [1, 0, 1],
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+            "rope_parameters": YARN_ROPE,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "apertus, 3 heads": ("ApertusForCausalLM", {"rope_parameters": LLAMA3_ROPE}),
+    "apertus, 9 heads, silu, biases, untied": (
+        "ApertusForCausalLM",
+        NINE_HEADS
+        | {
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-2,
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
 }
 
 
@@ -203,7 +303,7 @@ def hf_config(case: str, **changes: Any) -> transformers.PretrainedConfig:
         # The token of an image must lie outside of what the tests ask about.
         return transformers.Gemma3Config(
             text_config=transformers.Gemma3TextConfig(**settings),
-            vision_config=transformers.SiglipVisionConfig(**EYES),
+            vision_config=transformers.SiglipVisionConfig(**VISION),
             mm_tokens_per_image=4,
             image_token_index=VOCABULARY,
             tie_word_embeddings=settings["tie_word_embeddings"],

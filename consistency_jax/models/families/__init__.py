@@ -9,20 +9,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from consistency_jax.errors import ConfigError
-from consistency_jax.models.families import cohere, gemma, llama, qwen
+from consistency_jax.models.families import apertus, cohere, gemma, llama, mistral, olmo, qwen, smollm
 from consistency_jax.models.families.family import Family, Weight
 
 __all__ = ["FAMILIES", "Family", "Weight", "find_family"]
 
 FAMILIES: dict[str, Family] = {
+    "ApertusForCausalLM": apertus.FAMILY,
     "Cohere2ForCausalLM": cohere.COHERE2,
     "CohereForCausalLM": cohere.COHERE,
     "Gemma2ForCausalLM": gemma.GEMMA2,
     "Gemma3ForCausalLM": gemma.GEMMA3,
     "Gemma3ForConditionalGeneration": gemma.GEMMA3_MULTIMODAL,
     "LlamaForCausalLM": llama.FAMILY,
+    "MinistralForCausalLM": mistral.MINISTRAL,
+    "MistralForCausalLM": mistral.MISTRAL,
+    "Olmo2ForCausalLM": olmo.OLMO2,
+    "Olmo3ForCausalLM": olmo.OLMO3,
     "Qwen2ForCausalLM": qwen.QWEN2,
     "Qwen3ForCausalLM": qwen.QWEN3,
+    "SmolLM3ForCausalLM": smollm.FAMILY,
 }
 
 

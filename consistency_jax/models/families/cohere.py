@@ -7,20 +7,14 @@ positions at all in its global layers.
 
 from typing import Any
 
-from consistency_jax.models.decoder import DecoderConfig, Rope
 from consistency_jax.models.families.family import (
     Family,
-    HfConfig,
-    canonical,
-    checked,
-    every_nth_global,
-    read_common,
+    except_every_nth,
+    read_layers,
     read_rope,
-    read_sliding,
-    write_common,
-    write_rope,
-    write_sliding,
+    write_layers,
 )
+from consistency_jax.models.families.keys import Keys
 
 DEFAULTS = {
     "layer_norm_eps": 1e-5,
@@ -29,14 +23,11 @@ DEFAULTS = {
     "logit_scale": 0.0625,
     "tie_word_embeddings": True,
 }
-COHERE_DEFAULTS = DEFAULTS | {"use_qk_norm": False, "rope_theta": 500_000.0}
-COHERE2_DEFAULTS = DEFAULTS | {"sliding_window": 4096, "sliding_window_pattern": 4}
 
 
-def read_shared(hf: HfConfig) -> dict[str, Any]:
-    """The traits that both generations read alike; `hf` is laid over the defaults."""
+def read(hf: Keys) -> dict[str, Any]:
+    """The traits that both generations read alike."""
     return {
-        **read_common(hf, eps="layer_norm_eps", rope=False),
         "norm": "layer",
         "parallel_block": True,
         "rope_style": "interleaved",
@@ -44,55 +35,36 @@ def read_shared(hf: HfConfig) -> dict[str, Any]:
     }
 
 
-def cohere_from_hf(hf: HfConfig) -> DecoderConfig:
-    """`hf`: a parsed config.json of CohereForCausalLM."""
-    hf = {**COHERE_DEFAULTS, **hf}
-    qk_norm = bool(hf["use_qk_norm"])
-    return DecoderConfig(**read_shared(hf), rope=read_rope(hf), qk_norm=qk_norm, qk_norm_per_head=qk_norm)
+def read_cohere2(hf: Keys) -> dict[str, Any]:
+    """With windows and positions in sliding layers only."""
+    slides = except_every_nth(hf["sliding_window_pattern"])
+    return {**read(hf), "layer_types": read_layers(hf, hf["sliding_window"], slides, (None, read_rope(hf)))}
 
 
-def cohere2_from_hf(hf: HfConfig) -> DecoderConfig:
-    """`hf`: a parsed config.json of Cohere2ForCausalLM."""
-    hf = {**COHERE2_DEFAULTS, **hf}
-    return canonical(
-        DecoderConfig(
-            **read_shared(hf),
-            rope=Rope(theta=None),
-            sliding_rope=read_rope(hf),
-            window=hf["sliding_window"],
-            sliding=read_sliding(hf, lambda: every_nth_global(hf, hf["sliding_window_pattern"])),
-        )
-    )
-
-
-def cohere_to_hf(config: DecoderConfig) -> dict[str, Any]:
-    """A config.json for a Cohere model made here; ConfigError where a trait is not Cohere's."""
-    written = {
-        "architectures": ["CohereForCausalLM"],
-        "model_type": "cohere",
-        **write_common(config, eps="layer_norm_eps"),
-        "logit_scale": config.logit_scale,
-        "use_qk_norm": config.qk_norm,
-        "rope_parameters": write_rope(config.rope),
-        "rope_theta": config.rope.theta,
-    }
-    return checked(config, written, cohere_from_hf)
-
-
-def cohere2_to_hf(config: DecoderConfig) -> dict[str, Any]:
-    """A config.json for a Cohere 2 made here; ConfigError where a trait is not Cohere 2's."""
-    rope = config.sliding_rope or Rope()  # none where no layer slides: then nothing reads it
-    written = {
-        "architectures": ["Cohere2ForCausalLM"],
-        "model_type": "cohere2",
-        **write_common(config, eps="layer_norm_eps"),
-        **write_sliding(config),
-        "logit_scale": config.logit_scale,
-        "rope_parameters": write_rope(rope),
-        "rope_theta": rope.theta,
-    }
-    return checked(config, written, cohere2_from_hf)
-
-
-COHERE = Family(cohere_from_hf, cohere_to_hf)
-COHERE2 = Family(cohere2_from_hf, cohere2_to_hf)
+COHERE = Family(
+    "CohereForCausalLM",
+    "cohere",
+    {**DEFAULTS, "use_qk_norm": False, "rope_theta": 500_000.0},
+    lambda hf: {**read(hf), "qk_norm": "own_scales" if hf["use_qk_norm"] else "none"},
+    lambda config: {"logit_scale": config.logit_scale, "use_qk_norm": config.qk_norm == "own_scales"},
+    eps="layer_norm_eps",
+)
+COHERE2 = Family(
+    "Cohere2ForCausalLM",
+    "cohere2",
+    {**DEFAULTS, "sliding_window": 4096, "sliding_window_pattern": 4},
+    read_cohere2,
+    lambda config: {"logit_scale": config.logit_scale, **write_layers(config)},
+    eps="layer_norm_eps",
+    # What Cohere's own code is told, and transformers takes for granted.
+    ignored={
+        "layer_switch": 4,
+        "order_of_interleaved_layers": "local_attn_first",
+        "position_embedding_type": "rope_gptj",
+        "rotary_pct": 1.0,
+        "use_embedding_sharing": True,
+        "use_gated_activation": True,
+        "use_parallel_block": True,
+        "use_parallel_embedding": False,
+    },
+)

@@ -1,20 +1,23 @@
 """What a family declares, and what families share: the keys of config.json and the names of tensors.
 
 Two generations of config.json are read alike. transformers 4 writes `rope_theta`, `rope_scaling` and a sliding
-pattern, 5 writes `rope_parameters` and `layer_types`; where both are given, the winner is transformers 5's.
+pattern, 5 writes `rope_parameters` and `layer_types`; where both are given, the winner is transformers 5's. Every key
+is accounted for (`keys.py`).
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from consistency_jax.errors import ConfigError
-from consistency_jax.models.decoder import DecoderConfig, Rope
+from consistency_jax.models.decoder import DecoderConfig, LayerType
+from consistency_jax.models.families.keys import HfConfig, Keys
+from consistency_jax.models.rotary import Rope
 
-HfConfig = Mapping[str, Any]
-
-ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-LAYER_TYPES = {"full_attention": False, "sliding_attention": True}
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "xielu": "xielu"}
+FULL, SLIDING = "full_attention", "sliding_attention"
+LAYER = "model.layers.{layer}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +34,10 @@ class Weight:
 
 
 def tensor_names(config: DecoderConfig) -> dict[str, Weight]:
-    """Our parameter path -> its tensors, for the names that all families so far agree on.
+    """Our parameter path -> its tensors, for the names that nearly all families agree on.
 
-    Only one name means two things: `post_attention_layernorm` is the norm before the mlp, unless the block also
-    norms what it adds (`post_norm`); then it is what it says, and the norm before the mlp has a name of its own.
+    Only one name means two things: `post_attention_layernorm` is the norm before the mlp, unless the block norms what
+    it adds; then it is what it says, and the norm before the mlp has a name of its own.
     """
     mapping = {
         "embedding/weight": Weight("model.embed_tokens.weight"),
@@ -42,34 +45,43 @@ def tensor_names(config: DecoderConfig) -> dict[str, Weight]:
     }
     if not config.tied:
         mapping["head/weight"] = Weight("lm_head.weight")
-    norms = {"attention_norm": "input_layernorm"}
-    if config.post_norm:
+    norms = {}
+    if config.norm_sites != "behind":
+        both = config.norm_sites == "both"
+        norms = {"attention_norm": "input_layernorm"}
+        if not config.parallel_block:
+            norms["mlp_norm"] = "pre_feedforward_layernorm" if both else "post_attention_layernorm"
+    if config.norm_sites != "before":
         norms |= {
             "attention_post_norm": "post_attention_layernorm",
-            "mlp_norm": "pre_feedforward_layernorm",
             "mlp_post_norm": "post_feedforward_layernorm",
         }
-    elif not config.parallel_block:
-        norms["mlp_norm"] = "post_attention_layernorm"
-    if config.qk_norm:
+    if config.qk_norm != "none":
         norms |= {"attention/query_norm": "self_attn.q_norm", "attention/key_norm": "self_attn.k_norm"}
     projections = {
         "attention/query": ("self_attn.q_proj", config.qkv_bias),
         "attention/key": ("self_attn.k_proj", config.qkv_bias),
         "attention/value": ("self_attn.v_proj", config.qkv_bias),
         "attention/out": ("self_attn.o_proj", config.out_bias),
-        "mlp/gate": ("mlp.gate_proj", config.mlp_bias),
         "mlp/up": ("mlp.up_proj", config.mlp_bias),
         "mlp/down": ("mlp.down_proj", config.mlp_bias),
-    }
-    layer = "model.layers.{layer}."
+    } | ({"mlp/gate": ("mlp.gate_proj", config.mlp_bias)} if config.gated else {})
     for ours, theirs in norms.items():
-        mapping[f"layers/{ours}/scale"] = Weight(f"{layer}{theirs}.weight")
+        mapping[f"layers/{ours}/scale"] = Weight(f"{LAYER}{theirs}.weight")
     for ours, (theirs, bias) in projections.items():
-        mapping[f"layers/{ours}/kernel"] = Weight(f"{layer}{theirs}.weight", transpose=True)
+        mapping[f"layers/{ours}/kernel"] = Weight(f"{LAYER}{theirs}.weight", transpose=True)
         if bias:
-            mapping[f"layers/{ours}/bias"] = Weight(f"{layer}{theirs}.bias")
+            mapping[f"layers/{ours}/bias"] = Weight(f"{LAYER}{theirs}.bias")
+    if config.activation == "xielu":
+        for name in ("alpha_p", "alpha_n"):
+            mapping[f"layers/mlp/activation/{name}"] = Weight(f"{LAYER}mlp.act_fn.{name}")
     return mapping
+
+
+def constants(config: DecoderConfig) -> dict[str, float]:
+    """Tensors that checkpoints hold and nobody trains -> the only value that is run here."""
+    xielu = {f"{LAYER}mlp.act_fn.beta": 0.5, f"{LAYER}mlp.act_fn.eps": -1e-6}
+    return xielu if config.activation == "xielu" else {}
 
 
 def tied_head(config: DecoderConfig) -> dict[str, str]:
@@ -81,192 +93,259 @@ def tied_head(config: DecoderConfig) -> dict[str, str]:
 class Family:
     """The rules of a family.
 
-    `from_hf`: config.json -> DecoderConfig.
-    `to_hf`: a config.json for a model without a source folder (a sourced model's is copied, never written).
+    `architecture`, `model_type`: what a config.json written here says. (A sourced model's is copied, never written.)
+    `defaults`: the keys of config.json that may be left out, with transformers' defaults.
+    `read`: config.json -> the fields of `DecoderConfig` beside those that all families tell alike. Reads every key,
+      whether it decides or not. Without "layer_types" among them, layers are alike and have no window.
+    `write`: the inverse.
+    `eps`, `activation`: two keys that go by several names. `attention_bias`: whether the key of that name is one.
+    `ignored`: keys that its files may hold beside: with the only value that may stand there, or ... for any.
     `names`: our parameter path, as "layers/mlp/up/kernel", -> Weight.
     `aliases`: tensors that may be stored beside the one they repeat (a tied head), name -> repeated name.
-    `other_parts`: regular expression of tensors that belong to no text model (a vision tower). They are left
-      alone on import and copied from the source folder on export.
+    `other_parts`: where the text model is a part of a larger one (it is described by `text_config` then), a regular
+      expression of the tensors of other parts (a vision tower). They are left alone on import and copied from the
+      source folder on export. `beside`: as `ignored`, beside `text_config`.
     `text_modules`: where transformers keeps the modules whose tensors `names` calls "model.".
     """
 
-    from_hf: Callable[[HfConfig], DecoderConfig]
-    to_hf: Callable[[DecoderConfig], dict[str, Any]]
+    architecture: str
+    model_type: str
+    defaults: HfConfig
+    read: Callable[[Keys], dict[str, Any]]
+    write: Callable[[DecoderConfig], dict[str, Any]]
+    eps: str = "rms_norm_eps"
+    activation: str = "hidden_act"
+    attention_bias: bool = True
+    ignored: HfConfig = dataclasses.field(default_factory=dict)
     names: Callable[[DecoderConfig], dict[str, Weight]] = tensor_names
     aliases: Callable[[DecoderConfig], dict[str, str]] = tied_head
     other_parts: str | None = None
+    beside: HfConfig = dataclasses.field(default_factory=dict)
     text_modules: str = "model."
+
+    def from_hf(self, hf: HfConfig) -> DecoderConfig:
+        """The decoder of a parsed config.json; ConfigError where it asks for what is not supported."""
+        if self.other_parts is None:
+            return self._read_text(hf)
+        whole = Keys(hf, {"tie_word_embeddings": self.defaults.get("tie_word_embeddings", False)})
+        text = whole.required("text_config")
+        config = self._read_text(text, "config.json's text_config")
+        if bool(whole["tie_word_embeddings"]) != config.tied:
+            raise ConfigError("config.json: tie_word_embeddings differs between the file and its text_config")
+        whole.account(self.beside)
+        return config
+
+    def _read_text(self, given: HfConfig, where: str = "config.json") -> DecoderConfig:
+        hf = Keys(given, self.defaults, where)
+        hidden, heads, activation = map(hf.required, ("hidden_size", "num_attention_heads", self.activation))
+        if activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"{where}: {self.activation} = {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
+            )
+        bias = self.attention_bias and bool(hf.get("attention_bias", False))
+        traits = {
+            "vocab_size": hf.required("vocab_size"),
+            "hidden": hidden,
+            "layers": hf.required("num_hidden_layers"),
+            "heads": heads,
+            "kv_heads": hf.get("num_key_value_heads") or heads,
+            "head_dim": hf.get("head_dim") or hidden // heads,
+            "mlp": hf.required("intermediate_size"),
+            "norm_eps": hf.required(self.eps),
+            "qkv_bias": bias,
+            "out_bias": bias,
+            "activation": ACTIVATIONS[activation],
+            "tied": bool(hf.get("tie_word_embeddings")),
+            "max_length": hf.required("max_position_embeddings"),
+            "initializer_range": hf.get("initializer_range", 0.02),
+        } | self.read(hf)
+        if "layer_types" not in traits:
+            traits["layer_types"] = (LayerType(rope=read_rope(hf)),)
+        hf.account(self.ignored)
+        return DecoderConfig(**traits)
+
+    def to_hf(self, config: DecoderConfig) -> dict[str, Any]:
+        """A config.json for a model made here; ConfigError where a trait is not this family's."""
+        written = {
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.hidden,
+            "intermediate_size": config.mlp,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "num_key_value_heads": config.kv_heads,
+            "head_dim": config.head_dim,
+            self.activation: {ours: theirs for theirs, ours in ACTIVATIONS.items() if theirs != "swish"}[
+                config.activation
+            ],
+            "max_position_embeddings": config.max_length,
+            "initializer_range": config.initializer_range,
+            self.eps: config.norm_eps,
+            **({"attention_bias": config.qkv_bias} if self.attention_bias else {}),
+            "tie_word_embeddings": config.tied,
+            "use_cache": True,
+            **write_rope(config),
+            **self.write(config),
+        }
+        differing = config.differences(self._read_text(written))
+        if differing:
+            raise ConfigError(f"{', '.join(differing)} cannot be said in {self.architecture}'s config.json")
+        return written
 
 
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def required(hf: HfConfig, key: str) -> Any:
-    """hf[key], or a ConfigError that names the key."""
-    if hf.get(key) is None:
-        raise ConfigError(f"config.json has no {key!r}")
-    return hf[key]
-
-
-def read_common(
-    hf: HfConfig, eps: str = "rms_norm_eps", activation: str = "hidden_act", rope: bool = True
-) -> dict[str, Any]:
-    """The fields of `DecoderConfig` that every family's config.json tells in the same way.
-
-    Args:
-      hf: the file, laid over the family's defaults.
-      eps, activation: the two keys that go by several names.
-      rope: read the rotary settings too; False where a family has several of them.
-    """
-    hidden, heads = required(hf, "hidden_size"), required(hf, "num_attention_heads")
-    if required(hf, activation) not in ACTIVATIONS:
-        raise ConfigError(
-            f"config.json: {activation} = {hf[activation]!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
-        )
-    bias = bool(hf.get("attention_bias", False))
-    common = {
-        "vocab_size": required(hf, "vocab_size"),
-        "hidden": hidden,
-        "layers": required(hf, "num_hidden_layers"),
-        "heads": heads,
-        "kv_heads": hf.get("num_key_value_heads") or heads,
-        "head_dim": hf.get("head_dim") or hidden // heads,
-        "mlp": required(hf, "intermediate_size"),
-        "norm_eps": required(hf, eps),
-        "qkv_bias": bias,
-        "out_bias": bias,
-        "activation": ACTIVATIONS[hf[activation]],
-        "tied": bool(hf.get("tie_word_embeddings")),
-        "max_length": required(hf, "max_position_embeddings"),
-        "initializer_range": hf.get("initializer_range", 0.02),
-    }
-    return common | ({"rope": read_rope(hf)} if rope else {})
-
-
-def read_rope(hf: HfConfig, settings: HfConfig | None = None) -> Rope:
+def read_rope(hf: Keys, settings: HfConfig | None = None) -> Rope:
     """Rotary settings of transformers 4 (`rope_theta`, `rope_scaling`) or 5 (all in `rope_parameters`).
 
     Args:
       settings: those of one kind of layer, where config.json holds several kinds.
     """
+    older, newer = hf.get("rope_scaling"), hf.get("rope_parameters")
     if settings is None:
-        settings = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
+        settings = older or newer or {}
     if any(isinstance(value, Mapping) for value in settings.values()):
         raise ConfigError(
             "config.json: rope_parameters by layer type are not supported for this architecture"
         )
-    theta = settings.get("rope_theta", hf.get("rope_theta", 10_000.0))
-    kind = settings.get("rope_type", settings.get("type", "default"))
-    if settings.get("partial_rotary_factor", hf.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
+    given = Keys(settings, where="config.json: rope settings")
+    theta = float(given.get("rope_theta", hf.get("rope_theta", 10_000.0)))
+    kind = given.get("type", "default")
+    kind = given.get("rope_type", kind)
+    if given.get("partial_rotary_factor", hf.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
         raise ConfigError("config.json: partial_rotary_factor other than 1 is not supported")
     try:
         if kind == "default":
-            return Rope(theta=float(theta))
-        if kind == "linear":
-            return Rope(theta=float(theta), scaling="linear", factor=float(settings["factor"]))
-        if kind == "llama3":
-            return Rope(
-                theta=float(theta),
-                scaling="llama3",
-                factor=float(settings["factor"]),
-                low_frequency_factor=float(settings["low_freq_factor"]),
-                high_frequency_factor=float(settings["high_freq_factor"]),
-                original_length=int(settings["original_max_position_embeddings"]),
+            rope = Rope(theta)
+        elif kind == "linear":
+            rope = Rope(theta, "linear", float(given["factor"]))
+        elif kind == "llama3":
+            rope = Rope(
+                theta,
+                "llama3",
+                float(given["factor"]),
+                float(given["low_freq_factor"]),
+                float(given["high_freq_factor"]),
+                int(given["original_max_position_embeddings"]),
+            )
+        elif kind == "yarn":
+            rope = _read_yarn(given, theta)
+        else:
+            raise ConfigError(
+                f"config.json: rope type {kind!r} is not supported; supported: default, linear, llama3, yarn"
             )
     except KeyError as missing:
         raise ConfigError(f"config.json: rope settings of type {kind!r} lack {missing}") from None
-    raise ConfigError(f"config.json: rope type {kind!r} is not supported; supported: default, linear, llama3")
+    given.account({"truncate": True})
+    return rope
 
 
-def every_nth_global(hf: HfConfig, pattern: int) -> tuple[bool, ...]:
-    """One flag a layer, sliding or not, of a model whose every `pattern`-th layer is global."""
-    if pattern < 1:
-        raise ConfigError(f"config.json: sliding_window_pattern = {pattern}; must be at least 1")
-    return tuple((i + 1) % pattern != 0 for i in range(required(hf, "num_hidden_layers")))
+def _read_yarn(given: Keys, theta: float) -> Rope:
+    factor = float(given["factor"])
+
+    def magnitude(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    told, one, all_ = given.get("attention_factor"), given.get("mscale"), given.get("mscale_all_dim")
+    if told is None:
+        told = magnitude(one) / magnitude(all_) if one and all_ else magnitude(1.0)
+    return Rope(
+        theta,
+        "yarn",
+        factor,
+        original_length=int(given["original_max_position_embeddings"]),
+        beta_fast=float(given.get("beta_fast") or 32),
+        beta_slow=float(given.get("beta_slow") or 1),
+        attention_factor=float(told),
+    )
 
 
-def read_sliding(hf: HfConfig, otherwise: Callable[[], tuple[bool, ...]]) -> tuple[bool, ...]:
-    """One flag a layer, sliding or not: from `layer_types`, or where older files have none, `otherwise`."""
-    kinds = hf.get("layer_types")
+def read_ropes(hf: Keys, local_theta: float) -> tuple[Rope, Rope]:
+    """Rotary settings of global and of sliding layers where they differ, from either generation of config.json.
+
+    transformers 4 keeps `rope_theta` and `rope_scaling` for global layers only; 5 keeps settings by kind of layer. As
+    there, `rope_scaling` wins, and the base of sliding layers falls back on `local_theta`.
+    """
+    settings, scaling = hf.get("rope_parameters") or {}, hf.get("rope_scaling") or {}
+    if not set(settings) <= {FULL, SLIDING}:
+        raise ConfigError(f"config.json: rope_parameters must be given by layer type: {FULL}, {SLIDING}")
+    local = {"rope_theta": local_theta, **(settings.get(SLIDING) or {})}
+    return read_rope(hf, (settings.get(FULL) or {}) | scaling), read_rope(hf, local)
+
+
+def except_every_nth(interval: int, key: str = "sliding_window_pattern") -> Callable[[int], bool]:
+    """Whether layer i is as most are, where every `interval`-th is another; `key`: what says so in config.json."""
+    if interval < 1:
+        raise ConfigError(f"config.json: {key} = {interval}; must be at least 1")
+    return lambda i: (i + 1) % interval != 0
+
+
+def read_layers(
+    hf: Keys, window: int | None, slides: Callable[[int], bool], ropes: tuple[Rope | None, Rope | None]
+) -> tuple[LayerType, ...]:
+    """The type of each layer: from `layer_types`, or where older files have none, by whether it `slides`.
+
+    Args:
+      window: of the sliding layers.
+      ropes: of global and of sliding layers.
+    """
+    layers, kinds = hf.required("num_hidden_layers"), hf.get("layer_types")
     if kinds is None:
-        return otherwise()
-    unknown = sorted(set(kinds) - set(LAYER_TYPES))
+        kinds = [SLIDING if slides(i) else FULL for i in range(layers)]
+    unknown = sorted(set(kinds) - {FULL, SLIDING})
     if unknown:
         raise ConfigError(
-            f"config.json: layer_types {unknown} are not supported; supported: {', '.join(LAYER_TYPES)}"
+            f"config.json: layer_types {unknown} are not supported; supported: {FULL}, {SLIDING}"
         )
-    return tuple(LAYER_TYPES[kind] for kind in kinds)
-
-
-def canonical(config: DecoderConfig) -> DecoderConfig:
-    """The same model, each trait said in one way: so that `differences` sees only what is different."""
-    if not any(config.sliding):
-        config = dataclasses.replace(config, sliding=(), window=None, sliding_rope=None)
-    return dataclasses.replace(
-        config,
-        sliding_rope=None if config.sliding_rope == config.rope else config.sliding_rope,
-        query_scale=config.head_dim**-0.5 if config.query_scale is None else config.query_scale,
-    )
+    if len(kinds) != layers:
+        raise ConfigError(f"config.json: layer_types names {len(kinds)} layers, the model has {layers}")
+    if SLIDING in kinds and not window:
+        raise ConfigError(f"config.json: layers of {SLIDING} need a sliding_window")
+    types = {FULL: LayerType(None, ropes[0]), SLIDING: LayerType(window or None, ropes[1])}
+    return tuple(types[kind] for kind in kinds)
 
 
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def write_common(
-    config: DecoderConfig, eps: str = "rms_norm_eps", activation: str = "hidden_act"
-) -> dict[str, Any]:
-    """The inverse of `read_common`, but for the rotary settings."""
-    return {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden,
-        "intermediate_size": config.mlp,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        activation: {ours: theirs for theirs, ours in ACTIVATIONS.items() if theirs != "swish"}[
-            config.activation
-        ],
-        "max_position_embeddings": config.max_length,
-        "initializer_range": config.initializer_range,
-        eps: config.norm_eps,
-        "attention_bias": config.qkv_bias,
-        "tie_word_embeddings": config.tied,
-        "use_cache": True,
-    }
-
-
-def write_sliding(config: DecoderConfig) -> dict[str, Any]:
+def write_layers(config: DecoderConfig) -> dict[str, Any]:
     """`layer_types` and the window; transformers asks for a window where no layer slides, too."""
-    kinds = {flag: kind for kind, flag in LAYER_TYPES.items()}
     return {
-        "sliding_window": config.window or 4096,
-        "layer_types": [kinds[flag] for flag in config.sliding or (False,) * config.layers],
+        "sliding_window": next(filter(None, config.windows), 4096),
+        "layer_types": [SLIDING if layer.window else FULL for layer in config.each_layer],
     }
 
 
-def write_rope(rope: Rope) -> dict[str, Any]:
-    """The inverse of `read_rope`, as transformers 5's `rope_parameters`."""
-    if rope.theta is None:
-        raise ConfigError("rope with theta None (no rotation) has no form in rope_parameters")
+def write_rope(config: DecoderConfig) -> dict[str, Any]:
+    """The inverse of `read_rope` for one rope, as transformers 5 writes it, with its base as 4 does too."""
+    rope = next(filter(None, config.ropes), Rope())
+    return {"rope_parameters": rope_parameters(rope), "rope_theta": rope.theta}
+
+
+def write_ropes(config: DecoderConfig) -> dict[str, Any]:
+    """The inverse of `read_ropes`, as transformers 5 writes it; a kind that no layer is of gets the other's."""
+    found = {SLIDING if layer.window else FULL: layer.rope for layer in reversed(config.layer_types)}
+    return {"rope_parameters": {k: rope_parameters(found.get(k) or config.ropes[0]) for k in (FULL, SLIDING)}}
+
+
+def rope_parameters(rope: Rope) -> dict[str, Any]:
+    """transformers 5's settings of one rope."""
     written: dict[str, Any] = {"rope_type": "default", "rope_theta": rope.theta}
     if rope.scaling != "none":
         written |= {"rope_type": rope.scaling, "factor": rope.factor}
+    if rope.scaling in ("llama3", "yarn"):
+        written["original_max_position_embeddings"] = rope.original_length
     if rope.scaling == "llama3":
         written |= {
             "low_freq_factor": rope.low_frequency_factor,
             "high_freq_factor": rope.high_frequency_factor,
-            "original_max_position_embeddings": rope.original_length,
         }
-    return written
-
-
-def checked(
-    config: DecoderConfig, written: dict[str, Any], from_hf: Callable[[HfConfig], DecoderConfig]
-) -> dict[str, Any]:
-    """`written`, or a ConfigError naming the traits that it does not say."""
-    differing = canonical(config).differences(canonical(from_hf(written)))
-    if differing:
-        architecture = written["architectures"][0]
-        raise ConfigError(f"{', '.join(differing)} cannot be said in {architecture}'s config.json")
+    if rope.scaling == "yarn":
+        written |= {
+            "beta_fast": rope.beta_fast,
+            "beta_slow": rope.beta_slow,
+            "attention_factor": rope.attention_factor,
+        }
     return written

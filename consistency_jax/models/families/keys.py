@@ -1,0 +1,93 @@
+"""A config.json whose every key is accounted for, so that no trait of a model is ignored silently.
+
+A key is read; or it changes no logit; or it says that a trait is absent which the family does not have; or it is one of
+the family's own that may be ignored. Any other is an error that names it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from consistency_jax.errors import ConfigError
+
+HfConfig = Mapping[str, Any]
+
+# Names, tokens, how it is run and trained, and settings of generation, which old files hold.
+WITHOUT_EFFECT = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        _name_or_path architectures dtype is_llama_config model_type name_or_path torch_dtype transformers_version
+        bos_token_id decoder_start_token_id eos_token_id pad_token_id sep_token_id tokenizer_class unk_token_id
+        _attn_implementation_autoset attn_implementation cache_implementation chunk_size_feed_forward is_decoder
+        output_attentions output_hidden_states pretraining_tp return_dict tie_last_hidden_states torchscript
+        use_bfloat16 use_cache
+        attention_dropout finetuning_task gradient_checkpointing hidden_dropout id2label label2id num_labels prefix
+        problem_type task_specific_params
+        bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
+        exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length min_length
+        no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores remove_invalid_values
+        repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p
+        """,
+    )
+)
+# Traits of some models: absent where the value is null, false or empty. A family that has one reads the key.
+TRAITS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        add_cross_attention attention_bias attn_logit_softcapping clip_qkv cross_attention_hidden_size
+        final_logit_softcapping is_encoder_decoder logit_scale mlp_bias per_layer_config pruned_heads qk_norm
+        quantization_config rope_interleaved sliding_window tie_encoder_decoder use_bidirectional_attention use_mrope
+        use_qk_norm use_sliding_window
+        """,
+    )
+)
+
+
+class Keys(Mapping[str, Any]):
+    """A config.json, or one object of it, laid over defaults, that remembers which of its keys were read."""
+
+    def __init__(self, given: HfConfig, defaults: HfConfig | None = None, where: str = "config.json") -> None:
+        self._given, self._values, self._where = given, {**(defaults or {}), **given}, where
+        self._read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self._read.add(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def required(self, key: str) -> Any:
+        """The value; ConfigError that names the key where there is none."""
+        if self.get(key) is None:
+            raise ConfigError(f"{self._where} has no {key!r}")
+        return self[key]
+
+    def account(self, ignored: HfConfig) -> None:
+        """ConfigError that names the keys that were not read and may change what the model computes.
+
+        Args:
+          ignored: further keys that may stand there, with the only value they may have; ... for any value.
+        """
+        unknown = [
+            f"{key} = {str(value)[:40]}"
+            for key, value in self._given.items()
+            if key not in self._read | WITHOUT_EFFECT
+            and (value or key not in TRAITS)
+            and (key not in ignored or ignored[key] not in (value, ...))
+        ]
+        if not unknown:
+            return
+        if self._given.get("quantization_config"):
+            raise ConfigError(
+                f"{self._where}: quantization_config: quantised weights are not supported; take the model without it"
+            )
+        raise ConfigError(
+            f"{self._where}: {', '.join(unknown)}: unknown here for this architecture. Delete what changes no logit; "
+            "a model with any other trait is not supported"
+        )
