@@ -11,7 +11,16 @@ from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.families import find_family
 
 
-def _llama(factor: float, **sizes: Any) -> dict[str, Any]:
+def _sizes(hidden: int, mlp: int, heads: int, layers: int) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": mlp,
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+    }
+
+
+def _llama(factor: float, sizes: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Llama 3.1 and 3.2."""
     scaling = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     return {
@@ -28,16 +37,19 @@ def _llama(factor: float, **sizes: Any) -> dict[str, Any]:
         "rope_theta": 500_000.0,
         "torch_dtype": "bfloat16",
         "vocab_size": 128_256,
-    } | sizes
+        **sizes,
+        **more,
+    }
 
 
-def _qwen(model_type: str, **sizes: Any) -> dict[str, Any]:
+def _qwen(model_type: str, sizes: dict[str, Any], length: int, **more: Any) -> dict[str, Any]:
     """Qwen 2.5 and 3."""
     return {
         "architectures": [f"Q{model_type[1:]}ForCausalLM"],
         "model_type": model_type,
         "hidden_act": "silu",
         "initializer_range": 0.02,
+        "max_position_embeddings": length,
         "max_window_layers": sizes["num_hidden_layers"],
         "rms_norm_eps": 1e-6,
         "rope_theta": 1_000_000.0,
@@ -46,16 +58,22 @@ def _qwen(model_type: str, **sizes: Any) -> dict[str, Any]:
         "torch_dtype": "bfloat16",
         "use_sliding_window": False,
         "vocab_size": 151_936,
-    } | sizes
+        **sizes,
+        **more,
+    }
 
 
-def _qwen3(**sizes: Any) -> dict[str, Any]:
-    more = {"attention_bias": False, "head_dim": 128, "num_key_value_heads": 8, "rope_scaling": None}
-    return _qwen("qwen3", max_position_embeddings=40_960, **more, **sizes)
+def _qwen2(sizes: dict[str, Any], length: int, **more: Any) -> dict[str, Any]:
+    return _qwen("qwen2", sizes, length, sliding_window=length, **more)
 
 
-def _gemma3_text(**sizes: Any) -> dict[str, Any]:
-    """The two sizes without eyes."""
+def _qwen3(sizes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    shared = {"attention_bias": False, "head_dim": 128, "num_key_value_heads": 8, "rope_scaling": None}
+    return _qwen("qwen3", sizes, 40_960, **shared, **more)
+
+
+def _gemma3_text(sizes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The two text-only sizes."""
     return {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
@@ -66,7 +84,6 @@ def _gemma3_text(**sizes: Any) -> dict[str, Any]:
         "hidden_activation": "gelu_pytorch_tanh",
         "initializer_range": 0.02,
         "max_position_embeddings": 32_768,
-        "num_attention_heads": 4,
         "num_key_value_heads": 1,
         "query_pre_attn_scalar": 256,
         "rms_norm_eps": 1e-6,
@@ -76,11 +93,13 @@ def _gemma3_text(**sizes: Any) -> dict[str, Any]:
         "sliding_window": 512,
         "torch_dtype": "bfloat16",
         "vocab_size": 262_144,
-    } | sizes
+        **sizes,
+        **more,
+    }
 
 
 def _gemma3(**sizes: Any) -> dict[str, Any]:
-    """The sizes that see. Their files leave out what was the default of transformers: vocabulary, head size, ..."""
+    """The multimodal sizes. Their files leave out what was the default of transformers: vocabulary, head size, ..."""
     return {
         "architectures": ["Gemma3ForConditionalGeneration"],
         "model_type": "gemma3",
@@ -110,79 +129,25 @@ def _gemma3(**sizes: Any) -> dict[str, Any]:
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "meta-llama/Llama-3.1-8B": _llama(
-        8.0,
-        hidden_size=4096,
-        intermediate_size=14_336,
-        num_attention_heads=32,
-        num_hidden_layers=32,
-        tie_word_embeddings=False,
-    ),
+    "meta-llama/Llama-3.1-8B": _llama(8.0, _sizes(4096, 14_336, 32, 32), tie_word_embeddings=False),
     "meta-llama/Llama-3.2-1B": _llama(
-        32.0,
-        head_dim=64,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_attention_heads=32,
-        num_hidden_layers=16,
-        tie_word_embeddings=True,
+        32.0, _sizes(2048, 8192, 32, 16), head_dim=64, tie_word_embeddings=True
     ),
     "meta-llama/Llama-3.2-3B": _llama(
-        32.0,
-        head_dim=128,
-        hidden_size=3072,
-        intermediate_size=8192,
-        num_attention_heads=24,
-        num_hidden_layers=28,
-        tie_word_embeddings=True,
+        32.0, _sizes(3072, 8192, 24, 28), head_dim=128, tie_word_embeddings=True
     ),
-    "Qwen/Qwen2.5-0.5B": _qwen(
-        "qwen2",
-        hidden_size=896,
-        intermediate_size=4864,
-        max_position_embeddings=32_768,
-        num_attention_heads=14,
-        num_hidden_layers=24,
-        num_key_value_heads=2,
-        sliding_window=32_768,
-        tie_word_embeddings=True,
+    "Qwen/Qwen2.5-0.5B": _qwen2(
+        _sizes(896, 4864, 14, 24), 32_768, num_key_value_heads=2, tie_word_embeddings=True
     ),
-    "Qwen/Qwen2.5-7B": _qwen(
-        "qwen2",
-        hidden_size=3584,
-        intermediate_size=18_944,
-        max_position_embeddings=131_072,
-        num_attention_heads=28,
-        num_hidden_layers=28,
-        num_key_value_heads=4,
-        sliding_window=131_072,
-        vocab_size=152_064,
+    "Qwen/Qwen2.5-7B": _qwen2(
+        _sizes(3584, 18_944, 28, 28), 131_072, num_key_value_heads=4, vocab_size=152_064
     ),
-    "Qwen/Qwen2.5-14B": _qwen(
-        "qwen2",
-        hidden_size=5120,
-        intermediate_size=13_824,
-        max_position_embeddings=131_072,
-        num_attention_heads=40,
-        num_hidden_layers=48,
-        num_key_value_heads=8,
-        rms_norm_eps=1e-5,
-        sliding_window=131_072,
-        vocab_size=152_064,
+    "Qwen/Qwen2.5-14B": _qwen2(
+        _sizes(5120, 13_824, 40, 48), 131_072, num_key_value_heads=8, vocab_size=152_064, rms_norm_eps=1e-5
     ),
-    "Qwen/Qwen3-0.6B": _qwen3(
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_attention_heads=16,
-        num_hidden_layers=28,
-        tie_word_embeddings=True,
-    ),
-    "Qwen/Qwen3-8B": _qwen3(
-        hidden_size=4096, intermediate_size=12_288, num_attention_heads=32, num_hidden_layers=36
-    ),
-    "Qwen/Qwen3-14B": _qwen3(
-        hidden_size=5120, intermediate_size=17_408, num_attention_heads=40, num_hidden_layers=40
-    ),
+    "Qwen/Qwen3-0.6B": _qwen3(_sizes(1024, 3072, 16, 28), tie_word_embeddings=True),
+    "Qwen/Qwen3-8B": _qwen3(_sizes(4096, 12_288, 32, 36)),
+    "Qwen/Qwen3-14B": _qwen3(_sizes(5120, 17_408, 40, 40)),
     "google/gemma-2-9b": {
         "architectures": ["Gemma2ForCausalLM"],
         "model_type": "gemma2",
@@ -192,12 +157,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "head_dim": 256,
         "hidden_act": "gelu_pytorch_tanh",
         "hidden_activation": "gelu_pytorch_tanh",
-        "hidden_size": 3584,
+        **_sizes(3584, 14_336, 16, 42),
         "initializer_range": 0.02,
-        "intermediate_size": 14_336,
         "max_position_embeddings": 8192,
-        "num_attention_heads": 16,
-        "num_hidden_layers": 42,
         "num_key_value_heads": 8,
         "query_pre_attn_scalar": 256,
         "rms_norm_eps": 1e-6,
@@ -207,35 +169,21 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "vocab_size": 256_000,
     },
     "google/gemma-3-270m": _gemma3_text(
-        hidden_size=640,
-        intermediate_size=2048,
-        layer_types=(["sliding_attention"] * 5 + ["full_attention"]) * 3,
-        num_hidden_layers=18,
+        _sizes(640, 2048, 4, 18), layer_types=(["sliding_attention"] * 5 + ["full_attention"]) * 3
     ),
-    "google/gemma-3-1b-pt": _gemma3_text(
-        hidden_size=1152, intermediate_size=6912, num_hidden_layers=26, sliding_window_pattern=6
-    ),
+    "google/gemma-3-1b-pt": _gemma3_text(_sizes(1152, 6912, 4, 26), sliding_window_pattern=6),
     "google/gemma-3-4b-pt": _gemma3(hidden_size=2560, intermediate_size=10_240, num_hidden_layers=34),
-    "google/gemma-3-12b-pt": _gemma3(
-        hidden_size=3840,
-        intermediate_size=15_360,
-        num_attention_heads=16,
-        num_hidden_layers=48,
-        num_key_value_heads=8,
-    ),
+    "google/gemma-3-12b-pt": _gemma3(**_sizes(3840, 15_360, 16, 48), num_key_value_heads=8),
     "CohereLabs/aya-expanse-8b": {
         "architectures": ["CohereForCausalLM"],
         "model_type": "cohere",
         "attention_bias": False,
         "hidden_act": "silu",
-        "hidden_size": 4096,
+        **_sizes(4096, 14_336, 32, 32),
         "initializer_range": 0.02,
-        "intermediate_size": 14_336,
         "layer_norm_eps": 1e-5,
         "logit_scale": 0.125,
         "max_position_embeddings": 8192,
-        "num_attention_heads": 32,
-        "num_hidden_layers": 32,
         "num_key_value_heads": 8,
         "rope_theta": 10_000,
         "torch_dtype": "float16",
