@@ -45,6 +45,7 @@ FAMILIES = (
     "gemma 2, 3 heads, soft caps",
     "gemma 3, 9 heads, linear rope",
     "cohere, 3 heads with norms of their own",
+    "smollm 3, 9 heads, windows where nothing turns, biases, untied",
 )
 
 

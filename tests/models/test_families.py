@@ -1,20 +1,26 @@
 """config.json of both generations of transformers, published models, and models made here: all read as torch does."""
 
+import dataclasses
 import json
+import types
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, LayerType
 from consistency_jax.models.families import FAMILIES
+from consistency_jax.models.huggingface import load_pretrained, save_pretrained
 from consistency_jax.models.published import PUBLISHED, published_config
 from consistency_jax.models.rotary import Rope
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from torch_models import CASES, hf_config  # noqa: E402
+from torch_models import CASES, VOCABULARY, hf_config, random_checkpoint, torch_logits  # noqa: E402
 
 MULTIMODAL = "Gemma3ForConditionalGeneration"
 
@@ -371,3 +377,66 @@ def test_unsupported_settings_are_errors(case: str, changes: dict, said: str) ->
     config.architectures = [CASES[case][0]]
     with pytest.raises(ValueError, match=said):
         read(as_transformers_5_writes(config) | changes)
+
+
+# ---------------------------------------------------------------------------------------------------- a new family
+
+# One module, as it would stand in models/families/: a Llama with keys and tensors of other names.
+MODULE = """
+import dataclasses
+
+from consistency_jax.models.families.family import Family, tensor_names
+
+
+def own(name):
+    return name.replace("input_layernorm", "ln_1").replace("post_attention_layernorm", "ln_2")
+
+
+FAMILY = Family(
+    "ToyForCausalLM",
+    "toy",
+    defaults={"norm_epsilon": 1e-5, "act": "silu", "max_position_embeddings": 512},
+    read=lambda hf: {"mlp_bias": bool(hf["biased"])},
+    write=lambda config: {"biased": config.mlp_bias},
+    eps="norm_epsilon",
+    activation="act",
+    names=lambda config: {
+        path: dataclasses.replace(weight, name=own(weight.name)) for path, weight in tensor_names(config).items()
+    },
+)
+"""
+
+
+def test_a_family_is_one_module_and_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = random_checkpoint(tmp_path / "llama", "llama, 9 heads, llama3 rope, biases, untied")
+    module = types.ModuleType("toy")
+    exec(MODULE, module.__dict__)
+    toy, keys = tmp_path / "toy", {"rms_norm_eps": "norm_epsilon", "hidden_act": "act", "mlp_bias": "biased"}
+    toy.mkdir()
+    hf = json.loads((llama / "config.json").read_text()) | {
+        "architectures": ["ToyForCausalLM"],
+        "model_type": "toy",
+    }
+    hf = {keys.get(key, key): value for key, value in hf.items()}
+    (toy / "config.json").write_text(json.dumps(hf))
+    tensors = {module.own(name): value for name, value in load_file(llama / "model.safetensors").items()}
+    save_file(tensors, toy / "model.safetensors")
+    with pytest.raises(ConfigError, match="unsupported architecture: ToyForCausalLM"):
+        load_pretrained(toy)
+
+    monkeypatch.setitem(FAMILIES, "ToyForCausalLM", module.FAMILY)  # the row
+    model = load_pretrained(toy)
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (1, 100))
+    reference = torch_logits(llama, tokens)
+    # float32 in another order, as a part of the largest logit.
+    np.testing.assert_allclose(model.apply(tokens), reference, atol=2e-5 * np.abs(reference).max(), rtol=0)
+
+    save_pretrained(model, tmp_path / "copied")
+    assert (tmp_path / "copied" / "config.json").read_bytes() == (toy / "config.json").read_bytes()
+    written = load_file(tmp_path / "copied" / "model.safetensors")
+    assert written.keys() == tensors.keys()
+    assert all(np.array_equal(written[name], tensor) for name, tensor in tensors.items())
+    save_pretrained(dataclasses.replace(model, folder=None), tmp_path / "made")
+    np.testing.assert_array_equal(load_pretrained(tmp_path / "made").apply(tokens), model.apply(tokens))
+    with pytest.raises(ConfigError, match="horizon = 2: unknown here"):
+        module.FAMILY.from_hf(hf | {"horizon": 2})
