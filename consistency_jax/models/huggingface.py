@@ -30,7 +30,7 @@ from safetensors.numpy import save_file
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
-from consistency_jax.models.families.family import constants
+from consistency_jax.models.families.family import constants, tied_head
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 from consistency_jax.runtime.files import readable, write_text
@@ -298,7 +298,7 @@ def _account(
         for path, weight in mapping.items()
         for name in _tensor_names(weight, config.layers)
     }
-    aliases = {rename(a): rename(b) for a, b in family.aliases(config).items()}
+    aliases = {rename(a): rename(b) for a, b in tied_head(config).items()}
     aliases = {a: b for a, b in aliases.items() if a in tensors.slices and b in tensors.slices}
     constants = {name: value for _, name, value in _constants(config, rename) if name in tensors.slices}
     known = {*expected, *aliases, *constants, *tensors.of_other_parts(family)}

@@ -133,7 +133,7 @@ def test_a_key_that_is_not_known_is_refused_by_name(architecture: str) -> None:
         ),
         (with_text(full, new_trait=0.5), "new_trait = 0.5: unknown here"),
         (with_text(full, clip_qkv=8.0), "clip_qkv = 8.0: unknown here"),
-        (with_text(full, rope_parameters=rope | within), "rope settings: factors = 1: unknown here"),
+        (with_text(full, rope_parameters=rope | within), "rope_parameters: factors = 1: unknown here"),
         (full | {"quantization_config": {"quant_method": "fp8"}}, "quantised weights are not supported"),
     ):
         with pytest.raises(ConfigError, match=said):

@@ -296,11 +296,13 @@ def test_unsupported_configs_are_errors(folder: Path) -> None:
         return str(caught.value)
 
     said = failing(architectures=["FalconForCausalLM"])
-    assert said.startswith(f"{folder}: unsupported architecture: FalconForCausalLM; supported: Cohere2")
+    assert said.startswith(f"{folder}: unsupported architecture: FalconForCausalLM; supported: Apertus")
     assert set(FAMILIES) < set(re.findall(r"\w+", said))
     assert "LlamaForCausalLM" in failing(architectures=None)
     assert "rope type 'dynamic'" in failing(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4})
-    assert "lack 'factor'" in failing(rope_parameters={"rope_type": "linear", "rope_theta": 1e4})
+    assert "rope_parameters has no 'factor'" in failing(
+        rope_parameters={"rope_type": "linear", "rope_theta": 1e4}
+    )
     assert "hidden_act = 'relu'" in failing(hidden_act="relu")
     assert "no 'intermediate_size'" in failing(intermediate_size=None)
     assert "not a multiple" in failing(num_key_value_heads=4)

@@ -18,6 +18,15 @@ from consistency_jax.models.rotary import Rope
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "xielu": "xielu"}
 FULL, SLIDING = "full_attention", "sliding_attention"
 LAYER = "model.layers.{layer}."
+# Kind of rotary scaling -> keys of rope_parameters -> fields of `Rope`.
+_LENGTH = {"original_max_position_embeddings": "original_length"}
+_BOUNDS = {"low_freq_factor": "low_frequency_factor", "high_freq_factor": "high_frequency_factor"}
+ROPE_KEYS: Mapping[str, Mapping[str, str]] = {
+    "default": {},
+    "linear": {"factor": "factor"},
+    "llama3": {"factor": "factor", **_BOUNDS, **_LENGTH},
+    "yarn": {"factor": "factor", "beta_fast": "beta_fast", "beta_slow": "beta_slow", **_LENGTH},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +94,7 @@ def constants(config: DecoderConfig) -> dict[str, float]:
 
 
 def tied_head(config: DecoderConfig) -> dict[str, str]:
-    """Some writers store the tied head beside the embedding."""
+    """Tensor that may be stored beside the one it repeats -> that one: some writers store the tied head."""
     return {"lm_head.weight": "model.embed_tokens.weight"} if config.tied else {}
 
 
@@ -101,7 +110,6 @@ class Family:
     `eps`, `activation`: two keys that go by several names. `attention_bias`: whether the key of that name is one.
     `ignored`: keys that its files may hold beside: with the only value that may stand there, or ... for any.
     `names`: our parameter path, as "layers/mlp/up/kernel", -> Weight.
-    `aliases`: tensors that may be stored beside the one they repeat (a tied head), name -> repeated name.
     `other_parts`: where the text model is a part of a larger one (it is described by `text_config` then), a regular
       expression of the tensors of other parts (a vision tower). They are left alone on import and copied from the
       source folder on export. `beside`: as `ignored`, beside `text_config`.
@@ -118,7 +126,6 @@ class Family:
     attention_bias: bool = True
     ignored: HfConfig = dataclasses.field(default_factory=dict)
     names: Callable[[DecoderConfig], dict[str, Weight]] = tensor_names
-    aliases: Callable[[DecoderConfig], dict[str, str]] = tied_head
     other_parts: str | None = None
     beside: HfConfig = dataclasses.field(default_factory=dict)
     text_modules: str = "model."
@@ -129,6 +136,8 @@ class Family:
             return self._read_text(hf)
         whole = Keys(hf, {"tie_word_embeddings": self.defaults.get("tie_word_embeddings", False)})
         text = whole.required("text_config")
+        if not isinstance(text, Mapping):
+            raise ConfigError("config.json: text_config is no object")
         config = self._read_text(text, "config.json's text_config")
         if bool(whole["tie_word_embeddings"]) != config.tied:
             raise ConfigError("config.json: tie_word_embeddings differs between the file and its text_config")
@@ -176,9 +185,9 @@ class Family:
             "num_attention_heads": config.heads,
             "num_key_value_heads": config.kv_heads,
             "head_dim": config.head_dim,
-            self.activation: {ours: theirs for theirs, ours in ACTIVATIONS.items() if theirs != "swish"}[
-                config.activation
-            ],
+            self.activation: next(
+                theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation
+            ),
             "max_position_embeddings": config.max_length,
             "initializer_range": config.initializer_range,
             self.eps: config.norm_eps,
@@ -204,62 +213,34 @@ def read_rope(hf: Keys, settings: HfConfig | None = None) -> Rope:
       settings: those of one kind of layer, where config.json holds several kinds.
     """
     older, newer = hf.get("rope_scaling"), hf.get("rope_parameters")
-    if settings is None:
-        settings = older or newer or {}
+    settings = (older or newer or {}) if settings is None else settings
     if any(isinstance(value, Mapping) for value in settings.values()):
         raise ConfigError(
             "config.json: rope_parameters by layer type are not supported for this architecture"
         )
-    given = Keys(settings, where="config.json: rope settings")
-    theta = float(given.get("rope_theta", hf.get("rope_theta", 10_000.0)))
-    kind = given.get("type", "default")
-    kind = given.get("rope_type", kind)
+    given = {key: value for key, value in settings.items() if value is not None}
+    given = Keys(given, {"beta_fast": 32.0, "beta_slow": 1.0}, "config.json's rope_parameters")
+    kind = given.get("rope_type", given.get("type", "default"))  # the second is the older name; both are read
+    if kind not in ROPE_KEYS:
+        raise ConfigError(
+            f"config.json: rope type {kind!r} is not supported; supported: {', '.join(ROPE_KEYS)}"
+        )
     if given.get("partial_rotary_factor", hf.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
         raise ConfigError("config.json: partial_rotary_factor other than 1 is not supported")
-    try:
-        if kind == "default":
-            rope = Rope(theta)
-        elif kind == "linear":
-            rope = Rope(theta, "linear", float(given["factor"]))
-        elif kind == "llama3":
-            rope = Rope(
-                theta,
-                "llama3",
-                float(given["factor"]),
-                float(given["low_freq_factor"]),
-                float(given["high_freq_factor"]),
-                int(given["original_max_position_embeddings"]),
-            )
-        elif kind == "yarn":
-            rope = _read_yarn(given, theta)
-        else:
-            raise ConfigError(
-                f"config.json: rope type {kind!r} is not supported; supported: default, linear, llama3, yarn"
-            )
-    except KeyError as missing:
-        raise ConfigError(f"config.json: rope settings of type {kind!r} lack {missing}") from None
+    values = {ours: given.required(theirs) for theirs, ours in ROPE_KEYS[kind].items()}
+    if kind == "yarn":
+
+        def size(scale: float) -> float:
+            return 0.1 * scale * math.log(max(values["factor"], 1.0)) + 1.0
+
+        one, whole = given.get("mscale"), given.get("mscale_all_dim")
+        usual = size(one) / size(whole) if one and whole else size(1.0)
+        values["attention_factor"] = given.get("attention_factor", usual)
+    values["theta"] = given.get("rope_theta", hf.get("rope_theta", 10_000.0))
     given.account({"truncate": True})
-    return rope
-
-
-def _read_yarn(given: Keys, theta: float) -> Rope:
-    factor = float(given["factor"])
-
-    def magnitude(weight: float) -> float:
-        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
-
-    told, one, all_ = given.get("attention_factor"), given.get("mscale"), given.get("mscale_all_dim")
-    if told is None:
-        told = magnitude(one) / magnitude(all_) if one and all_ else magnitude(1.0)
-    return Rope(
-        theta,
-        "yarn",
-        factor,
-        original_length=int(given["original_max_position_embeddings"]),
-        beta_fast=float(given.get("beta_fast") or 32),
-        beta_slow=float(given.get("beta_slow") or 1),
-        attention_factor=float(told),
-    )
+    plain = Rope()
+    values = {name: type(getattr(plain, name))(value) for name, value in values.items()}
+    return Rope(**values, scaling="none" if kind == "default" else kind)
 
 
 def read_ropes(hf: Keys, local_theta: float) -> tuple[Rope, Rope]:
@@ -327,25 +308,14 @@ def write_rope(config: DecoderConfig) -> dict[str, Any]:
 def write_ropes(config: DecoderConfig) -> dict[str, Any]:
     """The inverse of `read_ropes`, as transformers 5 writes it; a kind that no layer is of gets the other's."""
     found = {SLIDING if layer.window else FULL: layer.rope for layer in reversed(config.layer_types)}
-    return {"rope_parameters": {k: rope_parameters(found.get(k) or config.ropes[0]) for k in (FULL, SLIDING)}}
+    full, local = (found.get(kind) or config.ropes[0] or Rope() for kind in (FULL, SLIDING))
+    both = {FULL: rope_parameters(full), SLIDING: rope_parameters(local)}
+    return {"rope_parameters": both, "rope_theta": full.theta}
 
 
 def rope_parameters(rope: Rope) -> dict[str, Any]:
     """transformers 5's settings of one rope."""
-    written: dict[str, Any] = {"rope_type": "default", "rope_theta": rope.theta}
-    if rope.scaling != "none":
-        written |= {"rope_type": rope.scaling, "factor": rope.factor}
-    if rope.scaling in ("llama3", "yarn"):
-        written["original_max_position_embeddings"] = rope.original_length
-    if rope.scaling == "llama3":
-        written |= {
-            "low_freq_factor": rope.low_frequency_factor,
-            "high_freq_factor": rope.high_frequency_factor,
-        }
-    if rope.scaling == "yarn":
-        written |= {
-            "beta_fast": rope.beta_fast,
-            "beta_slow": rope.beta_slow,
-            "attention_factor": rope.attention_factor,
-        }
-    return written
+    kind = "default" if rope.scaling == "none" else rope.scaling
+    factor = {"attention_factor": rope.attention_factor} if kind == "yarn" else {}
+    values = {theirs: getattr(rope, ours) for theirs, ours in ROPE_KEYS[kind].items()}
+    return {"rope_type": kind, "rope_theta": rope.theta, **values, **factor}
