@@ -19,7 +19,7 @@ from consistency_jax.data.items import Items, answer_in_gap, open_prompt
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.tokenization import tokenizer_key
 from consistency_jax.evaluation.splits import chat_of, languages_of, print_warnings
-from consistency_jax.generation import Sampling
+from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.metrics import Matches, judged, match_answers, refusals
@@ -106,15 +106,9 @@ def respond(
     """
     if not tasks:
         return []
-    settings = json.dumps([fingerprint(model.params), *reading(config, model)])
     folder = workdir / "written"
     on_main(lambda: folder.mkdir(exist_ok=True))
-    engine = CachedAnswers(
-        lambda: Sampler(model, chat=chat_of(config, model), max_length=config.data.max_length),
-        folder / "answers.jsonl",
-        settings,
-        BATCH,
-    )
+    engine = cached_answers(config, model, folder / "answers.jsonl", BATCH, [fingerprint(model.params)])
     return [_respond(config, task, engine) for task in tasks]
 
 
@@ -201,6 +195,28 @@ def write_responses(workdir: Path, tasks: Sequence[GenerationTask], *sides: Sequ
                         line[f"{name}_candidate"] = int(found[0]) if len(found) else None
                 lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_text(workdir / "written" / "texts.jsonl", "".join(lines))
+
+
+def cached_answers(
+    config: ConfigDict,
+    model: Model,
+    path: Path,
+    batch: int,
+    key: Sequence[str],
+    make: Callable[[], Generator] | None = None,
+) -> CachedAnswers:
+    """The model as a generator (or another that `make` gives), whose answers are cached in a file.
+
+    Args:
+      batch: prompts that are answered before their answers are kept.
+      key: of the generator: the `fingerprint` of the model's parameters.
+    """
+
+    def sampler() -> Generator:
+        return Sampler(model, chat=chat_of(config, model), max_length=config.data.max_length)
+
+    settings = json.dumps([*key, *reading(config, model)])
+    return CachedAnswers(make or sampler, path, settings, batch)
 
 
 def reading(config: ConfigDict, model: Model) -> list[str | int]:

@@ -215,12 +215,8 @@ class Sampler:
           GenerationError: for settings that cannot be drawn with, or a model without a tokenizer.
           DataError: a prompt that holds a special token the tokenizer cannot read as text.
         """
-        encoded = self.encode(prompts)
-        answers = self.generate_tokens(encoded, n=n, sampling=sampling, seed=seed)
-        return [
-            [self._text(prompt, answer, sampling.stop) for answer in own]
-            for prompt, own in zip(encoded, answers, strict=True)
-        ]
+        answers = self.sample(self.encode(prompts), n=n, sampling=sampling, seed=seed)
+        return [[answer.text for answer in own] for own in answers]
 
     def encode(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts as the trunks of trees: the tokens that a candidate's score is conditioned on in training."""

@@ -15,13 +15,11 @@ from consistency_jax.config.parsing import named_function
 from consistency_jax.data.items import Items
 from consistency_jax.data.preferences import Pairs, pair_items, read_pairs, write_pairs
 from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.free_text import reading
+from consistency_jax.evaluation.free_text import cached_answers, reading
 from consistency_jax.evaluation.measuring import score_splits
-from consistency_jax.evaluation.splits import chat_of, split_of
+from consistency_jax.evaluation.splits import split_of
 from consistency_jax.generation import Generator, Sampling
-from consistency_jax.generation.cached_answers import CachedAnswers
 from consistency_jax.generation.endpoint import Endpoint
-from consistency_jax.generation.sampler import Sampler
 from consistency_jax.generation.translators import by_model
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.files import write_text
@@ -93,26 +91,18 @@ def _tools(
 
     @functools.cache
     def generator() -> Generator:
-        options = config.selection
-        engine = [options.engine, options.engine_model] if options.engine != "sampler" else [params_key]
-        settings = json.dumps([*engine, *reading(config, model)])
-        path = out.with_suffix(".answers.jsonl")
-        return CachedAnswers(lambda: _engine(config, model), path, settings, options.batch)
+        options, data, path = config.selection, config.data, out.with_suffix(".answers.jsonl")
+        if options.engine == "sampler":
+            return cached_answers(config, model, path, options.batch, [params_key])
+        server = options.engine, options.engine_model
+        engine = Endpoint(*server, chat=data.chat_template != "off", system_prompt=data.system_prompt)
+        return cached_answers(config, model, path, options.batch, server, lambda: engine)
 
     def encoder() -> Any:
         name, size = config.selection.encoder, config.data.max_length
         return encoder_of(name, model, max_length=size, tokens=config.evaluation.tokens)
 
     return Tools(scores, generator, encoder, lambda: translator(config.selection, generator))
-
-
-def _engine(config: ConfigDict, model: Model) -> Generator:
-    """What `selection.engine` names."""
-    options = config.selection
-    if options.engine != "sampler":
-        chat, system_prompt = config.data.chat_template != "off", config.data.system_prompt
-        return Endpoint(options.engine, options.engine_model, chat=chat, system_prompt=system_prompt)
-    return Sampler(model, chat=chat_of(config, model), max_length=config.data.max_length)
 
 
 def translator(options: Any, generator: Callable[[], Generator]) -> Translate:

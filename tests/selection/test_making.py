@@ -35,7 +35,7 @@ def engines(monkeypatch):
         made.all.append(TableGenerator(answer, made.fail_after))
         return made.all[-1]
 
-    monkeypatch.setattr("consistency_jax.selection.making.Sampler", sampler)
+    monkeypatch.setattr("consistency_jax.evaluation.free_text.Sampler", sampler)
     return made
 
 
@@ -88,11 +88,11 @@ def test_the_model_translates_whole_answers_many_at_once(small_config, tmp_path,
 
     tables = []
 
-    def engine(config, model):
+    def engine(model, *, chat, max_length):
         tables.append(TableGenerator(translated))
         return tables[-1]
 
-    monkeypatch.setattr("consistency_jax.selection.making._engine", engine)
+    monkeypatch.setattr("consistency_jax.evaluation.free_text.Sampler", engine)
     small_config.selection.update(name="calm", form="sampling", translator="model", batch=1000)
     out = tmp_path / "pairs.jsonl"
     pairs = write_selection(small_config, out)
