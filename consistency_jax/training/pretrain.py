@@ -22,13 +22,11 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage
 from consistency_jax.data.examples import TrainingSet
-from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_corpus
 from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.configured import made_here
 from consistency_jax.models.decoder import init_params
-from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model, save_pretrained
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import load_tokenizer
@@ -37,6 +35,7 @@ from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.mesh import row_groups
 from consistency_jax.runtime.processes import check_shared, is_main, on_main, share_folder
 from consistency_jax.training.loop import fit
+from consistency_jax.training.stages import make_pipeline
 
 FORMAT = 2  # raise it when the same settings would give another model
 
@@ -103,32 +102,21 @@ def _one_run(folder: Path) -> Iterator[None]:
 
 def _pretrain(config: ConfigDict, mesh: Mesh, workdir: Path, sentences: Sequence[str], folder: Path) -> None:
     """Makes the base model in its folder; config.json appears last."""
-    settings = config.pretrain
-    work = folder / "work"
+    stage, work = _stage(config), folder / "work"
     on_main(lambda: work.mkdir(parents=True, exist_ok=True))
     check_shared(work, "CONSISTENCY_CACHE")  # checkpoints need that; what is finished does not
-    tokenizer = train_tokenizer(sentences, settings.vocabulary, work)
+    tokenizer = train_tokenizer(sentences, config.pretrain.vocabulary, work)
     architecture, decoder = made_here(config, len(tokenizer))
     params = jax.jit(lambda key: init_params(decoder, key), out_shardings=param_shardings(decoder, mesh))(
         jax.random.key(config.seed)
     )
-    print(
-        f"pretrain: {len(sentences):,} sentences, vocabulary {len(tokenizer):,}, "
-        f"{settings.total_steps:,} steps"
-    )
-    objective, _ = make_objective(ConfigDict({"name": "sft", "normalization": "mean"}), ("text",))
-    pipeline = Pipeline(
-        sentence_set(sentences, tokenizer, config.data.max_length),
-        seed=config.seed,
-        items=settings.sentences,
-        mask_cost=mask_cost(decoder),
-        groups=row_groups(mesh),
-        shapes=config.batching.shapes,
-        row_length=config.batching.row_length,
-        total_steps=settings.total_steps,
-    )
+    total = stage.config.total_steps
+    print(f"pretrain: {len(sentences):,} sentences, vocabulary {len(tokenizer):,}, {total:,} steps")
+    data = sentence_set(sentences, tokenizer, config.data.max_length)
+    batches = make_pipeline(stage.config, data, decoder, row_groups(mesh))
+    objective, _ = make_objective(stage.config.objective, ("text",))
     base = Model(decoder, params, tokenizer, architecture=architecture)
-    base = fit(_stage(config), base, objective, pipeline, workdir, checkpoints=work / "checkpoints")
+    base = fit(stage, base, objective, batches, workdir, checkpoints=work / "checkpoints")
     save_pretrained(base, work / "model")
 
     def move() -> None:
@@ -146,7 +134,9 @@ def _stage(config: ConfigDict) -> Stage:
     own.total_steps, own.optimizer = settings.total_steps, settings.optimizer
     own.logging.every = settings.log_every
     own.checkpoint.update(every=settings.checkpoint_every, keep=1)
-    own.batching.accumulate, own.auxiliary.mlc.weight = 1, 0.0
+    own.objective = ConfigDict({"name": "sft", "normalization": "mean"})
+    own.batching.update(name="grouped", items=settings.sentences, languages=0, accumulate=1)
+    own.auxiliary.mlc.weight = 0.0
     return Stage("pretrain", folder="", pairs="", config=own)
 
 
