@@ -18,7 +18,7 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation import load_evaluation
-from consistency_jax.runtime.cli import config_flag, profile_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
@@ -85,6 +85,8 @@ if __name__ == "__main__":
     flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
-    _PROFILE = profile_flag()
+    _PROFILE = flags.DEFINE_string(
+        "profile", "", "FIRST:LAST: scoring batches to trace, into profile/ of the workdir."
+    )
     flags.mark_flags_as_required(["workdir"])
     run_app(main, joint=True, keys=help_text)

@@ -19,7 +19,7 @@ from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.objectives import make_objective
-from consistency_jax.runtime.cli import config_flag, profile_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.watch import Watch, profiled_steps
@@ -130,6 +130,8 @@ if __name__ == "__main__":
     _CONFIG = config_flag()
     flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
-    _PROFILE = profile_flag()
+    _PROFILE = flags.DEFINE_string(
+        "profile", "", "FIRST:LAST: optimizer steps of each stage to trace, into profile/ of the workdir."
+    )
     flags.mark_flags_as_required(["config", "workdir"])
     run_app(main, joint=True, keys=help_text)

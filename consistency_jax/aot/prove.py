@@ -150,14 +150,14 @@ def prove(
             lowered, arguments, useful = lower_train(config, decoder, mesh, load)
         else:
             lowered, arguments, useful = lower_score(decoder, mesh, load)
-        report["programs"][name] = {"load": dataclasses.asdict(load)} | measure(
+        report["programs"][name] = {"load": dataclasses.asdict(load)} | program_needs(
             lowered, arguments, useful / len(devices), chip, hlo / f"{name}.hlo" if hlo else None
         )
     report["fits"] = all(program["hbm"]["fits"] for program in report["programs"].values())
     return report
 
 
-def measure(
+def program_needs(
     lowered: jax.stages.Lowered, arguments: int, useful: float, chip: Chip, hlo: Path | None = None
 ) -> dict[str, Any]:
     """What one program needs of one device; where it has no room, its memory alone.

@@ -122,18 +122,9 @@ def version() -> str:
         return told
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
-        commit = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        return f"{told}, commit {commit}"
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return f"{told}, commit {done.stdout.strip()}"
     return told
-
-
-def profile_flag() -> flags.FlagHolder:
-    """--profile=FIRST:LAST."""
-    return flags.DEFINE_string(
-        "profile", "", "FIRST:LAST: steps to trace with JAX's profiler, into profile/ of the workdir."
-    )
 
 
 def use_compile_cache(config: ConfigDict) -> None:

@@ -1,11 +1,13 @@
 """What commands share: how one ends, and what a wrong flag says."""
 
 import importlib.machinery
+import importlib.metadata
 import os
 import shlex
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,12 @@ def test_the_command_line_names_a_wrong_key(tmp_path):
     done = command("--config=configs/custom.py", f"--workdir={tmp_path}", "--config.optimizer.learning_rat=1")
     assert done.returncode == 1
     assert done.stderr.startswith("error: unknown config key 'optimizer.learning_rat' (did you mean")
+    # Every command names what it is of; the commit where it runs from a checkout.
+    told = f"consistency_jax {importlib.metadata.version('consistency_jax')}"
+    if (Path(__file__).parents[2] / ".git").exists():
+        git = ["git", "rev-parse", "--short", "HEAD"]
+        told += f", commit {subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()}"
+    assert done.stdout.strip().removesuffix("-dirty") == told
 
 
 @pytest.mark.parametrize(
