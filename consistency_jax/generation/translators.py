@@ -58,15 +58,15 @@ def by_model(
     seed: int = 0,
 ) -> list[Translations]:
     """The translations that a prompted model writes: n are drawn of each text; equal ones are one, with their share as
-    weight."""
-    prompts = [f"{source}: {text.strip()}\n{target}:" for text in texts]
-    distinct = list(dict.fromkeys(prompts))
+    weight. A text without a word has none."""
+    prompts = [f"{source}: {text.strip()}\n{target}:" if text.strip() else "" for text in texts]
+    distinct = list(filter(None, dict.fromkeys(prompts)))
     answers = generator.generate(distinct, n=n, sampling=sampling, seed=seed)
     found = {
         prompt: _weighted(Counter(text.strip() for text in own if text.strip()))
         for prompt, own in zip(distinct, answers, strict=True)
     }
-    return [found[prompt] for prompt in prompts]
+    return [found.get(prompt, {}) for prompt in prompts]
 
 
 def by_function(

@@ -24,7 +24,7 @@ A temperature other than 1, top-k and top-p draw from another distribution than 
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import jax
@@ -57,6 +57,7 @@ from consistency_jax.scoring.scorer import Scorer
 PLANNED_STEPS = 32  # steps whose prompts are looked at, spread over the run, to plan shapes
 BUCKETS = (1.0, 0.5, 0.25)  # shares of `max_tokens` that a shape may be planned for
 Place = tuple[int, int]  # (item b of the step, language i)
+Ended = tuple[str, int | None]  # (text of an answer, the end token behind it)
 
 
 def check_translator(options: ConfigDict) -> None:
@@ -255,12 +256,11 @@ class Rollouts:
             found |= {(b, i): own[k * n : (k + 1) * n] for k, b in enumerate(rows)}
 
         trees: list[Tree | None] = [None] * (count * wide)
-        column: dict[Place, dict[tuple[str, int | None], int]] = {}
+        column: dict[Place, dict[Ended, int]] = {}
         for (b, i), own in found.items():
             ends = [answer.end for answer in drawn[b, i]]
             asked = dict.fromkeys((text, end) for ways, end in zip(own, ends, strict=True) for text in ways)
-            trees[b * wide + i], kept = self._tree(items[b], languages[others[b, i]], list(asked))
-            column[b, i] = {key: k for k, key in enumerate(kept)}
+            trees[b * wide + i], column[b, i] = self._tree(items[b], languages[others[b, i]], asked)
         logp = self._scored(Forest.of(trees), n * most).reshape(count, wide, -1)
 
         result = np.full((count, wide, n), -np.inf)
@@ -273,10 +273,10 @@ class Rollouts:
         return result
 
     def _tree(
-        self, item: ParallelItem, language: str, answers: Sequence[tuple[str, int | None]]
-    ) -> tuple[Tree | None, list[tuple[str, int | None]]]:
-        """The tree of answers (text, end token) in a language, and those that it holds: what the tokenizer cannot say,
-        or what does not fit, has no translation."""
+        self, item: ParallelItem, language: str, answers: Iterable[Ended]
+    ) -> tuple[Tree | None, dict[Ended, int]]:
+        """The tree of distinct answers in a language, and the branch of each that it holds: what the tokenizer cannot
+        say, or what does not fit, has no translation."""
         like = item.candidates[language][0]
         space = like[: len(like) - len(like.lstrip())]  # that a translator without the table cannot know of
 
@@ -295,10 +295,10 @@ class Rollouts:
             kept = [answer for answer in kept if build([answer[0]])]
             tree = build([text for text, _ in kept]) if kept else None
         if tree is None:
-            return None, []
+            return None, {}
         ends = [[] if end is None else [end] for _, end in kept]
         branches = [[*own, *end] for own, end in zip(tree.branches, ends, strict=True)]
-        return Tree.of_tokens(tree.trunk, branches), kept
+        return Tree.of_tokens(tree.trunk, branches), {answer: k for k, answer in enumerate(kept)}
 
     def _rewards(self, said: np.ndarray, there: np.ndarray, partners: np.ndarray) -> np.ndarray:
         """f32[B, L, n]: target_i - log q_i, where `said` [i, B, j, n] takes the place of the reference's table."""

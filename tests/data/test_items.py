@@ -1,10 +1,12 @@
 """What a valid item is: every kind of bad one gives an error that names place, reason and mend."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from consistency_jax.data.items import (
+    MASK,
     DataError,
     Items,
     ParallelItem,
@@ -16,6 +18,7 @@ from consistency_jax.data.items import (
     run_together,
     validate,
 )
+from consistency_jax.data.sources import load_items
 
 GOOD = ParallelItem(
     id="Q1",
@@ -219,3 +222,12 @@ def test_either_rule_for_spaces_depends_on_the_prompt():
 def test_an_answer_fills_the_gap_and_goes_on_with_the_sentence(prompt, candidates, answers):
     item = ParallelItem("q", "", {"x": prompt}, {"x": candidates})
     assert {answer: answer_in_gap(item, "x", answer) for answer in answers} == answers
+
+
+def test_every_candidate_of_bmlama_is_read_from_its_gap(data_folder: Path):
+    for item in load_items("bmlama17", path=data_folder / "bmlama17")[::20]:
+        for language, prompt in item.prompts.items():
+            rest = prompt.partition(MASK)[2]
+            for candidate in item.candidates[language]:
+                for answer in (f" {candidate}", candidate + rest, f"{candidate}{rest} {prompt}"):
+                    assert answer_in_gap(item, language, answer) == candidate

@@ -58,11 +58,12 @@ class Dictionary:
 
 def test_a_prompted_model() -> None:
     generator = Dictionary({"Rome": [" Rom", "Rom ", "Roma", ""], "Paris": ["Paris"] * 4})
-    texts = [" Rome", " Paris", "Rome "]
-    rome, paris, again = by_model(generator, texts, "en", "de", n=4, sampling=Sampling())
+    texts = [" Rome", " Paris", "Rome ", " "]
+    rome, paris, again, nothing = by_model(generator, texts, "en", "de", n=4, sampling=Sampling())
     assert generator.prompts == ["en: Rome\nde:", "en: Paris\nde:"]
     assert rome == again == pytest.approx({"Rom": np.log(2 / 3), "Roma": np.log(1 / 3)})
     assert paris == {"Paris": 0.0}
+    assert nothing == {}
 
 
 def test_the_policy_itself_may_translate(small_model) -> None:
