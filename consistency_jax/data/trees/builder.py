@@ -94,13 +94,7 @@ class TreeBuilder:
         """
         if languages is None:
             languages = tuple(dict.fromkeys(language for item in items for language in item.prompts))
-        return self.of_cells(
-            [
-                (item, language) if language in item.prompts else None
-                for item in items
-                for language in languages
-            ]
-        )
+        return self.of_cells([(item, l) if l in item.prompts else None for item in items for l in languages])
 
     def of_cells(self, cells: Sequence[Cell]) -> Forest:
         """The trees of single languages of items. Errors are those of `build`."""
@@ -193,7 +187,11 @@ class TreeBuilder:
         prefix, suffix = texts.length[texts.prefix], texts.length[texts.suffix][tree]
         middle, first = texts.length[texts.middle], texts.first[texts.middle]
         for bad in np.flatnonzero(first >= middle + suffix if joint else middle == 0)[:1]:
-            raise _no_token(cells[tree[bad]])
+            raise DataError.at(
+                _named(cells[tree[bad]]),
+                "the tokenizer gives an answer no token of its own",
+                "Drop the candidate, or use a tokenizer that knows its characters",
+            )
         common, answer = np.zeros(n, np.int64), np.minimum.reduceat(first, opener)
         if joint:
             # With one candidate all is common: its trunk ends where the answer starts, with a prompt's state.
@@ -202,7 +200,11 @@ class TreeBuilder:
         if self.bos is not None:
             started[:] = True
         elif self._start is None and started.any():
-            raise _no_start(cells[int(started.argmax())])
+            raise DataError.at(
+                _named(cells[int(started.argmax())]),
+                "the answer opens the text, and the tokenizer has neither BOS nor EOS to predict it from",
+                "Give the item a context, or set tokenizer.bos_token",
+            )
 
         # Every segment as runs of texts' tokens: a trunk is four runs (start, prefix, what is common of the middle, and
         # of the suffix), a branch two.
@@ -254,18 +256,16 @@ class TreeBuilder:
             front = int(forest.token[first] == self._start)
             answers = int(np.count_nonzero(forest.kind[first : first + size] == ANSWER))
             if size - cut < answers + 1:
-                raise self._too_long(cells[n], cut - (size - answers - 1))
+                raise DataError.at(
+                    _named(cells[n]),
+                    f"its answers alone take more than max_length {self.max_length} tokens, even with the prompt cut "
+                    "away",
+                    f"Allow at least {cut - (size - answers - 1)} more, or drop the item",
+                )
             kept[first + front : first + front + cut] = False
             kind[first + (0 if front else cut)] = UNCOUNTED
             length[forest.first[n]] -= cut
         return replace(forest, token=forest.token[kept], kind=kind[kept], length=length, truncated=excess)
-
-    def _too_long(self, cell: tuple[ParallelItem, str], missing: int) -> DataError:
-        return DataError.at(
-            _named(cell),
-            f"its answers alone take more than max_length {self.max_length} tokens, even with the prompt cut away",
-            f"Allow at least {missing} more, or drop the item",
-        )
 
 
 def _named(cell: tuple[ParallelItem, str]) -> str:
@@ -277,22 +277,6 @@ def _special_in_text(cell: tuple[ParallelItem, str], token: str, reason: str) ->
         _named(cell),
         f"its text holds {token!r}, a special token of the tokenizer, {reason}",
         "Write it in another way, or drop the item",
-    )
-
-
-def _no_token(cell: tuple[ParallelItem, str]) -> DataError:
-    return DataError.at(
-        _named(cell),
-        "the tokenizer gives an answer no token of its own",
-        "Drop the candidate, or use a tokenizer that knows its characters",
-    )
-
-
-def _no_start(cell: tuple[ParallelItem, str]) -> DataError:
-    return DataError.at(
-        _named(cell),
-        "the answer opens the text, and the tokenizer has neither BOS nor EOS to predict it from",
-        "Give the item a context, or set tokenizer.bos_token",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,12 +79,16 @@ class Forest(Sequence[Tree | None]):
         segments = [segment for tree in present for segment in (tree.trunk, *tree.branches)]
         kinds = [kind for tree in present for kind in (tree.trunk_kind, *tree.branch_kinds)]
         sizes = [size for tree in present for size in ((0,), tree.bytes)]
+
+        def joined(arrays: Sequence[Any], dtype: type) -> np.ndarray:
+            return np.concatenate([np.zeros(0, dtype), *arrays], dtype=dtype)
+
         return cls(
             segments=np.array([0 if tree is None else 1 + len(tree.branches) for tree in trees], np.int64),
             length=np.array([len(segment) for segment in segments], np.int64),
-            token=_joined(segments, np.int32),
-            kind=_joined(kinds, np.uint8),
-            bytes=_joined(sizes, np.int32),
+            token=joined(segments, np.int32),
+            kind=joined(kinds, np.uint8),
+            bytes=joined(sizes, np.int32),
             truncated=np.array([0 if tree is None else tree.truncated for tree in trees], np.int64),
         )
 
@@ -209,10 +214,6 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The numbers start, start + 1, ... of each range, end to end: i64[sum of lengths]."""
     ends = np.cumsum(lengths)
     return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _joined(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(arrays).astype(dtype, copy=False) if len(arrays) else np.zeros(0, dtype)
 
 
 def _differences(values: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -52,16 +52,6 @@ def tokenizer_key(tokenizer: Any) -> str:
     return digest.hexdigest()
 
 
-def has_dummy_space(tokenizer: Any) -> bool:
-    """Whether a tokenizer puts a space before every text."""
-    return _opens_with_space(tokenizer.backend_tokenizer, "a")
-
-
-def dummy_space_stays(tokenizer: Any) -> bool:
-    """Whether a tokenizer puts a space before every text, continuations too: it is not known how to take it away."""
-    return _opens_with_space(_continuing(tokenizer), "a")
-
-
 def _continuing(tokenizer: Any) -> Any:
     if tokenizer not in _CONTINUATIONS:
         _CONTINUATIONS[tokenizer] = _continuation_backend(tokenizer.backend_tokenizer)
@@ -239,10 +229,12 @@ def _make(tokenizer: Any) -> Splitter | None:
         return None
     if not any(splits) and not _merges_stay_apart(state["model"], state["pre_tokenizer"]):
         return None
-    if dummy_space_stays(tokenizer):
+    if _opens_with_space(_continuing(tokenizer), "a"):  # it is not known how to take the dummy space away
         return None
     contents = "|".join(re.escape(token["content"]) for token in added)
-    return Splitter(re.compile(contents) if contents and has_dummy_space(tokenizer) else None)
+    return Splitter(
+        re.compile(contents) if contents and _opens_with_space(tokenizer.backend_tokenizer, "a") else None
+    )
 
 
 def _parts(part: Any, key: str) -> Iterator[dict[str, Any]]:
