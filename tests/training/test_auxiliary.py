@@ -18,6 +18,7 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.config.stages import stages_of
 from consistency_jax.data.examples import AuxiliaryPrompts
+from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
@@ -177,6 +178,19 @@ def test_prompts_longer_than_a_row_are_told_at_once(small_config):
     long = Forest.of([Tree.of_tokens(range(3, 68), [])] * len(beside.trees))
     with pytest.raises(ConfigError, match="batching: .*longer"):
         training_splits(stages, loaded, [None, dataclasses.replace(beside, trees=long)], model)
+
+
+def test_prompts_may_have_no_answers(small_config):
+    """Their trees are those of the same prompts with answers, in both languages."""
+    model = load_pretrained(small_config.model.path, mesh=make_mesh((1, 1, 1)))
+    prompts = {"en": "The capital of France is", "ru": "Столица Франции"}
+    bare = Items([ParallelItem(f"{n}", "", prompts, {"en": (), "ru": ()}) for n in range(3)])
+    asked = Items([dataclasses.replace(item, candidates={"en": (" a",), "ru": (" a",)}) for item in bare])
+    small_config.data.languages = ("en", "ru")
+    found, expected = (prompt_set(small_config, items, model).trees for items in (bare, asked))
+    assert len(found) == 6
+    for one, other in zip(found, expected, strict=True):
+        assert (one.trunk.tolist(), one.branches) == (other.trunk.tolist(), ())
 
 
 def test_prompts_are_drawn_by_seed_and_step_and_only_for_steps_that_count():

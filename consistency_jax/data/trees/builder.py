@@ -38,6 +38,7 @@ from consistency_jax.runtime.cache import cache_folder, found_or_made
 
 BOUNDARIES = ("separate", "joint")
 CHUNK = 16384  # trees built at once: what is held beside the forest does not grow with it
+FAR = 2**31  # more than the tokens of any text
 Cell = tuple[ParallelItem, str] | None  # an item in one of its languages; None leaves a gap
 
 
@@ -159,6 +160,9 @@ class TreeBuilder:
         else:
             head, mask, rest = rendered, "", ""
             answers = [self.chat.separator + answer.lstrip() for answer in answers]
+        if not answers:  # a bare prompt: a trunk alone
+            texts.add(head, (), "", NOWHERE, 0)
+            return
         if self.boundary == "separate":
             prefix = head.rstrip() if mask else head
             space = head[len(prefix) :]
@@ -183,16 +187,18 @@ class TreeBuilder:
         """
         joint, n, branches = self.boundary == "joint", len(texts.branches), texts.branches
         tree = np.repeat(np.arange(n), branches)
-        opener = np.cumsum(branches) - branches  # the first branch of each tree
         prefix, suffix = texts.length[texts.prefix], texts.length[texts.suffix][tree]
         middle, first = texts.length[texts.middle], texts.first[texts.middle]
+        # The first branch of each tree; a bare prompt has none, and takes nothing of the one that is there instead.
+        opener = np.cumsum(branches) - branches
+        opening, opening_length = np.append(texts.middle, 0), np.append(middle, 0)
         for bad in np.flatnonzero(first >= middle + suffix if joint else middle == 0)[:1]:
             raise DataError.at(
                 _named(cells[tree[bad]]),
                 "the tokenizer gives an answer no token of its own",
                 "Drop the candidate, or use a tokenizer that knows its characters",
             )
-        common, answer = np.zeros(n, np.int64), np.minimum.reduceat(first, opener)
+        common, answer = np.zeros(n, np.int64), np.minimum.reduceat(np.append(first, FAR), opener)
         if joint:
             # With one candidate all is common: its trunk ends where the answer starts, with a prompt's state.
             common = np.where(branches == 1, answer, texts.common())
@@ -208,14 +214,14 @@ class TreeBuilder:
 
         # Every segment as runs of texts' tokens: a trunk is four runs (start, prefix, what is common of the middle, and
         # of the suffix), a branch two.
-        shared = np.minimum(common, middle[opener])
+        shared = np.minimum(common, opening_length[opener])
         own = np.minimum(common[tree], middle)
         begin, size = np.zeros((2, 4 * n + 2 * len(tree)), np.int64)
         trunk_at = 4 * np.arange(n) + 2 * opener
         branch_at = 4 * (tree + 1) + 2 * np.arange(len(tree))
         begin[trunk_at], size[trunk_at] = 0, started
         begin[trunk_at + 1], size[trunk_at + 1] = texts.begin[texts.prefix], prefix
-        begin[trunk_at + 2], size[trunk_at + 2] = texts.begin[texts.middle[opener]], shared
+        begin[trunk_at + 2], size[trunk_at + 2] = texts.begin[opening[opener]], shared
         begin[trunk_at + 3], size[trunk_at + 3] = texts.begin[texts.suffix], common - shared
         begin[branch_at], size[branch_at] = texts.begin[texts.middle] + own, middle - own
         over = common[tree] - own

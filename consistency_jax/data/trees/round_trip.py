@@ -66,9 +66,9 @@ def round_trip(
 
 
 def _text(item: ParallelItem, language: str) -> str:
-    prompt = item.prompts[language]
+    prompt, first = item.prompts[language], "".join(item.candidates[language][:1])
     filled = prompt if MASK in prompt else prompt + MASK
-    return open_prompt(item, language, filled.replace(MASK, item.candidates[language][0]))
+    return open_prompt(item, language, filled.replace(MASK, first))
 
 
 def _difference(text: str, read: str) -> tuple[str, str]:

@@ -234,6 +234,26 @@ def test_a_forest_is_its_trees(small_tokenizer):
         trees[len(trees)]
 
 
+@pytest.mark.parametrize("boundary", ["separate", "joint"])
+def test_a_bare_prompt_is_a_trunk_alone(tokenizer, boundary):
+    """Alone, and before, between and behind others: as the prompt of a tree with an answer, which are as ever."""
+    bare = ParallelItem(
+        "bare", "", {"en": "The capital of France is"}, {"en": ()}, None, {"en": "Of France ."}
+    )
+    asked = dataclasses.replace(bare, candidates={"en": (" Paris", " Rome")})
+    prompt = build_tree(tokenizer, asked, "en").trunk.tolist()
+    builder = TreeBuilder(tokenizer, boundary=boundary)
+    full = builder.build([asked], ["en"])[0]
+    for items in ([bare], [bare, asked], [asked, bare], [asked, bare, bare, asked, bare]):
+        for item, tree in zip(items, builder.build(items, ["en"]), strict=True):
+            if item is asked:
+                assert sequences(tree) == sequences(full)
+                assert tree.bytes.tolist() == full.bytes.tolist()
+            else:
+                assert (tree.trunk.tolist(), tree.branches) == (prompt, ())
+                assert tree.trunk_kind.tolist() == [UNCOUNTED] + [PROMPT] * (len(prompt) - 1)
+
+
 def test_long_trunks_are_cut_from_the_left(small_tokenizer):
     item, whole = ITEMS[1], build_tree(small_tokenizer, ITEMS[1], "en")
     longest = max(map(len, whole.branches))
