@@ -115,6 +115,7 @@ def test_unknown_config_key_names_the_nearest():
         ({"model.dtype": "float8"}, "model.dtype='float8'"),
         ({"objective.scale": "meen"}, "did you mean 'mean'"),
         ({"total_steps": 0}, "total_steps=0"),
+        ({"data.source": "mmmul"}, "data.source='mmmul' is unknown .did you mean 'mmmlu'"),
         ({"model.path": ""}, "no model: give --config.model.path"),
         ({"objective.name": "dcoo"}, "objective.name='dcoo' is unknown"),
         ({"objective": {"name": "pco_rollout", "samples": 1}}, "objective.samples=1 must be at least 2"),

@@ -170,6 +170,14 @@ def test_objectives_that_compare_languages_refuse_pairs(small_config, pairs_file
     assert not (tmp_path / "run").exists()
 
 
+def test_options_of_another_objective_make_no_pairs(small_config, tmp_path):
+    small_config.selection.name, small_config.objective.name = "calm", "dpo"
+    small_config.objective.steer = {"en": 2.0}
+    with pytest.raises(ConfigError, match="dpo takes no steer; it takes: "):
+        write_selection(small_config, tmp_path / "pairs.jsonl")
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
 def test_a_bad_pair_is_told_or_skipped(small_config, pairs_file, tmp_path, capsys):
     with pairs_file.open("a") as file:
         file.write("{\n")

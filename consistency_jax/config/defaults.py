@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict, config_dict
 
+from consistency_jax.data.sources import ON_ERROR, SOURCES
 from consistency_jax.data.trees.builder import BOUNDARIES
 from consistency_jax.metrics.generation import MATCHES
 from consistency_jax.models.attention import CHOICES
@@ -94,14 +95,14 @@ KEYS: dict[str, dict[str, Key]] = {
         "architecture": Key({}, ANY, "config.json keys of a model made here (its vocabulary is pretrain's)"),
     },
     "data": {
-        "source": Key("jsonl", ANY, "Name of the data set (data/sources)"),
+        "source": Key("jsonl", SOURCES, "The data set"),
         "path": Key("", ANY, "Its folder, file or hub id"),
         "languages": Key((), NAMES, "Which of the source's; empty: all"),
         "options": Key({}, ANY, "Passed on to the source"),
         "test": Key(("test",), SOME_NAMES, "Splits that are measured and reported; every: every row"),
         "test_groups": Key((), NAMES, "Relations or subjects that are measured of them; empty: all"),
         "test_items": Key(0, NOT_NEGATIVE, "So many of each split, evenly spaced over it; 0: all"),
-        "on_error": Key("raise", ("raise", "skip"), "What a bad row does; skipped: counted and listed"),
+        "on_error": Key("raise", ON_ERROR, "What a bad row does; skipped: counted and listed"),
         "max_length": Key(1024, POSITIVE, "Tokens of a prompt with its longest answer; cut from the left"),
         "boundary": Key("separate", BOUNDARIES, "How training tokenizes prompt and answer"),
         "chat_template": Key("off", ("off", "tokenizer"), "tokenizer: prompts as turns of its chat"),

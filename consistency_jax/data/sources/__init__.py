@@ -21,6 +21,7 @@ from consistency_jax.data.items import (
 from consistency_jax.data.sources.source import Rows, Source
 from consistency_jax.data.sources.splits import Plan, check_split, take
 
+ON_ERROR = ("raise", "skip")
 # name -> its module, imported when it is first asked for (some need heavy packages)
 SOURCES: dict[str, str] = {
     "cldr": "consistency_jax.data.sources.cldr",
@@ -66,8 +67,8 @@ def load_items(
     Raises:
         DataError: unknown name, language, split or option, a missing file, or a bad row.
     """
-    if on_error not in ("raise", "skip"):
-        raise DataError.at("data.on_error", f"unknown value {on_error!r}", 'Known: "raise", "skip"')
+    if on_error not in ON_ERROR:
+        raise DataError.at("data.on_error", f"unknown value {on_error!r}", f"Known: {', '.join(ON_ERROR)}")
     source = source_of(name)
     _check_options(name, source, options)
     path = _path_of(name, source, path)
