@@ -121,7 +121,16 @@ def version() -> str:
     if not (root / ".git").exists():
         return told
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+        command = [
+            "git",
+            "--no-optional-locks",
+            "-C",
+            str(root),
+            "describe",
+            "--always",
+            "--dirty",
+            "--exclude=*",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         return f"{told}, commit {done.stdout.strip()}"
     return told
