@@ -40,7 +40,7 @@ from consistency_jax.models.attention import (
     tree_mask,
 )
 from consistency_jax.models.kv_cache import Cache, KeysValues
-from consistency_jax.models.lora import LoraConfig, Projection
+from consistency_jax.models.lora import PROJECTIONS, LoraConfig, Projection
 from consistency_jax.models.projection import dot_general
 from consistency_jax.models.rotary import Rope, rotate, rotations
 
@@ -127,6 +127,14 @@ class DecoderConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}; must be at least 1")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
+        if (
+            self.lora
+            and not self.gated
+            and not any(map(self.lora.finds, set(PROJECTIONS) - {"layers/mlp/gate"}))
+        ):
+            raise ValueError(
+                f"lora.targets={self.lora.targets!r} finds the gate alone, and this model has none"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim} is odd; rotary positions need pairs")
         if len(self.layer_types) not in (1, self.layers):

@@ -5,7 +5,7 @@ twice or of a wrong shape is an error. Parameters are stacked one at a time, so 
 is its largest parameter; with a mesh each host reads only the bytes of its own devices.
 
 A folder's names may begin in several ways (`PREFIXES`); the one it has is found at its embedding, and an export
-keeps it. Of a model that also sees, the text part is loaded; an export takes the other parts from its source.
+keeps it. Of a multimodal model the text part is loaded; an export takes the other parts from its source.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
-# How the names of a text model may begin -> how its head's name does then: alone, and inside a model that also sees
-# as transformers 4 and 5 write it.
+# How the names of a text model may begin -> how its head's name does then: alone, and inside a multimodal model as
+# transformers 4 and 5 write it.
 PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}

@@ -14,17 +14,9 @@ import jax.numpy as jnp
 
 from consistency_jax.models.projection import dot_general
 
-PROJECTIONS = tuple(
-    f"layers/{name}"
-    for name in (
-        "attention/query",
-        "attention/key",
-        "attention/value",
-        "attention/out",
-        "mlp/gate",
-        "mlp/up",
-        "mlp/down",
-    )
+PROJECTIONS = (
+    *(f"layers/attention/{name}" for name in ("query", "key", "value", "out")),
+    *(f"layers/mlp/{name}" for name in ("gate", "up", "down")),
 )
 ADAPTERS = ("lora_a", "lora_b")
 DTYPES = ("float32", "bfloat16")

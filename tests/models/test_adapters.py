@@ -25,6 +25,8 @@ GEMMA = dataclasses.replace(
     embedding_scale=48**0.5,
     layer_types=(LayerType(16), LayerType()),
 )
+OLMO = dataclasses.replace(CONFIG, norm_sites="behind", qk_norm="width")
+APERTUS = dataclasses.replace(CONFIG, gated=False, activation="xielu", qk_norm="head")
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +102,19 @@ def test_peft_loads_the_adapter_of_a_multimodal_model(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's own
-@pytest.mark.parametrize(("family", "targets"), [("llama", "attention|mlp"), ("gemma3", "query|value|down")])
-def test_peft_loads_the_adapter_onto_the_base(tmp_path, family, targets):
+@pytest.mark.parametrize(
+    ("architecture", "config", "targets"),
+    [
+        ("LlamaForCausalLM", CONFIG, "attention|mlp"),
+        ("Gemma3ForCausalLM", GEMMA, "query|value|down"),
+        ("Olmo2ForCausalLM", OLMO, "query|key|up"),
+        ("ApertusForCausalLM", APERTUS, "attention|mlp"),
+    ],
+)
+def test_peft_loads_the_adapter_onto_the_base(tmp_path, architecture, config, targets):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     peft = pytest.importorskip("peft")
-    config = dataclasses.replace(CONFIG if family == "llama" else GEMMA, initializer_range=0.2, max_length=64)
-    architecture = {"llama": "LlamaForCausalLM", "gemma3": "Gemma3ForCausalLM"}[family]
+    config = dataclasses.replace(config, initializer_range=0.2, max_length=64)
     save_pretrained(Model(config, random_params(config), architecture=architecture), tmp_path / "base")
     ours = adapted(load_pretrained(tmp_path / "base"), dataclasses.replace(LORA, targets=targets))
     save_adapter(ours, tmp_path / "adapter", base=str(tmp_path / "base"))

@@ -21,6 +21,7 @@ from consistency_jax.models.decoder import (
     logical_axes,
     logits,
 )
+from consistency_jax.models.lora import LoraConfig
 from consistency_jax.models.rotary import Rope
 
 SMALL = DecoderConfig(
@@ -262,6 +263,10 @@ def test_every_parameter_has_logical_axes(config: DecoderConfig) -> None:
         ({"attention": "flash9"}, "unknown attention backend 'flash9'; known: auto, xla, splash, cudnn"),
         ({"remat": "some"}, "known: none, full, dots"),
         ({"layers": 0}, "at least 1"),
+        (
+            {"gated": False, "lora": LoraConfig(4, targets="gate")},
+            "'gate' finds the gate alone, and this .* none",
+        ),
         ({"norm_sites": "nowhere"}, "known: before, behind, both"),
         ({"qk_norm": "tail"}, "known: none, head, own_scales, width"),
     ],

@@ -245,6 +245,14 @@ def test_every_tensor_is_accounted_for(folder: Path) -> None:
     assert "inv_freq" not in said
 
 
+def test_what_nobody_trains_has_its_only_value(tmp_path: Path) -> None:
+    folder = random_checkpoint(tmp_path / "torch", "apertus, 3 heads", "bfloat16")
+    load_pretrained(folder)  # 0.5 and -1e-6, rounded to bfloat16
+    edit(folder, model__layers__1__mlp__act_fn__beta=np.array(0.6, np.float32))
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.act_fn\.beta is not 0\.5"):
+        load_pretrained(folder)
+
+
 def test_a_tied_head_stored_twice_is_fine(folder: Path) -> None:
     edit(folder, lm_head__weight=load_file(folder / "model.safetensors")["model.embed_tokens.weight"])
     assert load_pretrained(folder).config.tied
