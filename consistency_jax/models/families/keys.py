@@ -15,13 +15,14 @@ HfConfig = Mapping[str, Any]
 # Names, tokens, how it is run and trained, and settings of generation, which old files hold.
 WITHOUT_EFFECT = frozenset(
     re.findall(
-        r"\w+",
+        r"\S+",
         """
-        _name_or_path architectures dtype is_llama_config model_type name_or_path torch_dtype transformers_version
+        _name_or_path architectures dtype is_llama_config model_type name_or_path torch_dtype transformers.js_config
+        transformers_version unsloth_fixed unsloth_version
         bos_token_id decoder_start_token_id eos_token_id pad_token_id sep_token_id tokenizer_class unk_token_id
         _attn_implementation_autoset attn_implementation cache_implementation chunk_size_feed_forward is_decoder
-        output_attentions output_hidden_states pretraining_tp return_dict tie_last_hidden_states torchscript
-        use_bfloat16 use_cache
+        max_sequence_length model_max_length output_attentions output_hidden_states pretraining_tp return_dict
+        tie_last_hidden_states torchscript use_bfloat16 use_cache
         attention_dropout finetuning_task gradient_checkpointing hidden_dropout id2label label2id num_labels prefix
         problem_type task_specific_params
         bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
@@ -34,7 +35,7 @@ WITHOUT_EFFECT = frozenset(
 # Traits of some models: absent where the value is null, false or empty. A family that has one reads the key.
 TRAITS = frozenset(
     re.findall(
-        r"\w+",
+        r"\S+",
         """
         add_cross_attention attention_bias attn_logit_softcapping clip_qkv cross_attention_hidden_size
         final_logit_softcapping is_encoder_decoder logit_scale mlp_bias per_layer_config pruned_heads qk_norm
