@@ -57,5 +57,4 @@ FAMILY = Family(
     },
     read,
     write,
-    ignored={"max_window_layers": ...},  # of Qwen; nobody reads it
 )
