@@ -29,10 +29,10 @@ from consistency_jax.runtime.processes import Vote
 from consistency_jax.runtime.progress import Progress
 from consistency_jax.runtime.watch import Watch
 from consistency_jax.training.checkpoints import Checkpointer
+from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
 from consistency_jax.training.step import TrainState, init_auxiliary, init_state, sharded_step
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
-from consistency_jax.training.workdir import open_log
 
 
 class OnPolicy(Protocol):
@@ -109,7 +109,9 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpointer)
-        log = stack.enter_context(contextlib.closing(open_log(config, workdir, stage.name, first)))
+        mirrors = {"tensorboard": config.logging.tensorboard, "wandb": config.logging.wandb}
+        log = MetricsLog(workdir, stage=stage.name, first_step=first, **mirrors)
+        stack.enter_context(contextlib.closing(log))
         peak = peak_flops(mesh.devices.flat[0])
         progress = Progress(stage.name, total_steps, first, peak=peak and peak * mesh.size)
         stack.enter_context(contextlib.closing(progress))

@@ -16,7 +16,6 @@ from consistency_jax.config.stages import filled, flattened, selects, stages_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import in_bucket, location, write_text
 from consistency_jax.runtime.processes import check_shared, on_main
-from consistency_jax.training.loggers import MetricsLog
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others. Not so those by which a
 # model ranks candidates, where pairs are made of them.
@@ -109,11 +108,3 @@ def read_config(workdir: Path) -> ConfigDict:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     keys = dict.fromkeys((*old, *new))
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
-
-
-def open_log(config: ConfigDict, workdir: Path, stage: str, first: int = 0) -> MetricsLog:
-    """The metrics log of a stage that goes on behind step `first`."""
-    settings = config.logging
-    return MetricsLog(
-        workdir, stage=stage, first_step=first, tensorboard=settings.tensorboard, wandb=settings.wandb
-    )
