@@ -106,3 +106,17 @@ def test_no_file_is_too_long_and_none_is_nameless():
     files = [path for folder in folders for path in (PACKAGE.parent / folder).rglob("*.py")]
     assert [path for path in files if len(path.read_text(encoding="utf8").splitlines()) > LONGEST] == []
     assert [path for path in files if path.stem in NAMELESS] == []
+
+
+def test_every_module_that_computes_has_a_test_file_of_its_name():
+    """consistency_jax/a/b.py is tested in tests/a/test_b.py, whatever else tests it too. Those without a function hold
+    data or names, and what a room's __init__ does is tested with the room."""
+    missing = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE)
+        tree = ast.parse(path.read_text(encoding="utf8"))
+        computes = any(isinstance(node, ast.FunctionDef | ast.Lambda) for node in ast.walk(tree))
+        test = PACKAGE.parent / "tests" / place.parent / f"test_{place.stem.strip('_')}.py"
+        if computes and place.stem != "__init__" and not test.exists():
+            missing.append(f"{place} (tests/{place.parent}/{test.name})")
+    assert missing == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from test_attention import CONFIG, rows
+from attention_problems import CONFIG, rows
 
 from consistency_jax.models import splash
 from consistency_jax.models.attention import Problem, obstacle

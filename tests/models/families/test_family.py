@@ -1,0 +1,46 @@
+"""What families share: settings that no family supports are errors."""
+
+import pytest
+from hf_configs import as_transformers_5_writes, read
+from torch_models import CASES, hf_config
+
+GEMMA_CASE, QWEN_CASE = "gemma 3, 9 heads, linear rope", "qwen 2, 3 heads"
+
+
+SMOLLM_CASE = "smollm 3, 3 heads, one of four layers still"
+
+
+FLAT_ROPE = {"rope_type": "default", "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "said"),
+    [
+        (GEMMA_CASE, {"layer_types": ["chunked_attention"] * 3}, "chunked_attention.*supported: full_at"),
+        (GEMMA_CASE, {"layer_types": ["full_attention"]}, "layer_types names 1 layers, the model has 3"),
+        (GEMMA_CASE, {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern = 0"),
+        (GEMMA_CASE, {"sliding_window": None}, "need a sliding_window"),
+        (GEMMA_CASE, {"use_bidirectional_attention": True}, "use_bidirectional_attention = True: unknown"),
+        (GEMMA_CASE, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0: unknown"),
+        (GEMMA_CASE, {"rope_parameters": FLAT_ROPE}, "must be given by layer type"),
+        (GEMMA_CASE, {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope type 'dynamic'"),
+        (GEMMA_CASE, {"hidden_activation": "relu"}, "hidden_activation = 'relu'"),
+        (GEMMA_CASE, {"num_attention_heads": None}, "no 'num_attention_heads'"),
+        (
+            QWEN_CASE,
+            {"layer_types": ["sliding_attention"] * 3},
+            "need a sliding_window",
+        ),  # use_sliding_window is off
+        (QWEN_CASE, {"rope_parameters": {"full_attention": FLAT_ROPE}}, "by layer type are not supported"),
+        (QWEN_CASE, {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        (SMOLLM_CASE, {"no_rope_layers": [1]}, "no_rope_layers names 1 layers, the model has 4"),
+        (SMOLLM_CASE, {"no_rope_layer_interval": 0}, "no_rope_layer_interval = 0; must be at least 1"),
+        ("gemma 3 multimodal, 3 heads", {"text_config": None}, "no 'text_config'"),
+        ("gemma 3 multimodal, 3 heads", {"tie_word_embeddings": False}, "tie_word_embeddings differs"),
+    ],
+)
+def test_unsupported_settings_are_errors(case: str, changes: dict, said: str) -> None:
+    config = hf_config(case)
+    config.architectures = [CASES[case][0]]
+    with pytest.raises(ValueError, match=said):
+        read(as_transformers_5_writes(config) | changes)
