@@ -189,9 +189,8 @@ def one_sequence_per_candidate(trees: Forest, candidates: int) -> Batch:
         parts.append(
             part._replace(target_slot=slot.astype(np.int32), prompt_end=part.prompt_end + row * length)
         )
-    arrays = [np.concatenate(field) for field in zip(*parts, strict=True)]
-    ends = np.zeros(len(trees), np.int32)
-    return Batch(*arrays)._replace(prompt_end=ends)
+    whole = jax.tree.map(lambda *fields: np.concatenate(fields), *parts)
+    return whole._replace(prompt_end=np.zeros(len(trees), np.int32))
 
 
 def load_questions(languages: list[str]) -> tuple[Items, str]:
