@@ -229,11 +229,10 @@ class Pipeline:
         trees, wide = self._data.trees, self._data.mask.shape[1]
         numbers = np.where(draw.languages, draw.items[:, None] * wide + draw.columns, -1)
         branches = draw.candidates.reshape(numbers.size, -1) if self._pairs else None
-        drawn = trees.take(numbers.reshape(-1), branches)
-        if not self._data.prompts:
-            return split_trees(drawn, self._accumulate)
-        beside = self._data.prompts.trees.take(prompts.reshape(-1))
-        parts = zip(*(split_trees(own, self._accumulate) for own in (drawn, beside)), strict=True)
+        taken = [trees.take(numbers.reshape(-1), branches)]
+        if self._data.prompts:
+            taken.append(self._data.prompts.trees.take(prompts.reshape(-1)))
+        parts = zip(*(split_trees(own, self._accumulate) for own in taken), strict=True)
         return [Forest.concatenate(part) for part in parts]
 
     def _all_examples(self, draw: Draw, prompts: np.ndarray) -> Examples:

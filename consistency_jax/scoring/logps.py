@@ -34,7 +34,6 @@ def batch_shardings(mesh: Mesh, leading: int = 0) -> Batch:
 LOGITS_BYTES = 2**28  # float32 logits held at once per group of rows; more states than that go chunk by chunk
 
 
-# ---------------------------------------------------------------------------------------------------------- on device
 def tree_logps(
     config: DecoderConfig,
     params: Params,

@@ -20,7 +20,6 @@ from consistency_jax.runtime.mesh import fetch
 from consistency_jax.table import Table
 
 
-# ----------------------------------------------------------------------------------------------------- the stored table
 def fingerprint(params: Params) -> str:
     """A key of the parameters' very bits, computed where they live (no copy to the host)."""
 
