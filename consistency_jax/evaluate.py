@@ -82,7 +82,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
-    flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (made if it is not there).")
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
     _PROFILE = flags.DEFINE_string(

@@ -80,7 +80,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
-    flags.declare_key_flag("config")
     _OUT = flags.DEFINE_string("out", None, "File of the pairs, JSONL.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run whose newest checkpoint is to be used.")
     flags.mark_flags_as_required(["config", "out"])

@@ -128,7 +128,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
-    flags.declare_key_flag("config")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same one resumes it.")
     _PROFILE = flags.DEFINE_string(
         "profile", "", "FIRST:LAST: optimizer steps of each stage to trace, into profile/ of the workdir."

@@ -54,7 +54,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     _CONFIG = config_flag()
-    flags.declare_key_flag("config")
     _TOPOLOGY = flags.DEFINE_string(
         "topology", None, "TPU slice, generation:shape, such as v5e:4x4 or v5p:2x2x2."
     )

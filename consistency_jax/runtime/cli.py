@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from consistency_jax.errors import Interrupted, UserError
 from consistency_jax.runtime import processes
 
+flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
 

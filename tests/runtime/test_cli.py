@@ -83,6 +83,7 @@ def test_help_of_a_command_shows_its_flags_and_the_keys_of_a_config(name):
     assert (done.returncode, done.stderr) == (0, "")
     assert f"consistency_jax.{name}" in done.stdout
     assert "  --config: " in done.stdout
+    assert ("  --num_processes: " in done.stdout) == (name != "aot")
     assert help_text() in done.stdout
 
 
