@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_house import FLOORS
 
 from consistency_jax.data.examples import Examples
 from consistency_jax.data.items import ParallelItem
@@ -76,6 +77,34 @@ def test_the_layout_in_the_readme_is_the_tree():
     assert {name for name in files if name not in layout} == set()
     configs = {p.name for p in (ROOT / "configs").glob("*.py")}
     assert {name for name in configs if name not in layout} == set()
+
+
+# -------------------------------------------------------------------------------------------------- docs/design.md
+DESIGN = (ROOT / "docs" / "design.md").read_text("utf8")
+
+
+def first_cells(after: str) -> list[list[str]]:
+    """The cells of the first table behind some words, without its title."""
+    lines = DESIGN[DESIGN.index(after) :].split("\n\n|", 1)[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_floors_are_those_that_are_held():
+    floors: list[set[str]] = []
+    for number, rooms, _ in first_cells("## The rooms"):
+        if number:
+            floors.append(set())
+        floors[-1] |= set(re.findall(r"`(\w+)`", rooms))
+    assert floors == [set(rooms) for rooms in FLOORS]
+
+
+@pytest.mark.parametrize(
+    ("after", "most"), [("From a key of the config", 6), ("From one JSONL question", 16)]
+)
+def test_walks_are_short_and_through_files_that_are_there(after, most):
+    files = [cells[0].strip("`") for cells in first_cells(after)]
+    assert 3 < len(set(files)) == len(files) <= most
+    assert [name for name in files if not (ROOT / "consistency_jax" / name).exists()] == []
 
 
 # -------------------------------------------------------------------------------------------------- docs/adding.md

@@ -7,7 +7,7 @@ import pytest
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import KEYS, default, help_text, rows
 from consistency_jax.config.stages import flattened
-from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.objectives import OBJECTIVES, registry
 from consistency_jax.runtime.keys import WIDTH, Rule
 from consistency_jax.selection import SELECTIONS
 from consistency_jax.training.optimizer import OPTIMIZERS, make_schedule
@@ -75,9 +75,7 @@ def test_a_key_of_a_section_that_hides_a_method_is_read_and_set():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_has_the_defaults_of_its_function(name):
     """Who calls `simpo` and who names it in a config get the same: beta stood at 0.1 there, and at 2.0 here."""
-    import consistency_jax.objectives as functions
-
-    taken = inspect.signature(getattr(functions, name)).parameters
+    taken = inspect.signature(getattr(registry, name)).parameters
     for option, row in OBJECTIVES[name].options.items():
         if option not in ("steer", "partners") and option in taken:  # arrays there
             assert row.default == taken[option].default, option
