@@ -13,7 +13,7 @@ from consistency_jax.config.parsing import to_json
 from consistency_jax.errors import UserError
 from consistency_jax.metrics import accuracy
 from consistency_jax.report import summarise
-from consistency_jax.report.comparison import markdown_comparison, picture, terminal_comparison
+from consistency_jax.report.comparison import columns, markdown_comparison, picture, terminal_comparison
 from consistency_jax.table import Table, write_tables
 
 LANGUAGES = ("en", "fr", "hi", "sw")
@@ -184,7 +184,7 @@ def test_the_command_writes_a_page_that_needs_nothing(make_run, tmp_path, capsys
     assert f"| strong | {value:.1f} (" in markdown
     first = result["splits"]["test"]["strong"]["against_first"]["clc_all"]
     assert f"[{first['low']:+.1f}, {first['high']:+.1f}]".replace("-", "\u2212") in markdown
-    assert picture(result, "test").count("<circle") == 2 * 6
+    assert picture(result, "test").count("<circle") == 2 * len(columns())
     assert "against weak" in " ".join(terminal_comparison(result, against="first").split())
 
 

@@ -28,7 +28,7 @@ def item(candidates: int = 2, gold: int | None = 0, prompt: str = "Q") -> Parall
             {"name": "gold"},
             [item(gold=None)],
             LANGUAGES,
-            "no item has a gold answer; random, calm, cm_align need none",
+            "no item has a gold answer; random, calm, cm_align.* need none",
         ),
         ({"name": "random"}, [item(1)], LANGUAGES, "'random' compares candidates, and no item has 2"),
         (
