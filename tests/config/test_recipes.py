@@ -135,7 +135,7 @@ def test_an_instance_is_two_languages_and_two_candidates_of_a_batch(tmp_path: Pa
 def test_what_a_recipe_does_not_know_is_named():
     with pytest.raises(ConfigError, match="size='9b'; choose from 12b, 4b"):
         load("gemma3").get_config("size=9b")
-    with pytest.raises(ConfigError, match="data='multijail'; choose from cldr, bmlama17, .*, jsonl"):
+    with pytest.raises(ConfigError, match="data='multijail'; choose from .*cldr, bmlama17, .*, jsonl"):
         load("gemma3").get_config("data=multijail")
     with pytest.raises(ConfigError, match="no option 'methd'.*did you mean 'method'"):
         load("gemma3").get_config("methd=dco")
