@@ -61,8 +61,8 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     source = config.model.path or "embedded base model"
     stages, last = stages_of(config), latest_stage(config, workdir)
     before = stages[: [stage.name for stage in stages].index(last.name)]
-    taught = {name for stage in (*before, last) for name in stage.config.data.train.languages or languages}
-    languages = [language for language in languages if language in taught]
+    trained = {name for stage in (*before, last) for name in stage.config.data.train.languages or languages}
+    languages = [language for language in languages if language in trained]
     training = [*((stage.name, stage.config.total_steps) for stage in before), (last.name, step)]
     on_main(lambda: write_text(out / "README.md", model_card(source, languages, training, summary)))
     total = last.config.total_steps

@@ -18,15 +18,10 @@ from pathlib import Path
 
 import jax
 import rich.console
-import rich.table
 from absl import flags
 from ml_collections import ConfigDict
 
-from consistency_jax.aot.prove import (
-    advice,
-    prove,
-    show,
-)
+from consistency_jax.aot.prove import advice, prove, show
 from consistency_jax.config.defaults import help_text
 from consistency_jax.runtime.cli import config_flag, run_app, run_command
 

@@ -28,18 +28,16 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
                 "(several languages are joined by +)"
             )
         kind = type(defaults[key])
+        if not has_value and kind is not bool:
+            raise ConfigError(f"--config option {key!r} needs a value: {key}=...")
         try:
             if kind is bool:
                 values[key] = {"": True, "true": True, "1": True, "false": False, "0": False}[text.lower()]
             else:
-                values[key] = kind(text) if has_value else _missing(key)
+                values[key] = kind(text)
         except (ValueError, KeyError) as error:
             raise ConfigError(f"--config option {key}={text!r} is not of type {kind.__name__}") from error
     return ConfigDict(values)
-
-
-def _missing(key: str) -> Any:
-    raise ConfigError(f"--config option {key!r} needs a value: {key}=...")
 
 
 def to_json(config: ConfigDict) -> str:

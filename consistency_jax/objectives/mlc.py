@@ -30,11 +30,11 @@ SHORTEST = 1e-12  # squared length of a vector that is normalized
 class Mlc(NamedTuple):
     """Settings of the loss, as `config.auxiliary.mlc` has them."""
 
-    weight: float = 0.8  # lambda
-    tau: float = 0.2
-    layer: int = -1  # -1: after the final norm; n: what block n (from 0) gives
-    width: int = 512
-    every: int = 2  # optimizer steps
+    weight: float  # lambda
+    tau: float
+    layer: int  # -1: after the final norm; n: what block n (from 0) gives
+    width: int
+    every: int  # optimizer steps
 
     def scale(self, steps: jax.Array) -> jax.Array:
         """f32[]: what the loss counts in the step after `steps` i32[] of them: lambda in every n-th, else 0."""

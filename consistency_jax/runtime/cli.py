@@ -1,8 +1,9 @@
-"""What the commands share: how one ends, how it was called, its log, and the model of a workdir."""
+"""What the commands share: their flags and --help, how one ends, how it was called, and which version it is."""
 
 import contextlib
 import importlib.metadata
 import shlex
+import signal
 import subprocess
 import sys
 import traceback
@@ -83,8 +84,14 @@ def run_app(
         )
 
     def parse(argv: Sequence[str]) -> list[str]:
-        if keys and "--help" in argv:
-            print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), keys(), sep="\n")
+        if "--help" in argv:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
+            told = [
+                sys.modules["__main__"].__doc__,
+                flags.FLAGS.main_module_help(),
+                *([keys()] if keys else []),
+            ]
+            print(*told, sep="\n")
             sys.exit(0)
         try:
             return flags.FLAGS(argv)

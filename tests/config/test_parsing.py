@@ -19,6 +19,8 @@ def test_options_of_a_config_file_are_typed():
         parse_arg("step=3", steps=1)
     with pytest.raises(ConfigError, match="steps='x' is not of type int"):
         parse_arg("steps=x", steps=1)
+    with pytest.raises(ConfigError, match="option 'size' needs a value: size=..."):
+        parse_arg("size", size="4b")
 
 
 def test_a_value_of_another_type_is_told():

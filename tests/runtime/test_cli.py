@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.metadata
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import types
@@ -85,6 +86,16 @@ def test_help_of_a_command_shows_its_flags_and_the_keys_of_a_config(name):
     assert "  --config: " in done.stdout
     assert ("  --num_processes: " in done.stdout) == (name != "aot")
     assert help_text() in done.stdout
+
+
+def test_help_whose_reader_leaves_ends_without_a_word():
+    """`--help | head` ended in the traceback of a BrokenPipeError."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as stdout:
+        command = [sys.executable, "-m", "consistency_jax.compare", "--help"]
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def ended(error: BaseException, capsys) -> tuple[int, str]:

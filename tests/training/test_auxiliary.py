@@ -37,7 +37,7 @@ from consistency_jax.training.stages import load_training, prompt_set, training_
 from consistency_jax.training.step import init_auxiliary, init_state, make_train_step, sharded_step
 from consistency_jax.training.trainable import trained_names
 
-EVERY = Mlc(weight=0.8, width=16, every=1)
+EVERY = Mlc(weight=0.8, tau=0.2, layer=-1, width=16, every=1)
 
 
 def flat(tree):
