@@ -23,6 +23,15 @@ DEFAULTS = {
     "logit_scale": 0.0625,
     "tie_word_embeddings": True,
 }
+# What Cohere's own code is told, and transformers takes for granted.
+IGNORED = {
+    "position_embedding_type": "rope_gptj",
+    "rotary_pct": 1.0,
+    "use_embedding_sharing": True,
+    "use_gated_activation": True,
+    "use_parallel_block": True,
+    "use_parallel_embedding": ...,  # how its tensor is dealt to devices
+}
 
 
 def read(hf: Keys) -> dict[str, Any]:
@@ -48,6 +57,7 @@ COHERE = Family(
     lambda hf: {**read(hf), "qk_norm": "own_scales" if hf["use_qk_norm"] else "none"},
     lambda config: {"logit_scale": config.logit_scale, "use_qk_norm": config.qk_norm == "own_scales"},
     eps="layer_norm_eps",
+    ignored=IGNORED,
 )
 COHERE2 = Family(
     "Cohere2ForCausalLM",
@@ -56,15 +66,5 @@ COHERE2 = Family(
     read_cohere2,
     lambda config: {"logit_scale": config.logit_scale, **write_layers(config)},
     eps="layer_norm_eps",
-    # What Cohere's own code is told, and transformers takes for granted.
-    ignored={
-        "layer_switch": 4,
-        "order_of_interleaved_layers": "local_attn_first",
-        "position_embedding_type": "rope_gptj",
-        "rotary_pct": 1.0,
-        "use_embedding_sharing": True,
-        "use_gated_activation": True,
-        "use_parallel_block": True,
-        "use_parallel_embedding": False,
-    },
+    ignored=IGNORED | {"layer_switch": 4, "order_of_interleaved_layers": "local_attn_first"},
 )

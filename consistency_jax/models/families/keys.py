@@ -21,9 +21,10 @@ WITHOUT_EFFECT = frozenset(
         _name_or_path architectures dtype is_llama_config model_type name_or_path torch_dtype transformers.js_config
         transformers_version unsloth_fixed unsloth_version
         bos_token_id decoder_start_token_id eos_token_id pad_token_id sep_token_id tokenizer_class unk_token_id
-        _attn_implementation_autoset attn_implementation cache_implementation chunk_size_feed_forward is_decoder
-        max_sequence_length max_window_layers model_max_length output_attentions output_hidden_states pretraining_tp
-        return_dict tie_last_hidden_states torchscript use_bfloat16 use_cache
+        _attn_implementation _attn_implementation_autoset _flash_attn_2_enabled attn_implementation
+        cache_implementation chunk_size_feed_forward is_decoder max_sequence_length max_window_layers model_max_length
+        output_attentions output_hidden_states pretraining_tp return_dict tf_legacy_loss tie_last_hidden_states
+        torchscript use_bfloat16 use_cache
         attention_dropout finetuning_task gradient_checkpointing hidden_dropout id2label label2id num_labels prefix
         problem_type task_specific_params
         bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size

@@ -28,6 +28,15 @@ def test_command_r_plus_norms_each_head_with_a_scale_of_its_own():
     assert bare("CohereForCausalLM", use_qk_norm=True).qk_norm == "own_scales"
 
 
+@pytest.mark.parametrize("architecture", ["CohereForCausalLM", "Cohere2ForCausalLM"])
+def test_keys_of_cohere_s_own_code_say_what_is_so_anyway(architecture: str):
+    own = {"position_embedding_type": "rope_gptj", "use_gated_activation": True, "use_parallel_block": True}
+    for embedding in (False, True):
+        assert bare(architecture, **own, use_parallel_embedding=embedding) == bare(architecture)
+    with pytest.raises(ConfigError, match="use_parallel_block = False: unknown here"):
+        bare(architecture, use_parallel_block=False)
+
+
 @pytest.mark.parametrize(
     ("architecture", "traits", "said"),
     [

@@ -45,7 +45,8 @@ def test_a_trait_that_a_family_lacks_passes_only_where_it_is_absent() -> None:
     llama = {"vocab_size": 9, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1}
     llama |= {"num_attention_heads": 1}
     plain = FAMILIES["LlamaForCausalLM"].from_hf(llama)
-    assert FAMILIES["LlamaForCausalLM"].from_hf(llama | {"max_window_layers": 2}) == plain
+    said = {"max_window_layers": 2, "_attn_implementation": "eager", "_flash_attn_2_enabled": True}
+    assert FAMILIES["LlamaForCausalLM"].from_hf(llama | said) == plain
     for key, absent, present in (
         ("sliding_window", None, 4096),
         ("use_qk_norm", False, True),
