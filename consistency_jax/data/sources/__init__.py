@@ -10,14 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from consistency_jax.data.items import (
-    DataError,
-    Items,
-    check_languages,
-    check_spacing,
-    no_collection,
-    run_together,
-)
+from consistency_jax.data.items import DataError, Items, check_languages, no_collection
 from consistency_jax.data.sources.source import Rows, Source
 from consistency_jax.data.sources.splits import Plan, check_split, take
 
@@ -88,20 +81,15 @@ def load_items(
         options["split"] = split
     with no_collection():
         rows: Rows = read(path, languages or source.languages or None, **options)
-        if languages is not None and rows.languages:
-            languages = check_languages(languages, rows.languages, name)
+        if languages is not None and (known := rows.languages):
+            languages = check_languages(languages, known, name)
         if source.splits or rows.taken:
             if plan.instances:
                 reason = "instances are drawn from a split by seed, and these files are splits of their own"
                 raise DataError.at(str(path), reason, "Leave data.options.instances out, or give one file")
             plan = plan._replace(split=None)
-        bare = rows.bare or not source.answers
-        items = take(rows, plan, languages, where=name, on_error=on_error, bare=bare)
-        for item in items:
-            place = f"data set {name!r}, item {item.id!r}"
-            check_spacing(item, source.leading_space, place)
-            if source.leading_space == "written":
-                items.warnings.extend(f"{place}: {reason}." for reason in run_together(item))
+        items = take(rows, plan, languages, source, where=name, on_error=on_error)
+        del rows  # before the collector, which would look through all of them
     return items
 
 

@@ -11,8 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, doubled_candidates, pick, validate
-from consistency_jax.data.sources.source import Row, Rows
+from consistency_jax.data.items import (
+    DataError,
+    Items,
+    ParallelItem,
+    check_spacing,
+    doubled_candidates,
+    pick,
+    run_together,
+    validate,
+)
+from consistency_jax.data.sources.source import Row, Rows, Source
 
 SPLITS = ("train", "validation", "test")
 
@@ -51,10 +60,10 @@ def take(
     rows: Rows,
     plan: Plan,
     languages: tuple[str, ...] | None,
+    source: Source,
     *,
     where: str,
     on_error: str,
-    bare: bool = False,
 ) -> Items:
     """The items of a split.
 
@@ -62,10 +71,10 @@ def take(
         rows: all of a data set.
         plan: which of them.
         languages: which, in this order; an item keeps those that it has. None = all.
+        source: of the rows, whose items must keep its rules.
         where: the data set, for messages.
         on_error: "raise", or "skip": bad rows are left out and listed. Instances need every row of the split, whose
             numbers of candidates decide the draws that follow, and raise always.
-        bare: whether items may be prompts without candidates.
 
     Raises:
         DataError: a bad row, an id that stands twice, what `split_rows` raises, or instances that cannot be drawn.
@@ -90,15 +99,20 @@ def take(
         if places[item.id] is not row:
             reason = f"id {item.id!r} was already used at {places[item.id].where}"
             raise DataError.at(place, reason, "Make ids unique")
-        validate(item, place, bare=bare)
-        warnings = doubled_candidates(item) if warnings is None else warnings
-        items.warnings.extend(f"{place}: {reason}" for reason in warnings)
-        if languages is None or item.languages == languages:
-            return item
-        if own := [language for language in languages if language in item.prompts]:
-            return pick(item, range(item.num_candidates), languages=own)
-        items.warnings.append(f"{place}: item {item.id!r} has none of the languages asked for; left out.")
-        return None
+        validate(item, place, bare=rows.bare or not source.answers)
+        if languages is not None and item.languages != languages:
+            own = [language for language in languages if language in item.prompts]
+            if not own:
+                reason = f"item {item.id!r} has none of the languages asked for; left out."
+                items.warnings.append(f"{place}: {reason}")
+                return None
+            item = pick(item, range(item.num_candidates), languages=own)
+        check_spacing(item, source.leading_space, place)
+        told = list(doubled_candidates(item) if warnings is None else warnings)
+        if source.leading_space == "written":
+            told += [f"{reason}." for reason in run_together(item)]
+        items.warnings.extend(f"{place}: {reason}" for reason in told)
+        return item
 
     if plan.wrong_only and not plan.instances:
         raise DataError.at(where, "wrong_only is a way to draw instances", "Set data.options.instances too")

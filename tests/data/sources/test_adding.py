@@ -132,15 +132,13 @@ def test_its_faults_are_told_as_those_of_every_other(riddles: Path):
     riddles.write_text("\n".join(bad.get(n, line) for n, line in enumerate(lines)) + "\n", encoding="utf8")
     with pytest.raises(DataError, match="riddles.tsv:4: candidate 0 in 'en' is empty"):
         load_items("riddles", path=riddles)
-    with pytest.raises(DataError, match="item 'r8': '  Rome' in 'en' breaks its rule for spaces"):
-        load_items("riddles", path=riddles, on_error="skip")
-    riddles.write_text(riddles.read_text(encoding="utf8").replace("| ", "|"), encoding="utf8")
     items = load_items("riddles", path=riddles, on_error="skip")
-    assert len(items) == 17
+    assert len(items) == 16
     for place, reason in (
         (":4: ", "is empty"),
         (":6: ", "the row has 7 columns"),
         (":9: ", "id 'r7' was already used"),
+        (":10: ", "'  Rome' in 'en' breaks its rule for spaces"),
     ):
         assert any(place in told and reason in told for told in items.skipped)
 

@@ -184,7 +184,7 @@ def test_spaces_are_the_files_own_and_their_want_is_a_warning(tmp_path: Path):
     items = load_items("jsonl", path=file)
     assert items[1].candidates["fr"] == ("Paris", "Rome")
     assert len(items.warnings) == 1
-    assert "data set 'jsonl', item 'Q2': in 'fr' no space parts the prompt" in items.warnings[0]
+    assert "set.jsonl:2: in 'fr' no space parts the prompt" in items.warnings[0]
     assert not load_items("jsonl", path=file, languages=["en"]).warnings
 
 

@@ -32,8 +32,9 @@ def test_a_source_is_held_to_the_spaces_that_it_states(tmp_path: Path, monkeypat
     monkeypatch.setattr(jsonl, "SOURCE", dataclasses.replace(jsonl.SOURCE, leading_space="candidate"))
     text = '{"id": "Q1", "prompts": {"en": "a", "fr": "b"}, "candidates": {"en": [" c"], "fr": ["d"]}}'
     file = source_files.write(tmp_path / "set.jsonl", text)
-    with pytest.raises(DataError, match="data set 'jsonl', item 'Q1': 'd' in 'fr' breaks its rule"):
+    with pytest.raises(DataError, match="set.jsonl:1: 'd' in 'fr' breaks its rule"):
         load_items("jsonl", path=file)
+    assert len(load_items("jsonl", path=file, languages=["en"])) == 1
 
 
 def test_a_bad_row_keeps_its_place():
