@@ -27,7 +27,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 FLOP/s by data sheet
+from consistency_jax.runtime.chips import GPU_FLOPS
+
 TRAINED = ("meta-llama/Llama-3.2-3B", "google/gemma-3-4b-pt", "Qwen/Qwen2.5-7B")
 SCORED = ("meta-llama/Llama-3.2-3B", "google/gemma-3-4b-pt")
 SAMPLED = ("meta-llama/Llama-3.2-1B",)
@@ -174,7 +175,7 @@ def row(record: dict[str, Any], all_of_part: list[dict[str, Any]]) -> str:
         and all(r.get(k) == record.get(k) for k in ("model", "data", "items"))
     ]
     gain = f"{other[0]['seconds'] / record['seconds']:.1f}" if other and "seconds" in other[0] else ""
-    peak = next((rate for name, rate in PEAKS.items() if name in record["device"]), None)
+    peak = next((rate for name, rate in GPU_FLOPS.items() if name in record["device"]), None)
     mfu = f"{100 * record['tflops'] * 1e12 / peak:.0f}" if peak and "tflops" in record else ""
     return (
         what

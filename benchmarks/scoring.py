@@ -114,9 +114,8 @@ def build(folder: Path, items: Any, loading: dict[str, float]) -> None:
         steps = {"load": loading, "tokenize": tokenizing, "plan": planning, "pack": packing}
         total = sum(step["cpu_s"] for step in steps.values())
         with tempfile.TemporaryDirectory() as os.environ["CONSISTENCY_CACHE"]:
-            builder.build = lambda *_, forest=forest: (
-                forest
-            )  # what remains of a first call is its key and file
+            # What remains of a first call is its key and file.
+            builder.build = lambda *_, forest=forest: forest
             kept = {
                 name: timed(lambda builder=builder: cached_trees(builder, items, items.languages))[1]
                 for name in ("keep", "find")

@@ -246,9 +246,8 @@ def _differing(one: Run, other: Run, what: str) -> UserError:
 def _same_base(one: Method, other: Method) -> bool:
     """Whether they start from the same models, seed by seed."""
     return set(one.runs) == set(other.runs) and all(
-        np.allclose(
-            table.logp, other.runs[seed].base[split].logp, atol=1e-3
-        )  # rounding of another batch shape
+        # 1e-3: rounding of another batch shape
+        np.allclose(table.logp, other.runs[seed].base[split].logp, atol=1e-3)
         for seed, run in one.runs.items()
         for split, table in run.base.items()
     )

@@ -22,16 +22,8 @@ SPACINGS = {
     "either": "of a cloze as in 'mask', of any other prompt as in 'candidate'",
     "written": "as the file has it, prompt and candidate joined as they are",
 }
-UNSPACED = (
-    "CJK",
-    "HIRAGANA",
-    "KATAKANA",
-    "THAI",
-    "LAO",
-    "KHMER",
-    "MYANMAR",
-    "TIBETAN",
-)  # as Unicode names begin
+# Scripts without spaces between words, as Unicode names begin.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
 class DataError(UserError):

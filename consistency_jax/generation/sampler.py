@@ -166,9 +166,7 @@ def _proceed(
 class Answer(NamedTuple):
     """What was drawn behind a prompt, as tokens and as text."""
 
-    tokens: (
-        np.ndarray
-    )  # i32[length >= 1], as drawn, with what ended it: an end token, a stop text or `max_tokens`
+    tokens: np.ndarray  # i32[length >= 1], as drawn, with the end token or stop text that ended it
     text: str  # what it adds to the prompt, without that end
     end: int | None  # the end token, which stands last in tokens; None where something else ended it
 

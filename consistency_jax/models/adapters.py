@@ -92,9 +92,7 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
             tensors[f"{stem.format(layer=layer)}.{PEFT_NAMES[part]}.weight"] = np.ascontiguousarray(value.T)
     tensors = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}  # PEFT's two wrappers
     targets: str | list[str] = sorted(modules)
-    if (
-        family.other_parts
-    ):  # whose projections may have the same names: say where ours are (PEFT takes a pattern)
+    if family.other_parts:  # whose projections may have the same names: a pattern says where ours are
         targets = rf"{re.escape(family.text_modules)}.*\.({'|'.join(targets)})"
     settings = {
         "peft_type": "LORA",

@@ -33,9 +33,7 @@ def step_flops(config: DecoderConfig, batch: Batch, trained: Collection[str] | N
     return 2 * (sum(products.values()) + head) + 3 * attention + gradients
 
 
-SCORE_FLOPS = (
-    300  # what a score (its mask, exponential and memory) costs beside its products; measured on CPU
-)
+SCORE_FLOPS = 300  # what a score (mask, exponential, memory) costs beside its products; measured on CPU
 
 
 def mask_cost(config: DecoderConfig) -> float:

@@ -142,9 +142,8 @@ def _vocabulary(config: DecoderConfig, family: Family, tensors: "_Tensors") -> i
     """The rows of the stored embedding: tools that resize it do not all tell config.json."""
     name = find_naming(tensors.slices)(family.names(config)["embedding/weight"].name)
     shape = tensors.shape(name) if name in tensors.slices else ()
-    return (
-        shape[0] if len(shape) == 2 else config.vocab_size
-    )  # what is wrong or missing is told with the rest
+    # What is wrong or missing is told with the rest.
+    return shape[0] if len(shape) == 2 else config.vocab_size
 
 
 def _load_params(
@@ -290,9 +289,8 @@ def _account(
 ) -> None:
     """One CheckpointError that names every tensor that is unmapped, missing, doubled or of a wrong shape."""
     if set(mapping) != set(shapes):
-        raise AssertionError(
-            f"the family maps {set(mapping) ^ set(shapes)} wrongly"
-        )  # ours to mend, not theirs
+        # ours to mend, not theirs
+        raise AssertionError(f"the family maps {set(mapping) ^ set(shapes)} wrongly")
     expected = {
         name: _tensor_shape(weight, shapes[path].shape)
         for path, weight in mapping.items()

@@ -93,9 +93,7 @@ def _matrix(
     for i in range(count):
         for j in range(count):
             x, y = margin + j * _CELL, margin + i * _CELL
-            box = (
-                f'x="{x + 1}" y="{y + 1}"'  # size, corners and colour are the page's: maps may hold thousands
-            )
+            box = f'x="{x + 1}" y="{y + 1}"'  # the rest is the page's: maps may hold thousands
             value = matrix[i][j]
             if i == j or value is None:
                 parts.append(f'<rect {box} class="blank"/>')

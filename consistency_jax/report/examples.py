@@ -82,9 +82,8 @@ def _records(
     before: Table, after: Table, items: Sequence[ParallelItem], free_text, normalization
 ) -> list[str]:
     known = {item.id: item for item in items}
-    first = [
-        top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)
-    ]  # bool[N, L, K]
+    # bool[N, L, K] each
+    first = [top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)]
     found = []
     for row, name in enumerate(before.ids):
         if name in known:

@@ -128,9 +128,8 @@ def _page_style() -> str:
     """What report/style.css says of charts: the light variables, and the rules of what is inside of one."""
     page = files(__package__).joinpath("style.css").read_text("utf-8")
     rules = [line for line in page.splitlines() if re.match(r"\.(heat|curves|chart) ", line)]
-    inside = (
-        rule for rule in rules if not re.match(r"\.\w+ {", rule)
-    )  # the size of the whole is the page's own
+    # not the size of the whole, which is the page's own
+    inside = (rule for rule in rules if not re.match(r"\.\w+ {", rule))
     return "\n".join([page[: page.index("@media")], *inside])
 
 

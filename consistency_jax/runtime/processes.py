@@ -276,9 +276,8 @@ class Vote:
         """With one process, `mine`."""
         if not several():
             return mine
-        votes = place(
-            np.full(self._sharding.mesh.size, mine), self._sharding
-        )  # one of each device, ours of ours
+        # one of each device, ours of ours
+        votes = place(np.full(self._sharding.mesh.size, mine), self._sharding)
         self._asked.append(self._any(votes))
         if len(self._asked) <= self.LAG:
             return False

@@ -34,7 +34,6 @@ class Scorer:
     Args:
       config: the decoder's.
       mesh: where batches go; parameters must live there already.
-
       watch: told of every batch.
 
     Attributes:

@@ -22,7 +22,6 @@ from consistency_jax.table import Table
 
 def fingerprint(params: Params) -> str:
     """A key of the parameters' very bits, computed where they live (no copy to the host)."""
-
     sums = fetch(_bit_sums(params))
     text = str([(str(path), np.asarray(leaf).tolist()) for path, leaf in jax.tree.leaves_with_path(sums)])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -42,7 +41,7 @@ def _bit_sums(params: Params) -> Params:
 def table_key(config: DecoderConfig, params_key: str, trees: Forest, **options: Any) -> str:
     """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
-    for array in (trees.segments, trees.length, trees.token, trees.kind):
+    for array in (trees.segments, trees.length, trees.token, trees.kind, trees.bytes):
         digest.update(len(array).to_bytes(8, "little") + array.tobytes())
     return digest.hexdigest()[:32]
 

@@ -130,9 +130,8 @@ def sampled_pairs(given: Given) -> list[Pair]:
         given.summary,
         given.options.instructions,
     )
-    translate = (
-        given.tools.translator()
-    )  # told now where there is none by that name, not when all is answered
+    # Now, not when all is answered: there may be none by that name.
+    translate = given.tools.translator()
     places = [(item, language) for item in items for language in languages if language in item.prompts]
     prompts = [lettered_question(item, language, instructions.get(language)) for item, language in places]
     texts = given.answers(prompts, SAMPLES)

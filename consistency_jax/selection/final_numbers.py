@@ -26,9 +26,7 @@ _SPACED = r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:[.,]\d+)?"
 _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
 _NUMBER = re.compile(f"{_SIGN}{_DIGITS}{_POWER}")
 _SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_SPACED}|{_DIGITS}{_POWER})")
-_MOST = (
-    100  # digits of a number, and its power of ten: longer ones are no answers, and costly to compute with
-)
+_MOST = 100  # digits of a number, and its power of ten: longer ones are no answers, and take long to compute
 _SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
 
 

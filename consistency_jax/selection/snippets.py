@@ -90,9 +90,8 @@ class _Renamed(ast.NodeTransformer):
             node.body = body[1:] or [ast.Pass()]
         for field in ("name", "id", "arg", "attr", "asname"):
             value = getattr(node, field, None)
-            if isinstance(value, str) and not (
-                field == "name" and isinstance(node, ast.alias)
-            ):  # what is imported
+            imported = field == "name" and isinstance(node, ast.alias)
+            if isinstance(value, str) and not imported:
                 setattr(node, field, self._names.get(value, value))
         if isinstance(node, ast.Global | ast.Nonlocal):
             node.names = [self._names.get(name, name) for name in node.names]

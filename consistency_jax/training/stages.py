@@ -38,9 +38,8 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
       DataError: for bad data.
     """
     train = config.data.train
-    bare = (
-        selects(config) and not SELECTIONS[config.selection.name].candidates
-    )  # the answers are written for it
+    # Then the answers are written for it.
+    bare = selects(config) and not SELECTIONS[config.selection.name].candidates
     items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare)
     if train["items"]:
         del items[train["items"] :]

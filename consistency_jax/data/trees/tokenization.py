@@ -131,9 +131,8 @@ SPLITS_WORDS = (
 )
 _PUNCTUATION = ".,;:!?()[]\"'«»“”’–—-…=/"
 _BESIDE = rf"(?:[^\W_]|[{re.escape(_PUNCTUATION)}])"
-_SPLIT = re.compile(
-    rf"(?<={_BESIDE})(?= {_BESIDE})"
-)  # no normalizer makes a space of those, or joins one to them
+# No normalizer makes a space of those, or joins one to them.
+_SPLIT = re.compile(rf"(?<={_BESIDE})(?= {_BESIDE})")
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Precompiled", "Strip")
 _SPACE_BEHIND = re.compile("[^ ▁Ġ][ ▁Ġ]")
 
