@@ -8,7 +8,7 @@ the id of a published model, see models/published.py), else `model.architecture`
 
 Batches are as large as the config makes them of typical data of its source (shapes.py), or as --rows (rows of one
 device in one micro-batch) and --length (tokens of a row) say. Memory and FLOPs are the compiler's; times are estimates,
-a roofline at the chip's data-sheet rates (chips.py) that knows nothing of latencies.
+a roofline at the data-sheet rates of runtime/chips.py that knows nothing of latencies.
 """
 
 import json

@@ -6,8 +6,8 @@ it. `--config=configs/x.py:key=value` picks a variant through `parse_arg`, `--co
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
-from consistency_jax.config.parsing import parse_arg, to_json
-from consistency_jax.config.recipes import paper_config, run_local
+from consistency_jax.config.parsing import parse_arg
+from consistency_jax.config.recipes import paper_config
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
 
@@ -16,8 +16,6 @@ __all__ = [
     "default",
     "paper_config",
     "parse_arg",
-    "run_local",
     "stages_of",
-    "to_json",
     "validate",
 ]

@@ -5,7 +5,6 @@
 They take and give arrays; `registry` says how each is called from a config.
 """
 
-from consistency_jax.data.examples import ANCHOR, Examples
 from consistency_jax.objectives.dco import dco, dco_target
 from consistency_jax.objectives.dpo import dpo, ipo, orpo, simpo
 from consistency_jax.objectives.mlc import Mlc, mlc
@@ -25,9 +24,7 @@ from consistency_jax.objectives.registry import (
 from consistency_jax.objectives.sft import sft, sft_all
 
 __all__ = [
-    "ANCHOR",
     "OBJECTIVES",
-    "Examples",
     "Loss",
     "Mlc",
     "Objective",
@@ -46,6 +43,6 @@ __all__ = [
     "pco_rollout",
     "sft",
     "sft_all",
-    "usable",
     "simpo",
+    "usable",
 ]

@@ -86,20 +86,18 @@ def run_app(
     def parse(argv: Sequence[str]) -> list[str]:
         if "--help" in argv:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
-            told = [
-                sys.modules["__main__"].__doc__,
-                flags.FLAGS.main_module_help(),
-                *([keys()] if keys else []),
-            ]
-            print(*told, sep="\n")
+            told = [sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help()]
+            print(*told, *([keys()] if keys else []), sep="\n")
             sys.exit(0)
         try:
             return flags.FLAGS(argv)
         except flags.Error as error:
             # An error of a config file comes as the text of its traceback, whose last lines are the message.
             told = str(error).strip().rpartition("ConfigError: ")[2]
-            print(f"error: {told}", file=sys.stderr)
-            sys.exit(1)
+        except KeyError as error:  # --config.SECTION.KEY=VALUE of a section that is not there
+            told = f"unknown config key {' '.join(error.args[0].split())}"
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(1)
 
     app.run(main, flags_parser=parse)
 
@@ -129,17 +127,8 @@ def version() -> str:
     if not (root / ".git").exists():
         return told
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = [
-            "git",
-            "--no-optional-locks",
-            "-C",
-            str(root),
-            "describe",
-            "--always",
-            "--dirty",
-            "--exclude=*",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=10)
         return f"{told}, commit {done.stdout.strip()}"
     return told
 

@@ -38,7 +38,7 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
       DataError: for bad data.
     """
     train = config.data.train
-    # Then the answers are written for it.
+    # A selection that reads no candidates has the answers written.
     bare = selects(config) and not SELECTIONS[config.selection.name].candidates
     items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare)
     if train["items"]:
