@@ -95,7 +95,7 @@ def run_app(
             # An error of a config file comes as the text of its traceback, whose last lines are the message.
             told = str(error).strip().rpartition("ConfigError: ")[2]
         except KeyError as error:  # --config.SECTION.KEY=VALUE of a section that is not there
-            told = f"unknown config key {' '.join(error.args[0].split())}"
+            told = f"the config has no such section: {' '.join(error.args[0].split())}"
         print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
 

@@ -40,7 +40,9 @@ def test_the_command_line_names_a_section_that_is_not_there(tmp_path):
     """It ended in the traceback of a KeyError, where a wrong key in a section did not."""
     done = command("--config=configs/custom.py", f"--workdir={tmp_path}", "--config.optimzer.learning_rate=1")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: unknown config key 'optimzer' Did you mean \"optimizer\"")
+    assert done.stderr.startswith(
+        "error: the config has no such section: 'optimzer' Did you mean \"optimizer\""
+    )
     assert done.stderr.count("\n") == 1
 
 
