@@ -337,7 +337,7 @@ def free_text_view(parts: Mapping[str, Any], kind: str, name: str) -> dict[str, 
     """Rows and maps of free-text answers ("generation") or of responses to prompts ("harmful", "harmless")."""
     figures, languages = FREE_TEXT if kind == "generation" else SAFETY, parts["settings"]["languages"]
     columns = [figure for figure in figures if figure.block is LANGUAGES]
-    (mapped,) = (figure for figure in figures if "matrix" in figure.derived)
+    mapped = next(figure for figure in figures if "matrix" in figure.derived)  # there is room for one
     own = {part: parts[part] for part in PARTS if part in parts}
     return {
         "kind": kind,

@@ -124,16 +124,14 @@ def sampled_pairs(given: Given) -> list[Pair]:
 
     Only answers of the majority in another language are translated.
     """
-    items, languages, summary, instructions = (
-        given.items,
-        given.languages,
-        given.summary,
-        given.options.instructions,
-    )
+    items, languages, summary = given.items, given.languages, given.summary
     # Now, not when all is answered: there may be none by that name.
     translate = given.tools.translator()
     places = [(item, language) for item in items for language in languages if language in item.prompts]
-    prompts = [lettered_question(item, language, instructions.get(language)) for item, language in places]
+    prompts = [
+        lettered_question(item, language, given.options.instructions.get(language))
+        for item, language in places
+    ]
     texts = given.answers(prompts, SAMPLES)
     asked: dict[str, dict[str, tuple[str, list[Answer]]]] = {item.id: {} for item in items}
     for (item, language), prompt, own in zip(places, prompts, texts, strict=True):

@@ -1,8 +1,8 @@
 """Gemma 2 and Gemma 3 (text): (1 + w) norms around both halves of a block, local and global layers, GeGLU.
 
-The embedding is scaled by sqrt(hidden), rounded (in bfloat16, sqrt(1152) = 33.94 is 34): by transformers to the
-dtype of the parameters, by our decoder to the one it computes in. The two differ in mixed precision only. Gemma 2
-caps attention and logits; Gemma 3 norms queries and keys instead and turns its local layers at a base of their own.
+The embedding is scaled by sqrt(hidden), rounded to the dtype of the parameters (in bfloat16, sqrt(1152) = 33.94 is
+34). Gemma 2 caps attention and logits; Gemma 3 norms queries and keys instead and turns its local layers at a base of
+their own.
 From 4b on Gemma 3 sees images: of those folders the language model is run, and the rest is kept for the export.
 """
 
