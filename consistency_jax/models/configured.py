@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.families import find_family
-from consistency_jax.models.huggingface import read_config
+from consistency_jax.models.huggingface import read_decoder
 from consistency_jax.models.lora import LoraConfig
 from consistency_jax.models.published import PUBLISHED, published_config
 
@@ -21,8 +21,7 @@ def abstract_model(config: ConfigDict) -> DecoderConfig:
     """
     model = config.model
     if model.path and Path(model.path).expanduser().is_dir():
-        hf_config = read_config(Path(model.path).expanduser())
-        decoder = find_family(hf_config)[1].from_hf(hf_config)
+        decoder = read_decoder(Path(model.path).expanduser())[1]
     elif model.path in PUBLISHED:
         decoder = published_config(model.path)
     elif model.path:

@@ -91,12 +91,8 @@ def load_pretrained(
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype {dtype!r} is not supported; supported: {', '.join(DTYPES)}")
     folder = find_folder(folder_or_hub_id)
-    hf_config = read_config(folder)
-    try:
-        architecture, family = find_family(hf_config)
-        config = dataclasses.replace(family.from_hf(hf_config), dtype=dtype, param_dtype=dtype)
-    except ValueError as error:  # a ConfigError, or traits that clash in a `DecoderConfig`
-        raise ConfigError(f"{folder}: {error}") from error
+    architecture, config = read_decoder(folder)
+    family, config = FAMILIES[architecture], dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
     with _Tensors(folder) as tensors:
         config = dataclasses.replace(config, vocab_size=_vocabulary(config, family, tensors))
         shardings = None if mesh is None else param_shardings(config, mesh)
@@ -138,6 +134,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return parsed
 
 
+def read_decoder(folder: Path) -> tuple[str, DecoderConfig]:
+    """The architecture of a folder and its decoder; ConfigError that names the folder where there is none here."""
+    hf_config = read_config(folder)
+    try:
+        architecture, family = find_family(hf_config)
+        return architecture, family.from_hf(hf_config)
+    except ValueError as error:  # a ConfigError, or traits that clash in a `DecoderConfig`
+        raise ConfigError(f"{folder}: {error}") from error
+
+
 def _vocabulary(config: DecoderConfig, family: Family, tensors: "_Tensors") -> int:
     """The rows of the stored embedding: tools that resize it do not all tell config.json."""
     name = find_naming(tensors.slices)(family.names(config)["embedding/weight"].name)
@@ -147,11 +153,7 @@ def _vocabulary(config: DecoderConfig, family: Family, tensors: "_Tensors") -> i
 
 
 def _load_params(
-    folder: Path,
-    config: DecoderConfig,
-    family: Family,
-    shardings: Mapping[str, Any] | None,
-    tensors: "_Tensors",
+    folder: Path, config: DecoderConfig, family: Family, shardings: Params | None, tensors: "_Tensors"
 ) -> Params:
     """The parameters of a folder, in `config.param_dtype`; `shardings` is a tree like theirs, or None."""
     shapes = traverse_util.flatten_dict(abstract_params(config), sep="/")

@@ -37,6 +37,18 @@ def test_what_is_no_model_is_told():
         abstract_model(config)
 
 
+def test_a_config_json_that_describes_no_decoder_is_told_by_its_folder(tmp_path):
+    config = default()
+    config.model.path = str(tmp_path)
+    for change, said in (
+        ({"num_key_value_heads": 5}, "heads = 16 is not a multiple of kv_heads = 5"),
+        ({"new_trait": 1}, "config.json: new_trait = 1: unknown here"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(PUBLISHED["Qwen/Qwen3-0.6B"] | change))
+        with pytest.raises(ConfigError, match=f"^{tmp_path}: .*{said}"):
+            abstract_model(config)
+
+
 def test_adapters_are_those_of_the_config():
     config = default()
     assert lora_config(config) is None
