@@ -104,7 +104,7 @@ def tfds_builder(
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
     reader = inspect.getfile(importlib.import_module(SOURCES[source])) if source in SOURCES else __file__
-    key = _fingerprint(path, reader, source, tuple(splits), sorted(arguments.items()))
+    key = _fingerprint(reader, source, tuple(splits), arguments)
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
@@ -136,13 +136,14 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
     )
 
 
-def _fingerprint(path: str | Path | None, reader: str, *rest: Any) -> str:
-    """A key of what the items depend on."""
+def _fingerprint(reader: str, source: str, splits: tuple[str, ...], arguments: Mapping[str, Any]) -> str:
+    """A key of what the items depend on: the files, too, that an option names."""
     readers = [Path(items_module.__file__), Path(reader), *sorted(Path(__file__).parent.glob("*.py"))]
-    digest = hashlib.sha256(repr(rest).encode() + b"".join(file.read_bytes() for file in readers))
-    if path is not None and (root := Path(path).expanduser()).exists():
-        files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
-        for file in files:
+    text = repr((source, splits, sorted(arguments.items())))
+    digest = hashlib.sha256(text.encode() + b"".join(file.read_bytes() for file in readers))
+    named = (Path(value).expanduser() for value in arguments.values() if value and isinstance(value, str))
+    for root in named:
+        for file in [root] if root.is_file() else sorted(filter(Path.is_file, root.rglob("*"))):
             state = file.stat()
             digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
