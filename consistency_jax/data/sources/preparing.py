@@ -29,6 +29,3 @@ def prepared(make: Callable[[], Builder]) -> Builder:
         with contextlib.redirect_stdout(io.StringIO()):  # a line for each of thirty languages helps nobody
             builder.download_and_prepare()
     return builder
-
-
-__all__ = ["prepared"]
