@@ -126,10 +126,16 @@ def version() -> str:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return told
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*"]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", *arguments]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=10)
-        return f"{told}, commit {done.stdout.strip()}"
+        return done.stdout.strip()
+
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        # Not `describe --dirty`, which locks the index all the same: killed by the time limit it leaves the lock there.
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return f"{told}, commit {git('rev-parse', '--short', 'HEAD')}{'-dirty' if changed else ''}"
     return told
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError, Interrupted
+from consistency_jax.runtime import cli
 from consistency_jax.runtime.cli import command_line, run_command
 
 
@@ -34,6 +35,29 @@ def test_the_command_line_names_a_wrong_key(tmp_path):
         git = ["git", "rev-parse", "--short", "HEAD"]
         told += f", commit {subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()}"
     assert done.stdout.strip().removesuffix("-dirty") == told
+
+
+def test_the_commit_is_told_without_a_lock_of_the_index(tmp_path, monkeypatch):
+    """A command that was killed while git wrote the index left a lock, and nothing could be committed any more."""
+
+    def git(*arguments):
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    file = tmp_path / "file"
+    file.write_text("a")
+    git("init")
+    git("add", "file")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "package" / "runtime" / "cli.py"))
+    os.utime(file, (1, 1))  # git would note the new time in its index
+    index = (tmp_path / ".git" / "index").read_bytes()
+    assert cli.version().endswith(f", commit {git('rev-parse', '--short', 'HEAD')}")
+    assert (tmp_path / ".git" / "index").read_bytes() == index
+    file.write_text("another")
+    assert cli.version().endswith("-dirty")
 
 
 def test_the_command_line_names_a_section_that_is_not_there(tmp_path):
