@@ -3,7 +3,7 @@
     python -m consistency_jax.train --workdir=runs/mine \
         --config=configs/custom.py:path=FOLDER_OR_HUB_ID,data=questions.jsonl
 
-`data` is a JSONL file, one parallel item a line (labels, "gold", are only needed to report accuracy):
+`data` is a JSONL file, one parallel item a line (parted here over three; DCO and PCO use "gold" for the report alone):
 
     {"id": "q1", "group": "geography", "gold": 0,
      "prompts": {"en": "The capital of France is", "sw": "Mji mkuu wa Ufaransa ni"},
@@ -14,9 +14,9 @@ or the name of a data set (docs/data.md), whose folder or file is `data_path`: d
 A fifth of the items (drawn with `seed`; of a published set its test split) is held out and reported. To watch training
 on others, keep some for it: --config.data.options.validation_size=0.1 --config.evaluation.every=100. `method` is the
 objective. `anchor` is the language to keep as it is, where languages are drawn to each other (dco, pco_exact,
-pco_rollout): it gets the steering weight `weight`, the others 1; leave it empty to treat all alike. `lora` is the rank
-of adapters, 0 trains every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with stochastic
-rounding, moments float32. Time: `steps` steps of `items` items in all their languages.
+pco_rollout): it gets the steering weight `weight`, the others 1. It must be one of the languages; leave it empty to
+treat all alike. `lora` is the rank of adapters, 0 trains every weight (adapters want a higher `lr`, 1e-4 say). Weights
+are bfloat16 with stochastic rounding, moments float32. Time: `steps` steps of `items` items in all their languages.
 """
 
 from pathlib import Path

@@ -58,6 +58,13 @@ def test_the_readme_is_read_in_five_minutes():
     assert len(README.splitlines()) <= 220
 
 
+def test_the_questions_in_the_readme_can_be_pasted(tmp_path):
+    file = tmp_path / "questions.jsonl"
+    file.write_text(re.search(r"```json\n(.*?)```", README, re.S)[1], "utf8")
+    train, test = (load_items("jsonl", path=file, split=split) for split in ("train", "test"))
+    assert (len(train), len(test), train.warnings + test.warnings) == (2, 1, [])
+
+
 def test_every_page_can_be_reached_from_the_readme():
     seen, ahead = set(), [ROOT / "README.md"]
     while ahead:

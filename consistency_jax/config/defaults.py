@@ -102,7 +102,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "test": Key(("test",), SOME_NAMES, "Splits that are measured and reported; every: every row"),
         "test_groups": Key((), NAMES, "Relations or subjects that are measured of them; empty: all"),
         "test_items": Key(0, NOT_NEGATIVE, "So many of each split, evenly spaced over it; 0: all"),
-        "on_error": Key("raise", ON_ERROR, "What a bad row does; skipped: counted and listed"),
+        "on_error": Key("raise", ON_ERROR, "What a bad row does; skip: how many and the first are printed"),
         "max_length": Key(1024, POSITIVE, "Tokens of a prompt with its longest answer; cut from the left"),
         "boundary": Key("separate", BOUNDARIES, "How training tokenizes prompt and answer"),
         "chat_template": Key("off", ("off", "tokenizer"), "tokenizer: prompts as turns of its chat"),
