@@ -14,9 +14,10 @@ or the name of a data set (docs/data.md), whose folder or file is `data_path`: d
 A fifth of the items (drawn with `seed`; of a published set its test split) is held out and reported. To watch training
 on others, keep some for it: --config.data.options.validation_size=0.1 --config.evaluation.every=100. `method` is the
 objective. `anchor` is the language to keep as it is, where languages are drawn to each other (dco, pco_exact,
-pco_rollout): it gets the steering weight `weight`, the others 1. It must be one of the languages; leave it empty to
-treat all alike. `lora` is the rank of adapters, 0 trains every weight (adapters want a higher `lr`, 1e-4 say). Weights
-are bfloat16 with stochastic rounding, moments float32. Time: `steps` steps of `items` items in all their languages.
+pco_rollout): it gets the steering weight `weight`, the others 1; auto is English, or none where `languages` has no
+"en"; another must be one of the languages; leave it empty to treat all alike. `lora` is the rank of adapters, 0 trains
+every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with stochastic rounding, moments float32.
+Time: `steps` steps of `items` items in all their languages.
 """
 
 from pathlib import Path
@@ -37,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data_path="",
         languages="",
         method="dco",
-        anchor="en",
+        anchor="auto",
         weight=2.0,
         steps=500,
         lr=1e-5,
@@ -57,8 +58,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     is_file = given.data not in SOURCES and not given.data_path and (file.suffix or file.exists())
     name, path = ("jsonl", given.data) if is_file else (given.data, given.data_path)
     set_source(config, name, path, given.languages)
-    if given.anchor and "steer" in OBJECTIVES[given.method].keys:
-        config.objective.steer = {given.anchor: given.weight}
+    anchor = given.anchor
+    if anchor == "auto":  # where no languages are named, the data tell whether English is among them
+        anchor = "en" if "en" in (config.data.languages or ("en",)) else ""
+    if anchor and "steer" in OBJECTIVES[given.method].keys:
+        config.objective.steer = {anchor: given.weight}
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr
     config.lora.rank = given.lora

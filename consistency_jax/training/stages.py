@@ -75,11 +75,15 @@ def _load_pairs(config: ConfigDict) -> Items:
 def _check_languages(config: ConfigDict, known: Sequence[str], languages: Sequence[str]) -> None:
     """Refuses settings that name languages which the data does not have, or draw more than are trained on."""
     steer = options_of(config.objective).get("steer", ())
-    named = {"data.train.languages": languages, "objective.steer": steer}
-    for key, asked in named.items():
+    mend = "name one of these in --config.data.train.languages"
+    anchor = (
+        f"for configs/custom.py anchor={known[0]}, or anchor= for none; else see --config.objective.steer"
+    )
+    named = {"data.train.languages": (languages, mend), "objective.steer": (steer, anchor)}
+    for key, (asked, mend) in named.items():
         for language in asked:
             if language not in known:
-                raise ConfigError(f"{key} names {language!r}; the data has {', '.join(known)}")
+                raise ConfigError(f"{key} names {language!r}; the data has {', '.join(known)}: {mend}")
     if len(set(languages)) < len(languages):
         raise ConfigError(f"data.train.languages={list(languages)} names a language twice")
     drawn = config.batching.languages

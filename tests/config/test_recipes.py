@@ -49,6 +49,22 @@ def test_every_size_and_method_is_a_valid_config_of_a_known_model(name: str):
     assert full.total_steps == 1250
 
 
+@pytest.mark.parametrize(
+    ("arg", "steer"),
+    [
+        ("languages=fr+sw", {}),
+        ("languages=fr+en,weight=3", {"en": 3.0}),
+        ("", {"en": 2.0}),
+        ("languages=fr+sw,anchor=fr", {"fr": 2.0}),
+        ("anchor=", {}),
+        ("method=dpo", {}),
+    ],
+)
+def test_the_anchor_of_custom_is_english_where_it_is_among_the_languages(arg: str, steer: dict[str, float]):
+    config = load("custom").get_config(f"path=x,data=questions.jsonl,{arg}")
+    assert dict(config.objective.get("steer", {})) == steer
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toys have their own models, and the same data."""
