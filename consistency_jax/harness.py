@@ -11,16 +11,26 @@ context ends; BOS in front where the tokenizer has one. `pip install -e '.[lm-ev
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+except ModuleNotFoundError as error:
+    if error.name != "lm_eval":
+        raise
+    message = "lm-evaluation-harness is not installed: pip install -e '.[lm-eval]'"
+    if __name__ == "__main__":
+        sys.exit(f"error: {message}")
+    raise ImportError(message) from error
 
 from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError

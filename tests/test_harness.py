@@ -39,6 +39,20 @@ class Harness(NamedTuple):
     folder: Path
 
 
+def test_without_the_harness_its_command_is_one_line(tmp_path):
+    code = "import sys, runpy; sys.modules['lm_eval'] = None; runpy.run_module({!r}, run_name={!r})"
+    name = "consistency_jax.harness"
+    told = "lm-evaluation-harness is not installed: pip install -e '.[lm-eval]'\n"
+    for run_name in ("__main__", name):
+        command = [sys.executable, "-c", code.format(name, run_name), "--help"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        if run_name == "__main__":
+            assert done.stderr == f"error: {told}"
+        else:
+            assert done.stderr.endswith(f"ImportError: {told}")
+
+
 @pytest.fixture(scope="module", params=["hf_stories260K", "random"])
 def harness(request, data_folder, small_model, tmp_path_factory) -> Harness:
     pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
