@@ -90,12 +90,19 @@ def run_app(
             print(*told, *([keys()] if keys else []), sep="\n")
             sys.exit(0)
         try:
-            return flags.FLAGS(argv)
+            rest = flags.FLAGS(argv)
+            if "config" in flags.FLAGS:
+                hasattr(
+                    flags.FLAGS["config"].value, "lock"
+                )  # one that could not be read raises only when used
+            return rest
         except flags.Error as error:
             # An error of a config file comes as the text of its traceback, whose last lines are the message.
             told = str(error).strip().rpartition("ConfigError: ")[2]
         except KeyError as error:  # --config.SECTION.KEY=VALUE of a section that is not there
             told = f"the config has no such section: {' '.join(error.args[0].split())}"
+        except OSError as error:  # of the config file; what went wrong stands behind its number
+            told = f"--config: {str(error.__cause__).rpartition('] ')[2]}"
         print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
 

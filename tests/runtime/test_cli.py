@@ -84,6 +84,15 @@ def test_a_wrong_option_of_a_config_file_is_one_line(tmp_path, argument, message
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("more", [[], ["--config.total_steps=3"]])
+def test_a_config_file_that_is_not_there_is_one_line(tmp_path, more):
+    done = command("--config=configs/nope.py:path=x", f"--workdir={tmp_path}", *more)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: --config: No such file or directory: 'configs/nope.py'\n",
+    )
+
+
 def test_the_command_line_takes_every_name(tmp_path):
     # `items` is also a method of ConfigDict, and the keys of a free section are not in the defaults
     keys = ("batching.items=6", "objective.steer.de=4.0", "data.options.train_size=0.5")
