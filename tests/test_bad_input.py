@@ -68,6 +68,15 @@ def test_a_bad_row_names_file_and_line(small_config, questions, tmp_path, change
         train(small_config, tmp_path / "run")
 
 
+def test_one_row_cannot_be_split(small_config, questions, tmp_path):
+    """It said: choose from 1 to 0."""
+    path = tmp_path / "one.jsonl"
+    path.write_text(questions.read_text(encoding="utf8").splitlines()[0], encoding="utf8")
+    small_config.data.path = str(path)
+    with pytest.raises(DataError, match="a set of 1 row cannot be split. Give more questions, or "):
+        train(small_config, tmp_path / "run")
+
+
 def test_skipped_rows_are_counted_and_listed(small_config, questions, tmp_path, capsys):
     small_config.data.path = rewritten(questions, tmp_path, lambda line: "{")
     small_config.data.on_error = "skip"
@@ -85,7 +94,9 @@ def test_unknown_language_lists_the_known(small_config, tmp_path):
 
 def test_steering_an_absent_language_is_an_error(small_config, tmp_path):
     small_config.objective.steer = ConfigDict({"sw": 2.0})
-    with pytest.raises(ConfigError, match="'sw'.*en, de, ru"):
+    with pytest.raises(
+        ConfigError, match="'sw'.*en, de, ru: for configs/custom.py anchor=en, or anchor= for"
+    ):
         train(small_config, tmp_path / "run")
 
 

@@ -205,6 +205,9 @@ def split_rows(
     if plan.split is None or (plan.split == "test" and not plan.train_size):
         return list(range(n))
     check_split(plan.split, SPLITS, where)
+    if n < 2:
+        mend = "Give more questions, or measure it with configs/audit.py (split=every)"
+        raise DataError.at(where, f"a set of {n} row{'s' * (n != 1)} cannot be split", mend)
     drawn, kept = (
         round(s * n) if isinstance(s, float) else s for s in (plan.train_size, plan.validation_size)
     )

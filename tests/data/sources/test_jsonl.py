@@ -161,7 +161,7 @@ def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
         ({"languages": ["en", "en"]}, "Name each language once"),
         ({"languages": []}, "Name each language once"),
         ({"split": "dev"}, "unknown split 'dev'. Known: train, validation, test"),
-        ({"split": "train", "train_size": 1}, "leaves no two splits"),
+        ({"split": "train", "train_size": 1}, "a set of 1 row cannot be split"),
         ({"on_error": "ignore"}, "unknown value .ignore.. Known: raise, skip"),
         ({"colour": 1}, "unknown option 'colour'. Known: train_size, seed"),
         ({"path": None}, "data.path: the source 'jsonl' needs a file or folder. Set data.path to a .jsonl"),
