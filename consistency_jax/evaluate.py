@@ -57,7 +57,8 @@ def evaluate_workdir(
     if checkpoint.isdigit():
         step = int(checkpoint)
     sides = "the base model" + (" alone" if step is None else f", and the checkpoint of step {step}")
-    tell_run(watch, config, mesh, evaluation.items, f"{config.evaluation.normalization} scores of {sides}")
+    method = f"{config.evaluation.normalization} scores of {sides}"
+    tell_run(watch, config, mesh, [evaluation.items], method)
     watch.spent("data")
     model = base_model(config, mesh, workdir)
     tell_model(watch, config, model)

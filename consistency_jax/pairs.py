@@ -60,7 +60,7 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     items, languages = load_training(config)
     by = "the base model" if step is None else f"the checkpoint of step {step}"
     method = f"pairs by {config.selection.name}, of {by}"
-    tell_run(watch, config, mesh, {config.data.train.split: items}, method)
+    tell_run(watch, config, mesh, [{config.data.train.split: items}], method)
     watch.spent("data")
     model = base_model(config, mesh, log_folder)
     if step is not None:

@@ -68,7 +68,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
     loaded = [load_training(stage.config) for stage in stages]
     prompt_items = [load_prompts(stage.config) for stage in stages]
     evaluation, validation = load_evaluation(config), load_validation(config)
-    items = training_items(stages, loaded) | validation.items | evaluation.items
+    items = training_items(stages, loaded), validation.items, evaluation.items
     tell_run(watch, config, mesh, items, method_of(stages))
     watch.spent("data")
 

@@ -13,18 +13,22 @@ from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.watch import Watch
 
 
-def tell_run(watch: Watch, config: ConfigDict, mesh: Mesh, items: Mapping[str, Items], method: str) -> None:
+def tell_run(
+    watch: Watch, config: ConfigDict, mesh: Mesh, items: Sequence[Mapping[str, Items]], method: str
+) -> None:
     """The lines that need no model.
 
     Args:
-      items: by split, all that the run reads.
+      items: all that the run reads, by split; apart what it trains on and what it measures.
       method: what is done with them.
     """
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     watch.tell("devices", f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {sizes}{processes}")
-    known = dict.fromkeys(language for own in items.values() for language in languages_of(config, own))
-    counts = ", ".join(f"{split} {len(own):,}" for split, own in items.items())
+    read = [own for part in items for own in part.values()]
+    known = dict.fromkeys(language for own in read for language in languages_of(config, own))
+    parts = (", ".join(f"{split} {len(own):,}" for split, own in part.items()) for part in items)
+    counts = "; ".join(filter(None, parts))
     watch.tell("data", f"{config.data.source}, {len(known)} languages ({' '.join(known)}), items: {counts}")
     watch.tell("method", method)
 
@@ -32,9 +36,13 @@ def tell_run(watch: Watch, config: ConfigDict, mesh: Mesh, items: Mapping[str, I
 def training_items(
     stages: Sequence[Stage], loaded: Sequence[tuple[Items, tuple[str, ...]]]
 ) -> dict[str, Items]:
-    """What stages are trained on (of `load_training`), by split or by file of preference pairs."""
-    names = [stage.config.data.train.pairs or stage.config.data.train.split for stage in stages]
-    return dict(zip(names, (items for items, _ in loaded), strict=True))
+    """What stages are trained on (of `load_training`), by split or by file of preference pairs; with the stage's name
+    where another one takes other items of it."""
+    found: dict[str, Items] = {}
+    for stage, (items, _) in zip(stages, loaded, strict=True):
+        name = stage.config.data.train.pairs or stage.config.data.train.split
+        found[name if found.get(name, items) == items else f"{name} ({stage.name})"] = items
+    return found
 
 
 def method_of(stages: Sequence[Stage]) -> str:

@@ -34,7 +34,7 @@ def test_a_run_tells_what_it_runs_and_traces_the_steps_asked_for(small_config, t
     train(small_config, tmp_path / "run", profile="2:3")
     told = lines(capsys)
     assert told["devices"] == "1 x cpu, mesh data 1 x fsdp 1 x tensor 1"
-    assert told["data"] == "jsonl, 3 languages (en de ru), items: train 32, test 8"
+    assert told["data"] == "jsonl, 3 languages (en de ru), items: train 32; test 8"
     assert told["method"] == "dco, 3 steps of 4 items"
     model = load_pretrained(small_config.model.path, mesh=make_mesh((1, 1, 1)))
     count = sum(leaf.size for leaf in jax.tree.leaves(model.params))
@@ -66,6 +66,17 @@ def test_a_run_tells_what_it_runs_and_traces_the_steps_asked_for(small_config, t
     assert len(list((tmp_path / "run" / "profile" / "plugins").rglob("*.xplane.pb"))) == 1
     evaluate_workdir(small_config, tmp_path / "run", "base", profile="2:3")  # its tables are there
     assert lines(capsys)["profile:"] == "none of batch 2 to 3 was computed by this command"
+
+
+def test_what_is_trained_on_is_told_apart_from_what_is_measured(small_config, tmp_path, capsys):
+    """By split alone, the last count of one hid the others."""
+    small_config.total_steps = 1
+    small_config.data.test, small_config.data.train["items"] = ("test", "train"), 20
+    small_config.stages = ("sft", "dco")
+    small_config.stage = {"dco": {"data": {"train": {"items": 12}}}}
+    train(small_config, tmp_path / "run")
+    told = lines(capsys)["data"]
+    assert told.endswith("items: train 20, train (dco) 12; test 8, train 32")
 
 
 def test_pairs_tell_what_they_are_made_of(small_config, tmp_path, capsys):
