@@ -44,7 +44,7 @@ class CachedAnswers:
             part = list(prompts[start : start + self._batch])
             asked = [self._settings, part, n, repr(sampling), seed, number]
             key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-            if key not in cached:
+            if asks := key not in cached:
                 self._engine = self._engine or self._make()
                 bar = bar or Progress("answers", len(starts), first=number)
                 cached[key] = self._engine.generate(
@@ -52,7 +52,7 @@ class CachedAnswers:
                 )
                 on_main(functools.partial(self._store, key, cached[key]))
             if bar:
-                bar.advance(prompts=len(part))
+                bar.advance(prompts=len(part) if asks else 0)
             answers += cached[key]
         if bar:
             bar.close()

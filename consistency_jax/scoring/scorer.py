@@ -43,6 +43,9 @@ class Scorer:
     def __init__(self, config: DecoderConfig, mesh: Mesh, watch: Watch | None = None):
         self.config, self._mesh, self._watch = config, mesh, watch or Watch()
         self._one_cpu = mesh.devices.size == 1 and mesh.devices.flat[0].platform == "cpu"
+        # Elsewhere a device runs one program after the other anyway, and one thread keeps it busy.
+        self._threads = min(os.cpu_count() or 1, CPU_THREADS) if self._one_cpu else 1
+        self._ahead = self._threads + 1  # batches that may be under way beside the one that is waited for
         self.run = jax.jit(
             functools.partial(tree_logps, config),
             static_argnames=("candidates", "prompt", "greedy"),
@@ -74,7 +77,7 @@ class Scorer:
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
         batches, blocks = self._plan(trees, prompt, tokens)
         results = PassResults(names, len(trees), batches, resume if jax.process_count() == 1 else None)
-        bar = Progress(progress, len(batches), results.done) if progress else None
+        bar = Progress(progress, len(batches), results.done, under_way=self._ahead) if progress else None
         options = {"candidates": candidates, "prompt": prompt, "greedy": greedy}
         waiting = batches[results.done :]
         for batch, out in zip(waiting, self._run(params, trees, waiting, blocks, options), strict=True):
@@ -112,8 +115,6 @@ class Scorer:
         """What `tree_logps` gives for each batch, in order; packed, and on one CPU device run, in threads ahead."""
         shardings = batch_shardings(self._mesh)
         compiling, compiled = threading.Lock(), set()
-        # Elsewhere a device runs one program after the other anyway, and one thread keeps it busy.
-        threads = min(os.cpu_count() or 1, CPU_THREADS) if self._one_cpu else 1
 
         def compute(number: int) -> dict[str, jax.Array]:
             self._watch.begin()
@@ -127,6 +128,6 @@ class Scorer:
             with on_mesh(self._mesh), contextlib.nullcontext() if shape in compiled else compiling:
                 out = self.run(params, batch, **options)
                 compiled.add(shape)
-            return jax.block_until_ready(out) if threads > 1 else out
+            return jax.block_until_ready(out) if self._threads > 1 else out
 
-        return prefetched(compute, 0, len(batches), threads + 1, threads)
+        return prefetched(compute, 0, len(batches), self._ahead, self._threads)

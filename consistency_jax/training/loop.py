@@ -140,7 +140,6 @@ def fit(
                     with jax.transfer_guard("allow"):
                         useful[shape] = step_flops(decoder, batch.batch, names)
                 counts["flops"] = useful[shape]
-            progress.advance(**counts)
 
             # Looked at once: it may change at any moment. A signal to one process stops all at the same step.
             stopping = any_stopped(stopped.is_set()) and step < total_steps
@@ -151,11 +150,12 @@ def fit(
             if to_log or to_save:
                 values = _fetch(waiting, step)
                 waiting = []
-                if to_log:
-                    with jax.transfer_guard("allow"):
-                        values["learning_rate"] = float(schedule(step - 1))
-                    log.write(step, values | progress.rates())
-                    progress.show(loss=f"{values['loss']:.4f}")
+            progress.advance(ended=not waiting, **counts)
+            if to_log:
+                with jax.transfer_guard("allow"):
+                    values["learning_rate"] = float(schedule(step - 1))
+                log.write(step, values | progress.rates())
+                progress.show(loss=f"{values['loss']:.4f}")
             if validate and (step % config.evaluation.every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
                     log.write(step, validate(merge_params(state.params, frozen)))

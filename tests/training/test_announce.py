@@ -68,6 +68,17 @@ def test_a_run_tells_what_it_runs_and_traces_the_steps_asked_for(small_config, t
     assert lines(capsys)["profile:"] == "none of batch 2 to 3 was computed by this command"
 
 
+def test_the_line_of_a_stage_tells_the_rates_of_the_log(small_config, tmp_path, capsys):
+    """It told how fast steps were dispatched."""
+    small_config.total_steps = 4
+    small_config.logging.every = small_config.checkpoint.every = 3
+    train(small_config, tmp_path / "run")
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dco: ")]
+    rates = [f"{logged[-1][f'{name}_per_s']:,.0f} {name}/s" for name in ("items", "tokens")]
+    assert told == [f"dco: 4/4, {rates[0]}, {rates[1]}, 0 s left"]
+
+
 def test_what_is_trained_on_is_told_apart_from_what_is_measured(small_config, tmp_path, capsys):
     """By split alone, the last count of one hid the others."""
     small_config.total_steps = 1
