@@ -189,7 +189,7 @@ def test_memory_is_flat_while_it_scores(data_folder, tmp_path):
             break
         if kept and "VmRSS" in status:
             sizes.append(int(status.partition("VmRSS:")[2].split()[0]))
-        time.sleep(0.5)
+        time.sleep(0.1)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert len(sizes) > 8

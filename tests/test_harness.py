@@ -40,7 +40,17 @@ class Harness(NamedTuple):
 
 
 def test_without_the_harness_its_command_is_one_line(tmp_path):
-    code = "import sys, runpy; sys.modules['lm_eval'] = None; runpy.run_module({!r}, run_name={!r})"
+    code = """
+import runpy, sys
+
+class Absent:
+    def find_spec(self, name, *rest):
+        if name == "lm_eval":
+            raise ModuleNotFoundError(name=name)
+
+sys.meta_path.insert(0, Absent())
+runpy.run_module({!r}, run_name={!r})
+"""
     name = "consistency_jax.harness"
     told = "lm-evaluation-harness is not installed: pip install -e '.[lm-eval]'\n"
     for run_name in ("__main__", name):
