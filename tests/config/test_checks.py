@@ -38,7 +38,10 @@ WRITTEN = {"objective.name": "pco_rollout", "rollout.source": "generate"}
     ],
 )
 def test_what_goes_together_passes(changes):
-    validate(changed(**changes))
+    config = changed(**changes)
+    before = config.to_dict()
+    validate(config)
+    assert config.to_dict() == before  # nothing is filled in or put right on the way
 
 
 @pytest.mark.parametrize(
