@@ -22,12 +22,13 @@ from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
+from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.watch import Watch, profiled_steps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.selection.making import selected_items
 from consistency_jax.training.announce import method_of, tell_model, tell_run, training_items
 from consistency_jax.training.loop import fit
-from consistency_jax.training.run_models import base_model, policy_model
+from consistency_jax.training.run_models import base_model, keep_base_key, policy_model
 from consistency_jax.training.stages import (
     Reference,
     check_layer,
@@ -97,6 +98,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
 
     # --------------------------------------------------------------------------------------- what the base model says
     reference = Reference(scorer, model, folder=None)
+    on_main(functools.partial(keep_base_key, workdir, reference.key))
     base = evaluation.measure("base", model, scorer, workdir, reference.key)
     watch.spent("base model measured")
 

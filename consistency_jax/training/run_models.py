@@ -7,10 +7,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, stages_of
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import add_adapters
 from consistency_jax.models.configured import computing, lora_config
 from consistency_jax.models.huggingface import Model, load_pretrained
+from consistency_jax.runtime.files import write_text
 from consistency_jax.runtime.processes import on_main
+from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.pretrain import pretrained_base
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
@@ -65,9 +68,36 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
     is pretrained here first, and logged in the workdir, where the cache does not have it.
 
     Raises:
-      ConfigError, CheckpointError: a folder or architecture that cannot be used.
+      ConfigError, CheckpointError: a folder or architecture that cannot be used, or parameters that are not those which
+        the workdir's run started from.
     """
     path = config.model.path or pretrained_base(config, mesh, workdir)
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
     model.config = computing(config, model.config)
+    if on_main((workdir / "checkpoints").is_dir):
+        _check_base(workdir, model)
     return model
+
+
+BASE_KEY = "base_model.txt"  # of a workdir: the fingerprint of the parameters that its run started from
+
+
+def keep_base_key(workdir: Path, key: str) -> None:
+    """Notes in the workdir which base model its run starts from, by its `fingerprint`; nothing where it has begun."""
+    if not (workdir / "checkpoints").is_dir():
+        write_text(workdir / BASE_KEY, key)
+
+
+def _check_base(workdir: Path, model: Model) -> None:
+    kept = workdir / BASE_KEY
+    if not on_main(kept.is_file):
+        print(
+            f"note: {workdir} is of a version that did not keep the base model's fingerprint: nothing here can tell "
+            f"whether the run started from {model.folder}"
+        )
+    elif on_main(kept.read_text) != fingerprint(model.params):
+        raise ConfigError(
+            f"the run in {workdir} started from other parameters than those in {model.folder} (see {BASE_KEY}). "
+            "Bring back the model folder as it was (the embedded base model: the version or the CONSISTENCY_CACHE that "
+            "made it), or start in another --workdir"
+        )

@@ -1,5 +1,5 @@
-"""The folder of a run: config.json, checkpoints/, metrics.jsonl, tensorboard/, tables/, report.json, report.html,
-written/ where the model wrote answers, and profile/ where steps were traced.
+"""The folder of a run: config.json, base_model.txt, checkpoints/, metrics.jsonl, tensorboard/, tables/, report.json,
+report.html, written/ where the model wrote answers, and profile/ where steps were traced.
 
 With several stages, checkpoints/ holds a folder of each, and reference/ the tables of the references of later ones.
 """

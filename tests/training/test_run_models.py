@@ -1,16 +1,20 @@
 """The models of a run: the newest stage that has begun, and parameters that come back from its checkpoints."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from consistency_jax.errors import CheckpointError
-from consistency_jax.models.huggingface import load_pretrained
+from consistency_jax.errors import CheckpointError, ConfigError
+from consistency_jax.models.huggingface import load_pretrained, save_pretrained
 from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.run_models import (
     base_model,
     checkpoint_model,
+    keep_base_key,
     latest_stage,
     latest_step,
     policy_model,
@@ -74,3 +78,23 @@ def test_a_base_model_computes_as_the_config_says(small_config, tmp_path):
         "full",
     )
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(model.params)} == {"bfloat16"}
+
+
+def test_a_run_goes_on_from_the_base_model_that_it_started_from_alone(small_config, tmp_path, capsys):
+    mesh, config = make_mesh((1, 1, 1)), small_config
+    model = base_model(config, mesh, tmp_path)
+    keep_base_key(tmp_path, fingerprint(model.params))
+    kept(tmp_path / "checkpoints", 3, model.params)
+    base_model(config, mesh, tmp_path)
+    moved = jax.tree.map(lambda p: p * 1.001, model.params)
+    save_pretrained(dataclasses.replace(model, params=moved), tmp_path / "other")
+    config.model.path = str(tmp_path / "other")
+    with pytest.raises(ConfigError, match="started from other parameters than those in .*other"):
+        base_model(config, mesh, tmp_path)
+    keep_base_key(tmp_path, fingerprint(moved))  # the run has begun: what it started from stands
+    with pytest.raises(ConfigError, match="started from other parameters"):
+        base_model(config, mesh, tmp_path)
+    (tmp_path / "base_model.txt").unlink()  # as workdirs of earlier versions
+    capsys.readouterr()
+    base_model(config, mesh, tmp_path)
+    assert "did not keep the base model's fingerprint" in capsys.readouterr().out
