@@ -108,7 +108,7 @@ def set_source(config: ConfigDict, name: str, path: str, languages: str = "") ->
         raise ConfigError(f"--config option data={name!r}; choose from {', '.join(known)}")
     source = source_of(name)
     published = source.languages_at(path) if source.languages_at else source.experiment.languages
-    config.data.source, config.data.path = name, path
+    config.data.source, config.data.path, config.data.options = name, path, dict(source.experiment.options)
     config.data.languages = tuple(filter(None, languages.split("+"))) or published
     return source.experiment
 

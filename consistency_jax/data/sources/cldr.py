@@ -35,7 +35,7 @@ from babel.core import get_global
 
 from consistency_jax.data.items import DataError, ParallelItem, check_languages
 from consistency_jax.data.sources import cldr_words
-from consistency_jax.data.sources.cldr_words import DASH, WORDS, label, question
+from consistency_jax.data.sources.cldr_words import DASH, STYLES, WORDS, label, question
 from consistency_jax.data.sources.preparing import prepared
 from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, Typical
 from consistency_jax.runtime.cache import cache_folder
@@ -46,7 +46,8 @@ SOURCE = Source(
     "candidate",  # after the colon of a label, in scripts without spaces too
     languages=LANGUAGES,
     splits=SPLITS,
-    experiment=Experiment(350, ("en", "fr", "ru", "zh", "ar", "hi", "sw")),
+    values={"style": STYLES},
+    experiment=Experiment(350, ("en", "fr", "ru", "zh", "ar", "hi", "sw"), options={"style": "questions"}),
     typical=Typical(candidates=5, prompt=12, answer=4),
 )
 CANDIDATES = 5
@@ -311,7 +312,7 @@ class Cldr(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),
                     "group": tfds.features.Text(),
-                    "prompt": tfds.features.Text(),
+                    "subject": tfds.features.Text(),
                     "candidates": tfds.features.Sequence(tfds.features.Text()),
                     "gold": tfds.features.Scalar(np.int32),
                 }
@@ -326,13 +327,12 @@ class Cldr(tfds.core.GeneratorBasedBuilder):
         language = self.builder_config.name
         for fact in world().splits[split]:
             subject_kind, answer_kind = RELATIONS[fact.relation]
-            subject = world().name(subject_kind, fact.subject, language)
             yield (
                 fact.id,
                 {
                     "id": fact.id,
                     "group": fact.relation,
-                    "prompt": question(language, subject_kind, subject, answer_kind),
+                    "subject": world().name(subject_kind, fact.subject, language),
                     "candidates": [
                         " " + world().name(answer_kind, code, language) for code in fact.candidates
                     ],
@@ -341,11 +341,13 @@ class Cldr(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def read(path: Path | None, languages: Sequence[str], split: str | None) -> Rows:
+def read(path: Path | None, languages: Sequence[str], split: str | None, style: str = "labels") -> Rows:
     """The facts of a split (None: all splits, one after the other).
 
     Args:
         path: where the prepared data set is kept; None for the user's cache folder.
+        style: of a prompt, as `question` makes it: "labels" are what `corpus` tells facts by, "questions" suit a model
+            that was pretrained on real text.
     """
     folder = path or cache_folder() / "datasets" / _edition()
     made = []
@@ -353,10 +355,16 @@ def read(path: Path | None, languages: Sequence[str], split: str | None) -> Rows
         rows = {language: _rows(language, part, folder) for language in languages}
         for key in sorted(rows[languages[0]]):
             first = rows[languages[0]][key]
+            subject_kind, answer_kind = RELATIONS[first["group"]]
             item = ParallelItem(
                 id=key,
                 group=first["group"],
-                prompts={language: rows[language][key]["prompt"] for language in languages},
+                prompts={
+                    language: question(
+                        language, subject_kind, rows[language][key]["subject"], answer_kind, style
+                    )
+                    for language in languages
+                },
                 candidates={language: rows[language][key]["candidates"] for language in languages},
                 gold=first["gold"],
             )
@@ -377,7 +385,7 @@ def _rows(language: str, split: str, folder: Path) -> dict[str, dict[str, Any]]:
     return {
         row["id"].decode(): {
             "group": row["group"].decode(),
-            "prompt": row["prompt"].decode(),
+            "subject": row["subject"].decode(),
             "candidates": tuple(candidate.decode() for candidate in row["candidates"]),
             "gold": int(row["gold"]),
         }

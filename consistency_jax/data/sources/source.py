@@ -11,6 +11,7 @@ is trained on, audited and planned for with the defaults that stand here.
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from consistency_jax.data.items import DataError, Items, ParallelItem
@@ -26,11 +27,13 @@ class Experiment(NamedTuple):
         steps: of the optimizer, with 4 items each.
         languages: in the published order; (): all that the set has.
         instances: of method=dco, drawn as published (`splits.Plan`); 0: pairs are drawn batch by batch.
+        options: of the source.
     """
 
     steps: int = 500
     languages: tuple[str, ...] = ()
     instances: int = 0
+    options: Mapping[str, str] = MappingProxyType({})
 
 
 class Typical(NamedTuple):

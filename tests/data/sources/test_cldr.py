@@ -94,6 +94,22 @@ def test_the_answer_is_what_the_world_says(splits):
     assert item.candidates["zh"][item.gold] == " 法国"
 
 
+def test_questions_ask_for_the_same_facts_in_every_language_and_give_no_answer_away(splits, folder):
+    items = load_items("cldr", path=folder, languages=cldr.LANGUAGES, split="validation", style="questions")
+    labels = {item.id: item for item in splits["validation"]}
+    assert [item.id for item in items] == list(labels)
+    for item in items:
+        same = labels[item.id]
+        assert item.gold == same.gold
+        assert {language: item.candidates[language] for language in LANGUAGES} == same.candidates
+        subject = item.id.partition(":")[2]
+        for language in cldr.LANGUAGES:
+            prompt, answer = item.prompts[language], item.candidates[language][item.gold]
+            kind = cldr.RELATIONS[item.group][0]
+            assert cldr.world().name(kind, subject, language) in prompt.splitlines()[0]
+            assert answer.strip().casefold() not in prompt.casefold()
+
+
 def test_reading_again_gives_the_same_from_the_prepared_files(splits, folder):
     assert list(load_items("cldr", path=folder, languages=LANGUAGES, split="validation")) == list(
         splits["validation"]
@@ -163,6 +179,8 @@ def test_bad_names_are_told(folder):
         load_items("cldr", path=folder, languages=("en",), split="dev")
     with pytest.raises(DataError, match="unknown language 'xx'"):
         load_items("cldr", path=folder, languages=("en", "xx"))
+    with pytest.raises(DataError, match="unknown style 'question'. Known: labels, questions"):
+        load_items("cldr", path=folder, languages=("en",), style="question")
     with pytest.raises(DataError, match="no share for sw"):
         load_corpus("cldr", languages=("en", "sw"), seed=0, told={"en": 1.0})
     with pytest.raises(DataError, match="unknown option 'tolld'"):
