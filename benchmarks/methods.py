@@ -76,7 +76,7 @@ def main() -> None:
     for seed in range(args.seeds):  # seed by seed, so that an early stop leaves whole comparisons
         for name, own in every.items():
             workdir = args.out / "runs" / name.replace(" ", "_") / str(seed)
-            planned.append((",".join(filter(None, [own, f"seed={seed}", args.options])), workdir))
+            planned.append(("tiny", ",".join(filter(None, [own, f"seed={seed}", args.options])), workdir))
             workdirs[name].append(workdir)
     run_all(planned, args.jobs)
 
@@ -107,21 +107,22 @@ def chosen(runs: dict[str, str], only: str) -> dict[str, str]:
     return {name: runs[name] for name in names or runs}
 
 
-def run_all(planned: Sequence[tuple[str, Path]], jobs: int) -> None:
-    """`run` for each (options, workdir), so many at once; what several print goes into log.txt of their workdirs."""
+def run_all(planned: Sequence[tuple[str, str, Path]], jobs: int) -> None:
+    """`run` for each (config, options, workdir), so many at once; what several print goes into log.txt of their
+    workdirs."""
     if jobs <= 1:
-        for options, workdir in planned:
-            run(options, workdir)
+        for plan in planned:
+            run(*plan)
         return
     cpus = sorted(os.sched_getaffinity(0))
     shares: queue.Queue[list[int]] = queue.Queue()
     for number in range(jobs):
         shares.put(cpus[number::jobs] or cpus)
 
-    def one(options: str, workdir: Path) -> None:
+    def one(config: str, options: str, workdir: Path) -> None:
         share = shares.get()
         try:
-            run(options, workdir, share)
+            run(config, options, workdir, share)
         finally:
             shares.put(share)
 
@@ -131,13 +132,16 @@ def run_all(planned: Sequence[tuple[str, Path]], jobs: int) -> None:
         future.result()
 
 
-def run(options: str, workdir: Path, cpus: Sequence[int] = ()) -> None:
-    """Trains configs/tiny.py with these options, unless the workdir holds the report of exactly that.
+def run(config: str, options: str, workdir: Path, cpus: Sequence[int] = ()) -> None:
+    """Trains a config with these options, unless the workdir holds the report of exactly that.
 
     Args:
+      config: the name of a file of configs/.
       cpus: to run on, quietly; empty: all.
     """
-    if (workdir / "report.json").exists() and to_json(read_config(workdir)) == to_json(tiny_config(options)):
+    if (workdir / "report.json").exists() and to_json(read_config(workdir)) == to_json(
+        get_config(config, options)
+    ):
         print(f"{workdir}: finished already")
         return
     print(f"{workdir}: {options}", flush=True)
@@ -145,7 +149,7 @@ def run(options: str, workdir: Path, cpus: Sequence[int] = ()) -> None:
         sys.executable,
         "-m",
         "consistency_jax.train",
-        f"--config={ROOT / 'configs/tiny.py'}:{options}",
+        f"--config={ROOT / 'configs' / config}.py:{options}",
     ]
     command.append(f"--workdir={workdir}")
     if not cpus:
@@ -159,8 +163,8 @@ def run(options: str, workdir: Path, cpus: Sequence[int] = ()) -> None:
         sys.exit(f"{shlex.join(command)}\nended with exit status {status}; {said}")
 
 
-def tiny_config(options: str) -> Any:
-    spec = importlib.util.spec_from_file_location("tiny", ROOT / "configs" / "tiny.py")
+def get_config(name: str, options: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -44,7 +44,9 @@ def main() -> None:
         (method, rate): args.out / method / f"{rate:g}" for method in methods for rate in RATES[method]
     }
     options = f",{args.options}" if args.options else ""
-    run_all([(f"method={m},lr={r}{options}", workdir) for (m, r), workdir in planned.items()], args.jobs)
+    run_all(
+        [("tiny", f"method={m},lr={r}{options}", workdir) for (m, r), workdir in planned.items()], args.jobs
+    )
     print("| method | learning rate | CLC | English | others |\n|---|---|---|---|---|")
     for (method, rate), workdir in planned.items():
         lines = (workdir / "metrics.jsonl").read_text("utf8").splitlines()

@@ -76,9 +76,9 @@ class HarnessModel(TemplateLM):
     ):
         super().__init__()
         mesh = make_mesh((jax.device_count(), 1, 1))
-        self._model = load_pretrained(path, dtype=dtype, mesh=mesh)
+        self._path, self._model = str(path), load_pretrained(path, dtype=dtype, mesh=mesh)
         if self._model.tokenizer is None:
-            raise ConfigError(f"the model folder {path} has no tokenizer files; put them beside config.json")
+            raise ConfigError(f"the model {path} has no tokenizer; put its files beside config.json")
         self.tokenizer = self._model.tokenizer
         self.max_length = int(max_length) or self._model.config.max_length
         self.max_gen_toks, self._tokens, self._seed = int(max_gen_toks), int(tokens), int(seed)
@@ -96,7 +96,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
-        return str(self._model.folder).replace("/", "__")
+        return self._path.replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         ids = self.tokenizer.encode(string, add_special_tokens=False)

@@ -139,7 +139,7 @@ def split_of(
     """
     if model.tokenizer is None:
         raise ConfigError(
-            f"the model folder {model.folder} has no tokenizer files; put them beside config.json"
+            f"the model {config.model.path or model.folder} has no tokenizer; put its files beside config.json"
         )
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.families import find_family
+from consistency_jax.models.gguf import is_gguf
 from consistency_jax.models.huggingface import read_decoder
 from consistency_jax.models.lora import LoraConfig
 from consistency_jax.models.published import PUBLISHED, published_config
@@ -20,8 +21,9 @@ def abstract_model(config: ConfigDict) -> DecoderConfig:
       ConfigError: where the path is no folder and no published model, or the architecture is no decoder.
     """
     model = config.model
-    if model.path and Path(model.path).expanduser().is_dir():
-        decoder = read_decoder(Path(model.path).expanduser())[1]
+    path = Path(model.path).expanduser()
+    if model.path and (path.is_dir() or is_gguf(path)):
+        decoder = read_decoder(path)[1]
     elif model.path in PUBLISHED:
         decoder = published_config(model.path)
     elif model.path:

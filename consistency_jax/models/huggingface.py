@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -24,14 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 import transformers
 from flax import traverse_util
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.families.family import constants, tied_head
+from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
+from consistency_jax.models.tensor_files import TensorFiles, some
 from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
 from consistency_jax.runtime.files import readable, write_text
 from consistency_jax.runtime.mesh import fetch
@@ -42,6 +42,7 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stor
 # transformers 4 and 5 write it.
 PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
+Tensors = TensorFiles | GgufFile
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
@@ -77,12 +78,13 @@ def _apply(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Arra
 
 
 def load_pretrained(
-    folder_or_hub_id: str | Path, dtype: str = "float32", mesh: jax.sharding.Mesh | None = None
+    path_or_hub_id: str | Path, dtype: str = "float32", mesh: jax.sharding.Mesh | None = None
 ) -> Model:
-    """A checkpoint folder, or the id of one on the Hugging Face Hub, as a `Model`.
+    """A checkpoint folder, a GGUF file, or the id of a folder on the Hugging Face Hub, as a `Model`.
 
     Args:
-      folder_or_hub_id: a folder with config.json and safetensors, or "organisation/name" (downloaded once).
+      path_or_hub_id: a folder with config.json and safetensors, a file of llama.cpp or Ollama (`models/gguf.py`; its
+        tensors are dequantised one at a time), or "organisation/name" (downloaded once).
       dtype: of parameters and computation: float32, bfloat16 or float16; tensors are cast as they are read.
       mesh: parameters are split over it by `models/shardings.py`; None: the default device.
 
@@ -90,23 +92,26 @@ def load_pretrained(
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype {dtype!r} is not supported; supported: {', '.join(DTYPES)}")
-    folder = find_folder(folder_or_hub_id)
-    architecture, config = read_decoder(folder)
+    path = find_checkpoint(path_or_hub_id)
+    architecture, config = read_decoder(path)
     family, config = FAMILIES[architecture], dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
-    with _Tensors(folder) as tensors:
+    in_one = is_gguf(path)
+    with open_gguf(path) if in_one else TensorFiles(path) as tensors:
         config = dataclasses.replace(config, vocab_size=_vocabulary(config, family, tensors))
         shardings = None if mesh is None else param_shardings(config, mesh)
-        params = _load_params(folder, config, family, shardings, tensors)
-    return Model(config, params, load_tokenizer(folder), folder, architecture)
+        params = _load_params(path, config, family, shardings, tensors)
+        tokenizer = tensors.tokenizer() if in_one else load_tokenizer(path)
+    return Model(config, params, tokenizer, None if in_one else path, architecture)
 
 
-def find_folder(folder_or_hub_id: str | Path) -> Path:
-    """The folder itself, or a downloaded snapshot where the name is a Hub id and no such folder exists."""
-    folder = Path(folder_or_hub_id).expanduser()
-    if folder.is_dir():
-        return folder
-    name = str(folder_or_hub_id)
-    if not isinstance(folder_or_hub_id, str) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+def find_checkpoint(path_or_hub_id: str | Path) -> Path:
+    """The folder or GGUF file itself, or a downloaded snapshot where the name is a Hub id and no such folder exists."""
+    path, name = Path(path_or_hub_id).expanduser(), str(path_or_hub_id)
+    if path.is_dir() or is_gguf(path):
+        return path
+    if path.is_file():
+        raise CheckpointError(f"model.path: {name} is a file, and no GGUF; give the folder with config.json")
+    if not isinstance(path_or_hub_id, str) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise CheckpointError(f"model.path: no checkpoint folder {name}")
     from huggingface_hub import snapshot_download
 
@@ -134,40 +139,40 @@ def read_config(folder: Path) -> dict[str, Any]:
     return parsed
 
 
-def read_decoder(folder: Path) -> tuple[str, DecoderConfig]:
-    """The architecture of a folder and its decoder; ConfigError that names the folder where there is none here."""
-    hf_config = read_config(folder)
+def read_decoder(path: Path) -> tuple[str, DecoderConfig]:
+    """The architecture of a folder or GGUF file and its decoder; ConfigError that names it where there is none here."""
+    hf_config = open_gguf(path).config if is_gguf(path) else read_config(path)
     try:
         architecture, family = find_family(hf_config)
         return architecture, family.from_hf(hf_config)
     except ValueError as error:  # a ConfigError, or traits that clash in a `DecoderConfig`
-        raise ConfigError(f"{folder}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
-def _vocabulary(config: DecoderConfig, family: Family, tensors: "_Tensors") -> int:
+def _vocabulary(config: DecoderConfig, family: Family, tensors: Tensors) -> int:
     """The rows of the stored embedding: tools that resize it do not all tell config.json."""
-    name = find_naming(tensors.slices)(family.names(config)["embedding/weight"].name)
-    shape = tensors.shape(name) if name in tensors.slices else ()
+    name = find_naming(tensors.names)(family.names(config)["embedding/weight"].name)
+    shape = tensors.shape(name) if name in tensors.names else ()
     # What is wrong or missing is told with the rest.
     return shape[0] if len(shape) == 2 else config.vocab_size
 
 
 def _load_params(
-    folder: Path, config: DecoderConfig, family: Family, shardings: Params | None, tensors: "_Tensors"
+    path: Path, config: DecoderConfig, family: Family, shardings: Params | None, tensors: Tensors
 ) -> Params:
     """The parameters of a folder, in `config.param_dtype`; `shardings` is a tree like theirs, or None."""
     shapes = traverse_util.flatten_dict(abstract_params(config), sep="/")
     places = traverse_util.flatten_dict(shardings, sep="/") if shardings is not None else {}
-    rename = find_naming(tensors.slices)
+    rename = find_naming(tensors.names)
     mapping = _weights(family, config, rename)
-    _account(folder, config, family, mapping, rename, shapes, tensors)
+    _account(path, config, family, mapping, rename, shapes, tensors)
     params = {}
-    for path, shape in shapes.items():
-        read = functools.partial(_read, tensors, mapping[path], shape)
-        if path in places:
-            params[path] = jax.make_array_from_callback(shape.shape, places[path], read)
+    for name, shape in shapes.items():
+        read = functools.partial(_read, tensors, mapping[name], shape)
+        if name in places:
+            params[name] = jax.make_array_from_callback(shape.shape, places[name], read)
         else:
-            params[path] = jnp.asarray(read((slice(None),) * len(shape.shape)))
+            params[name] = jnp.asarray(read((slice(None),) * len(shape.shape)))
     return traverse_util.unflatten_dict(params, sep="/")
 
 
@@ -189,75 +194,9 @@ def _weights(family: Family, config: DecoderConfig, rename: Callable[[str], str]
     }
 
 
-class _Tensors:
-    """The open safetensors files of a folder: name -> shape at once, bytes when asked. A context manager."""
-
-    def __init__(self, folder: Path) -> None:
-        self.open: list[Any] = []
-        self.slices: dict[str, Any] = {}
-        self.doubled: list[str] = []
-        try:
-            for file in _weight_files(folder):
-                self._add(file)
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def _add(self, file: Path) -> None:
-        try:
-            handle = safe_open(file, framework="numpy")
-            handle.__enter__()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} is truncated or not a safetensors file: {error}") from error
-        self.open.append(handle)
-        for name in handle.keys():  # noqa: SIM118 (no mapping)
-            if name in self.slices:
-                self.doubled.append(name)
-            self.slices[name] = handle.get_slice(name)
-
-    def __enter__(self) -> "_Tensors":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.open:
-            handle.__exit__(None, None, None)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.slices[name].get_shape())
-
-    def read(self, name: str, index: tuple[Any, ...] = (...,)) -> np.ndarray:
-        return self.slices[name][index]
-
-    def nbytes(self, name: str) -> int:
-        bits = re.search(r"\d+", self.slices[name].get_dtype())  # F32, BF16, F8_E4M3, BOOL
-        return math.prod(self.shape(name)) * (int(bits[0]) // 8 if bits else 1)
-
-    def of_other_parts(self, family: Family) -> list[str]:
-        """The tensors of a vision tower and the like, which are no text model's."""
-        return [n for n in self.slices if family.other_parts and re.search(family.other_parts, n)]
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{index} is not an index of safetensors shards: {error!r}") from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise CheckpointError(f"{folder} lacks {len(missing)} of {len(names)} shards: {_some(missing)}")
-        return [folder / name for name in names]
-    if single.is_file():
-        return [single]
-    other = sorted(path.name for path in folder.glob("*.bin"))
-    mend = "; convert its .bin files to safetensors first" if other else ""
-    raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json{mend}")
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _other_parts(family: Family, tensors: Tensors) -> list[str]:
+    """The tensors of a vision tower and the like, which are no text model's."""
+    return [n for n in tensors.names if family.other_parts and re.search(family.other_parts, n)]
 
 
 def _constants(config: DecoderConfig, rename: Callable[[str], str]) -> list[tuple[int, str, float]]:
@@ -281,33 +220,33 @@ def _tensor_shape(weight: Weight, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _account(
-    folder: Path,
+    path: Path,
     config: DecoderConfig,
     family: Family,
     mapping: Mapping[str, Weight],
     rename: Callable[[str], str],
     shapes: Mapping[str, jax.ShapeDtypeStruct],
-    tensors: _Tensors,
+    tensors: Tensors,
 ) -> None:
     """One CheckpointError that names every tensor that is unmapped, missing, doubled or of a wrong shape."""
     if set(mapping) != set(shapes):
         # ours to mend, not theirs
         raise AssertionError(f"the family maps {set(mapping) ^ set(shapes)} wrongly")
     expected = {
-        name: _tensor_shape(weight, shapes[path].shape)
-        for path, weight in mapping.items()
+        name: _tensor_shape(weight, shapes[ours].shape)
+        for ours, weight in mapping.items()
         for name in _tensor_names(weight, config.layers)
     }
     aliases = {rename(a): rename(b) for a, b in tied_head(config).items()}
-    aliases = {a: b for a, b in aliases.items() if a in tensors.slices and b in tensors.slices}
-    constants = {name: value for _, name, value in _constants(config, rename) if name in tensors.slices}
-    known = {*expected, *aliases, *constants, *tensors.of_other_parts(family)}
-    unmapped = [name for name in tensors.slices if name not in known and not IGNORED.search(name)]
-    missing = [name for name in expected if name not in tensors.slices]
+    aliases = {a: b for a, b in aliases.items() if a in tensors.names and b in tensors.names}
+    constants = {name: value for _, name, value in _constants(config, rename) if name in tensors.names}
+    known = {*expected, *aliases, *constants, *_other_parts(family, tensors)}
+    unmapped = [name for name in tensors.names if name not in known and not IGNORED.search(name)]
+    missing = [name for name in expected if name not in tensors.names]
     wrong = [
-        f"{name} is {list(tensors.shape(name))}, config.json says {list(shape)}"
+        f"{name} is {list(tensors.shape(name))}, {tensors.described_by} says {list(shape)}"
         for name, shape in expected.items()
-        if name in tensors.slices and tensors.shape(name) != shape
+        if name in tensors.names and tensors.shape(name) != shape
     ]
     differ = [
         f"{a} differs from {b}"
@@ -324,15 +263,17 @@ def _account(
         "missing": missing,
         "stored twice": tensors.doubled,
         "wrong shape": wrong,
-        "not as config.json says": differ,
+        f"not as {tensors.described_by} says": differ,
     }
-    said = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+    said = [f"{what}: {some(names)}" for what, names in problems.items() if names]
     if said:
-        raise CheckpointError(f"{folder}: its tensors do not fit its config.json. " + "; ".join(said))
+        raise CheckpointError(
+            f"{path}: its tensors do not fit its {tensors.described_by}. " + "; ".join(said)
+        )
 
 
 def _read(
-    tensors: _Tensors, weight: Weight, shape: jax.ShapeDtypeStruct, index: tuple[slice, ...]
+    tensors: Tensors, weight: Weight, shape: jax.ShapeDtypeStruct, index: tuple[slice, ...]
 ) -> np.ndarray:
     """The part `index` of one of our parameters, cast, from its tensors."""
 
@@ -392,7 +333,7 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
 
     on_main(begin)
     try:
-        with _Tensors(model.folder) if model.folder else contextlib.nullcontext() as source:
+        with TensorFiles(model.folder) if model.folder else contextlib.nullcontext() as source:
             _write_weights(_pieces(model, family, source), fresh, max_shard_bytes)
         on_main(finish)
     finally:
@@ -405,7 +346,12 @@ def _config_text(model: Model, family: Family) -> str:
     if dtype not in DTYPES:
         raise CheckpointError(f"parameters of {dtype} have no place in a checkpoint; use {', '.join(DTYPES)}")
     if model.folder is None:
-        return json.dumps(family.to_hf(model.config) | {"dtype": dtype}, indent=2) + "\n"
+        ends = {
+            f"{name}_token_id": getattr(model.tokenizer, f"{name}_token_id", None)
+            for name in ("bos", "eos", "pad")
+        }
+        ends = {key: value for key, value in ends.items() if value is not None}
+        return json.dumps(family.to_hf(model.config) | ends | {"dtype": dtype}, indent=2) + "\n"
     source = read_config(model.folder)
     traits = family.from_hf(source)
     rows = {} if model.config.vocab_size == traits.vocab_size else {"vocab_size": model.config.vocab_size}
@@ -439,9 +385,9 @@ class _Piece:
     read: Callable[[], np.ndarray]
 
 
-def _pieces(model: Model, family: Family, source: _Tensors | None) -> list[_Piece]:
+def _pieces(model: Model, family: Family, source: TensorFiles | None) -> list[_Piece]:
     """Every tensor of the model, in layer order as other writers have it, then the source's other parts."""
-    rename = find_naming(source.slices if source else ())
+    rename = find_naming(source.names if source else ())
     flat = traverse_util.flatten_dict(model.params, sep="/")
     ours = []
     for path, weight in _weights(family, model.config, rename).items():
@@ -454,7 +400,7 @@ def _pieces(model: Model, family: Family, source: _Tensors | None) -> list[_Piec
     for layer, name, value in _constants(model.config, rename):
         ours.append((layer, _Piece(name, dtype.itemsize, functools.partial(np.array, value, dtype))))
     ours.sort(key=lambda piece: (piece[0], piece[1].name))
-    others = source.of_other_parts(family) if source else []
+    others = _other_parts(family, source) if source else []
     return [piece for _, piece in ours] + [
         _Piece(name, source.nbytes(name), functools.partial(source.read, name)) for name in sorted(others)
     ]

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import transformers
@@ -86,6 +87,32 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
 
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(Path(model_file).read_bytes())
+    trainer, pieces, kinds = proto.trainer_spec, proto.pieces, proto.SentencePiece
+
+    def control(identity: int) -> str | None:
+        known = 0 <= identity < len(pieces) and pieces[identity].type == kinds.CONTROL
+        return pieces[identity].piece if known else None
+
+    special = {
+        "bos_token": control(trainer.bos_id),
+        "eos_token": control(trainer.eos_id),
+        "pad_token": control(trainer.pad_id),
+        "unk_token": next((p.piece for p in pieces if p.type == kinds.UNKNOWN), None),
+    }
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=convert_sentencepiece(proto),
+        clean_up_tokenization_spaces=False,
+        split_special_tokens=True,
+        **special,
+    )
+
+
+def convert_sentencepiece(proto: Any) -> tokenizers.Tokenizer:
+    """A tokenizer that segments as a sentencepiece `ModelProto` says, BPE or unigram.
+
+    Raises:
+      TokenizerError: another kind of model.
+    """
     trainer, spec = proto.trainer_spec, proto.normalizer_spec
     pieces = list(proto.pieces)
     kinds = proto.SentencePiece
@@ -98,7 +125,7 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
         scores = [(p.piece, p.score) for p in pieces]
         model = Unigram(scores, unk_id=unk_id, byte_fallback=trainer.byte_fallback)
     else:
-        raise TokenizerError(f"{model_file}: only BPE and unigram sentencepiece models are supported")
+        raise TokenizerError("only BPE and unigram sentencepiece models are supported")
     tokenizer = tokenizers.Tokenizer(model)
 
     steps: list[normalizers.Normalizer] = []
@@ -132,20 +159,7 @@ def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokeniz
             if p.type == kinds.CONTROL
         ]
     )
-
-    def control(identity: int) -> str | None:
-        known = 0 <= identity < len(pieces) and pieces[identity].type == kinds.CONTROL
-        return pieces[identity].piece if known else None
-
-    special = {
-        "bos_token": control(trainer.bos_id),
-        "eos_token": control(trainer.eos_id),
-        "pad_token": control(trainer.pad_id),
-        "unk_token": unk,
-    }
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, split_special_tokens=True, **special
-    )
+    return tokenizer
 
 
 def _bpe(pieces: list, unk: str | None, byte_fallback: bool, kinds: type) -> BPE:

@@ -75,7 +75,7 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
     model.config = computing(config, model.config)
     if on_main((workdir / "checkpoints").is_dir):
-        _check_base(workdir, model)
+        _check_base(workdir, model, path)
     return model
 
 
@@ -88,16 +88,16 @@ def keep_base_key(workdir: Path, key: str) -> None:
         write_text(workdir / BASE_KEY, key)
 
 
-def _check_base(workdir: Path, model: Model) -> None:
+def _check_base(workdir: Path, model: Model, path: str | Path) -> None:
     kept = workdir / BASE_KEY
     if not on_main(kept.is_file):
         print(
             f"note: {workdir} is of a version that did not keep the base model's fingerprint: nothing here can tell "
-            f"whether the run started from {model.folder}"
+            f"whether the run started from {path}"
         )
     elif on_main(kept.read_text) != fingerprint(model.params):
         raise ConfigError(
-            f"the run in {workdir} started from other parameters than those in {model.folder} (see {BASE_KEY}). "
+            f"the run in {workdir} started from other parameters than those in {path} (see {BASE_KEY}). "
             "Bring back the model folder as it was (the embedded base model: the version or the CONSISTENCY_CACHE that "
             "made it), or start in another --workdir"
         )

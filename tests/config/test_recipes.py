@@ -71,7 +71,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("aya", "gemma3") else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
 def test_the_real_command_runs_at_toy_size(
     name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

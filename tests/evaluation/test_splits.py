@@ -82,7 +82,7 @@ def test_trees_are_those_of_the_languages_asked_for_and_cuts_are_told(small_conf
     assert "3 of 3 prompts cut at data.max_length=12" in capsys.readouterr().out
     assert len(cut.neutral.trees) == 3  # the answers alone, each once
     model.tokenizer = None
-    with pytest.raises(ConfigError, match="has no tokenizer files; put them beside config.json"):
+    with pytest.raises(ConfigError, match="has no tokenizer; put its files beside config.json"):
         split_of(small_config, "test", own, model, "joint")
 
 

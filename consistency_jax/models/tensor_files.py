@@ -1,0 +1,95 @@
+"""The open safetensors files of a checkpoint folder: name -> shape at once, values when asked."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from consistency_jax.errors import CheckpointError
+
+
+class TensorFiles:
+    """All tensors of a folder. A context manager.
+
+    Attributes:
+      described_by: what says how the tensors should be, for messages.
+      names: of all tensors.
+      doubled: names that several files have.
+    """
+
+    described_by = "config.json"
+
+    def __init__(self, folder: Path) -> None:
+        self.doubled: list[str] = []
+        self._open: list[Any] = []
+        self._slices: dict[str, Any] = {}
+        try:
+            for file in _weight_files(folder):
+                self._add(file)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _add(self, file: Path) -> None:
+        try:
+            handle = safe_open(file, framework="numpy")
+            handle.__enter__()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} is truncated or not a safetensors file: {error}") from error
+        self._open.append(handle)
+        for name in handle.keys():  # noqa: SIM118 (no mapping)
+            if name in self._slices:
+                self.doubled.append(name)
+            self._slices[name] = handle.get_slice(name)
+
+    def __enter__(self) -> "TensorFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._open:
+            handle.__exit__(None, None, None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._slices)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._slices[name].get_shape())
+
+    def read(self, name: str, index: tuple[Any, ...] = (...,)) -> np.ndarray:
+        """The part `index` of a tensor, as it is stored."""
+        return self._slices[name][index]
+
+    def nbytes(self, name: str) -> int:
+        bits = re.search(r"\d+", self._slices[name].get_dtype())  # F32, BF16, F8_E4M3, BOOL
+        return math.prod(self.shape(name)) * (int(bits[0]) // 8 if bits else 1)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index} is not an index of safetensors shards: {error!r}") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(f"{folder} lacks {len(missing)} of {len(names)} shards: {some(missing)}")
+        return [folder / name for name in names]
+    if single.is_file():
+        return [single]
+    other = sorted(path.name for path in folder.glob("*.bin"))
+    mend = "; convert its .bin files to safetensors first" if other else ""
+    if found := sorted(path.name for path in folder.glob("*.gguf")):
+        mend = f"; give the file itself: {folder / found[0]}"
+    raise CheckpointError(f"{folder} has neither model.safetensors nor model.safetensors.index.json{mend}")
+
+
+def some(names: list[str], most: int = 8) -> str:
+    """The first of a long list, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

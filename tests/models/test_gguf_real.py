@@ -1,0 +1,76 @@
+"""Real GGUF files against transformers' own reading of them: tokens, logits and greedy text.
+
+They lie in $CONSISTENCY_MODELS as NAME.gguf (`python launch/fetch_model.py NAME` puts them there).
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_tokenizers import texts
+
+from consistency_jax.generation import Sampling
+from consistency_jax.generation.sampler import Sampler
+from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
+
+PROMPTS = ["The capital of France is", "La capitale de l'Allemagne est", "Berlin ist die Hauptstadt von"]
+
+
+@pytest.fixture(scope="module", params=["gemma", "smollm2", "qwen"])
+def pair(request: pytest.FixtureRequest) -> tuple[Path, Model, torch.nn.Module]:
+    """A file, and what it is to us and to transformers."""
+    folder = os.environ.get("CONSISTENCY_MODELS", "")
+    path = Path(folder) / f"{request.param}.gguf"
+    if not folder or not path.is_file():
+        pytest.skip(f"no {request.param}.gguf in $CONSISTENCY_MODELS")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=path.name, dtype=torch.float32
+    )
+    return path, load_pretrained(path), theirs.eval()
+
+
+def test_tokens_are_transformers(pair: tuple[Path, Model, torch.nn.Module], data_folder: Path) -> None:
+    path, model, _ = pair
+    theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    sample = texts(data_folder, every=10)
+    if path.stem == "smollm2":  # transformers does not know its rule, every digit apart, which llama.cpp has
+        sample = [text for text in sample if not re.search(r"\d", text)]
+    ours = model.tokenizer(sample, add_special_tokens=False)["input_ids"]
+    expected = theirs(sample, add_special_tokens=False)["input_ids"]
+    differing = [text for text, one, other in zip(sample, ours, expected, strict=True) if one != other]
+    assert not differing, f"{len(differing)} of {len(sample)}: {differing[:5]}"
+    assert model.tokenizer("a")["input_ids"] == theirs("a")["input_ids"]  # BOS where the file says so
+
+
+def test_logits_are_torchs(
+    pair: tuple[Path, Model, torch.nn.Module], data_folder: Path, tmp_path: Path
+) -> None:
+    _, model, theirs = pair
+    ids = model.tokenizer("\n".join(texts(data_folder, every=500)))["input_ids"][:500]
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits.numpy()
+    np.testing.assert_allclose(model.apply([ids]), expected, atol=1e-3)
+    save_pretrained(model, tmp_path)
+    del expected
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    for (name, one), (other_name, other) in zip(
+        theirs.named_parameters(), again.named_parameters(), strict=True
+    ):
+        assert name == other_name
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+def test_greedy_text_is_torchs(pair: tuple[Path, Model, torch.nn.Module]) -> None:
+    _, model, theirs = pair
+    answers = Sampler(model).generate(PROMPTS, n=1, sampling=Sampling(max_tokens=40, temperature=0.0), seed=0)
+    for prompt, said in zip(PROMPTS, answers, strict=True):
+        ids = model.tokenizer(prompt, return_tensors="pt")
+        with torch.no_grad():
+            whole = theirs.generate(**ids, max_new_tokens=40, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        assert said[0] == model.tokenizer.decode(whole, skip_special_tokens=True)
