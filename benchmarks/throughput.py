@@ -223,7 +223,9 @@ def make_tokenizer(items: Items) -> Any:
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", add_bos_token=True
+    )
 
 
 if __name__ == "__main__":

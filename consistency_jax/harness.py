@@ -7,10 +7,12 @@ takes the harness's own command line (what stands behind `harness` goes to it), 
     lm_eval.simple_evaluate(model=HarnessModel(path="FOLDER"), tasks=[...])
 
 Contexts and continuations are tokenized as the harness does it for causal models: the whole string, cut where its
-context ends; BOS in front where the tokenizer has one. `pip install -e '.[lm-eval]'`.
+context ends. In front stands the BOS that the tokenizer itself puts there, if any, once where the text opens with it.
+An empty context is the BOS that the tokenizer names, else EOS. `pip install -e '.[lm-eval]'`.
 """
 
 import itertools
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -33,6 +35,7 @@ except ModuleNotFoundError as error:
     raise ImportError(message) from error
 
 from consistency_jax.data.trees.forest import Forest, Tree
+from consistency_jax.data.trees.tokenization import bos_of, encode, first_answer_token
 from consistency_jax.errors import ConfigError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -82,6 +85,7 @@ class HarnessModel(TemplateLM):
         self.tokenizer = self._model.tokenizer
         self.max_length = int(max_length) or self._model.config.max_length
         self.max_gen_toks, self._tokens, self._seed = int(max_gen_toks), int(tokens), int(seed)
+        self._bos = bos_of(self.tokenizer)
         self._scorer = Scorer(self._model.config, mesh)
         self._sampler = Sampler(self._model, max_length=self.max_length)
 
@@ -91,19 +95,29 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        bos = self.tokenizer.bos_token_id
-        return self.eot_token_id if bos is None else bos
+        found = (self.tokenizer.bos_token_id, self._bos, self.eot_token_id)
+        return next(token for token in found if token is not None)
 
     @property
     def tokenizer_name(self) -> str:
         return self._path.replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        ids = self.tokenizer.encode(string, add_special_tokens=False)
-        bos = self.tokenizer.bos_token_id
-        if add_special_tokens is False or bos is None or ids[:1] == [bos]:
-            return ids
-        return [bos, *ids]
+        ids = next(encode(self.tokenizer, [string], special=True, offsets=False)).ids
+        opened = add_special_tokens is None and ids[:1] in ([self._bos], [self.prefix_token_id])
+        put = self._bos is not None and add_special_tokens is not False and not opened
+        return [self._bos, *ids] if put else ids
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokens of context and continuation as the harness parts them. Where a token spans both, that may leave it no
+        continuation: the token is scored then, as `cj.score` does."""
+        before, after = super()._encode_pair(context, continuation)
+        if not after:
+            encoding = next(encode(self.tokenizer, [context + continuation], special=True))
+            whole = self.tok_encode(context + continuation)
+            first = first_answer_token(encoding, len(context.rstrip())) + len(whole) - len(encoding.ids)
+            before, after = whole[:first], whole[first:]
+        return before or [self.prefix_token_id], after
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -118,24 +132,25 @@ class HarnessModel(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        """(log-probability, whether it is the greedy answer) of each continuation."""
+        """(log-probability, whether it is the greedy answer) of each continuation: 0 of none, and -inf of one that is
+        longer than the model takes; both are told."""
         branches: dict[tuple[int, ...], list[int]] = {}  # context -> its requests
-        for number, (_, context, continuation) in enumerate(requests):
-            if not context or not continuation:
-                raise ValueError(
-                    f"request {number} has no token of its own to predict, or none to predict it from"
-                )
+        answers: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
+        for number, (texts, context, continuation) in enumerate(requests):
             room = self.max_length + 1 - len(continuation)  # the last token is predicted and not fed
-            kept = tuple(context[-room:]) if room > 0 else ()
-            if not kept:
-                raise ValueError(
-                    f"request {number}: its continuation alone takes more than {self.max_length} tokens"
-                )
-            branches.setdefault(kept, []).append(number)
+            if continuation and room > 0:
+                branches.setdefault(tuple(context[-room:]), []).append(number)
+                continue
+            reason = "its continuation has no token"
+            if continuation:
+                answers[number] = (-math.inf, False)
+                reason = f"its continuation alone takes more than {self.max_length} tokens"
+            ends = " + ".join(repr(text[-60:]) for text in texts or ())
+            print(f"harness: request {number} is not scored ({ends}): {reason}", file=sys.stderr)
         order = [number for own in branches.values() for number in own]
         trees = [Tree.of_tokens(trunk, [requests[n][2] for n in own]) for trunk, own in branches.items()]
         if not trees:
-            return []
+            return answers
         widest = max(map(len, branches.values()))
         progress = "" if disable_tqdm else "loglikelihood"
         found = self._scorer(
@@ -147,7 +162,6 @@ class HarnessModel(TemplateLM):
             progress=progress,
         )
         there = np.arange(widest) < np.array([len(own) for own in branches.values()])[:, None]
-        answers: list[Any] = [None] * len(requests)
         for number, logp, greedy in zip(
             order, found["logp"][there].tolist(), found["greedy"][there].tolist()
         ):

@@ -57,7 +57,7 @@ SMALL_TEXT = (
 
 @pytest.fixture(scope="session")
 def small_tokenizer():
-    """A byte-level BPE of 400 tokens with BOS 0, EOS 1 and padding 2, trained here: it needs no file."""
+    """A byte-level BPE of 400 tokens with BOS 0, which it puts, EOS 1 and padding 2, trained here: it needs no file."""
     import tokenizers
     import transformers
 
@@ -72,7 +72,11 @@ def small_tokenizer():
     )
     backend.train_from_iterator(SMALL_TEXT * 4, trainer)
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        add_bos_token=True,
     )
 
 

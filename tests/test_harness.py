@@ -1,6 +1,7 @@
 """Behind lm-evaluation-harness a model scores and writes what the harness's own Hugging Face backend does."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import tokenizers
 
+from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.sources import load_items
+from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.models.tokenizers import load_tokenizer
+from consistency_jax.scoring.tables import score
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 TASK = """
@@ -63,19 +66,18 @@ runpy.run_module({!r}, run_name={!r})
             assert done.stderr.endswith(f"ImportError: {told}")
 
 
-@pytest.fixture(scope="module", params=["hf_stories260K", "random"])
+@pytest.fixture(scope="module", params=["hf_stories260K", "random", "random, BOS named and not put"])
 def harness(request, data_folder, small_model, tmp_path_factory) -> Harness:
     pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
-    source = small_model if request.param == "random" else data_folder / "checkpoints" / request.param
-    folder = tmp_path_factory.mktemp(request.param)
+    stories = request.param == "hf_stories260K"
+    source = data_folder / "checkpoints" / request.param if stories else small_model
+    folder = tmp_path_factory.mktemp("harness")
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(source / name, folder / name)
     tokenizer = load_tokenizer(source)
-    # Both backends read one tokenizer file, which puts BOS in front as the harness asks it to.
-    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
-    tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"{bos[0]} $A", special_tokens=[bos]
-    )
+    # Both backends read one tokenizer file, which says what stands in front.
+    if request.param.endswith("not put"):
+        tokenizer.add_bos_token = False
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(folder)
@@ -132,6 +134,29 @@ def test_the_greedy_continuation_is_told(harness):
     (_, greedy), (_, other) = harness.ours.loglikelihood(pairs)
     assert [greedy, other] == [own for _, own in harness.theirs.loglikelihood(pairs)]
     assert not other
+
+
+def test_a_token_that_spans_context_and_answer_is_scored(harness, capfd):
+    """Where it leaves no other, the harness's own backend ends the job; here the token counts, as in `score`. A job
+    goes on, too, behind an answer without a token, and behind one that is longer than the model takes."""
+    ours = harness.ours
+    context, answer = next(
+        (text[:-1], text[-1])
+        for text in ("Once upon a time", "The capital of", "One day", "Madrid")
+        if len(ours.tok_encode(text)) <= len(ours.tok_encode(text[:-1]))
+    )
+    long = "capital of " * ours.max_length
+    pairs = [("One day", " the"), (context, answer), ("One day", ""), ("One day", long), ("One day", " the")]
+    found = ours.loglikelihood(instances("loglikelihood", pairs))
+    assert found[0] == found[4]
+    assert found[2:4] == [(0.0, True), (-math.inf, False)]
+    told = capfd.readouterr().err
+    assert "request 2 is not scored ('One day' + ''): its continuation has no token" in told
+    assert "request 3 is not scored" in told
+    item = ParallelItem("x", "", {"en": context}, {"en": (answer,)})
+    table = score(load_pretrained(harness.folder), [item])
+    assert found[1][0] == pytest.approx(float(table.logp[0, 0, 0]), abs=1e-4)
+    assert found[1][0] < 0
 
 
 def test_long_texts_roll(harness):

@@ -105,6 +105,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "on_error": Key("raise", ON_ERROR, "What a bad row does; skip: how many and the first are printed"),
         "max_length": Key(1024, POSITIVE, "Tokens of a prompt with its longest answer; cut from the left"),
         "boundary": Key("separate", BOUNDARIES, "How training tokenizes prompt and answer"),
+        # named: also one that the tokenizer only names, as the published recipe says
+        "bos": Key(
+            "tokenizer", ("tokenizer", "named"), "Before a text: what the tokenizer itself puts there"
+        ),
         "chat_template": Key("off", ("off", "tokenizer"), "tokenizer: prompts as turns of its chat"),
         "system_prompt": Key("", ANY, "Of that chat; empty: none"),
     },

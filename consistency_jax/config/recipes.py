@@ -158,6 +158,10 @@ def published(config: ConfigDict) -> None:
     Weights, moments and updates are bfloat16, rounded to nearest; lr 1e-5 (1e-6 was used for XCSQA with gemma-3-4b,
     gemma-3-12b and Llama-3.1-8B), linear decay without warm-up, clipping at 1, batches of 4 items. How those are drawn
     (2 languages x 2 answers) is `batching.languages` and `objective.candidates`.
+
+    `data.bos` stays as it is: the published code puts BOS wherever a tokenizer names one, and those of its base models
+    put it themselves (gemma, Llama, Aya) or name none (Qwen). Of other models "named" gives its tokens, in training
+    and evaluation alike.
     """
     config.model.dtype = config.model.compute_dtype = "bfloat16"
     config.lora.rank = 0

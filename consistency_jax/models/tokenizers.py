@@ -4,7 +4,8 @@ A `tokenizer.json` is taken as it stands: for some families `AutoTokenizer` rebu
 alone, and then a Llama tokenizer loses one of two leading spaces. A folder that holds only a sentencepiece
 `tokenizer.model` is converted here, setting by setting, from the model file itself: `AutoTokenizer` alone drops
 the leading space that sentencepiece adds, and so segments text differently from the tokenizer the model was
-trained with.
+trained with. Such a file says nothing of what stands before a text: its BOS does, unless the tokenizer_config.json
+beside it has add_bos_token false.
 """
 
 import json
@@ -15,9 +16,10 @@ from typing import Any
 
 import tokenizers
 import transformers
-from tokenizers import decoders, normalizers, pre_tokenizers
+from tokenizers import decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
 
+from consistency_jax.data.trees.tokenization import bos_of
 from consistency_jax.errors import UserError
 
 SPACE = "▁"
@@ -51,9 +53,28 @@ def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast |
             return None
         tokenizer = _from_tiktoken(model_file) if _is_tiktoken(model_file) else from_sentencepiece(model_file)
         tokenizer.chat_template = _chat_template(folder)
+        if _settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
+            put_bos(tokenizer)
         return tokenizer
     except Exception as error:  # transformers, tokenizers and protobuf each raise their own kinds
         raise TokenizerError(f"{folder}: the tokenizer cannot be read: {error}") from error
+
+
+def put_bos(tokenizer: transformers.PreTrainedTokenizerFast) -> None:
+    """Has a tokenizer put the BOS that it names, if any, before a text; one that puts something stays as it is."""
+    if tokenizer.bos_token_id is None or bos_of(tokenizer) is not None:
+        return
+    bos, backend = tokenizer.bos_token, tokenizer.backend_tokenizer
+    put = processors.TemplateProcessing(
+        single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, tokenizer.bos_token_id)]
+    )
+    known = backend.post_processor
+    backend.post_processor = put if known is None else processors.Sequence([known, put])
+
+
+def _settings(folder: Path, name: str = "tokenizer_config.json") -> dict[str, Any]:
+    path = folder / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _chat_template(folder: Path) -> str | dict[str, str] | None:
@@ -61,11 +82,9 @@ def _chat_template(folder: Path) -> str | dict[str, str] | None:
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            found = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
-            if found:
-                named = isinstance(found, list)
-                return {entry["name"]: entry["template"] for entry in found} if named else found
+        if found := _settings(folder, name).get("chat_template"):
+            named = isinstance(found, list)
+            return {entry["name"]: entry["template"] for entry in found} if named else found
     return None
 
 
@@ -80,7 +99,7 @@ def copy_tokenizer_files(source: Path, target: Path) -> list[str]:
 def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokenizerFast:
     """A fast tokenizer that segments as sentencepiece does with this `tokenizer.model` (BPE or unigram).
 
-    It adds no BOS or EOS by itself. Control pieces are special tokens and never come from text.
+    It puts nothing around a text. Control pieces are special tokens and never come from text.
     """
     # Imported here: only these files need protobuf.
     from sentencepiece import sentencepiece_model_pb2

@@ -33,6 +33,10 @@ def score(
 ) -> Table:
     """The table of a model on parallel items.
 
+    In front of a text stands the token that the tokenizer itself puts there, its BOS (`bos_of`; `put_bos` has it put
+    one that it only names). Where it puts none the text's first token is not counted, for nothing predicts it; where
+    an answer would open the text, EOS stands in front. Nothing is put behind an answer.
+
     Args:
       model: from `load_pretrained`.
       items: B items.

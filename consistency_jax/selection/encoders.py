@@ -11,7 +11,7 @@ import numpy as np
 from consistency_jax.data.packing.plan import batch_plan
 from consistency_jax.data.packing.rows import Batch, pack, tree_sizes
 from consistency_jax.data.trees.forest import PROMPT, UNCOUNTED, Forest, Tree
-from consistency_jax.data.trees.tokenization import encode
+from consistency_jax.data.trees.tokenization import bos_of, encode
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params
 from consistency_jax.models.flops import mask_cost
@@ -29,7 +29,8 @@ class Encoder(Protocol):
 
 
 class ModelEncoder:
-    """The mean of a decoder's states over a text's tokens, BOS left out: of the last layer, after the final norm.
+    """The mean of a decoder's states over a text's tokens: of the last layer, after the final norm. A BOS, where the
+    tokenizer puts one, is left out.
 
     (BOS states are large and the same for every text.) Needs nothing but the model; how well its cosines tell meanings
     apart is the model's affair. This project's choice, the original used gte-multilingual-base.
@@ -71,9 +72,9 @@ class ModelEncoder:
         return vectors / np.where(length > 0, length, 1)
 
     def _trees(self, texts: Sequence[str]) -> list[Tree | None]:
-        """Each text as a trunk alone, BOS in front; None for a text without a token."""
+        """Each text as a trunk alone, behind the tokenizer's BOS; None for a text without a token."""
         tokenizer = self._model.tokenizer
-        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        bos = [] if (put := bos_of(tokenizer)) is None else [put]
         trees: list[Tree | None] = []
         for encoding in encode(tokenizer, list(texts), offsets=False):
             ids = encoding.ids[: self._max_length - len(bos)]

@@ -24,6 +24,7 @@ from consistency_jax.config.stages import Stage
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.sources import load_corpus
 from consistency_jax.data.trees.forest import Forest, Tree
+from consistency_jax.data.trees.tokenization import bos_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.configured import made_here
 from consistency_jax.models.decoder import init_params
@@ -37,7 +38,7 @@ from consistency_jax.runtime.processes import check_shared, is_main, on_main, sh
 from consistency_jax.training.loop import fit
 from consistency_jax.training.stages import make_pipeline
 
-FORMAT = 2  # raise it when the same settings would give another model
+FORMAT = 3  # raise it when the same settings would give another model
 
 
 def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
@@ -177,12 +178,11 @@ def train_tokenizer(
 def sentence_set(
     sentences: Sequence[str], tokenizer: transformers.PreTrainedTokenizerFast, max_length: int
 ) -> TrainingSet:
-    """Sentences as trees: BOS is the trunk and the sentence its one branch, so that every token is a target."""
+    """Sentences as trees: the BOS that the tokenizer puts is the trunk and the sentence its one branch, so that every
+    token is a target."""
     numbers = {text: n for n, text in enumerate(dict.fromkeys(sentences))}
     encoded = tokenizer.backend_tokenizer.encode_batch(list(numbers), add_special_tokens=False)
-    distinct = Forest.of(
-        [Tree.of_tokens([tokenizer.bos_token_id], [e.ids[: max_length - 1]]) for e in encoded]
-    )
+    distinct = Forest.of([Tree.of_tokens([bos_of(tokenizer)], [e.ids[: max_length - 1]]) for e in encoded])
     trees, count = distinct.take(np.array([numbers[text] for text in sentences])), len(sentences)
     return TrainingSet(
         trees,

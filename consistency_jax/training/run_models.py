@@ -11,6 +11,7 @@ from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import add_adapters
 from consistency_jax.models.configured import computing, lora_config
 from consistency_jax.models.huggingface import Model, load_pretrained
+from consistency_jax.models.tokenizers import put_bos
 from consistency_jax.runtime.files import write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.stored import fingerprint
@@ -74,6 +75,8 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
     path = config.model.path or pretrained_base(config, mesh, workdir)
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
     model.config = computing(config, model.config)
+    if config.data.bos == "named" and model.tokenizer is not None:
+        put_bos(model.tokenizer)  # here alone: whatever reads or writes a text asks the tokenizer
     if on_main((workdir / "checkpoints").is_dir):
         _check_base(workdir, model, path)
     return model

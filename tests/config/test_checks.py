@@ -100,7 +100,9 @@ def test_sections_values_and_missing_keys_are_told_apart():
     config = changed()
     del config.data
     config.data = 3
-    with pytest.raises(ConfigError, match="config key data=3 should hold settings: boundary, chat_template"):
+    with pytest.raises(
+        ConfigError, match="config key data=3 should hold settings: bos, boundary, chat_template"
+    ):
         validate(config)
     config = changed()
     del config.optimizer["schedule"]

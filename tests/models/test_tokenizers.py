@@ -9,8 +9,10 @@ import pytest
 import sentencepiece
 import tiktoken
 import tiktoken.load
+import tokenizers
+import transformers
 
-from consistency_jax.models.tokenizers import TokenizerError, load_tokenizer
+from consistency_jax.models.tokenizers import TokenizerError, load_tokenizer, put_bos
 
 ODD = [
     "",
@@ -43,7 +45,7 @@ def test_sentencepiece_folders_segment_as_sentencepiece(data_folder: Path, name:
     tokenizer = load_tokenizer(data_folder / name)
     reference = sentencepiece.SentencePieceProcessor(str(data_folder / name / "tokenizer.model"))
     sample = texts(data_folder)
-    ours = tokenizer(sample, return_offsets_mapping=True)
+    ours = tokenizer(sample, return_offsets_mapping=True, add_special_tokens=False)
     assert ours["input_ids"] == reference.encode(sample)
     assert tokenizer.is_fast
     assert tokenizer.bos_token_id == reference.bos_id()
@@ -63,7 +65,7 @@ def test_sentencepiece_folders_segment_as_sentencepiece(data_folder: Path, name:
 
 def test_the_leading_space_is_there(data_folder: Path) -> None:
     tokenizer = load_tokenizer(data_folder / "checkpoints" / "hf_stories260K")
-    assert tokenizer("Once upon a time")["input_ids"] == [403, 407, 261, 378]
+    assert tokenizer("Once upon a time")["input_ids"] == [1, 403, 407, 261, 378]
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
@@ -84,7 +86,7 @@ def test_models_with_normalization_and_user_symbols(tmp_path: Path, kind: str) -
     reference = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
     tokenizer = load_tokenizer(tmp_path)
     sample = [*lines[:100], *words[:100], "Ａｂｃ ﬁ ① x", " lead", "two  spaces", "a<mask>b"]
-    assert tokenizer(sample)["input_ids"] == reference.encode(sample)
+    assert tokenizer(sample)["input_ids"] == reference.encode(sample, add_bos=True)
 
 
 def test_llama3_tiktoken_file(data_folder: Path) -> None:
@@ -100,13 +102,51 @@ def test_llama3_tiktoken_file(data_folder: Path) -> None:
         special_tokens={},
     )
     sample = texts(data_folder, every=200)
-    assert tokenizer(sample)["input_ids"] == reference.encode_ordinary_batch(sample)
+    assert tokenizer(sample)["input_ids"] == [
+        [128000, *ids] for ids in reference.encode_ordinary_batch(sample)
+    ]
 
 
 def test_hugging_face_folders_load_as_they_are(data_folder: Path) -> None:
     tokenizer = load_tokenizer(data_folder / "tokenizers" / "qwen3_rebuilt")
     assert tokenizer.is_fast
     assert tokenizer.decode(tokenizer("Hello мир")["input_ids"]) == "Hello мир"
+
+
+def test_bos_stands_before_a_sentencepiece_text_unless_its_folder_says_otherwise(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    """As the file's own library puts it where it is asked to."""
+    source = data_folder / "checkpoints" / "hf_stories260K" / "tokenizer.model"
+    reference = sentencepiece.SentencePieceProcessor(str(source))
+    (tmp_path / "tokenizer.model").write_bytes(source.read_bytes())
+    for settings, puts in (({}, True), ({"add_bos_token": True}, True), ({"add_bos_token": False}, False)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        loaded = load_tokenizer(tmp_path)
+        for text in ("Once upon a time", "", " lead"):
+            assert loaded(text)["input_ids"] == reference.encode(text, add_bos=puts)
+        saved = tmp_path / f"saved{puts}"
+        loaded.save_pretrained(saved)
+        assert load_tokenizer(saved)("Once")["input_ids"] == reference.encode("Once", add_bos=puts)
+
+
+def test_a_named_bos_is_put_once(small_tokenizer) -> None:
+    backend = small_tokenizer.backend_tokenizer
+    for kind in (None, tokenizers.processors.ByteLevel(trim_offsets=True)):
+        named = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend, bos_token="<s>", eos_token="</s>", add_bos_token=False
+        )
+        bare = named("Paris is")["input_ids"]
+        if kind:
+            named.backend_tokenizer.post_processor = kind
+        for _ in range(2):
+            put_bos(named)
+            assert named("Paris is")["input_ids"] == [0, *bare]
+    nameless = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", add_bos_token=False
+    )
+    put_bos(nameless)
+    assert nameless("Paris is")["input_ids"] == bare
 
 
 def test_no_tokenizer_and_broken_tokenizers(tmp_path: Path) -> None:

@@ -34,17 +34,18 @@ def tables(model) -> dict[str, Table]:
 
 
 def full_string(tokenizer, item: ParallelItem, language: str, k: int, boundary: str):
-    """(tokens, number of the first answer token) of one candidate's whole text, from BOS on."""
+    """(tokens, number of the first answer token) of one candidate's whole text, as the tokenizer gives it, BOS too."""
     context = (item.context or {}).get(language)
     head, mask, rest = item.prompts[language].partition(MASK)
     head, answer = (f"{context}\n\n" if context else "") + head, item.candidates[language][k] + rest
     if boundary == "separate":  # a space before the gap goes with the answer
         prompt = head.rstrip() if mask else head
-        parts = [tokenizer(text).input_ids for text in (prompt, head[len(prompt) :] + answer)]
-        return [tokenizer.bos_token_id, *parts[0], *parts[1]], 1 + len(parts[0])
+        opening = tokenizer(prompt).input_ids
+        return [*opening, *tokenizer(head[len(prompt) :] + answer, add_special_tokens=False).input_ids], len(
+            opening
+        )
     encoding = tokenizer(head + answer, return_offsets_mapping=True)
-    prompt = [end <= len(head) for _, end in encoding.offset_mapping]
-    return [tokenizer.bos_token_id, *encoding.input_ids], 1 + sum(prompt)
+    return encoding.input_ids, sum(end <= len(head) for _, end in encoding.offset_mapping)
 
 
 @pytest.mark.parametrize("boundary", ["joint", "separate"])
@@ -74,6 +75,30 @@ def test_scores_are_those_of_each_full_string_alone(model, tables, boundary):
     assert table.bytes[3, 0, 0] == len("Madrid , Spain .")
     assert (table.ids, table.languages) == (tuple(item.id for item in ITEMS), LANGUAGES)
     assert table.gold.tolist() == [0, -1, 3, 0, -1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("puts", [True, False])
+def test_the_mean_of_all_tokens_is_the_loss_that_torch_tells(model, small_model, puts):
+    """Of what the tokenizer's own call gives. A BOS that it names and does not put is not there: nothing predicts the
+    first token, and nothing counts it."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(small_model)
+    if not puts:
+        tokenizer.add_bos_token = False
+    assert (tokenizer("Madrid").input_ids[0] == tokenizer.bos_token_id) == puts
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(small_model).eval()
+    items = [ITEMS[0], ITEMS[2]]
+    table = score(dataclasses.replace(model, tokenizer=tokenizer), items)
+    scores = table.scores("mean_full")
+    for b, l, k in np.argwhere(table.mask):
+        head, _, rest = items[b].prompts[table.languages[l]].partition(MASK)
+        ids = torch.tensor([tokenizer(head + items[b].candidates[table.languages[l]][k] + rest).input_ids])
+        with torch.no_grad():
+            loss = theirs(ids, labels=ids).loss
+        np.testing.assert_allclose(scores[b, l, k], -float(loss), **CLOSE)
 
 
 def test_joint_trees_share_answer_tokens(model):

@@ -8,10 +8,10 @@ Boundaries:
               prefix, so trunk + branch k is, token for token, full string k.
 
 A token is an answer token when it covers any character from the answer's start on (of the answer, or of the
-rest of the sentence after a mask), else a prompt token. One BOS stands in front where the tokenizer has one
-(a chat template's own BOS is that one). Without one, nothing predicts the first token and it is not counted;
-where that would leave an answer without a state to be predicted from (the answer opens the sentence), EOS,
-which ends the document before, stands in for BOS.
+rest of the sentence after a mask), else a prompt token. One BOS stands in front where the tokenizer itself
+puts one (`bos_of`; a chat template's own BOS is that one). Without one, nothing predicts the first token and it
+is not counted; where that would leave an answer without a state to be predicted from (the answer opens the
+sentence), EOS, which ends the document before, stands in for BOS.
 
 Special tokens never come from an item's text: "</s>" in it is four characters. (Under a chat template, whose
 own special tokens count, it is an error.)
@@ -33,7 +33,7 @@ from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collect
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
-from consistency_jax.data.trees.tokenization import splitter_of, tokenizer_key
+from consistency_jax.data.trees.tokenization import bos_of, splitter_of, tokenizer_key
 from consistency_jax.runtime.cache import cache_folder, found_or_made
 
 BOUNDARIES = ("separate", "joint")
@@ -70,7 +70,7 @@ class TreeBuilder:
         self.boundary = boundary
         self.max_length = max_length
         self.chat = chat
-        self.bos: int | None = tokenizer.bos_token_id
+        self.bos = bos_of(tokenizer)
         self._start = self.bos if self.bos is not None else tokenizer.eos_token_id
         self._splitter = splitter_of(tokenizer) if boundary == "joint" else None
         added = tokenizer.added_tokens_decoder.items()
@@ -258,8 +258,8 @@ class TreeBuilder:
         kept, kind, length = np.ones(len(forest.token), bool), forest.kind.copy(), forest.length.copy()
         for n in np.flatnonzero(excess).tolist():
             first, size, cut = int(forest.start[forest.first[n]]), int(trunk[n]), int(excess[n])
-            # BOS stays; without one a token must stay that the first counted one is predicted from.
-            front = int(forest.token[first] == self._start)
+            # BOS stays, be it a template's; without one a token must stay that the first counted one is predicted from.
+            front = int(forest.token[first] in (self._start, self.tokenizer.bos_token_id))
             answers = int(np.count_nonzero(forest.kind[first : first + size] == ANSWER))
             if size - cut < answers + 1:
                 raise DataError.at(

@@ -1,6 +1,6 @@
 """Chat templates: the prompt as the user's turn, the answer as the words with which the assistant's turn opens.
 
-    <BOS> system prompt, if any | user: context, prompt | assistant: answer
+    <BOS>, if any | system prompt, if any | user: context, prompt | assistant: answer
 
 The tokenizer's own template renders all before the answer (with its generation prompt). What stands before the
 answer is decided here, and is the same for every source and language:
@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from consistency_jax.data.items import MASK, DataError
-from consistency_jax.data.trees.tokenization import encode, tokenizer_key
+from consistency_jax.data.trees.tokenization import bos_of, encode, tokenizer_key
 
 GAP = "____"
 QUESTION = "What is the capital of France?"  # to see what a template makes of one
@@ -62,12 +62,10 @@ class ChatTemplate:
         self.separator = between if between.isspace() else ""
         if system_prompt:
             self._add_system_prompt(system_prompt, question)
-        bos = tokenizer.bos_token_id
-        ids = next(encode(tokenizer, self.render([question]), special=True)).ids
-        if bos is not None and bos in ids[1:]:
-            raise DataError.at(
-                "data.chat_template", "the template writes BOS where no text begins", SWITCH_OFF
-            )
+        # BOS may also open every turn, as in ChatML; only two in a row are wrong.
+        first, second = next(encode(tokenizer, self.render([question]), special=True)).ids[:2]
+        if first == second and first in (bos_of(tokenizer), tokenizer.bos_token_id):
+            raise DataError.at("data.chat_template", "the template writes BOS twice", SWITCH_OFF)
 
     def _add_system_prompt(self, system_prompt: str, question: str) -> None:
         self._system = [{"role": "system", "content": system_prompt}]

@@ -5,8 +5,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from consistency_jax.data.items import DataError
 
 ENCODE_CHUNK = 8192  # texts
 
@@ -42,6 +45,26 @@ def encode_continuations(
     prompt and its answer that would double a space that is there, and make one up where none is written.
     """
     return _encode(_continuing(tokenizer), texts, special, offsets)
+
+
+def bos_of(tokenizer: Any) -> int | None:
+    """The token that a tokenizer itself puts before a text, its BOS; None where it puts none.
+
+    What it names does not count, but what a call with special tokens gives: some name a BOS that they put nowhere (it
+    opens the turns of a chat), others put one that no file beside tokenizer.json names.
+
+    Raises:
+        DataError: where it puts several.
+    """
+    encoding = _unlimited(tokenizer.backend_tokenizer).encode("a", add_special_tokens=True)
+    put = list(takewhile(lambda pair: pair[1], zip(encoding.ids, encoding.special_tokens_mask, strict=True)))
+    if len(put) > 1:
+        raise DataError.at(
+            "the tokenizer",
+            f"it puts {len(put)} tokens before a text ({' '.join(encoding.tokens[: len(put)])})",
+            "Only one is supported: change the post_processor of its tokenizer.json",
+        )
+    return put[0][0] if put else None
 
 
 def tokenizer_key(tokenizer: Any) -> str:

@@ -9,7 +9,7 @@ import sentencepiece
 from consistency_jax.data.items import MASK, DataError, ParallelItem, pick
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree
-from consistency_jax.models.tokenizers import from_sentencepiece
+from consistency_jax.models.tokenizers import from_sentencepiece, put_bos
 
 ITEMS = [
     ParallelItem(
@@ -51,15 +51,19 @@ TEXT = [
 CASES = [(item, language) for item in ITEMS for language in item.languages]
 
 
-@pytest.fixture(scope="module", params=["byte_level", "byte_level_no_bos", "metaspace", "bpe", "unigram"])
+KINDS = ["byte_level", "byte_level_no_bos", "byte_level_unnamed_bos", "metaspace", "bpe", "unigram"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def tokenizer(request, small_tokenizer, tmp_path_factory):
     if request.param == "byte_level":
         return small_tokenizer
-    if request.param == "byte_level_no_bos":
+    if request.param.startswith("byte_level"):
         import transformers
 
+        puts_none = {"add_bos_token": False} if request.param == "byte_level_no_bos" else {}
         return transformers.PreTrainedTokenizerFast(
-            tokenizer_object=small_tokenizer.backend_tokenizer, eos_token="</s>"
+            tokenizer_object=small_tokenizer.backend_tokenizer, eos_token="</s>", **puts_none
         )
     if request.param == "metaspace":
         import tokenizers
@@ -73,7 +77,7 @@ def tokenizer(request, small_tokenizer, tmp_path_factory):
         )
         backend.train_from_iterator(TEXT * 4, trainer)
         return transformers.PreTrainedTokenizerFast(
-            tokenizer_object=backend, bos_token="<s>", unk_token="<unk>", eos_token="<s>"
+            tokenizer_object=backend, bos_token="<s>", unk_token="<unk>", eos_token="<s>", add_bos_token=True
         )
     prefix = tmp_path_factory.mktemp("sentencepiece") / "tokenizer"
     sentencepiece.SentencePieceTrainer.train(
@@ -86,7 +90,16 @@ def tokenizer(request, small_tokenizer, tmp_path_factory):
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    return from_sentencepiece(f"{prefix}.model")
+    made = from_sentencepiece(f"{prefix}.model")  # it names a BOS, and puts none
+    if request.param == "bpe":
+        put_bos(made)
+    return made
+
+
+def front(tokenizer) -> list[int]:
+    """What a call of transformers puts before a text."""
+    whole, bare = (tokenizer("x", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return whole[: len(whole) - len(bare)]
 
 
 def build_tree(tokenizer, item, language, boundary="separate", max_length=1024, candidates=None) -> Tree:
@@ -117,8 +130,9 @@ def expected_joint(tokenizer, head: str, text: str) -> tuple[list[int], list[int
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]
     kinds = [ANSWER if end > len(head) else PROMPT for _, end in encoded["offset_mapping"]]
-    if tokenizer.bos_token_id is not None:
-        return [tokenizer.bos_token_id, *ids], [UNCOUNTED, *kinds]
+    if bos := front(tokenizer):
+        assert tokenizer(text)["input_ids"] == [*bos, *ids]
+        return [*bos, *ids], [UNCOUNTED, *kinds]
     if kinds[0] == ANSWER:
         return [tokenizer.eos_token_id, *ids], [UNCOUNTED, *kinds]
     return ids, [UNCOUNTED, *kinds[1:]]
@@ -145,7 +159,7 @@ def test_a_joint_tree_is_each_full_string_token_for_token(tokenizer, item, langu
 def test_a_separate_tree_reads_as_the_full_string(tokenizer, item, language):
     tree = build_tree(tokenizer, item, language, boundary="separate")
     head, texts = full_texts(item, language)
-    start = int(tree.trunk[0] in (tokenizer.bos_token_id, tokenizer.eos_token_id))
+    start = int(tree.trunk[0] in (*front(tokenizer), tokenizer.eos_token_id))
     for (ids, _), text in zip(sequences(tree), texts):
         decoded = tokenizer.decode(ids[start:], clean_up_tokenization_spaces=False)
         assert decoded == tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -36,6 +36,8 @@ TURNS = """{{ bos_token }}{% for m in messages %}
 {{- '<|START_OF_TURN_TOKEN|><|' + {'user': 'USER', 'assistant': 'CHATBOT', 'system': 'SYSTEM'}[m.role] }}
 {{- '_TOKEN|>' + m.content + '<|END_OF_TURN_TOKEN|>' }}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"""
+CHATML = """{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 REFUSES = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     + INST
@@ -119,6 +121,42 @@ def test_trees_are_the_rendered_conversation(small_tokenizer, template, system, 
     assert_trees_are_rendered(with_template(small_tokenizer, template), ITEMS, ("en", "ja"), system, boundary)
 
 
+def asked(tokenizer, item: ParallelItem, language: str) -> list[int]:
+    """The question's tokens, straight from transformers."""
+    chat = conversation(item, language, "")
+    return tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True)["input_ids"]
+
+
+@pytest.mark.parametrize("puts", [True, False])
+@pytest.mark.parametrize("boundary", ["separate", "joint"])
+def test_bos_may_be_the_mark_of_every_turn(small_tokenizer, boundary, puts):
+    """As SmolLM2's is, which it does not put before a text; and no second one stands in front where one is put."""
+    ends = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "add_bos_token": puts}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=small_tokenizer.backend_tokenizer, **ends
+    )
+    tokenizer.chat_template = CHATML
+    builder = TreeBuilder(tokenizer, boundary=boundary, chat=ChatTemplate(tokenizer))
+    for item in ITEMS:
+        for language, tree in zip(("en", "ja"), builder.build([item], ("en", "ja")), strict=True):
+            prompt = asked(tokenizer, item, language)
+            assert prompt.count(tokenizer.bos_token_id) == 2
+            assert prompt[0] == tokenizer.bos_token_id
+            for branch in tree.branches:
+                assert np.r_[tree.trunk, branch][: len(prompt)].tolist() == prompt
+            assert (tree.trunk_kind[: len(prompt)] == 0).tolist() == [True] + [False] * (len(prompt) - 1)
+
+
+def test_one_bos_is_put_where_the_template_writes_none(small_tokenizer):
+    tokenizer = with_template(small_tokenizer, HEADERS.replace("{{ bos_token }}", ""))
+    bare = asked(tokenizer, ITEMS[0], "en")
+    (tree,) = TreeBuilder(tokenizer, chat=ChatTemplate(tokenizer)).build(ITEMS[:1], ["en"])
+    assert tree.trunk.tolist() == [tokenizer.bos_token_id, *bare]
+    tokenizer.add_bos_token = False
+    (tree,) = TreeBuilder(tokenizer, chat=ChatTemplate(tokenizer)).build(ITEMS[:1], ["en"])
+    assert tree.trunk.tolist() == bare
+
+
 @pytest.fixture(scope="module", params=["llama2", "llama3", "qwen3_rebuilt", "cohere_commandr"])
 def real_tokenizer(request, data_folder: Path, tmp_path_factory):
     source, folder = data_folder / "tokenizers" / request.param, tmp_path_factory.mktemp(request.param)
@@ -191,7 +229,7 @@ def test_templates_that_do_not_serve_are_clear_errors(small_tokenizer):
     silent = "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}"
     with pytest.raises(DataError, match="data.system_prompt: .*leaves the system prompt out"):
         ChatTemplate(with_template(small_tokenizer, silent), SYSTEM)
-    with pytest.raises(DataError, match="BOS where no text begins"):
+    with pytest.raises(DataError, match="writes BOS twice"):
         ChatTemplate(with_template(small_tokenizer, "{{ bos_token }}" + INST))
     with pytest.raises(DataError, match="data.chat_template: the chat template fails"):
         ChatTemplate(with_template(small_tokenizer, "{{ raise_exception('no') }}"))

@@ -10,7 +10,8 @@ import pytest
 import tokenizers
 import transformers
 
-from consistency_jax.data.trees.tokenization import encode, encode_continuations, splitter_of
+from consistency_jax.data.items import DataError
+from consistency_jax.data.trees.tokenization import bos_of, encode, encode_continuations, splitter_of
 from consistency_jax.models.tokenizers import load_tokenizer
 
 ODD = [*"abzÉß5½²_'-.,!(¿\t\n\u00a0\u2581\u0120\u0301\u200b", "  ", "'s", "</s>"]
@@ -84,3 +85,42 @@ def test_what_is_not_known_to_allow_cuts_gets_none(change, small_tokenizer, tmp_
     vocabulary["aĠb"] = len(vocabulary)
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     assert splitter_of(transformers.PreTrainedTokenizerFast(tokenizer_object=backend)) is None
+
+
+# ------------------------------------------------------------------------------------------- what stands before a text
+def test_bos_is_what_a_call_puts_in_front(tokenizer):
+    whole, bare = (tokenizer("x", add_special_tokens=special)["input_ids"] for special in (True, False))
+    assert [bos_of(tokenizer)] == (whole[: len(whole) - len(bare)] or [None])
+
+
+@pytest.mark.parametrize(
+    ("template", "bos"),
+    [("<s> $A", 0), ("<s> $A </s>", 0), ("$A </s>", None), ("$A", None), (None, None), ("<pad> $A", 2)],
+)
+@pytest.mark.parametrize("named", [{}, {"bos_token": "<s>"}, {"bos_token": "</s>"}])
+def test_a_folder_of_tokenizer_json_says_so_itself(small_tokenizer, tmp_path, template, bos, named):
+    """With nothing beside it, and with names that say otherwise; AutoTokenizer reads it so, too."""
+    state = json.loads(small_tokenizer.backend_tokenizer.to_str()) | {"post_processor": None}
+    backend = tokenizers.Tokenizer.from_str(json.dumps(state))
+    if template:
+        special = [("<s>", 0), ("</s>", 1), ("<pad>", 2)]
+        backend.post_processor = tokenizers.processors.TemplateProcessing(
+            single=template, special_tokens=[own for own in special if own[0] in template]
+        )
+    backend.save(str(tmp_path / "tokenizer.json"))
+    if named:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(named))
+    assert bos_of(load_tokenizer(tmp_path)) == bos
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    whole, bare = (theirs("Paris", add_special_tokens=special)["input_ids"] for special in (True, False))
+    assert (whole[:1] == bare[:1]) == (bos is None)
+
+
+def test_several_tokens_in_front_are_told(small_tokenizer):
+    backend = tokenizers.Tokenizer.from_str(small_tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> <pad> $A", special_tokens=[("<s>", 0), ("<pad>", 2)]
+    )
+    with pytest.raises(DataError, match=r"puts 2 tokens before a text \(<s> <pad>\)"):
+        bos_of(transformers.PreTrainedTokenizerFast(tokenizer_object=backend))
