@@ -6,6 +6,7 @@ example once, in an order of its own; a step takes the next ones, and packs thei
 shapes.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -170,6 +171,24 @@ class Pipeline:
             candidates = np.where(shared | mask.any(1), np.arange(shared.shape[1]), -1)
         candidates = np.broadcast_to(candidates[:, None, :], (*languages.shape, candidates.shape[1]))
         return Draw(items, columns, languages, candidates, partners, seed)
+
+    def drawn(self, steps: int) -> np.ndarray:
+        """bool[n, L, K]: the cells of the data that the first `steps` steps take."""
+        cells = np.zeros(self._data.mask.shape, bool)
+        for step in range(steps):
+            draw = self.draw(step)
+            example, place = np.nonzero(draw.languages)
+            chosen = draw.candidates[example, place]  # i64[m, K]
+            row, which = np.nonzero(chosen >= 0)
+            item, column = draw.items[example][row], draw.columns[example, place][row]
+            cells[item, column, chosen[row, which]] = True
+        return cells & self._data.mask
+
+    def with_reference(self, logp: np.ndarray) -> "Pipeline":
+        """This pipeline, with what the reference says: f32[n, L, K], of the cells that are drawn."""
+        pipeline = copy.copy(self)
+        pipeline._data = self._data._replace(reference=logp)
+        return pipeline
 
     def _examples_of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Items i64[B], columns i64[B, L] and scores f64[B, K] of these examples, counted over all epochs; the first of

@@ -1,5 +1,6 @@
 """What a stage of a run trains on: its items, checked; their trees; the reference's table; batches."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
 from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
-from consistency_jax.data.items import Items
+from consistency_jax.data.items import Items, pick
 from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
 from consistency_jax.data.preferences import pair_items, read_pairs
 from consistency_jax.data.trees.forest import ANSWER
@@ -212,30 +213,56 @@ class Reference:
 def training_data(
     config: ConfigDict, split: Split, reference: Reference, prompts: AuxiliaryPrompts | None = None
 ) -> TrainingSet:
-    """What a stage with this config trains on: its items, what the model that it starts from says of them, and the
-    prompts beside them."""
-    _, needs_reference = make_objective(config.objective, split.languages)
-    needs_reference &= not generates(config)  # answers are scored as they are drawn
-
-    def scored(split: Split, progress: str, state: bool) -> Table:
-        return score_split(
-            config,
-            reference.scorer,
-            reference.model.params,
-            split,
-            prompt=False,
-            state=state,
-            progress=progress,
-            params_key=reference.key,
-            folder=reference.folder,
-        )
-
-    anchor = None
+    """What a stage with this config trains on: its items, and the prompts beside them. What the model that it starts
+    from says of them is told here where it decides what is drawn; else `make_batches` asks for what is."""
+    own = options_of(config.objective)
+    anchor = table = None
     if OBJECTIVES[config.objective.name].needs_state:
-        anchor = scored(split.alone(ANCHOR), f"reference {ANCHOR}", state=True)
-    data = training_set(split, scored(split, "reference", state=False) if needs_reference else None, anchor)
-    data = data._replace(prompts=prompts)
-    return without_gold(data) if options_of(config.objective).get("false_examples") else data
+        anchor = _scored(config, split.alone(ANCHOR), reference, f"reference {ANCHOR}", state=True)
+    if _needs_reference(config, split) and (own.get("rejected") == "hardest" or own.get("false_examples")):
+        table = _scored(config, split, reference, "reference")
+    data = training_set(split, table, anchor)._replace(prompts=prompts)
+    return without_gold(data) if own.get("false_examples") else data
+
+
+def _needs_reference(config: ConfigDict, split: Split) -> bool:
+    """Answers that are drawn are scored as they are."""
+    return make_objective(config.objective, split.languages)[1] and not generates(config)
+
+
+def _scored(
+    config: ConfigDict, split: Split, reference: Reference, progress: str, state: bool = False
+) -> Table:
+    return score_split(
+        config,
+        reference.scorer,
+        reference.model.params,
+        split,
+        prompt=False,
+        state=state,
+        progress=progress,
+        params_key=reference.key,
+        folder=reference.folder,
+    )
+
+
+def _reference_logp(config: ConfigDict, split: Split, drawn: np.ndarray, reference: Reference) -> np.ndarray:
+    """f32[n, L, K]: what the reference says of the cells `drawn` bool[n, L, K], 0 elsewhere: no other is scored."""
+    item, column = np.nonzero(drawn.any(2))
+    order = np.argsort(
+        ~drawn[item, column], axis=1, kind="stable"
+    )  # those that are drawn, and then the others
+    there = np.take_along_axis(drawn[item, column], order, 1)
+    trees = split.trees.take(item * len(split.languages) + column, np.where(there, order, -1))
+    cells = [
+        pick(split.items[i], order[n, : there[n].sum()].tolist(), languages=[split.languages[l]])
+        for n, (i, l) in enumerate(zip(item.tolist(), column.tolist(), strict=True))
+    ]
+    own = dataclasses.replace(split, items=Items(cells), languages=("drawn",), trees=trees, neutral=None)
+    logp, found = np.zeros(drawn.shape, np.float32), _scored(config, own, reference, "reference").logp[:, 0]
+    row, which = np.nonzero(there)
+    logp[item[row], column[row], order[row, which]] = found[row, which]
+    return logp
 
 
 def training_set(split: Split, reference: Table | None = None, anchor: Table | None = None) -> TrainingSet:
@@ -296,6 +323,9 @@ def make_batches(
       ConfigError: settings that these data do not fit.
     """
     pipeline = make_pipeline(config, data, policy.config, row_groups(mesh_of(policy.params)))
+    if _needs_reference(config, split) and data.reference is None:
+        drawn = pipeline.drawn(config.total_steps)
+        return pipeline.with_reference(_reference_logp(config, split, drawn, reference))
     if not generates(config):
         return pipeline
     return Rollouts(config, pipeline, split, policy, reference.scorer, reference.model)

@@ -58,6 +58,26 @@ def test_a_resumed_pipeline_packs_as_an_unbroken_one(shapes: int):
     ]
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"pairs": True, "languages": 1}, {"apart": True, "rejected": "random"}, {"items": 3}]
+)
+def test_the_cells_that_are_drawn_are_those_of_the_batches(options: dict):
+    data = long_tailed(30)
+    data.mask[3, 1], data.mask[4, 0, 1] = False, False
+    steps, whole = 5, np.arange(1.0, 1 + data.mask.size, dtype=np.float32).reshape(data.mask.shape)
+    pipeline = Pipeline(data, mask_cost=COST, seed=0, total_steps=steps, **{"items": 2} | options)
+    drawn = pipeline.drawn(steps)
+    told = pipeline.with_reference(np.where(drawn, whole, np.float32(0)))
+    known = pipeline.with_reference(whole)
+    seen: set[float] = set()
+    for step in range(steps):
+        own = known(step).examples
+        np.testing.assert_array_equal(told(step).examples.reference, own.reference)
+        seen |= set(own.reference[own.mask].tolist())
+    assert seen == set(whole[drawn].tolist())
+    assert 0 < drawn.sum() < data.mask.sum()
+
+
 def test_no_items_is_an_error():
     with pytest.raises(ValueError, match="no training items"):
         Pipeline(

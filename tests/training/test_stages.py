@@ -32,7 +32,14 @@ from consistency_jax.table import read_tables
 from consistency_jax.train import train
 from consistency_jax.training.loop import fit
 from consistency_jax.training.run_models import checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.stages import Reference, load_training, make_pipeline, training_data
+from consistency_jax.training.stages import (
+    Reference,
+    load_training,
+    make_batches,
+    make_pipeline,
+    training_data,
+    training_split,
+)
 
 
 @pytest.fixture
@@ -58,6 +65,33 @@ def test_training_and_tests_take_their_own_groups_and_languages(two_groups):
     assert {item.group for item in load_tests(two_groups)["test"]} == {"capital"}
     data.train["items"] = 3
     assert [item.id for item in load_training(two_groups)[0]] == [item.id for item in items][:3]
+
+
+def test_the_reference_is_asked_for_what_will_be_drawn_alone(small_config, monkeypatch):
+    """Two steps of two items, two languages and two candidates: what it says is what it says of the whole split."""
+    small_config.update(
+        total_steps=2, objective={"candidates": "pair"}, batching={"items": 2, "languages": 2}
+    )
+    (items, languages), model = load_training(small_config), load_pretrained(small_config.model.path)
+    split, scorer = (
+        training_split(small_config, items, languages, model),
+        Scorer(model.config, make_mesh((1, 1, 1))),
+    )
+    whole = scorer(model.params, split.trees, candidates=3)["logp"].reshape(len(items), 3, 3)
+    asked = []
+    monkeypatch.setattr(
+        Scorer, "__call__", lambda *a, own=Scorer.__call__, **k: asked.append(a[2]) or own(*a, **k)
+    )
+    reference = Reference(scorer, model, None)
+    data = training_data(small_config, split, reference)
+    batches = make_batches(small_config, data, split, model, reference)
+    assert [len(trees) for trees in asked] == [8]  # of 40 items in 3 languages
+    assert (asked[0].segments == 3).all()  # the prompt and two of three candidates
+    known = make_pipeline(small_config, data._replace(reference=whole), model.config, 1)
+    for step in range(2):
+        ours, theirs = batches(step).examples, known(step).examples
+        assert theirs.mask.sum() == 8
+        np.testing.assert_allclose(ours.reference, theirs.reference, atol=1e-5)  # packed otherwise
 
 
 def test_an_unseen_language_is_measured_but_not_trained_on(two_groups, tmp_path):
