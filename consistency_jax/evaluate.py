@@ -3,7 +3,8 @@
 Scores every candidate of every item in every language with the base model and with a checkpoint of the workdir
 (`--checkpoint=latest`, a step, or base for the base model alone), and writes tables/, report.json and report.html. A
 model alone, without any training: --config=configs/audit.py:path=FOLDER,data=bmlama17,data_path=FOLDER. Killed while it
-measures the base model, the same command goes on from what it scored.
+measures the base model, the same command goes on from what it scored. `--show=1` first prints the first question in
+each language as the model's tokens: what stands in front, how its chat reads, where the answer begins.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation import load_evaluation
+from consistency_jax.evaluation.splits import token_lines
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
@@ -31,7 +33,11 @@ from consistency_jax.training.workdir import open_workdir, read_config
 
 
 def evaluate_workdir(
-    config: ConfigDict | None, workdir: str | Path, checkpoint: str = "latest", profile: str = ""
+    config: ConfigDict | None,
+    workdir: str | Path,
+    checkpoint: str = "latest",
+    profile: str = "",
+    show: int = 0,
 ) -> dict[str, Any]:
     """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
 
@@ -39,6 +45,7 @@ def evaluate_workdir(
       config: None for the one that the workdir was made with.
       checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
       profile: "FIRST:LAST", scoring batches to trace, counted over all that is scored; empty: none.
+      show: questions of each split that are printed as tokens.
 
     Raises:
       ConfigError: a checkpoint that is none of these.
@@ -64,6 +71,9 @@ def evaluate_workdir(
     tell_model(watch, config, model)
     watch.spent("model")
     evaluation, scorer = evaluation.prepared(model), Scorer(model.config, mesh, watch)
+    for split in evaluation.splits:
+        for line in token_lines(split, model.tokenizer, show):
+            print(line)
     watch.spent("trees")
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
     final = None
@@ -78,7 +88,8 @@ def evaluate_workdir(
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_command(evaluate_workdir, _CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
+    flags_given = (_CONFIG, _WORKDIR, _CHECKPOINT, _PROFILE, _SHOW)
+    run_command(evaluate_workdir, *(flag.value for flag in flags_given))
 
 
 if __name__ == "__main__":
@@ -87,6 +98,9 @@ if __name__ == "__main__":
     _CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "base, latest, or the step of a checkpoint.")
     _PROFILE = flags.DEFINE_string(
         "profile", "", "FIRST:LAST: scoring batches to trace, into profile/ of the workdir."
+    )
+    _SHOW = flags.DEFINE_integer(
+        "show", 0, "So many questions of each split are printed as tokens.", lower_bound=0
     )
     flags.mark_flags_as_required(["workdir"])
     run_app(main, joint=True, keys=help_text)

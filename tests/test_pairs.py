@@ -70,6 +70,7 @@ def test_each_selection_writes_pairs_that_its_items_hold(world):
         for pair in pairs:
             item, told = items[pair.id], pair.provenance
             assert told["selection"] == name
+            assert not pair.written
             assert pair.prompt == item.prompts[pair.language]
             assert pair.chosen == item.candidates[pair.language][told["chosen"]]
             assert pair.rejected == item.candidates[pair.language][told["rejected"]]

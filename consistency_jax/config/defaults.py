@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict, config_dict
 
 from consistency_jax.data.sources import ON_ERROR, SOURCES
-from consistency_jax.data.trees.builder import BOUNDARIES
+from consistency_jax.data.trees.builder import BOUNDARIES, ENDS
 from consistency_jax.metrics.generation import MATCHES
 from consistency_jax.models.attention import CHOICES
 from consistency_jax.models.decoder import REMATS
@@ -118,6 +118,8 @@ KEYS: dict[str, dict[str, Key]] = {
         "languages": Key((), NAMES, "Those trained on; empty: data.languages, which tests always have"),
         "groups": Key((), NAMES, "Relations or subjects trained on; empty: all"),
         "pairs": Key("", ANY, "JSONL of preference pairs to train on, not on the split (nor by selection)"),
+        # The chat template's end of turn, or EOS. Candidates that are ranked are not written, as published.
+        "end": Key("written", ENDS, "Behind which answers the model learns to stop"),
     },
     "objective": {"name": Key("dco", OBJECTIVES, "What is optimized; each has options of its own, below")},
     "auxiliary.mlc": {

@@ -47,6 +47,7 @@ class ParallelItem:
             (an instruction, a safety prompt) has none, K = 0 in every language; see `require_answers`.
         gold: index of the true candidate, None where unknown (DCO never needs it).
         context: language -> text put before the prompt, with a blank line between them.
+        written: whether the candidates are answers that someone wrote, whole, and not names to be ranked.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ParallelItem:
     candidates: Mapping[str, tuple[str, ...]]
     gold: int | None = None
     context: Mapping[str, str] | None = None
+    written: bool = False
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -114,6 +116,7 @@ def pick(
         },
         gold=candidates.index(item.gold) if item.gold in candidates else None,
         context=context or None,
+        written=item.written,
     )
 
 

@@ -5,7 +5,8 @@
 
 An answer is put after the prompt (or into the gap of its `<mask>`) exactly as it is. `id` names the question that a
 pair was made from: several pairs may share it, in one language too. `provenance` (any JSON object) is for the reader
-alone. Any other key is an error.
+alone. `"written": false` says that the answers are candidates of a question, behind which no end is trained
+(data.train.end). Any other key is an error.
 """
 
 import json
@@ -20,7 +21,7 @@ from consistency_jax.data.sources.files import id_of, json_lines, value_of
 from consistency_jax.runtime.files import complete_file
 
 TEXTS = ("language", "prompt", "chosen", "rejected")
-KEYS = ("id", *TEXTS, "provenance")
+KEYS = ("id", *TEXTS, "provenance", "written")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Pair:
         language: of all three texts.
         prompt, chosen, rejected: the texts; `<mask>` in the prompt marks the answer's gap.
         provenance: how it came about (scores, votes), JSON values.
+        written: as in `ParallelItem`.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Pair:
     chosen: str
     rejected: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    written: bool = True
 
 
 class Pairs(list[Pair]):
@@ -105,7 +108,11 @@ def parse_pair(record: Any, where: str) -> Pair:
             raise DataError.at(where, f"{key} is empty", "Write it, or drop the pair")
     if not isinstance(record.get("provenance", {}), dict):
         raise DataError.at(where, "provenance is not a JSON object", 'Write {"...": ...}, or leave it out')
-    pair = Pair(name, *(record[key] for key in TEXTS), record.get("provenance", {}))
+    if not isinstance(record.get("written", True), bool):
+        raise DataError.at(where, f"written is {record['written']!r}", "Write true or false, or leave it out")
+    pair = Pair(
+        name, *(record[key] for key in TEXTS), record.get("provenance", {}), record.get("written", True)
+    )
     check_characters([("the id", pair.id), *((f"the {key}", getattr(pair, key)) for key in TEXTS)], where)
     if not pair.prompt.replace(MASK, "").strip():
         raise DataError.at(where, "the prompt is empty but for its mask", "Write the question, or drop it")
@@ -158,6 +165,7 @@ def pair_items(
             prompts={language: pair.prompt for language, pair in own.items()},
             candidates={language: (pair.chosen, pair.rejected) for language, pair in own.items()},
             gold=0,
+            written=all(pair.written for pair in own.values()),
         )
         items.append(item)
         items.warnings.extend(f"{where}: pair {item.id!r}: {reason}." for reason in run_together(item))

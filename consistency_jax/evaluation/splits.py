@@ -1,7 +1,9 @@
 """The splits of a config: their items, checked, what was odd about them, and the trees made of them."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,7 +12,7 @@ from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees.builder import TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.data.trees.forest import Forest
+from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest
 from consistency_jax.data.trees.round_trip import round_trip
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.huggingface import Model
@@ -131,7 +133,8 @@ def split_of(
 
     Args:
       languages: those of axis L; empty for `languages_of` the items.
-      measured: with all that the config's normalization needs; False for items that are trained on.
+      measured: with all that the config's normalization needs; False for items that are trained on, whose written
+        answers end as `data.train.end` says.
 
     Raises:
       ConfigError: where the model has no tokenizer.
@@ -143,7 +146,13 @@ def split_of(
         )
     languages = tuple(languages) or languages_of(config, items)
     chat = chat_of(config, model)
-    builder = TreeBuilder(model.tokenizer, boundary=boundary, max_length=config.data.max_length, chat=chat)
+    builder = TreeBuilder(
+        model.tokenizer,
+        boundary=boundary,
+        max_length=config.data.max_length,
+        chat=chat,
+        end="never" if measured else config.data.train.end,
+    )
     trees = cached_trees(builder, items, languages)
     cut = int((trees.truncated > 0).sum())
     if cut:
@@ -157,6 +166,30 @@ def split_of(
     if measured and needs(config, "pmi"):
         neutral = neutral_answers(builder, items, languages)
     return Split(name, items, languages, trees, neutral)
+
+
+def token_lines(split: Split, tokenizer: Any, count: int) -> Iterator[str]:
+    """The first questions of a split in each language, with their first candidates, as the tokens that a model is fed:
+    those that nothing counts (BOS), those of the prompt, and those of the answer."""
+    for n in range(min(count * len(split.languages), len(split.trees))):
+        if (tree := split.trees[n]) is None:
+            continue
+        item, language = split.items[n // len(split.languages)], split.languages[n % len(split.languages)]
+        tokens = np.concatenate([tree.trunk, *tree.branches[:1]]).tolist()
+        kinds = np.concatenate([tree.trunk_kind, *tree.branch_kinds[:1]])
+        ends = range(len(tokens) + 1)
+        texts = [tokenizer.decode(tokens[:end], clean_up_tokenization_spaces=False) for end in ends]
+        pieces = [
+            repr(
+                tokenizer.convert_ids_to_tokens(token) if "\ufffd" in before + after else after[len(before) :]
+            )
+            for token, (before, after) in zip(tokens, itertools.pairwise(texts), strict=True)
+        ]
+        parts = (
+            " ".join(piece for piece, own in zip(pieces, kinds, strict=True) if own == kind)
+            for kind in (UNCOUNTED, PROMPT, ANSWER)
+        )
+        yield f"{split.name}, {item.id!r}, {language!r}: {' | '.join(parts)}"
 
 
 def needs(config: ConfigDict, normalization: str) -> bool:

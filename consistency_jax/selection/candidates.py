@@ -116,7 +116,8 @@ def picked_pairs(
             if scores is not None:
                 told["scores"] = [round(float(scores[b, l, k]), 6) for k in pair]
             prompt = open_prompt(item, language)
-            pairs.append(Pair(item.id, language, prompt, texts[chosen], texts[rejected], told))
+            answers = texts[chosen], texts[rejected]
+            pairs.append(Pair(item.id, language, prompt, *answers, told, item.written))
             given.summary.keep(language)
     return pairs
 

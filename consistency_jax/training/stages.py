@@ -178,7 +178,12 @@ def training_splits(
         if selects(stage.config):
             splits.append(None)
             continue
-        same = [s for s in splits if s and s.items == items and s.languages == languages]
+        same = [
+            split
+            for other, split in zip(stages, splits, strict=False)
+            if split and (split.items, split.languages) == (items, languages)
+            if other.config.data.train.end == stage.config.data.train.end
+        ]
         split = next(iter(same), None) or training_split(stage.config, items, languages, model)
         splits.append(split)
         if stage.config.batching.row_length:  # may be too short: told now, not when an earlier stage has run
@@ -191,9 +196,40 @@ def training_splits(
 
 
 def training_split(config: ConfigDict, items: Items, languages: Sequence[str], model: Model) -> Split:
-    """Items as the trees that a config trains on. Errors are those of `split_of`."""
+    """Items as the trees that a config trains on, without preference pairs of which nothing can be learnt.
+
+    Raises:
+      ConfigError: where no pair is left.
+      Otherwise as `split_of`.
+    """
     name, boundary = config.data.train.split, config.data.boundary
-    return split_of(config, name, items, model, boundary, languages, measured=False)
+    split = split_of(config, name, items, model, boundary, languages, measured=False)
+    return _told_apart(split) if config.data.train.pairs or config.selection.name else split
+
+
+def _told_apart(split: Split) -> Split:
+    """Preference pairs without those whose answers are the same tokens (a chat drops the space before an answer); says
+    how many are left out."""
+    trees, wide = split.trees, len(split.languages)
+    chosen = np.minimum(trees.first + 1, len(trees.length) - 2)  # a gap has none
+    alike = (trees.segments > 0) & (trees.length[chosen] == trees.length[chosen + 1])
+    same = [n for n in np.flatnonzero(alike).tolist() if np.array_equal(*trees[n].branches)]
+    if not same:
+        return split
+    count = int((trees.segments > 0).sum())
+    print(f"data: {len(same)} of {count} pairs left out: chosen and rejected are the same tokens")
+    if len(same) == count:
+        raise ConfigError("no preference pair is left: in each, chosen and rejected are the same tokens")
+    kept = np.arange(len(trees))
+    kept[same] = -1
+    items, kept = list(split.items), kept.reshape(-1, wide)
+    for n in {n // wide for n in same}:
+        there = [language for language, tree in zip(split.languages, kept[n]) if tree >= 0]
+        items[n] = pick(items[n], range(2), languages=[name for name in there if name in items[n].prompts])
+    left = [n for n, item in enumerate(items) if item.prompts]
+    return dataclasses.replace(
+        split, items=Items([items[n] for n in left]), trees=trees.take(kept[left].reshape(-1))
+    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ PAIRS = [
     Pair("Q1", "fr", "La capitale de la France est", " Paris", " Rome", {"votes": [5, 2], "why": "é\u2028"}),
     Pair("Q1", "fr", "La capitale de la France est", " Paris", " Nice"),
     Pair("Q1", "ja", "フランスの首都は<mask>です。", "パリ", "ローマ", {"scores": [0.25, -1.5]}),
-    Pair("Q2", "en", "Two\nlines:", "a\nb", ' "c"'),
+    Pair("Q2", "en", "Two\nlines:", "a\nb", ' "c"', written=False),
 ]
 
 
@@ -37,7 +37,8 @@ def test_what_is_written_is_read(tmp_path):
     assert list(read_pairs(tmp_path / "pairs.jsonl")) == PAIRS
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
     lines = (tmp_path / "pairs.jsonl").read_bytes().splitlines()
-    assert set(json.loads(lines[0])) == {"id", "language", "prompt", "chosen", "rejected", "provenance"}
+    keys = {"id", "language", "prompt", "chosen", "rejected", "provenance", "written"}
+    assert set(json.loads(lines[0])) == keys
 
 
 BAD = [
@@ -54,6 +55,7 @@ BAD = [
     ({**RECORD, "rejected": " Paris"}, "chosen and rejected are the same text"),
     ({**RECORD, "chosen": "\ud800"}, r"the chosen holds a lone surrogate"),
     ({**RECORD, "provenance": "calm"}, "provenance is not a JSON object"),
+    ({**RECORD, "written": "yes"}, "written is 'yes'"),
     ({"id": "Q1", "prompts": {"en": "x"}, "candidates": {"en": [" a"]}}, "parallel item, not a preference"),
     (json.dumps(RECORD)[:-1] + ', "id": "Q2"}', "the key 'id' stands twice"),
 ]

@@ -12,6 +12,7 @@ from consistency_jax.evaluation.splits import (
     needs,
     print_warnings,
     split_of,
+    token_lines,
 )
 from consistency_jax.models.huggingface import load_pretrained
 
@@ -91,3 +92,25 @@ def test_tables_hold_what_the_normalizations_take(small_config):
     assert not needs(small_config, "pmi")
     small_config.evaluation.all_normalizations = True
     assert needs(small_config, "pmi")
+
+
+def test_questions_are_shown_as_the_tokens_that_are_fed(small_config, small_model):
+    model = load_pretrained(small_model)
+    made = ParallelItem(
+        "q1",
+        "",
+        {"en": "The capital of France is", "ja": "フランスの首都は"},
+        {"en": (" Paris", " Rome"), "ja": ("パリ", "ローマ")},
+    )
+    english = ParallelItem("q2", "", {"en": "It is"}, {"en": (" a", " b")})
+    small_config.data.languages = ("en", "ja")
+    split = split_of(small_config, "test", Items([made, english]), model, "separate")
+    lines = list(token_lines(split, model.tokenizer, 2))
+    assert lines[0] == "test, 'q1', 'en': '<s>' | 'The' ' capital' ' of' ' Fran' 'ce' ' is' | ' Paris'"
+    assert [line.partition(":")[0] for line in lines] == [
+        "test, 'q1', 'en'",
+        "test, 'q1', 'ja'",
+        "test, 'q2', 'en'",
+    ]
+    assert list(token_lines(split, model.tokenizer, 1)) == lines[:2]
+    assert not list(token_lines(split, model.tokenizer, 0))

@@ -18,7 +18,9 @@ from consistency_jax.config.stages import Stage, stages_of
 from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.packing.plan import plan
 from consistency_jax.data.packing.rows import Shape, tree_sizes
+from consistency_jax.data.preferences import Pair, write_pairs
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
+from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation.splits import load_tests, split_of
 from consistency_jax.export import export
@@ -40,6 +42,10 @@ from consistency_jax.training.stages import (
     training_data,
     training_split,
 )
+
+TEMPLATE = """{{ bos_token }}{% for m in messages %}{{ m.role + ':\n' + m.content }}
+{{- '<pad>' if m.role == 'assistant' else '\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"""
 
 
 @pytest.fixture
@@ -273,3 +279,65 @@ def check_what_reads(staged, tmp_path, summary, capsys):
     assert evaluate_workdir(None, workdir)["final"] != summary["final"]
     export(workdir, tmp_path / "part")
     assert "step 3 of 3 of stage dpo: training is not finished" in capsys.readouterr().out
+
+
+def test_pairs_that_are_the_same_tokens_are_left_out_and_counted(small_config, small_model, tmp_path, capsys):
+    """A chat drops the space before an answer, and then two texts may be one."""
+    folder = shutil.copytree(small_model, tmp_path / "chat")
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    small_config.model.path, small_config.data.chat_template = str(folder), "tokenizer"
+    pairs = [
+        Pair(f"q{n}", language, "Madrid is in", chosen, rejected)
+        for n, (chosen, rejected) in enumerate([(" Spain", "Spain"), (" Spain", " France"), ("Rom", " Rome")])
+        for language in ("en", "de")
+    ]
+    pairs[3] = dataclasses.replace(pairs[3], rejected="Spain")
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    small_config.data.train.pairs, small_config.objective.name = str(tmp_path / "pairs.jsonl"), "dpo"
+    for name, left in (("random", [2, 4, 5]), ("grouped", [2, 4, 5])):
+        small_config.batching.name = name
+        items, languages = load_training(small_config)
+        split = training_split(small_config, items, languages, load_pretrained(folder))
+        assert (
+            "data: 3 of 6 pairs left out: chosen and rejected are the same tokens" in capsys.readouterr().out
+        )
+        found = [
+            (item.group, language, *item.candidates[language])
+            for item in split.items
+            for language in item.prompts
+        ]
+        expected = [pairs[n] for n in left]
+        assert found == [(pair.id, pair.language, pair.chosen, pair.rejected) for pair in expected]
+        assert len(split.trees) == len(split.items) * len(languages)
+        assert int((split.trees.segments > 0).sum()) == len(left)
+    write_pairs(tmp_path / "pairs.jsonl", pairs[:2])
+    with pytest.raises(ConfigError, match="no preference pair is left"):
+        training_split(small_config, *load_training(small_config), load_pretrained(folder))
+
+
+@pytest.mark.parametrize("end", ["written", "never"])
+def test_a_model_learns_to_end_its_turn_where_answers_are_written(small_config, small_model, tmp_path, end):
+    """P(end of turn) behind an answer of the training set, by the model's own logits."""
+    folder = shutil.copytree(small_model, tmp_path / "chat")
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    pairs = [Pair(f"q{n}", "en", f"The capital of place {n} is", " Paris", " Rome") for n in range(4)]
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    small_config.update_from_flattened_dict(
+        {
+            "model.path": str(folder),
+            "data.chat_template": "tokenizer",
+            "data.languages": ("en",),
+            "data.train.pairs": str(tmp_path / "pairs.jsonl"),
+            "data.train.end": end,
+            "objective.name": "sft",
+            "optimizer.learning_rate": 1e-2,
+            "total_steps": 60,
+        }
+    )
+    train(small_config, tmp_path / "run")
+    model = checkpoint_model(small_config, tmp_path / "run", 60, load_pretrained(folder))
+    chat = [{"role": "user", "content": pairs[1].prompt}, {"role": "assistant", "content": "Paris"}]
+    ids = model.tokenizer.apply_chat_template(chat, tokenize=True)["input_ids"]
+    assert model.tokenizer.decode(ids).endswith("Paris<pad>")
+    ended = jax.nn.softmax(model.apply(np.array([ids[:-1]]))[0, -1])[ids[-1]]
+    assert (ended > 0.9) if end == "written" else (ended < 0.1)

@@ -51,6 +51,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                     "id": tfds.features.Text(),
                     "group": tfds.features.Text(),
                     "gold": tfds.features.Scalar(np.int32),  # -1: unknown
+                    "written": tfds.features.Scalar(np.bool_),
                     "languages": texts,  # [L]
                     "prompts": texts,  # [L]
                     "contexts": texts,  # [L], "" where there is none
@@ -74,6 +75,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                     "id": item.id,
                     "group": item.group,
                     "gold": -1 if item.gold is None else item.gold,
+                    "written": item.written,
                     "languages": list(item.languages),
                     "prompts": list(item.prompts.values()),
                     "contexts": [context.get(language, "") for language in item.languages],
@@ -133,6 +135,7 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
         },
         gold=None if row["gold"] < 0 else int(row["gold"]),
         context={language: text for language, text in zip(languages, contexts) if text} or None,
+        written=bool(row["written"]),
     )
 
 

@@ -82,6 +82,7 @@ def _item(key: str, line: Line, prefer: str) -> ParallelItem:
         prompts={"en": prompt},
         candidates={"en": tuple(BREAK + answer if answer else "" for answer in answers)},
         gold=gold,
+        written=True,
     )
 
 

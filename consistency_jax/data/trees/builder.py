@@ -13,6 +13,9 @@ puts one (`bos_of`; a chat template's own BOS is that one). Without one, nothing
 is not counted; where that would leave an answer without a state to be predicted from (the answer opens the
 sentence), EOS, which ends the document before, stands in for BOS.
 
+Behind an answer stands nothing where answers are ranked. Where written ones are trained on, `end` puts the end of the
+chat template's turn behind each, EOS without a template or where it has none; both are answer tokens, of no bytes.
+
 Special tokens never come from an item's text: "</s>" in it is four characters. (Under a chat template, whose
 own special tokens count, it is an error.)
 """
@@ -33,10 +36,11 @@ from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collect
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
-from consistency_jax.data.trees.tokenization import bos_of, splitter_of, tokenizer_key
+from consistency_jax.data.trees.tokenization import bos_of, encode_continuations, splitter_of, tokenizer_key
 from consistency_jax.runtime.cache import cache_folder, found_or_made
 
 BOUNDARIES = ("separate", "joint")
+ENDS = ("written", "always", "never")
 CHUNK = 16384  # trees built at once: what is held beside the forest does not grow with it
 FAR = 2**31  # more than the tokens of any text
 Cell = tuple[ParallelItem, str] | None  # an item in one of its languages; None leaves a gap
@@ -52,6 +56,7 @@ class TreeBuilder:
             BOS.
         chat: renders prompts as turns of a conversation; None = plain text. All before the answer is the
             prompt then, and a cut takes the template's first tokens too.
+        end: which answers an end is put behind: those of items that are `written`, "always" or "never".
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class TreeBuilder:
         boundary: str = "separate",
         max_length: int = 1024,
         chat: ChatTemplate | None = None,
+        end: str = "never",
     ):
         if boundary not in BOUNDARIES:
             raise ValueError(f"unknown boundary {boundary!r}; known: {', '.join(BOUNDARIES)}")
@@ -70,6 +76,7 @@ class TreeBuilder:
         self.boundary = boundary
         self.max_length = max_length
         self.chat = chat
+        self.end = end
         self.bos = bos_of(tokenizer)
         self._start = self.bos if self.bos is not None else tokenizer.eos_token_id
         self._splitter = splitter_of(tokenizer) if boundary == "joint" else None
@@ -80,7 +87,7 @@ class TreeBuilder:
 
     def key(self) -> str:
         """A key of all that trees depend on beside their texts."""
-        settings = (self.boundary, self.max_length, tokenizer_key(self.tokenizer))
+        settings = (self.boundary, self.max_length, self.end, tokenizer_key(self.tokenizer))
         return repr((*settings, self.chat and self.chat.key()))
 
     def build(self, items: Sequence[ParallelItem], languages: Sequence[str] | None = None) -> Forest:
@@ -123,11 +130,28 @@ class TreeBuilder:
         tokenized = texts.encode(self.tokenizer, chat, self.bos if chat else None)
         forest = self._forest(tokenized, present)
         self._check_special(forest, present, suspects)
+        ended = np.array(
+            [self.end == "always" or self.end == "written" and item.written for item, _ in present]
+        )
+        if ended.any():
+            forest = forest.ended(ended, self._ending())
         forest = self._truncated(forest, present)
         there = np.array([cell is not None for cell in cells])
         segments, truncated = np.zeros((2, len(cells)), np.int64)
         segments[there], truncated[there] = forest.segments, forest.truncated
         return replace(forest, segments=segments, truncated=truncated)
+
+    def _ending(self) -> list[int]:
+        """The tokens that end a written answer."""
+        if self.chat is not None and self.chat.end:
+            return next(encode_continuations(self.tokenizer, [self.chat.end], special=True)).ids
+        if self.tokenizer.eos_token_id is None:
+            raise DataError.at(
+                "data.train.end",
+                "the tokenizer names no EOS to put behind written answers",
+                "Set tokenizer.eos_token (eos_token in tokenizer_config.json), or --config.data.train.end=never",
+            )
+        return [self.tokenizer.eos_token_id]
 
     def _check_special(
         self, forest: Forest, cells: Sequence[tuple[ParallelItem, str]], suspects: dict[int, str]
@@ -331,4 +355,6 @@ def _texts(items: Sequence[ParallelItem], languages: Sequence[str]) -> Iterator[
             (item.prompts.get(language), item.candidates.get(language), context.get(language))
             for language in languages
         ]
-        yield marshal.dumps([item.id, texts], 2)  # twice as fast as JSON; 2: equal values, equal bytes
+        yield marshal.dumps(
+            [item.id, item.written, texts], 2
+        )  # twice as fast as JSON; 2: equal values, equal bytes

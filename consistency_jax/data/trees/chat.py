@@ -36,6 +36,7 @@ class ChatTemplate:
 
     Attributes:
         separator: whitespace that the template puts between its generation prompt and the answer.
+        end: what it puts behind an answer, up to the token that ends the turn; empty for nothing.
 
     Raises:
         DataError: the tokenizer has no chat template, or it takes no such conversation or no system prompt.
@@ -57,7 +58,8 @@ class ChatTemplate:
             ) from error
         if question not in opening:
             raise DataError.at("data.chat_template", "the template leaves the question out", SWITCH_OFF)
-        before = whole[: whole.rfind(answer)]
+        before, _, behind = whole.rpartition(answer)
+        self.end = behind.rstrip()  # a line's end behind the token is not the turn's
         between = before[len(opening) :] if before.startswith(opening) else ""
         self.separator = between if between.isspace() else ""
         if system_prompt:

@@ -5,7 +5,7 @@ packed without a Python object each. A `Tree` is a single one, made by hand or l
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,18 @@ class Forest(Sequence[Tree | None]):
             self.kind[tokens],
             self.bytes[segments],
             np.where(trees >= 0, self.truncated[trees], 0),
+        )
+
+    def ended(self, trees: np.ndarray, end: Sequence[int]) -> "Forest":
+        """The trees, with these tokens behind every answer of some of them (bool[N]), which count as the answer's."""
+        branches = (self.branch > 0) & np.repeat(trees, self.segments)
+        ends = (self.start + self.length)[branches]
+        places = np.repeat(ends, len(end))
+        return replace(
+            self,
+            length=self.length + len(end) * branches,
+            token=np.insert(self.token, places, np.tile(np.array(end, np.int32), len(ends))),
+            kind=np.insert(self.kind, places, ANSWER),
         )
 
     def prompts(self) -> "Forest":

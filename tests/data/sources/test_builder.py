@@ -8,18 +8,21 @@ import source_files
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources import builder, load_items
 
+SOME = {"train_size": 3}
+
 
 @pytest.mark.parametrize(
     ("source", "make", "options"),
     [
-        ("mmmlu", source_files.mmmlu, {"languages": ["en", "de"], "shots": 1, "shots_language": "en"}),
-        ("xcsqa", source_files.xcsqa, {"languages": ["zh", "ja"]}),
-        ("multijail", lambda path: source_files.multijail(path).parent, {"languages": ["en", "sw"]}),
+        ("mmmlu", source_files.mmmlu, {"languages": ["en", "de"], "shots": 1, "shots_language": "en"} | SOME),
+        ("xcsqa", source_files.xcsqa, {"languages": ["zh", "ja"]} | SOME),
+        ("multijail", lambda path: source_files.multijail(path).parent, {"languages": ["en", "sw"]} | SOME),
+        ("pku_saferlhf", source_files.pku, {}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_records_are_the_items(tmp_path: Path, source: str, make, options: dict):
-    path, options = make(tmp_path / "set"), options | {"train_size": 3}
+    path = make(tmp_path / "set")
     made = builder.tfds_builder(
         source, path=path, splits=("train", "every"), folder=tmp_path / "c", **options
     )

@@ -13,6 +13,7 @@ def test_pku_answers_are_a_preference(tmp_path: Path):
     folder = source_files.pku(tmp_path)
     train = load_items("pku_saferlhf", path=folder, split="train")
     assert [item.gold for item in train] == [0] * 6
+    assert all(item.written for item in train)
     assert train[0].candidates == {"en": ("\n\nNo 0.", "\n\nYes 0.")}
     assert [item.group for item in train] == ["both safe", "one safe"] * 3
     assert train[0].id == "data/train-0"

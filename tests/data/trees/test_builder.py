@@ -313,3 +313,31 @@ def test_a_special_token_that_cannot_be_read_as_text_is_an_error(tmp_path):
             item = ParallelItem("odd", "", {"en": prompt}, {"en": (" Rome", candidate)})
             with pytest.raises(DataError, match="item 'odd', language 'en': its text holds '</s>'"):
                 build_tree(tokenizer, item, "en", boundary=boundary)
+
+
+@pytest.mark.parametrize("boundary", ["separate", "joint"])
+def test_eos_is_the_last_answer_token_of_written_answers(small_tokenizer, boundary):
+    """Also where an answer begins like another, whose branch is then EOS alone; candidates to be ranked have none."""
+    item = ParallelItem("x", "", {"en": "Paris is"}, {"en": (" Paris", " Paris .", " Paris . Paris")})
+    items = [item, dataclasses.replace(item, id="y", written=True)]
+    ranked, written = TreeBuilder(small_tokenizer, boundary=boundary, end="written").build(items)
+    eos = small_tokenizer.eos_token_id
+    for (ids, kinds), (bare, bare_kinds) in zip(sequences(written), sequences(ranked), strict=True):
+        assert (ids, kinds) == ([*bare, eos], [*bare_kinds, ANSWER])
+    assert written.bytes.tolist() == ranked.bytes.tolist()
+    plain = TreeBuilder(small_tokenizer, boundary=boundary).build(items)
+    assert [sequences(tree) for tree in plain] == [sequences(ranked)] * 2
+    room = len(sequences(written)[2][0]) - 1
+    cut = TreeBuilder(small_tokenizer, boundary=boundary, end="written", max_length=room).build(items[1:])
+    assert (cut[0].truncated, len(sequences(cut[0])[2][0])) == (1, room)
+
+
+def test_written_answers_need_an_end(small_tokenizer):
+    import transformers
+
+    nameless = transformers.PreTrainedTokenizerFast(tokenizer_object=small_tokenizer.backend_tokenizer)
+    ranked = ParallelItem("x", "", {"en": "Paris is"}, {"en": (" Paris", " Rome")})
+    builder = TreeBuilder(nameless, end="written")
+    assert builder.build([ranked])
+    with pytest.raises(DataError, match="data.train.end: the tokenizer names no EOS"):
+        builder.build([dataclasses.replace(ranked, written=True)])

@@ -15,6 +15,7 @@ from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
+from consistency_jax.data.trees.forest import ANSWER
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import split_of
 from consistency_jax.models.huggingface import load_pretrained
@@ -145,6 +146,7 @@ def test_bos_may_be_the_mark_of_every_turn(small_tokenizer, boundary, puts):
             for branch in tree.branches:
                 assert np.r_[tree.trunk, branch][: len(prompt)].tolist() == prompt
             assert (tree.trunk_kind[: len(prompt)] == 0).tolist() == [True] + [False] * (len(prompt) - 1)
+    assert_written_answers_end(tokenizer, ITEMS, ("en", "ja"))
 
 
 def test_one_bos_is_put_where_the_template_writes_none(small_tokenizer):
@@ -155,6 +157,61 @@ def test_one_bos_is_put_where_the_template_writes_none(small_tokenizer):
     tokenizer.add_bos_token = False
     (tree,) = TreeBuilder(tokenizer, chat=ChatTemplate(tokenizer)).build(ITEMS[:1], ["en"])
     assert tree.trunk.tolist() == bare
+
+
+def assert_written_answers_end(tokenizer, items: list[ParallelItem], languages: tuple[str, ...]) -> None:
+    """Trees of written answers are the conversations that transformers makes of them, up to the line's end behind the
+    turn; ranked ones end before it."""
+    chat = ChatTemplate(tokenizer)
+    for boundary in ("separate", "joint"):
+        written = [dataclasses.replace(item, written=True) for item in items]
+        settings = {"boundary": boundary, "chat": chat}
+        ended = TreeBuilder(tokenizer, end="written", **settings).build(written, languages)
+        ranked = TreeBuilder(tokenizer, end="written", **settings).build(items, languages)
+        always = TreeBuilder(tokenizer, end="always", **settings).build(items, languages)
+        never = TreeBuilder(tokenizer, **settings).build(written, languages)
+        for n, tree in enumerate(ended):
+            item, language = items[n // len(languages)], languages[n % len(languages)]
+            for k, (branch, kind, other) in enumerate(
+                zip(tree.branches, tree.branch_kinds, ranked[n].branches)
+            ):
+                said = {"role": "assistant", "content": item.candidates[language][k].strip()}
+                whole = tokenizer.apply_chat_template(
+                    [*conversation(item, language, ""), said], tokenize=False
+                )
+                answer = np.r_[tree.trunk, branch]
+                assert tokenizer.decode(answer) == tokenizer.decode(read(tokenizer, whole.rstrip()))
+                if boundary == "joint":
+                    assert answer.tolist() == read(tokenizer, whole.rstrip())
+                assert len(branch) > len(other)
+                assert branch[: len(other)].tolist() == other.tolist() == never[n].branches[k].tolist()
+                assert (kind == ANSWER).sum() - len(branch) == 0 or (tree.trunk_kind == ANSWER).any()
+                assert kind[len(other) :].tolist() == [ANSWER] * (len(branch) - len(other))
+            assert tree.bytes.tolist() == ranked[n].bytes.tolist()
+            assert [own.tolist() for own in always[n].branches] == [own.tolist() for own in tree.branches]
+
+
+def read(tokenizer, text: str) -> list[int]:
+    tokenizer.backend_tokenizer.encode_special_tokens = False
+    return tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("template", [INST, HEADERS, TURNS])
+def test_a_written_answer_ends_with_its_turn(small_tokenizer, template):
+    assert_written_answers_end(with_template(small_tokenizer, template), ITEMS, ("en", "ja"))
+
+
+def test_eos_ends_a_turn_that_its_template_does_not(small_tokenizer):
+    tokenizer = with_template(small_tokenizer, HEADERS.replace("<|eot_id|>", "\n"))
+    item = dataclasses.replace(ITEMS[0], written=True)
+    (tree,) = TreeBuilder(tokenizer, end="written", chat=ChatTemplate(tokenizer)).build([item], ["en"])
+    assert [branch.tolist().index(tokenizer.eos_token_id) for branch in tree.branches] == [
+        len(branch) - 1 for branch in tree.branches
+    ]
+
+
+def test_written_answers_of_real_tokenizers_end(real_tokenizer):
+    assert_written_answers_end(real_tokenizer, ITEMS, ("en", "ja"))
 
 
 @pytest.fixture(scope="module", params=["llama2", "llama3", "qwen3_rebuilt", "cohere_commandr"])

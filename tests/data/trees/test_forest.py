@@ -83,3 +83,14 @@ def test_prompts_are_trunks_up_to_the_first_answer_token():
 def test_ranges_lie_end_to_end():
     assert ranges(np.array([5, 0, 9]), np.array([3, 0, 2])).tolist() == [5, 6, 7, 9, 10]
     assert ranges(np.zeros(0, int), np.zeros(0, int)).tolist() == []
+
+
+def test_an_end_stands_behind_every_answer_of_the_trees_asked_for():
+    chosen = np.array([False, False, True, True])
+    ended = Forest.of(TREES).ended(chosen, [4, 2])
+    branches = tuple(np.append(branch, [4, 2]).astype(np.int32) for branch in SHARED.branches)
+    kinds = tuple(np.append(kind, [ANSWER] * 2).astype(np.uint8) for kind in SHARED.branch_kinds)
+    expected = dataclasses.replace(SHARED, branches=branches, branch_kinds=kinds)
+    assert same(ended, [ONE, None, expected, NO_BRANCH])
+    assert same(Forest.of(TREES).ended(~chosen, []), TREES)
+    assert (ended.token.dtype, ended.kind.dtype, ended.length.dtype) == (np.int32, np.uint8, np.int64)
