@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from test_tokenizers import texts
 
+from consistency_jax.data.items import ParallelItem
+from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
@@ -46,6 +49,31 @@ def test_tokens_are_transformers(pair: tuple[Path, Model, torch.nn.Module], data
     differing = [text for text, one, other in zip(sample, ours, expected, strict=True) if one != other]
     assert not differing, f"{len(differing)} of {len(sample)}: {differing[:5]}"
     assert model.tokenizer("a")["input_ids"] == theirs("a")["input_ids"]  # BOS where the file says so
+
+
+def test_trees_of_texts_and_of_chats_are_transformers_tokens(
+    pair: tuple[Path, Model, torch.nn.Module],
+) -> None:
+    """What its own call puts in front of a text, and the whole conversation, whose turns BOS may open."""
+    path, model, _ = pair
+    theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    item = ParallelItem("q", "", {"en": "What is the capital of France?"}, {"en": (" Paris",)}, written=True)
+    (tree,) = TreeBuilder(model.tokenizer, boundary="joint").build([item])
+    whole = theirs(item.prompts["en"] + " Paris")["input_ids"]
+    assert np.r_[tree.trunk, tree.branches[0]].tolist() == whole
+    if theirs.chat_template is None:
+        return
+    chat = [{"role": "user", "content": item.prompts["en"]}]
+    builder = TreeBuilder(model.tokenizer, chat=ChatTemplate(model.tokenizer), end="written")
+    (tree,) = builder.build([item])
+    asked = theirs.apply_chat_template(chat, tokenize=True, add_generation_prompt=True)["input_ids"]
+    assert tree.trunk.tolist() == asked
+    said = theirs.apply_chat_template(
+        [*chat, {"role": "assistant", "content": "Paris"}], tokenize=True, add_generation_prompt=False
+    )["input_ids"]
+    turn = np.r_[tree.trunk, tree.branches[0]].tolist()
+    assert turn == said[: len(turn)]
+    assert turn[-1] == theirs.eos_token_id
 
 
 def test_logits_are_torchs(

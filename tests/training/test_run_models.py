@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from consistency_jax.data.sources import load_items
 from consistency_jax.errors import CheckpointError, ConfigError
+from consistency_jax.evaluation.splits import split_of
 from consistency_jax.models.huggingface import load_pretrained, save_pretrained
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.stored import fingerprint
@@ -40,6 +42,28 @@ def test_the_newest_checkpoint_is_of_the_last_stage_that_has_begun(small_config,
     kept(tmp_path / "checkpoints" / "2-dpo", 4, array)
     assert latest_stage(small_config, tmp_path).name == "dpo"
     assert latest_step(tmp_path) == 4
+
+
+def test_a_bos_that_is_only_named_stands_in_front_where_the_config_says_so(small_config, tmp_path):
+    """As the published recipe has it, for all that a run reads and measures."""
+    base = load_pretrained(small_config.model.path)
+    base.tokenizer.add_bos_token = False
+    save_pretrained(dataclasses.replace(base, folder=None), tmp_path / "named")
+    small_config.model.path = str(tmp_path / "named")
+    mesh, items = make_mesh((1, 1, 1)), load_items("jsonl", path=small_config.data.path)
+    found = {}
+    for rule in ("tokenizer", "named"):
+        small_config.data.bos = rule
+        model = base_model(small_config, mesh, tmp_path / "run")
+        measured = split_of(small_config, "test", items, model, "separate")
+        trained = split_of(small_config, "train", items, model, "separate", measured=False)
+        assert [tree.trunk.tolist() for tree in trained.trees] == [
+            tree.trunk.tolist() for tree in measured.trees
+        ]
+        found[rule] = [tree.trunk.tolist() for tree in measured.trees]
+    bos = model.tokenizer.bos_token_id
+    assert found["named"] == [[bos, *trunk] for trunk in found["tokenizer"]]
+    assert bos not in sum(found["tokenizer"], [])
 
 
 @pytest.mark.parametrize("rank", [0, 2])
