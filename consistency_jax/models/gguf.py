@@ -186,7 +186,8 @@ class GgufFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The file is mapped, not held open."""
+        """Forgets the file, which was mapped, and its metadata: of a large vocabulary more than the file itself."""
+        _opened.cache_clear()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -17,28 +17,33 @@ import jax.numpy as jnp
 Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gathered(weight: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """A parameter whole along "embed", for the products that use it; its gradient lies where the parameter does.
 
     Said at the product, so that the compiler gathers the weight and never activations, and scatters the sum of the
-    gradients (half the bytes of summing them everywhere). Nothing where there is no mesh.
+    gradients (half the bytes of summing them everywhere). Where names mean no mesh axes, the weight itself: anything
+    else is another array to the scan over layers, which keeps it for the backward pass beside the parameter.
 
     Args:
       axes: the parameter's logical names.
     """
+    return _gathered(weight, axes) if nn.get_logical_axis_rules() else weight
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _gathered(weight: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     return nn.with_logical_constraint(weight, tuple(None if name == "embed" else name for name in axes))
 
 
 def _gathered_forward(weight: jax.Array, axes: tuple[str, ...]) -> tuple[jax.Array, None]:
-    return gathered(weight, axes), None
+    return _gathered(weight, axes), None
 
 
 def _gathered_backward(axes: tuple[str, ...], _: None, gradient: jax.Array) -> tuple[jax.Array]:
     return (nn.with_logical_constraint(gradient, axes),)
 
 
-gathered.defvjp(_gathered_forward, _gathered_backward)
+_gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
 def _wide(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:

@@ -61,8 +61,8 @@ def make_mesh(sizes: tuple[int, int, int], devices: Sequence[jax.Device] | None 
 
 @contextlib.contextmanager
 def on_mesh(mesh: Mesh) -> Iterator[None]:
-    """Where functions are traced: the models' logical names mean this mesh's axes."""
-    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+    """Where functions are traced: the models' logical names mean this mesh's axes; on one device they mean nothing."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES if mesh.size > 1 else ()):
         yield
 
 

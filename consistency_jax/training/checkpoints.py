@@ -1,4 +1,5 @@
-"""Orbax checkpoints of a training state: written in the background, the newest N kept, restored onto any mesh."""
+"""Orbax checkpoints of a training state: written in the background (on a CPU at once), the newest N kept, restored onto
+any mesh."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ import orbax.checkpoint as ocp
 from consistency_jax.errors import CheckpointError
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.processes import on_main, several
+
+# Bytes of a piece of an array, and of a file. What is written is compressed in memory, piece by piece, and kept there
+# until a file is full: as Orbax has it (whole arrays, 2 GB) all of a state would lie there once more.
+PIECE, FILE = 2**26, 2**27
 
 
 class Checkpointer:
@@ -25,7 +30,10 @@ class Checkpointer:
             on_main(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         except OSError as error:
             raise CheckpointError(f"cannot make the checkpoint folder {self.folder}: {error}") from error
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        # On a CPU nothing is copied off the device: what is being written lies in the state's own buffers, and a step
+        # meanwhile could not be donated them, but would copy all of them.
+        behind = jax.default_backend() != "cpu"
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=behind)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     @property
@@ -41,7 +49,8 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Starts writing `state`, named parts that can be read apart; returns once they are copied off the device.
+        """Starts writing `state`, named parts that can be read apart; returns once they are copied off the device, on a
+        CPU once they are written.
 
         A step that is there already is kept.
 
@@ -51,8 +60,7 @@ class Checkpointer:
         if step in self.steps:
             return
         try:
-            parts = {name: ocp.args.StandardSave(tree) for name, tree in state.items()}
-            self._manager.save(step, args=ocp.args.Composite(**parts))
+            self._manager.save(step, args=ocp.args.Composite(**{n: _writing(t) for n, t in state.items()}))
         except Exception as error:  # Orbax wraps what the file system says in many types
             raise CheckpointError(self._write_failed(error)) from error
 
@@ -75,7 +83,12 @@ class Checkpointer:
             )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         try:
-            parts = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+            parts = {
+                name: ocp.args.PyTreeRestore(
+                    tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree)
+                )
+                for name, tree in abstract.items()
+            }
             return dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
             others = [other for other in self._own_steps() if other != step]
@@ -105,3 +118,8 @@ class Checkpointer:
             f"Checkpoints that stand: {self._own_steps() or 'none'}; free some space or choose another --workdir, "
             "then give the same command again to resume."
         )
+
+
+def _writing(tree: Any) -> ocp.args.PyTreeSave:
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE), tree)
+    return ocp.args.PyTreeSave(tree, save_args=pieces, ocdbt_target_data_file_size=FILE)

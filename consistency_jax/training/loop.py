@@ -59,7 +59,8 @@ def fit(
     """Trains a policy for the optimizer steps of a stage, from the newest checkpoint where there is one.
 
     Args:
-      policy: where to start; its parameters are not donated and stay usable.
+      policy: where to start. Those of its parameters that are trained are donated, and gone after this call; unless
+        batches are `on_policy`, whose rewards they may give.
       batches: batch = f(step), prepared ahead; or, where it is `on_policy`, f(step, the parameters before it).
       workdir: where the stage's metrics are logged and its checkpoints are.
       checkpoints: another folder for them.
@@ -91,17 +92,25 @@ def fit(
             params = checkpointer.restore(first, {"params": trained})["params"]
             return dataclasses.replace(policy, params=merge_params(params, frozen))
     step_fn = sharded_step(decoder, objective, tx, mesh, names, config.batching.accumulate, auxiliary)
-    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=step_fn.state)
-    state = jax.jit(
-        lambda p: copy(init_state(p, tx, init_auxiliary(decoder, auxiliary, jax.random.key(config.seed)))),
-        out_shardings=step_fn.state,
-    )(trained)
 
-    # Newest checkpoint, if any. The copy owns its buffers, so that the first step may donate them.
+    def begin(params: Params) -> TrainState:
+        extra = init_auxiliary(decoder, auxiliary, jax.random.key(config.seed))
+        return jax.tree.map(jnp.copy, init_state(params, tx, extra))
+
+    # From the newest checkpoint, if any. The state owns its buffers, so that the first step may donate them.
     if first:
-        stored = checkpointer.restore(first, _parts(state))
-        state = copy(TrainState(params=stored["params"], **stored["progress"]))
+        shapes = jax.eval_shape(begin, trained)
+        if not batches.on_policy:
+            jax.tree.map(lambda leaf: leaf.delete(), trained)
+        like = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, step_fn.state
+        )
+        state = _owned(checkpointer.restore(first, _parts(like)))
         print(f"{stage.name}: resuming at step {first} of {total_steps}")
+    else:
+        donated = () if batches.on_policy else (0,)
+        state = jax.jit(begin, donate_argnums=donated, out_shardings=step_fn.state)(trained)
+    del trained
 
     schedule = make_schedule(config.optimizer, config.optimizer.learning_rate, total_steps)
     waiting: list[dict[str, jax.Array]] = []  # metrics that still lie on the device
@@ -177,6 +186,12 @@ def _parts(state: TrainState) -> dict[str, Any]:
     if state.auxiliary:
         progress["auxiliary"] = state.auxiliary
     return {"params": state.params, "progress": progress}
+
+
+def _owned(stored: dict[str, Any]) -> TrainState:
+    """A state of restored `_parts` in buffers of its own, array by array: what is read may lie in the reader's."""
+    leaves, structure = jax.tree.flatten(TrainState(params=stored.pop("params"), **stored.pop("progress")))
+    return structure.unflatten([jnp.copy(leaves.pop(0)) for _ in range(len(leaves))])
 
 
 def _fetch(waiting: list[dict[str, jax.Array]], step: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, abstract_params
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.runtime.mesh import make_mesh, state_shardings
-from consistency_jax.training.optimizer import OPTIMIZERS, make_optimizer
+from consistency_jax.training.optimizer import OPTIMIZERS, _clip, make_optimizer
 
 
 def settings(**changes):
@@ -46,6 +46,17 @@ def test_every_optimizer_lowers_the_loss(name):
     params = {"layers": {"kernel": jnp.zeros((1, 128, 128)), "bias": jnp.zeros(128)}}
     _, losses = jax.lax.scan(step, (params, tx.init(params)), length=60)
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("size", [0.01, 3.0, np.nan])
+def test_gradients_are_scaled_down_to_the_global_norm(size):
+    rng = np.random.default_rng(0)
+    grads = {"a": rng.normal(size=(3, 5)), "b": rng.normal(size=7)}
+    norm = np.sqrt(sum(np.square(grad).sum() for grad in grads.values()))
+    grads = {name: size / norm * grad for name, grad in grads.items()}
+    scaled, _ = _clip(2.0).update(jax.tree.map(jnp.float32, grads), optax.EmptyState())
+    for name, grad in grads.items():  # a product and a quotient, each rounded once
+        np.testing.assert_allclose(scaled[name], grad * min(1.0, 2.0 / size), rtol=4 * 2.0**-24)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

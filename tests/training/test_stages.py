@@ -42,6 +42,7 @@ from consistency_jax.training.stages import (
     training_data,
     training_split,
 )
+from consistency_jax.training.trainable import trained_names
 
 TEMPLATE = """{{ bos_token }}{% for m in messages %}{{ m.role + ':\n' + m.content }}
 {{- '<pad>' if m.role == 'assistant' else '\n' }}{% endfor %}
@@ -255,6 +256,8 @@ def test_two_stages_are_a_run_on_what_another_run_exported(staged, tmp_path, ran
             tmp_path,
         )
         assert_same_params(trained.params, ended.params)
+        gone = traverse_util.flatten_dict(jax.tree.map(lambda leaf: leaf.is_deleted(), start.params), sep="/")
+        assert {name for name in gone if gone[name]} == trained_names(start.config, "")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [(line["stage"], line["step"]) for line in lines if "loss" in line]
     assert losses == [("dpo", n) for n in range(1, 4)] + [("polish", n) for n in range(1, 7)]

@@ -1,5 +1,8 @@
 """One optimizer step: the reference at step 0, every objective's loss, and micro-batches that add up to the whole."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +16,17 @@ from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
 from consistency_jax.evaluation.measuring import score_split
 from consistency_jax.evaluation.splits import Split, split_of
+from consistency_jax.models.decoder import abstract_params
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.objectives import OBJECTIVES, make_objective, options_of
-from consistency_jax.runtime.mesh import make_mesh
+from consistency_jax.runtime.mesh import make_mesh, on_mesh
 from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.table import Table
+from consistency_jax.training.optimizer import make_optimizer
 from consistency_jax.training.stages import make_pipeline, training_set
-from consistency_jax.training.step import init_state, make_train_step
+from consistency_jax.training.step import init_state, make_train_step, sharded_step
 from consistency_jax.training.trainable import split_params, trained_names
 
 
@@ -44,7 +49,7 @@ def anchor(prepared):
     return score_split(config, scorer, model.params, split.alone("en"), prompt=False, state=True)
 
 
-def pipeline_of(split: Split, reference: Table, **options):
+def pipeline_of(split: Split, reference: Table | None, **options):
     return Pipeline(
         training_set(split, reference),
         mask_cost=1 / 34,
@@ -53,6 +58,23 @@ def pipeline_of(split: Split, reference: Table, **options):
         total_steps=8,
         **({"items": 4} | options),
     )
+
+
+def test_a_step_holds_the_gradients_once_beside_its_state(prepared):
+    """Not scaled down a second time, nor kernels kept for the backward pass beside the parameters."""
+    config, model, split, *_ = prepared
+    decoder = dataclasses.replace(model.config, hidden=1024, mlp=4096, layers=8)
+    batch = pipeline_of(split, None, items=1, languages=2, pairs=True)(0)
+    objective, _ = make_objective(config.objective, split.languages)
+    optimizer, mesh = make_optimizer(config.optimizer, 8), make_mesh((1, 1, 1))
+    step = sharded_step(decoder, objective, optimizer, mesh, trained_names(decoder, ""))
+    shapes = abstract_params(decoder)
+    state = jax.eval_shape(functools.partial(init_state, optimizer=optimizer), shapes)
+    with on_mesh(mesh):
+        memory = step.run.lower(state, {}, batch).compile().memory_analysis()
+    parameters = 4 * decoder.num_params
+    assert memory.alias_size_in_bytes == pytest.approx(3 * parameters, rel=1e-3)
+    assert memory.temp_size_in_bytes < 1.4 * parameters  # the rest: activations of a few tokens
 
 
 @pytest.mark.parametrize(
