@@ -114,7 +114,7 @@ KEYS: dict[str, dict[str, Key]] = {
     },
     "data.train": {
         "split": Key("train", ANY, "The split that is trained on"),
-        "items": Key(0, NOT_NEGATIVE, "The first so many; 0: all"),
+        "items": Key(0, NOT_NEGATIVE, "So many, evenly spaced over the split; 0: all"),
         "languages": Key((), NAMES, "Those trained on; empty: data.languages, which tests always have"),
         "groups": Key((), NAMES, "Relations or subjects trained on; empty: all"),
         "pairs": Key("", ANY, "JSONL of preference pairs to train on, not on the split (nor by selection)"),

@@ -17,7 +17,14 @@ from consistency_jax.data.preferences import pair_items, read_pairs
 from consistency_jax.data.trees.forest import ANSWER
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.measuring import score_split
-from consistency_jax.evaluation.splits import Split, languages_of, load_split, print_warnings, split_of
+from consistency_jax.evaluation.splits import (
+    Split,
+    evenly,
+    languages_of,
+    load_split,
+    print_warnings,
+    split_of,
+)
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
@@ -42,8 +49,7 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
     # A selection that reads no candidates has the answers written.
     bare = selects(config) and not SELECTIONS[config.selection.name].candidates
     items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare)
-    if train["items"]:
-        del items[train["items"] :]
+    items = evenly(items, train["items"])
     known = languages_of(config, items)
     languages = tuple(train.languages) or known
     _check_languages(config, known, languages)

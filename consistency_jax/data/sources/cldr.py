@@ -46,8 +46,8 @@ SOURCE = Source(
     "candidate",  # after the colon of a label, in scripts without spaces too
     languages=LANGUAGES,
     splits=SPLITS,
-    values={"style": STYLES},
-    experiment=Experiment(350, ("en", "fr", "ru", "zh", "ar", "hi", "sw"), options={"style": "questions"}),
+    values={"style": tuple(STYLES)},
+    experiment=Experiment(350, ("en", "fr", "ru", "zh", "ar", "hi", "sw"), options={"style": "lines"}),
     typical=Typical(candidates=5, prompt=12, answer=4),
 )
 CANDIDATES = 5
@@ -346,8 +346,8 @@ def read(path: Path | None, languages: Sequence[str], split: str | None, style: 
 
     Args:
         path: where the prepared data set is kept; None for the user's cache folder.
-        style: of a prompt, as `question` makes it: "labels" are what `corpus` tells facts by, "questions" suit a model
-            that was pretrained on real text.
+        style: of a prompt, as `question` makes it: "labels" as `corpus` tells facts, or "lines", which a model that was
+            pretrained on real text answers better (docs/real.md).
     """
     folder = path or cache_folder() / "datasets" / _edition()
     made = []

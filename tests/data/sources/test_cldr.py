@@ -94,8 +94,8 @@ def test_the_answer_is_what_the_world_says(splits):
     assert item.candidates["zh"][item.gold] == " 法国"
 
 
-def test_questions_ask_for_the_same_facts_in_every_language_and_give_no_answer_away(splits, folder):
-    items = load_items("cldr", path=folder, languages=cldr.LANGUAGES, split="validation", style="questions")
+def test_lines_ask_for_the_same_facts_in_every_language_and_give_no_answer_away(splits, folder):
+    items = load_items("cldr", path=folder, languages=cldr.LANGUAGES, split="validation", style="lines")
     labels = {item.id: item for item in splits["validation"]}
     assert [item.id for item in items] == list(labels)
     for item in items:
@@ -179,8 +179,8 @@ def test_bad_names_are_told(folder):
         load_items("cldr", path=folder, languages=("en",), split="dev")
     with pytest.raises(DataError, match="unknown language 'xx'"):
         load_items("cldr", path=folder, languages=("en", "xx"))
-    with pytest.raises(DataError, match="unknown style 'question'. Known: labels, questions"):
-        load_items("cldr", path=folder, languages=("en",), style="question")
+    with pytest.raises(DataError, match="unknown style 'line'. Known: labels, lines"):
+        load_items("cldr", path=folder, languages=("en",), style="line")
     with pytest.raises(DataError, match="no share for sw"):
         load_corpus("cldr", languages=("en", "sw"), seed=0, told={"en": 1.0})
     with pytest.raises(DataError, match="unknown option 'tolld'"):
