@@ -15,7 +15,7 @@ from consistency_jax.data.items import DataError
 from consistency_jax.data.preferences import Pair, read_pairs, write_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.measuring import score_splits
-from consistency_jax.evaluation.splits import load_split, split_of
+from consistency_jax.evaluation.splits import evenly, load_split, split_of
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.pairs import write_selection
 from consistency_jax.runtime.mesh import make_mesh
@@ -58,7 +58,7 @@ def world(tmp_path_factory):
 
 def test_each_selection_writes_pairs_that_its_items_hold(world):
     config, folder = world
-    items = {item.id: item for item in load_split(config, "train")[:120]}
+    items = {item.id: item for item in evenly(load_split(config, "train"), 120)}
     for name in ("gold", "random", "calm"):
         pairs = read_pairs(folder / f"{name}.jsonl")
         summary = json.loads((folder / f"{name}.summary.json").read_text(encoding="utf8"))
@@ -91,7 +91,7 @@ def test_the_hardest_wrong_candidate_is_the_models_favourite(world, tmp_path, mo
     mesh = make_mesh((1, 1, 1))
     (base,) = [path.parent for path in (folder / "cache" / "pretrained").glob("*/config.json")]
     model = load_pretrained(base, mesh=mesh)
-    items = load_split(config, "train")[:120]
+    items = evenly(load_split(config, "train"), 120)
     split = split_of(config, "train", items, model, config.evaluation.boundary)
     table = score_splits(config, Scorer(model.config, mesh), model.params, [split])["train"]
     place = {item.id: b for b, item in enumerate(items)}

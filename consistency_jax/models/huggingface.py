@@ -36,6 +36,7 @@ from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokeniz
 from consistency_jax.runtime.files import readable, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
+from consistency_jax.runtime.progress import Progress
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
 # How the names of a text model may begin -> how its head's name does then: alone, and inside a multimodal model as
@@ -166,13 +167,15 @@ def _load_params(
     rename = find_naming(tensors.names)
     mapping = _weights(family, config, rename)
     _account(path, config, family, mapping, rename, shapes, tensors)
-    params = {}
+    params, progress = {}, Progress(f"reading {path.name}, tensors", len(shapes), every_s=5.0)
     for name, shape in shapes.items():
         read = functools.partial(_read, tensors, mapping[name], shape)
         if name in places:
             params[name] = jax.make_array_from_callback(shape.shape, places[name], read)
         else:
             params[name] = jnp.asarray(read((slice(None),) * len(shape.shape)))
+        progress.advance(ended=False)  # off a terminal a line where it takes long, and none where it does not
+    progress.close()
     return traverse_util.unflatten_dict(params, sep="/")
 
 
