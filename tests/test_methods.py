@@ -16,4 +16,4 @@ def test_a_run_that_fails_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         SystemExit, match=r"consistency_jax.train .*tiny.py:method=none.*\nended with exit status 1"
     ):
-        module.run("method=none", tmp_path / "run")
+        module.run("tiny", "method=none", tmp_path / "run")
