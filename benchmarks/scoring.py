@@ -281,12 +281,21 @@ def stacked(parts: Sequence[Any], length: int) -> Any:
     return type(parts[0])(**fields)
 
 
-def in_torch(folder: Path, sequences: Sequence[tuple], tokens: int, threads: int) -> Callable[[], np.ndarray]:
-    """The usual way with transformers: padded batches, logits of all tokens, one gather."""
+def torch_model(path: Path) -> Any:
+    """A checkpoint folder or a GGUF file in transformers, float32."""
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    found = {"gguf_file": path.name} if path.is_file() else {}
+    folder = path.parent if path.is_file() else path
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **found)
+
+
+def in_torch(folder: Path, sequences: Sequence[tuple], tokens: int, threads: int) -> Callable[[], np.ndarray]:
+    """The usual way with transformers: padded batches, logits of all tokens, one gather."""
+    import torch
+
+    model = torch_model(folder).eval()
 
     def run() -> np.ndarray:
         torch.set_num_threads(threads)  # more do not always help: these models are small

@@ -3,6 +3,8 @@
     python benchmarks/throughput.py                   # DCO steps on BMLAMA-17 (or the embedded world), random Llama
     python benchmarks/throughput.py --naive           # also one sequence per candidate: the gain of trees, in one run
     python benchmarks/throughput.py --peers=FOLDER    # the fixed inputs of a folder of peer benchmarks, as its records
+    python benchmarks/throughput.py --model=PATH --torch   # DCO steps and an audit of a checkpoint (a folder or GGUF),
+                                                      # and the same in torch on the same weights: real_model.py
 
 Times are medians of whole steps after everything is compiled; compile seconds stand apart. `flops` counts the matrix
 products of one step by hand, `flops_compiled` is XLA's own count of the compiled program (which counts a loop's body
@@ -50,6 +52,16 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="with --peers: parts of record names to run, comma separated"
     )
+    parser.add_argument(
+        "--model", metavar="PATH", help="by configs/real.py, with the weights of this folder or GGUF"
+    )
+    parser.add_argument("--torch", action="store_true", help="with --model: the same in torch")
+    parser.add_argument(
+        "--freeze", default="", help="with --model: also steps that do not train these parameters"
+    )
+    parser.add_argument(
+        "--audited", type=int, default=16, help="with --model: items of the audit; 0: no audit"
+    )
     parser.add_argument("--languages", default="en,fr", help="of BMLAMA-17")
     parser.add_argument("--items", type=int, default=4, help="of one step")
     parser.add_argument("--steps", type=int, default=10)
@@ -68,6 +80,11 @@ def main() -> None:
         from peer_inputs import run_all
 
         run_all(Path(args.peers).resolve(), [part for part in args.only.split(",") if part])
+        return
+    if args.model:
+        from real_model import compare
+
+        compare(args.model, args.freeze, args.audited, args.torch)
         return
     print(json.dumps(measure(args)))
 
