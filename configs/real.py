@@ -9,11 +9,12 @@ Everything is in float32, all parameters are trained.
 
 Options (--config=configs/real.py:key=value,...): `method` (METHODS below, or any objective), `languages`, `unseen`
 (languages joined by +, which are tested but not trained on), `en` (DCO's weight of English; with the published pairs
-the factor b = en by which others are drawn to English), `steps`, `lr`, `lora` (rank of adapters), `tested`, `seed`.
+the factor b = en by which others are drawn to English), `steps`, `lr`, `lora` (rank of adapters), `freeze` (parameters
+that stay as they are, embedding say), `trained` (so many questions of the train split, evenly spaced; 0: all),
+`tested`, `seed`. data=cldr takes the embedded facts.
 
-What each method does to the three models, and what of the papers' findings holds: docs/real.md, from
-`python benchmarks/real.py`. DCO as published: CLC 28.3 -> 36.7 on 300 held-out questions of Gemma 3 270M in 34 minutes
-on 2 cores.
+What is measured so far: docs/real.md. `python benchmarks/real.py` runs the methods, one after another, and writes their
+table; a run takes about half an hour on 2 quiet cores with 270 M parameters.
 """
 
 from ml_collections import ConfigDict
@@ -55,6 +56,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=1250,
         lr=1e-5,
         lora=0,
+        freeze="",
+        trained=0,
         tested=600,
         seed=0,
     )
@@ -72,7 +75,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if unseen:
         config.data.train.languages = config.data.languages
         config.data.languages += unseen
-    config.data.test_items = given.tested
+    config.data.train["items"], config.data.test_items = given.trained, given.tested
+    config.optimizer.freeze = given.freeze
+    if given.data == "cldr":  # each candidate is one name, however many tokens it has
+        config.evaluation.normalization = "sum"
     config.optimizer.learning_rate = given.lr
     config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
     own = METHODS.get(given.method, {})

@@ -9,6 +9,7 @@ import pytest
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.recipes import METHODS, toy
+from consistency_jax.config.stages import stages_of
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources import source_options
 from consistency_jax.data.trees.builder import TreeBuilder
@@ -63,6 +64,30 @@ def test_every_size_and_method_is_a_valid_config_of_a_known_model(name: str):
 def test_the_anchor_of_custom_is_english_where_it_is_among_the_languages(arg: str, steer: dict[str, float]):
     config = load("custom").get_config(f"path=x,data=questions.jsonl,{arg}")
     assert dict(config.objective.get("steer", {})) == steer
+
+
+REAL = load("real")
+
+
+@pytest.mark.parametrize("method", REAL.METHODS)
+def test_every_method_of_real_models_is_a_valid_config(method: str):
+    config = REAL.get_config(f"path=x,data=cldr,method={method},en={'4' if 'dco' in method else '1'}")
+    validate(config)
+    stages = stages_of(config)
+    published = stages[-1].config.objective.name == "dco" and method != "dco_all"
+    assert (stages[-1].config.batching.languages == 2) == published
+    assert config.evaluation.normalization == "sum"
+    with pytest.raises(ConfigError, match="method='nothing'; choose from dco, dco_all"):
+        REAL.get_config("path=x,method=nothing")
+
+
+def test_a_real_model_is_trained_on_the_published_instances_and_tested_in_further_languages():
+    config = REAL.get_config("path=x,data_path=y,unseen=he+fa,trained=40,freeze=embedding")
+    assert config.data.train.languages == ("en", "fr", "es", "ru", "vi", "tr")
+    assert config.data.languages[-2:] == ("he", "fa")
+    assert "instances" not in config.data.options  # they would be drawn from all languages
+    assert (config.data.train["items"], config.optimizer.freeze) == (40, "embedding")
+    assert REAL.get_config("path=x,data_path=y").data.options.instances == 5000
 
 
 @pytest.fixture(scope="module")
