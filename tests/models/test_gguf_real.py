@@ -4,12 +4,11 @@ They lie in $CONSISTENCY_MODELS as NAME.gguf (`python launch/fetch_model.py NAME
 """
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_tokenizers import texts
+from test_tokenizers import ODD, texts
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
@@ -41,9 +40,11 @@ def pair(request: pytest.FixtureRequest) -> tuple[Path, Model, torch.nn.Module]:
 def test_tokens_are_transformers(pair: tuple[Path, Model, torch.nn.Module], data_folder: Path) -> None:
     path, model, _ = pair
     theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    sample = texts(data_folder, every=10)
+    sample = texts(data_folder, every=10)[
+        : -len(ODD)
+    ]  # odd texts are sentencepiece's and llama.cpp's own affair
     if path.stem == "smollm2":  # transformers does not know its rule, every digit apart, which llama.cpp has
-        sample = [text for text in sample if not re.search(r"\d", text)]
+        sample = [text for text in sample if not any(map(str.isnumeric, text))]
     ours = model.tokenizer(sample, add_special_tokens=False)["input_ids"]
     expected = theirs(sample, add_special_tokens=False)["input_ids"]
     differing = [text for text, one, other in zip(sample, ours, expected, strict=True) if one != other]
@@ -80,7 +81,7 @@ def test_logits_are_torchs(
     pair: tuple[Path, Model, torch.nn.Module], data_folder: Path, tmp_path: Path
 ) -> None:
     _, model, theirs = pair
-    ids = model.tokenizer("\n".join(texts(data_folder, every=500)))["input_ids"][:500]
+    ids = model.tokenizer("\n".join(texts(data_folder, every=100)[::40]))["input_ids"][:500]
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits.numpy()
     np.testing.assert_allclose(model.apply([ids]), expected, atol=1e-3)
