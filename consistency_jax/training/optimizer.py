@@ -76,7 +76,7 @@ def _clip(limit: float) -> optax.GradientTransformation:
 
     def scaled(grads: Any, params: Any) -> Any:
         scale = jnp.minimum(1.0, limit / optax.tree.norm(grads))
-        return jax.tree.map(lambda grad: scale * grad, grads)
+        return jax.tree.map(lambda grad: (scale * grad).astype(grad.dtype), grads)
 
     return optax.stateless(scaled)
 

@@ -243,6 +243,20 @@ def test_a_truncated_file_is_refused_wherever_it_ends(folder: Path, tmp_path: Pa
         failing(path, CheckpointError, "is truncated or no GGUF file")
 
 
+@pytest.mark.parametrize("place", range(4, 400, 7))
+def test_a_damaged_header_is_one_clear_error_or_still_fits(folder: Path, tmp_path: Path, place: int) -> None:
+    whole = bytearray(write(folder, tmp_path / "whole.gguf", ARCH.QWEN2).read_bytes())
+    whole[place] ^= 0xFF
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(whole)
+    said = str(path)
+    try:
+        load_pretrained(path)  # a byte of a name or a number that nothing reads may change
+    except (CheckpointError, ConfigError) as error:
+        said = str(error)
+    assert str(path) in said
+
+
 def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"PK\x03\x04" + bytes(5000))

@@ -59,6 +59,15 @@ def test_gradients_are_scaled_down_to_the_global_norm(size):
         np.testing.assert_allclose(scaled[name], grad * min(1.0, 2.0 / size), rtol=4 * 2.0**-24)
 
 
+def test_clipping_keeps_the_type_of_each_gradient():
+    """Those of an auxiliary loss are float32 beside bfloat16 ones, and so is the norm of both."""
+    grads = {"own": jnp.full(4, 3.0, jnp.bfloat16), "beside": jnp.full(4, 4.0)}
+    scaled, _ = _clip(1.0).update(grads, optax.EmptyState())
+    assert {name: grad.dtype for name, grad in scaled.items()} == {"own": jnp.bfloat16, "beside": jnp.float32}
+    np.testing.assert_allclose(scaled["own"].astype(jnp.float32), 0.3, rtol=2.0**-8)
+    np.testing.assert_allclose(scaled["beside"], 0.4, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("rounding", ["stochastic", "master"])
 def test_state_lies_where_the_parameters_lie(name, rounding):
