@@ -20,7 +20,7 @@ class Examples(NamedTuple):
     gold: jax.Array  # i32[B], -1 unknown
     partners: jax.Array  # i32[B, L], a language drawn as partner of each; -1 where absent
     rejected: jax.Array  # i32[B, L], a wrong candidate drawn for each language; -1 where there is none
-    reference: jax.Array  # f32[B, L, K], nats; zeros for an objective that needs none
+    reference: jax.Array  # f32[B, L, K], nats; NaN for an objective that needs none
     state: jax.Array  # f32[B, D], the reference's state in ANCHOR; D = 0 for an objective that needs none
     prompts: jax.Array  # bool[P, L'], languages of the prompts fed beside the items; [0, 0] without such
     seed: jax.Array  # u32[B], a random number for each item, another in every step

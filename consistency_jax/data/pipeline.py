@@ -278,7 +278,7 @@ class Pipeline:
             rejected=rejected,
             reference=cells(data.reference, 0.0)
             if data.reference is not None
-            else np.zeros(mask.shape, np.float32),
+            else np.full(mask.shape, np.nan, np.float32),  # no objective trains on one that was not scored
             state=data.state[draw.items] if data.state is not None else np.zeros((len(mask), 0), np.float32),
             prompts=prompts >= 0,
             seed=draw.seed,

@@ -248,12 +248,13 @@ def test_two_stages_are_a_run_on_what_another_run_exported(staged, tmp_path, ran
         scorer = Scorer(start.config, mesh)
         (items, languages) = load_training(second)
         split = split_of(second, "train", items, base, "separate", languages)
-        data = training_data(second, split, Reference(scorer, start, tmp_path / "kept"))
+        reference = Reference(scorer, start, tmp_path / "kept")
+        data = training_data(second, split, reference)
         trained = fit(
             Stage("by hand", "by_hand", "", second),
             start,
             make_objective(second.objective, languages)[0],
-            make_pipeline(second, data, start.config, groups=1),
+            make_batches(second, data, split, start, reference),
             tmp_path,
         )
         assert_same_params(trained.params, ended.params)
