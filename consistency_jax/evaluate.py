@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import help_text
+from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation import load_evaluation
 from consistency_jax.evaluation.splits import token_lines
@@ -29,7 +30,8 @@ from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
-from consistency_jax.training.workdir import open_workdir, read_config
+from consistency_jax.training.stages import load_training
+from consistency_jax.training.workdir import check_data, open_workdir, read_config
 
 
 def evaluate_workdir(
@@ -56,13 +58,19 @@ def evaluate_workdir(
     config = config or on_main(lambda: read_config(location(workdir)))
     validate(config, jax.device_count())
     watch = Watch(profiled_steps(profile, location(workdir)), location(workdir) / "profile", unit="batch")
-    workdir = open_workdir(workdir, config)
+    with open_workdir(workdir, config) as workdir:  # held for this command alone
+        return _evaluate(config, workdir, checkpoint, watch, show)
+
+
+def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, show: int) -> dict[str, Any]:
     use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     evaluation = load_evaluation(config)
     step = latest_step(workdir) if checkpoint == "latest" else None
     if checkpoint.isdigit():
         step = int(checkpoint)
+    if step is not None:
+        _check_held_out(config, workdir)
     sides = "the base model" + (" alone" if step is None else f", and the checkpoint of step {step}")
     method = f"{config.evaluation.normalization} scores of {sides}"
     tell_run(watch, config, mesh, [evaluation.items], method)
@@ -84,6 +92,14 @@ def evaluate_workdir(
         final = evaluation.measure("final", trained, scorer, workdir)
     watch.close()
     return evaluation.report(workdir, base, final)
+
+
+def _check_held_out(config: ConfigDict, workdir: Path) -> None:
+    """Test items are held out where the splits are those of training. (Pairs have no split.)"""
+    parts = [stage.config for stage in stages_of(config)]
+    if not any(part.data.train.pairs for part in parts):
+        loaded = [load_training(part) for part in parts]
+        on_main(lambda: check_data(workdir, loaded, "or evaluate the exported model: configs/audit.py"))
 
 
 def main(argv: Sequence[str]) -> None:

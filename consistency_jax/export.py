@@ -18,8 +18,9 @@ from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
 from consistency_jax.report.card import model_card
+from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import run_app, run_command
-from consistency_jax.runtime.files import location, write_text
+from consistency_jax.runtime.files import location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
@@ -38,6 +39,9 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     """
     workdir, out = location(workdir), Path(out).expanduser().absolute()
     config = on_main(lambda: read_config(workdir))
+    refuse_input(
+        out, "--out", {"--workdir": workdir, "model.path": config.model.path, "the cache": cache_folder()}
+    )
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     step = latest_step(workdir) if step is None else step

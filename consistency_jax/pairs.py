@@ -20,7 +20,7 @@ from consistency_jax.data.preferences import Pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
-from consistency_jax.runtime.files import location
+from consistency_jax.runtime.files import location, refuse_input
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.watch import Watch
@@ -29,6 +29,7 @@ from consistency_jax.selection.making import selected_pairs
 from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.stages import load_training
+from consistency_jax.training.workdir import inputs_of
 
 
 def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | None = None) -> Pairs:
@@ -44,9 +45,10 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     validate(config, jax.device_count())
     if not config.selection.name:
         raise ConfigError(f"selection.name='' makes no pairs; choose from {', '.join(SELECTIONS)}")
+    out = Path(out).expanduser().absolute()
+    refuse_input(out, "--out", inputs_of(config))
     config = config.copy_and_resolve_references()
     config.data.train.pairs = ""  # what pairs are made from is the split
-    out = Path(out).expanduser().absolute()
     step = None
     if workdir is not None:
         workdir = location(workdir)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import check_pairs_fit, validate
 from consistency_jax.config.defaults import help_text
-from consistency_jax.config.stages import stages_of
+from consistency_jax.config.stages import Stage, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
@@ -41,7 +41,7 @@ from consistency_jax.training.stages import (
     training_splits,
 )
 from consistency_jax.training.trainable import trained_names
-from consistency_jax.training.workdir import open_workdir
+from consistency_jax.training.workdir import check_data, open_workdir
 
 
 def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[str, Any]:
@@ -54,19 +54,23 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
       UserError: for a config or data that cannot run; where it can be known, before any work.
       FloatingPointError, CheckpointError, Interrupted: see training/loop.py.
     """
-    # ------------------------------------------------------------------------------------------ config, workdir, mesh
     validate(config, jax.device_count())
     stages = stages_of(config)
     for stage in stages:
         check_pairs_fit(stage.config)
     longest = max(stage.config.total_steps for stage in stages)
     watch = Watch(profiled_steps(profile, location(workdir), longest), location(workdir) / "profile")
-    workdir = open_workdir(workdir, config)
+    with open_workdir(workdir, config) as workdir:  # held for this run alone
+        return _train(config, stages, workdir, watch)
+
+
+def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Watch) -> dict[str, Any]:
     use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
 
     # ----------------------------------------------------------------------------------------------- the data, checked
     loaded = [load_training(stage.config) for stage in stages]
+    on_main(functools.partial(check_data, workdir, loaded))
     prompt_items = [load_prompts(stage.config) for stage in stages]
     evaluation, validation = load_evaluation(config), load_validation(config)
     items = training_items(stages, loaded), validation.items, evaluation.items

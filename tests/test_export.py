@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
 from consistency_jax.train import train
@@ -25,3 +25,15 @@ def test_a_run_exports_where_there_are_fewer_devices(small_config, tmp_path):
     stored["mesh"] = {"data": 1, "fsdp": 8, "tensor": 1}
     (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
     assert (export(tmp_path / "run", tmp_path / "model") / "model.safetensors").is_file()
+
+
+def test_an_export_onto_what_is_read_is_refused(small_config, tmp_path):
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    for out in (tmp_path / "run", tmp_path / "run" / "checkpoints", small_config.model.path):
+        with pytest.raises(
+            UserError, match="--out=.* would write into .*, which is read; name another place"
+        ):
+            export(tmp_path / "run", out)
+    assert before == (tmp_path / "run" / "config.json").read_bytes()

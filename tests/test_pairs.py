@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from test_train import config_file
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.preferences import Pair, read_pairs, write_pairs
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import evenly, load_split, split_of
 from consistency_jax.models.huggingface import load_pretrained
@@ -54,6 +55,31 @@ def world(tmp_path_factory):
             write_selection(config, folder / f"{name}.jsonl")
         config.selection.name = ""
         yield config, folder
+
+
+def test_pairs_that_were_cut_are_made_again_and_foreign_files_stay(world, tmp_path):
+    config, folder = world
+    config = config.copy_and_resolve_references()
+    config.selection.name = "random"
+    out, whole = tmp_path / "pairs.jsonl", (folder / "random.jsonl").read_text(encoding="utf8")
+    out.write_text("".join(whole.splitlines(keepends=True)[:3]), encoding="utf8")
+    with pytest.raises(
+        ConfigError, match="pairs.jsonl is there, and pairs.summary.json beside it does not say what"
+    ):
+        write_selection(config, out)
+    assert out.read_text(encoding="utf8").count("\n") == 3
+    shutil.copy(folder / "random.summary.json", tmp_path / "pairs.summary.json")
+    write_selection(config, out)
+    assert out.read_text(encoding="utf8") == whole
+
+
+def test_pairs_onto_the_data_are_refused(small_config, tmp_path):
+    small_config.selection.name = "random"
+    data = shutil.copy(small_config.data.path, tmp_path / "data.jsonl")
+    small_config.data.path, before = str(data), data.read_bytes()
+    with pytest.raises(UserError, match="--out=.* would write into data.path"):
+        write_selection(small_config, data)
+    assert data.read_bytes() == before
 
 
 def test_each_selection_writes_pairs_that_its_items_hold(world):

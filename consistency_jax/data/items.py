@@ -6,6 +6,8 @@ the same thing in every language, every text holds something and is UTF-8, and a
 
 import contextlib
 import gc
+import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -118,6 +120,16 @@ def pick(
         context=context or None,
         written=item.written,
     )
+
+
+def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) -> str:
+    """A key of items, all that they say and their order, and of the languages taken of them; of several such parts."""
+    digest = hashlib.sha256()
+    for items, languages in parts:
+        digest.update(json.dumps(list(languages)).encode())
+        for item in items:
+            digest.update(json.dumps(vars(item), sort_keys=True).encode())
+    return digest.hexdigest()[:32]
 
 
 def require_answers(items: Iterable[ParallelItem], where: str) -> None:

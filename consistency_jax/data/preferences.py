@@ -18,7 +18,7 @@ from typing import Any
 
 from consistency_jax.data.items import MASK, DataError, Items, ParallelItem, check_characters, run_together
 from consistency_jax.data.sources.files import id_of, json_lines, value_of
-from consistency_jax.runtime.files import complete_file
+from consistency_jax.runtime.files import write_text
 
 TEXTS = ("language", "prompt", "chosen", "rejected")
 KEYS = ("id", *TEXTS, "provenance", "written")
@@ -79,11 +79,14 @@ def read_pairs(path: str | Path, on_error: str = "raise") -> Pairs:
     return pairs
 
 
+def pairs_text(pairs: Iterable[Pair]) -> str:
+    """Pairs as JSONL."""
+    return "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
+
+
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     """Writes pairs as JSONL; the file appears under its name only when it is complete."""
-    with complete_file(Path(path)) as file:
-        for pair in pairs:
-            file.write(json.dumps(asdict(pair), ensure_ascii=False).encode() + b"\n")
+    write_text(Path(path), pairs_text(pairs))
 
 
 def parse_pair(record: Any, where: str) -> Pair:

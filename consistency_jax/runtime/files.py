@@ -4,11 +4,13 @@ import contextlib
 import importlib.util
 import io
 import os
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
 import numpy as np
 from etils import epath
 
@@ -39,6 +41,64 @@ def location(name: str | Path) -> Path:
 def in_bucket(path: Path) -> bool:
     """Whether a path of `location` lies in a bucket, where files are only written as a whole."""
     return "://" in os.fspath(path)
+
+
+def refuse_input(out: Path, flag: str, inputs: Mapping[str, str | Path]) -> None:
+    """Refuses to write where something is read from: onto an input, or into an input's folder.
+
+    Args:
+      out: of `location`.
+      flag: that names it.
+      inputs: what each is -> its path; names that are no path here (a hub id, "") are passed over.
+
+    Raises:
+      UserError: naming both.
+    """
+    for what, name in inputs.items():
+        if not name or "://" in os.fspath(name) or in_bucket(out):
+            continue
+        taken = Path(name).expanduser().resolve()
+        if taken.exists() and (out.resolve() == taken or taken in out.resolve().parents):
+            raise UserError(
+                f"{flag}={out} would write into {what} ({name}), which is read; name another place"
+            )
+
+
+class Alone:
+    """Holds a folder that is there for one process; where that dies, others may have it again. Nothing is held in a
+    bucket, or on a file system without locks.
+
+    Args:
+      flag: that names the folder.
+    """
+
+    def __init__(self, folder: Path, flag: str):
+        self._folder, self._flag, self._holder = folder, flag, folder / ".holder"
+        self._lock = None if in_bucket(folder) else filelock.FileLock(folder / ".lock")
+
+    def take(self) -> None:
+        """Takes it.
+
+        Raises:
+          UserError: another process has it, which is named.
+        """
+        if self._lock is None:
+            return
+        try:
+            self._lock.acquire(blocking=False)
+            self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        except filelock.Timeout:
+            by = self._holder.read_text() if self._holder.exists() else "another process"
+            mend = "end it, or wait until it is done, or give another folder"
+            raise UserError(f"{self._flag}={self._folder} is in use by {by}: {mend}") from None
+        except NotImplementedError:
+            self._lock = None
+
+    def leave(self) -> None:
+        """Gives it back, where it was taken."""
+        if self._lock is not None and self._lock.is_locked:
+            self._holder.unlink(missing_ok=True)
+            self._lock.release()
 
 
 @contextlib.contextmanager

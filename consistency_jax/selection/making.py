@@ -1,6 +1,5 @@
 """Makes preference pairs from a training split, as `config.selection` says, with the model they are made for."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -12,8 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.parsing import named_function
-from consistency_jax.data.items import Items
-from consistency_jax.data.preferences import Pairs, pair_items, read_pairs, write_pairs
+from consistency_jax.data.items import Items, items_digest
+from consistency_jax.data.preferences import Pairs, pair_items, pairs_text, read_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import cached_answers, reading
 from consistency_jax.evaluation.measuring import score_splits
@@ -57,7 +56,7 @@ def selected_pairs(
     params_key = fingerprint(model.params)
     key = _key(config, model, items, languages, params_key)
     summary_path = out.with_suffix(".summary.json")
-    summary = on_main(lambda: _summary_of(summary_path, key) if out.exists() else None)
+    summary = on_main(lambda: _summary_of(out, summary_path, key))
     if summary is not None:
         print(f"{out} was made already with these settings")
     else:
@@ -67,10 +66,12 @@ def selected_pairs(
         pairs, summary = SELECTIONS[name].make(given), counts.to_json()
         if not pairs:
             raise ConfigError(f"selection.name={name!r} keeps no pair\n{summary_text(summary)}")
-        settings = {"key": key, "settings": config.selection.to_dict()}
+        lines = pairs_text(pairs)
+        settings = {"key": key, "digest": _digest(lines), "settings": config.selection.to_dict()}
         text = json.dumps(summary | settings, ensure_ascii=False, indent=2, default=list) + "\n"
-        on_main(lambda: write_pairs(out, pairs))
+        # The summary first: where only it is there, the pairs are made again.
         on_main(lambda: write_text(summary_path, text))
+        on_main(lambda: write_text(out, lines))
     print(summary_text(summary))
     return on_main(lambda: read_pairs(out))
 
@@ -147,21 +148,32 @@ def _key(config: ConfigDict, model: Model, items: Items, languages: Sequence[str
         config.selection.to_dict(),
         config.seed,
         params_key,
-        languages,
         config.evaluation.boundary,
         config.evaluation.normalization,
         *reading(config, model),
     ]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
-    for item in items:
-        digest.update(json.dumps(dataclasses.asdict(item), sort_keys=True).encode())
-    return digest.hexdigest()[:32]
+    text = json.dumps(settings, sort_keys=True, default=list) + items_digest([(items, languages)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _summary_of(path: Path, key: str) -> dict[str, Any] | None:
-    """The summary of the pairs that were made with this key; None where there is none, or it is damaged."""
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _summary_of(out: Path, path: Path, key: str) -> dict[str, Any] | None:
+    """The summary of the pairs that were made with this key and are as they were written; else None.
+
+    Raises:
+      ConfigError: a file that is there, and was not made here.
+    """
     try:
         summary = json.loads(path.read_text(encoding="utf8"))
-        return summary if summary["key"] == key else None
+        made = summary["key"]
     except (OSError, ValueError, KeyError, TypeError):
+        if out.exists():
+            raise ConfigError(
+                f"{out} is there, and {path.name} beside it does not say what it is: take another file, or delete it"
+            ) from None
         return None
+    whole = made == key and out.exists() and _digest(out.read_text(encoding="utf8")) == summary.get("digest")
+    return summary if whole else None

@@ -25,7 +25,7 @@ class Checkpointer:
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
-        self.folder = location(folder)
+        self.folder, self._keep = location(folder), keep
         try:
             on_main(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         except OSError as error:
@@ -47,6 +47,11 @@ class Checkpointer:
     def _own_steps(self) -> list[int]:
         """Those that this process knows of."""
         return sorted(self._manager.all_steps())
+
+    def prune(self) -> None:
+        """Deletes what is older than the newest `keep`: a process killed while it wrote may leave one more."""
+        for step in self.steps[: -self._keep]:
+            self._manager.delete(step)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Starts writing `state`, named parts that can be read apart; returns once they are copied off the device, on a

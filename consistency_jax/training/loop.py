@@ -85,6 +85,7 @@ def fit(
     names = trained_names(decoder, config.optimizer.freeze)
     trained, frozen = split_params(policy.params, names)
     checkpointer = Checkpointer(checkpoints or workdir / stage.folder, config.checkpoint.keep)
+    checkpointer.prune()
     first = checkpointer.latest_step or 0
     if first >= total_steps:
         with checkpointer:

@@ -1,10 +1,12 @@
-"""The folder of a run: config.json, base_model.txt, checkpoints/, metrics.jsonl, tensorboard/, tables/, report.json,
-report.html, written/ where the model wrote answers, and profile/ where steps were traced.
+"""The folder of a run: config.json, base_model.txt, data.txt, checkpoints/, metrics.jsonl, tensorboard/, tables/,
+report.json, report.html, written/ where the model wrote answers, and profile/ where steps were traced.
 
 With several stages, checkpoints/ holds a folder of each, and reference/ the tables of the references of later ones.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import filled, flattened, selects, stages_of
+from consistency_jax.data.items import Items, items_digest
 from consistency_jax.errors import ConfigError
-from consistency_jax.runtime.files import in_bucket, location, write_text
+from consistency_jax.runtime.files import Alone, in_bucket, location, refuse_input, write_text
 from consistency_jax.runtime.processes import check_shared, on_main
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others. Not so those by which a
@@ -29,18 +32,24 @@ FREE_TO_CHANGE = (
     "compile_cache",
 )
 RANKING = ("evaluation.normalization", "evaluation.boundary")
+DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
 
-def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
-    """Makes the folder, or checks that what ran in the one that is there ran with the same config; stores the config.
-    Of several processes the first does so, and all must see the folder.
+@contextlib.contextmanager
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
+    """A run's folder, held for this run alone while it is open. Makes the folder, or checks that what ran in the one
+    that is there ran with the same config; stores the config. Of several processes the first does so, and all must see
+    the folder.
 
-    report.json tells that a run is finished: one of another config is removed.
+    report.json tells that a run is finished: one of another config is removed, and so is what a killed run left half
+    written.
 
     Raises:
       ConfigError: the folder belongs to another config, or cannot be made or written.
+      UserError: it is held by another run, or is one that this run reads from.
     """
     folder = location(workdir)
+    refuse_input(folder, "--workdir", inputs_of(config))
     safety = config.evaluation.safety
     written = config.evaluation.generation.splits or safety.harmful.source or safety.harmless.source
     if in_bucket(folder) and written:
@@ -53,24 +62,41 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
             f"selection.name keeps its pairs in the workdir, and cannot in a bucket ({folder}): make them before with "
             "python -m consistency_jax.pairs, and train on the file, data.train.pairs"
         )
-    on_main(lambda: _open(folder, config))
-    check_shared(folder, "--workdir")
-    return folder
+    held = Alone(folder, "--workdir")
+    try:
+        on_main(lambda: _open(folder, config, held))
+        check_shared(folder, "--workdir")
+        yield folder
+    finally:
+        held.leave()
 
 
-def _open(folder: Path, config: ConfigDict) -> None:
-    differing = {}
-    if (folder / "checkpoints").exists():
-        differing = _differences(fixed(read_config(folder)), fixed(config))
-    if differing:
-        lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
-        raise ConfigError(
-            f"the workdir {folder} belongs to another config:{lines}\n"
-            "Give the settings it was started with, or another --workdir."
-        )
+def inputs_of(config: ConfigDict) -> dict[str, str]:
+    """What a config reads and no command may write over: what each is -> its path, or another name."""
+    paths = {"model.path": config.model.path}
+    for stage in stages_of(config):
+        data = stage.config.data
+        paths |= {"data.path": data.path, "data.train.pairs": data.train.pairs}
+    return paths
+
+
+def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
+    stored, differing = folder / "config.json", {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stored = folder / "config.json"
+        held.take()
+        if (folder / "checkpoints").exists():
+            differing = _differences(fixed(read_config(folder)), fixed(config))
+        elif stored.exists() and not _of_a_run(stored):
+            raise ConfigError(f"{stored} is not of a run (of a model?): give another --workdir")
+        if differing:
+            lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
+            raise ConfigError(
+                f"the workdir {folder} belongs to another config:{lines}\n"
+                "Give the settings it was started with, or another --workdir."
+            )
+        for half in (*folder.glob("*.partial"), *folder.glob("*/*.partial")):
+            half.unlink()
         text = to_json(config)
         if not stored.exists() or stored.read_text(encoding="utf8") != text:
             (folder / "report.json").unlink(missing_ok=True)
@@ -79,6 +105,40 @@ def _open(folder: Path, config: ConfigDict) -> None:
         raise ConfigError(
             f"cannot write to the workdir {folder}: {error}; choose another --workdir"
         ) from error
+
+
+def _of_a_run(stored: Path) -> bool:
+    try:
+        text = json.loads(stored.read_text(encoding="utf8"))
+    except ValueError:
+        return False
+    return isinstance(text, dict) and {"model", "data", "objective"} <= set(text)
+
+
+def check_data(
+    workdir: Path, loaded: Sequence[tuple[Items, Sequence[str]]], mend: str = "or start in another --workdir"
+) -> None:
+    """Keeps in the workdir what its run trains on, or refuses other items than the run began with: of a split drawn
+    anew, some that were trained on might be held out now.
+
+    Args:
+      loaded: items and languages, a pair a stage.
+
+    Raises:
+      ConfigError: the items are others.
+    """
+    key, kept = items_digest(loaded), workdir / DATA_KEY
+    if not (workdir / "checkpoints").is_dir():
+        write_text(kept, key)
+    elif not kept.is_file():
+        print(
+            f"note: {workdir} is of a version that did not keep what it trained on: nothing can tell if it changed"
+        )
+    elif kept.read_text() != key:
+        raise ConfigError(
+            f"the run in {workdir} trained on other items than the data give now (see {DATA_KEY}): they were edited, "
+            f"or are split or read in another way. Bring back the data as they were, {mend}"
+        )
 
 
 def fixed(config: ConfigDict) -> dict[str, Any]:

@@ -37,6 +37,19 @@ def test_parts_are_read_apart_and_the_newest_are_kept(tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
+def test_one_more_than_is_kept_goes_when_asked(tmp_path):
+    with Checkpointer(tmp_path / "c", keep=3) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state(step))
+    with Checkpointer(tmp_path / "c", keep=2) as checkpoints:
+        assert checkpoints.steps == [1, 2, 3]
+        checkpoints.prune()
+        assert checkpoints.steps == [2, 3]
+    with Checkpointer(tmp_path / "c", keep=2) as checkpoints:
+        assert checkpoints.steps == [2, 3]
+        checkpoints.prune()
+
+
 def test_a_step_that_is_not_there_and_a_folder_that_cannot_be_are_told(tmp_path):
     with Checkpointer(tmp_path / "c") as checkpoints:
         checkpoints.save(4, state(4))

@@ -33,7 +33,8 @@ def kept(folder, step: int, params) -> None:
 
 def test_the_newest_checkpoint_is_of_the_last_stage_that_has_begun(small_config, tmp_path):
     small_config.stages, small_config.stage = ("sft", "dpo", "dco"), {}
-    open_workdir(tmp_path, small_config)
+    with open_workdir(tmp_path, small_config):
+        pass
     assert latest_step(tmp_path) is None
     assert latest_stage(small_config, tmp_path).name == "sft"
     array = {"kernel": jax.numpy.ones(3)}

@@ -1,13 +1,24 @@
 """The folder of a run: whose it is, and what may change between two starts."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.parsing import to_json
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, UserError
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.train import train
 from consistency_jax.training.workdir import open_workdir, read_config
+
+
+def opened(folder, config):
+    with open_workdir(folder, config) as workdir:
+        return workdir
 
 
 @pytest.mark.parametrize("where", ["the run", "a stage", "nowhere"])
@@ -20,27 +31,27 @@ def test_what_ranks_candidates_may_not_change_where_pairs_are_made_by_it(small_c
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text(to_json(small_config))
     small_config.evaluation.tokens = 4096
-    open_workdir(tmp_path / "run", small_config)
+    opened(tmp_path / "run", small_config)
     small_config.evaluation.update(normalization="sum", boundary="separate")
     if where == "nowhere":
-        open_workdir(tmp_path / "run", small_config)
+        opened(tmp_path / "run", small_config)
         return
     message = (
         "another config:\n  evaluation.boundary: 'joint' there, 'separate' now"
         "\n  evaluation.normalization: 'mean_full' there, 'sum' now"
     )
     with pytest.raises(ConfigError, match=message):
-        open_workdir(tmp_path / "run", small_config)
+        opened(tmp_path / "run", small_config)
     assert read_config(tmp_path / "run").evaluation.normalization == "mean_full"
 
 
 def test_a_report_of_another_config_does_not_pass_for_this_ones(small_config, tmp_path):
-    report = open_workdir(tmp_path, small_config) / "report.json"
+    report = opened(tmp_path, small_config) / "report.json"
     report.write_text("{}")
-    open_workdir(tmp_path, small_config)
+    opened(tmp_path, small_config)
     assert report.exists()
     small_config.evaluation.bootstrap += 1
-    open_workdir(tmp_path, small_config)
+    opened(tmp_path, small_config)
     assert not report.exists()
 
 
@@ -55,7 +66,7 @@ def test_a_folder_that_is_no_workdir_is_told(tmp_path):
 def test_a_stored_config_is_read_as_it_was(small_config, tmp_path):
     small_config.objective.steer = {"en": 4.0}
     small_config.stages = ("sft", "dco")
-    open_workdir(tmp_path, small_config)
+    opened(tmp_path, small_config)
     assert to_json(read_config(tmp_path)) == to_json(small_config)
 
 
@@ -96,9 +107,9 @@ def test_a_workdir_from_before_goes_on(small_config, tmp_path):
     own = {"name": "dpo", "beta": 0.1, "label_smoothing": 0.0, "gamma": 0.5, "rejected": "random"}
     assert read.objective.to_dict() == own
     with pytest.raises(ConfigError, match="objective.gamma: 0.5 there, 0.0 now"):
-        open_workdir(folder, small_config)
+        opened(folder, small_config)
     small_config.objective.gamma = 0.5
-    open_workdir(folder, small_config)
+    opened(folder, small_config)
     assert json.loads((folder / "config.json").read_text())["objective"] == own
 
 
@@ -107,9 +118,9 @@ def test_a_run_from_before_with_the_wrong_beta_is_not_taken_for_one_with_the_rig
     folder = stored_before(small_config, tmp_path / "simpo")
     assert read_config(folder).objective.beta == 0.1
     with pytest.raises(ConfigError, match="objective.beta: 0.1 there, 2.0 now"):
-        open_workdir(folder, small_config)
+        opened(folder, small_config)
     small_config.objective.beta = 0.1
-    open_workdir(folder, small_config)
+    opened(folder, small_config)
 
 
 def test_stages_from_before_go_on(small_config, tmp_path):
@@ -117,9 +128,9 @@ def test_stages_from_before_go_on(small_config, tmp_path):
     folder = stored_before(small_config, tmp_path / "run", steer={"en": 3.0})
     validate(read_config(folder))
     with pytest.raises(ConfigError, match="stage.dco.objective.steer.en: 3.0 there, None now"):
-        open_workdir(folder, small_config)
+        opened(folder, small_config)
     small_config.objective.steer = {"en": 3.0}
-    open_workdir(folder, small_config)
+    opened(folder, small_config)
     assert to_json(read_config(folder)) == to_json(small_config)
 
 
@@ -128,3 +139,72 @@ def test_an_objective_that_is_not_there_any_more_is_told(small_config, tmp_path)
     folder = stored_before(small_config, tmp_path / "run")
     with pytest.raises(ConfigError, match="objective.name='lost' is unknown"):
         read_config(folder)
+
+
+# ------------------------------------------------------------------------------------------ nothing lost, nothing mixed
+def test_a_folder_that_is_read_from_is_no_workdir(small_config, small_model, tmp_path):
+    model = shutil.copytree(small_model, tmp_path / "model")
+    before = (model / "config.json").read_bytes()
+    small_config.model.path = str(model)
+    for folder in (model, model / "run"):
+        with pytest.raises(UserError, match="--workdir=.* would write into model.path"):
+            opened(folder, small_config)
+    other = shutil.copytree(model, tmp_path / "other")
+    with pytest.raises(
+        ConfigError, match=r"config.json is not of a run \(of a model\?\): give another --workdir"
+    ):
+        opened(other, small_config)
+    assert before == (model / "config.json").read_bytes() == (other / "config.json").read_bytes()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from consistency_jax.runtime.files import Alone
+
+held = Alone(Path(sys.argv[1]), "--workdir")
+held.take()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_workdir_is_held_by_one_process_until_it_ends(small_config, tmp_path):
+    opened(tmp_path, small_config)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match=f"is in use by process {other.pid} on .*: end it, or wait"):
+                opened(tmp_path, small_config)
+        finally:
+            other.kill()
+    opened(tmp_path, small_config)
+    with open_workdir(tmp_path, small_config), pytest.raises(UserError, match="is in use by"):
+        opened(tmp_path, small_config)
+
+
+def test_what_a_killed_run_left_half_written_goes(small_config, tmp_path):
+    (tmp_path / "tables").mkdir()
+    half = tmp_path / "tables" / "base.npz.0123abcd.partial"
+    half.write_text("half")
+    opened(tmp_path, small_config)
+    assert not half.exists()
+
+
+def test_a_run_whose_data_were_edited_does_not_go_on(small_config, tmp_path):
+    """Rows in another order are split otherwise: what it trained on would be tested on."""
+    small_config.total_steps = 2
+    data = Path(small_config.data.path)
+    small_config.data.path = str(shutil.copy(data, tmp_path / "data.jsonl"))
+    train(small_config, tmp_path / "run")
+    lines = data.read_text(encoding="utf8").splitlines(keepends=True)
+    Path(small_config.data.path).write_text("".join(lines[::-1][2:]), encoding="utf8")
+    kept = (tmp_path / "run" / "report.json").read_bytes()
+    with pytest.raises(ConfigError, match="trained on other items than the data give now.*another --workdir"):
+        train(small_config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="trained on other items.*evaluate the exported model"):
+        evaluate_workdir(small_config, tmp_path / "run")
+    assert kept == (tmp_path / "run" / "report.json").read_bytes()
+    Path(small_config.data.path).write_text("".join(lines), encoding="utf8")
+    train(small_config, tmp_path / "run")
