@@ -284,6 +284,7 @@ def test_when_the_first_is_killed_another_mesh_goes_on(place, shared, one_proces
     np.testing.assert_allclose(place.losses(), shared.losses("one"), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on(place, shared, one_process):
     killed(place, victim=3, processes=4)
     place.run(place.words("train"), devices=1)
