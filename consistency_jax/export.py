@@ -24,7 +24,7 @@ from consistency_jax.runtime.files import location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.workdir import read_config
+from consistency_jax.training.workdir import holds_run, read_config
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
@@ -39,9 +39,14 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     """
     workdir, out = location(workdir), Path(out).expanduser().absolute()
     config = on_main(lambda: read_config(workdir))
-    refuse_input(
-        out, "--out", {"--workdir": workdir, "model.path": config.model.path, "the cache": cache_folder()}
-    )
+    kept = {
+        "checkpoints": workdir / "checkpoints",
+        "model.path": config.model.path,
+        "the cache": cache_folder(),
+    }
+    refuse_input(out, "--out", kept)
+    if on_main(lambda: holds_run(out)):
+        raise ConfigError(f"--out={out} is the workdir of a run; choose another folder")
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     step = latest_step(workdir) if step is None else step

@@ -31,9 +31,9 @@ def test_an_export_onto_what_is_read_is_refused(small_config, tmp_path):
     small_config.total_steps = 1
     train(small_config, tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_bytes()
-    for out in (tmp_path / "run", tmp_path / "run" / "checkpoints", small_config.model.path):
-        with pytest.raises(
-            UserError, match="--out=.* would write into .*, which is read; name another place"
-        ):
+    with pytest.raises(ConfigError, match="--out=.* is the workdir of a run; choose another folder"):
+        export(tmp_path / "run", tmp_path / "run")
+    for out in (tmp_path / "run" / "checkpoints", small_config.model.path):
+        with pytest.raises(UserError, match="--out=.* would write into .*, which is read"):
             export(tmp_path / "run", out)
     assert before == (tmp_path / "run" / "config.json").read_bytes()

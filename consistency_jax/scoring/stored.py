@@ -22,15 +22,22 @@ from consistency_jax.table import Table
 
 def fingerprint(params: Params) -> str:
     """A key of the parameters' very bits, computed where they live (no copy to the host)."""
-    sums = fetch(_bit_sums(params))
-    text = str([(str(path), np.asarray(leaf).tolist()) for path, leaf in jax.tree.leaves_with_path(sums)])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(str([(str(path), sums) for path, sums in bit_sums(params)]).encode()).hexdigest()
+
+
+def bit_sums(tree: Any) -> list[tuple[Any, list[int]]]:
+    """For each array of a tree its path, and two sums of its bits that change with any bit, made where it lives."""
+    sums = fetch(_bit_sums(tree))
+    return [(path, np.asarray(leaf).tolist()) for path, leaf in jax.tree.leaves_with_path(sums)]
 
 
 @jax.jit
 def _bit_sums(params: Params) -> Params:
     def one(leaf: jax.Array) -> jax.Array:
-        bits = jax.lax.bitcast_convert_type(leaf, {2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize])
+        if leaf.dtype == bool:
+            leaf = leaf.astype(jnp.uint8)
+        width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+        bits = jax.lax.bitcast_convert_type(leaf, width)
         bits = bits.astype(jnp.uint32).reshape(-1)
         place = jax.lax.iota(jnp.uint32, bits.shape[0]) * jnp.uint32(2654435761) + jnp.uint32(1)
         return jnp.stack([(bits * place).sum(dtype=jnp.uint32), (bits ^ place).sum(dtype=jnp.uint32)])

@@ -10,10 +10,12 @@ import orbax.checkpoint as ocp
 from consistency_jax.errors import CheckpointError
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.processes import on_main, several
+from consistency_jax.scoring.stored import bit_sums
 
 # Bytes of a piece of an array, and of a file. What is written is compressed in memory, piece by piece, and kept there
 # until a file is full: as Orbax has it (whole arrays, 2 GB) all of a state would lie there once more.
 PIECE, FILE = 2**26, 2**27
+SUMS = "sums"  # beside the parts of a state: `bit_sums` of each as it was written
 
 
 class Checkpointer:
@@ -64,8 +66,10 @@ class Checkpointer:
         """
         if step in self.steps:
             return
+        sums = {name: _sums(tree) for name, tree in state.items()}
+        parts = {name: _writing(tree) for name, tree in state.items()} | {SUMS: ocp.args.JsonSave(sums)}
         try:
-            self._manager.save(step, args=ocp.args.Composite(**{n: _writing(t) for n, t in state.items()}))
+            self._manager.save(step, args=ocp.args.Composite(**parts))
         except Exception as error:  # Orbax wraps what the file system says in many types
             raise CheckpointError(self._write_failed(error)) from error
 
@@ -80,7 +84,8 @@ class Checkpointer:
         """The parts of `step` named in `like`, laid out as its arrays (or `jax.ShapeDtypeStruct`s with shardings).
 
         Raises:
-          CheckpointError: where there is no such step, or its files cannot be read or do not fit.
+          CheckpointError: where there is no such step, or its files cannot be read, do not fit or are not as they were
+            written.
         """
         if step not in (steps := self.steps):
             raise CheckpointError(
@@ -94,15 +99,25 @@ class Checkpointer:
                 )
                 for name, tree in abstract.items()
             }
-            return dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
+            if on_main((self.folder / str(step) / SUMS).exists):  # not in those of earlier versions
+                parts[SUMS] = ocp.args.JsonRestore()
+            found = dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
-            others = [other for other in self._own_steps() if other != step]
-            mend = f"resume from step {others[-1]}" if others else "start afresh"
             reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(
-                f"the checkpoint {self.folder / str(step)} cannot be read ({type(error).__name__}: {reason}). "
-                f"Delete that folder to {mend}."
-            ) from error
+            raise self._bad(step, f"cannot be read ({type(error).__name__}: {reason})") from error
+        sums = found.pop(SUMS, {})
+        for name in sums and found:
+            changed = [path for path, own in _sums(found[name]).items() if own != sums[name].get(path)]
+            if changed:
+                raise self._bad(step, f"is damaged: {name}/{changed[0]} is not as it was written")
+        return found
+
+    def _bad(self, step: int, what: str) -> CheckpointError:
+        others = [other for other in self._own_steps() if other != step]
+        mend = f"resume from step {others[-1]}" if others else "start afresh"
+        return CheckpointError(
+            f"the checkpoint {self.folder / str(step)} {what}. Delete that folder to {mend}."
+        )
 
     def close(self) -> None:
         self.wait()
@@ -128,3 +143,7 @@ class Checkpointer:
 def _writing(tree: Any) -> ocp.args.PyTreeSave:
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE), tree)
     return ocp.args.PyTreeSave(tree, save_args=pieces, ocdbt_target_data_file_size=FILE)
+
+
+def _sums(tree: Any) -> dict[str, list[int]]:
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): sums for path, sums in bit_sums(tree)}

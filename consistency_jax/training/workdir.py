@@ -87,7 +87,7 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
         held.take()
         if (folder / "checkpoints").exists():
             differing = _differences(fixed(read_config(folder)), fixed(config))
-        elif stored.exists() and not _of_a_run(stored):
+        elif stored.exists() and not holds_run(folder):
             raise ConfigError(f"{stored} is not of a run (of a model?): give another --workdir")
         if differing:
             lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
@@ -107,10 +107,11 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
         ) from error
 
 
-def _of_a_run(stored: Path) -> bool:
+def holds_run(folder: Path) -> bool:
+    """Whether the config.json of a folder is that of a run, and not a model's."""
     try:
-        text = json.loads(stored.read_text(encoding="utf8"))
-    except ValueError:
+        text = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    except (OSError, ValueError):
         return False
     return isinstance(text, dict) and {"model", "data", "objective"} <= set(text)
 

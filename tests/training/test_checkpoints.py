@@ -1,5 +1,7 @@
 """Checkpoints: what is read is what was written, the newest are kept, and what cannot be read is named."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,3 +64,41 @@ def test_a_step_that_is_not_there_and_a_folder_that_cannot_be_are_told(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot make the checkpoint folder"):
         Checkpointer(tmp_path / "file" / "c")
+
+
+def test_a_bit_that_flipped_is_told_with_the_array_and_the_way_on(tmp_path):
+    """In the files as they are: whatever still can be read is compared with what was written."""
+    rng, told = np.random.default_rng(0), set()
+    with Checkpointer(tmp_path / "whole") as checkpoints:
+        for step in (1, 2):
+            noise = {"kernel": jnp.asarray(rng.normal(size=(64, 65)), jnp.float32)}
+            checkpoints.save(step, {"params": noise, "progress": {"count": jnp.int32(step)}})
+    files = [
+        path
+        for path in (tmp_path / "whole" / "2").rglob("*")
+        if path.stat().st_size > 8000 and path.is_file()
+    ]
+    assert len(files) == 1  # the kernel's values
+    for trial in range(12):
+        copy = shutil.copytree(tmp_path / "whole", tmp_path / str(trial))
+        path = copy / files[0].relative_to(tmp_path / "whole")
+        data = bytearray(path.read_bytes())
+        data[rng.integers(200, len(data) - 200)] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        like = {"params": {"kernel": jnp.zeros((64, 65))}}
+        with Checkpointer(copy) as checkpoints:
+            with pytest.raises(
+                CheckpointError, match="2 .*Delete that folder to resume from step 1"
+            ) as error:
+                checkpoints.restore(2, like)
+            told.add("is damaged: params/kernel is not as it was written" in str(error.value))
+            assert checkpoints.restore(1, like)["params"]["kernel"].any()
+    assert True in told
+
+
+def test_a_checkpoint_of_a_version_without_sums_is_read(tmp_path):
+    with Checkpointer(tmp_path / "c") as checkpoints:
+        checkpoints.save(1, state(1))
+    shutil.rmtree(tmp_path / "c" / "1" / "sums")
+    with Checkpointer(tmp_path / "c") as checkpoints:
+        assert checkpoints.restore(1, state(0))["params"]["kernel"].all()
