@@ -42,7 +42,7 @@ class AuxiliaryPrompts:
         trees: without answers, tree n = prompt * L + language; a gap where a prompt lacks the language.
         languages: L.
         items: P, prompts of one step.
-        every: steps; those between have none.
+        every: steps, from the first on; those between have none.
     """
 
     trees: Forest
@@ -52,7 +52,7 @@ class AuxiliaryPrompts:
 
     def draw(self, seed: int, step: int) -> np.ndarray:
         """i64[P, L], the trees of step number `step`, from 0, -1 where there is none: a function of seed and step."""
-        if (step + 1) % self.every:
+        if step % self.every:
             return np.full((self.items, self.languages), -1)
         numbers = np.where(self.trees.segments > 0, np.arange(len(self.trees)), -1).reshape(
             -1, self.languages
@@ -62,7 +62,7 @@ class AuxiliaryPrompts:
 
     def next_steps(self, steps: np.ndarray) -> np.ndarray:
         """i64[S]: for each of these steps the first one from it on that has prompts."""
-        return steps + -(steps + 1) % self.every
+        return steps + -steps % self.every
 
 
 class StepInput(NamedTuple):

@@ -5,8 +5,8 @@ With h_l in R^D the hidden state of the prompt's last token in language l, at so
     r_l = W h_l + b,   z_l = r_l / |r_l|,   Z = [z_1 ... z_m],   s_1 >= ... >= s_m the singular values of Z
     loss = mean over items  - log softmax( s / (tau * sg(s_1)) )_1          sg: no gradient flows through
 
-It is added to any objective's loss, lambda times, on every n-th step. At its optimum Z has rank 1. (W, b), the
-extractor, is trained jointly and belongs to the loss, not to the model: it is dropped with the run.
+It is added to any objective's loss, lambda times, on every n-th step, the first among them. At its optimum Z has rank
+1. (W, b), the extractor, is trained jointly and belongs to the loss, not to the model: it is dropped with the run.
 
 s comes from the eigenvalues of the m x m Gram matrix of z in float32, s_i = sqrt(max(e_i, 1e-6)): at 0 the root has no
 gradient. Vectors that point opposite ways have rank 1 too, and the extractor alone may satisfy the loss: so the cosine
@@ -37,8 +37,8 @@ class Mlc(NamedTuple):
     every: int  # optimizer steps
 
     def scale(self, steps: jax.Array) -> jax.Array:
-        """f32[]: what the loss counts in the step after `steps` i32[] of them: lambda in every n-th, else 0."""
-        return jnp.where((steps + 1) % self.every == 0, jnp.float32(self.weight), 0.0)
+        """f32[]: what the loss counts in the step after `steps` i32[] of them: lambda in each n-th from the first."""
+        return jnp.where(steps % self.every == 0, jnp.float32(self.weight), 0.0)
 
     def extractor(self, dim: int, key: jax.Array) -> dict[str, jax.Array]:
         """A new extractor of D-dimensional states, f32: kernel [D, width], uniform in +-1/sqrt(D), bias [width], 0."""

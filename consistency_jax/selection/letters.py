@@ -4,7 +4,8 @@ Options have Latin letters whatever the language, so that answers can be pooled.
 rules that finds a letter (this project's rules; of several finds the last counts, as explanations weigh options first):
 
 1. after a word for "answer", "option" or "choice" (`WORDS`), at most 24 characters later on its line: `Answer: B`,
-   `la réponse est (B)`, `答案是B`;
+   `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), only such lines count, whatever is
+   said of other options behind them;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
 3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; not where such lines name several options.
 
@@ -63,13 +64,15 @@ def read_letter(text: str, options: int) -> int:
     text = unicodedata.normalize("NFKC", text)
     text = _LOOKALIKE.sub(lambda match: _LOOKALIKES[match[0]], text)
     after_word, apart, line = _patterns(options)
-    found = []
+    found, lines = [], []
     for word in _WORD.finditer(text):
-        match = after_word.search(text[word.end() :].partition("\n")[0])
+        rest = text[word.end() :].partition("\n")[0]
+        match = after_word.search(rest)
         if match and match.end() <= ROOM:
             found.append(match[1] or match[2])
-    if not found:
-        found = apart.findall(text)
+            if ":" in rest[: match.end()] and not re.search(r"\w", rest[match.end() :]):
+                lines.append(found[-1])
+    found = lines or found or apart.findall(text)
     if not found:
         found = line.findall(text)
         found = found if len(set(found)) == 1 else []

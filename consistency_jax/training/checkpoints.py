@@ -15,7 +15,7 @@ from consistency_jax.scoring.stored import bit_sums
 # Bytes of a piece of an array, and of a file. What is written is compressed in memory, piece by piece, and kept there
 # until a file is full: as Orbax has it (whole arrays, 2 GB) all of a state would lie there once more.
 PIECE, FILE = 2**26, 2**27
-SUMS = "sums"  # beside the parts of a state: `bit_sums` of each as it was written
+SUMS = "sums"  # in a step's metadata: `bit_sums` of each part of a state as it was written
 
 
 class Checkpointer:
@@ -67,9 +67,9 @@ class Checkpointer:
         if step in self.steps:
             return
         sums = {name: _sums(tree) for name, tree in state.items()}
-        parts = {name: _writing(tree) for name, tree in state.items()} | {SUMS: ocp.args.JsonSave(sums)}
+        parts = ocp.args.Composite(**{name: _writing(tree) for name, tree in state.items()})
         try:
-            self._manager.save(step, args=ocp.args.Composite(**parts))
+            self._manager.save(step, args=parts, custom_metadata={SUMS: sums})
         except Exception as error:  # Orbax wraps what the file system says in many types
             raise CheckpointError(self._write_failed(error)) from error
 
@@ -99,13 +99,13 @@ class Checkpointer:
                 )
                 for name, tree in abstract.items()
             }
-            if on_main((self.folder / str(step) / SUMS).exists):  # not in those of earlier versions
-                parts[SUMS] = ocp.args.JsonRestore()
+            sums = (self._manager.metadata(step).custom_metadata or {}).get(
+                SUMS, {}
+            )  # {}: of earlier versions
             found = dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise self._bad(step, f"cannot be read ({type(error).__name__}: {reason})") from error
-        sums = found.pop(SUMS, {})
         for name in sums and found:
             changed = [path for path, own in _sums(found[name]).items() if own != sums[name].get(path)]
             if changed:

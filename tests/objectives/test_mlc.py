@@ -152,7 +152,7 @@ def test_descent_raises_the_share_of_rank_1(trained):
 
 def test_it_counts_on_every_nth_step():
     third = Mlc(weight=0.5, tau=0.2, layer=-1, width=16, every=3)
-    assert [float(third.scale(step)) for step in range(7)] == [0, 0, 0.5, 0, 0, 0.5, 0]
+    assert [float(third.scale(step)) for step in range(7)] == [0.5, 0, 0, 0.5, 0, 0, 0.5]  # as published
     assert [float(third._replace(every=1).scale(step)) for step in range(2)] == [0.5, 0.5]
 
 
