@@ -44,18 +44,24 @@ def evaluate_workdir(
     """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
 
     Args:
-      config: None for the one that the workdir was made with.
+      config: None for the one that the workdir was made with; code that it names is then not run.
       checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
       profile: "FIRST:LAST", scoring batches to trace, counted over all that is scored; empty: none.
       show: questions of each split that are printed as tokens.
 
     Raises:
-      ConfigError: a checkpoint that is none of these.
+      ConfigError: a checkpoint that is none of these, or a stored config that names code.
       CheckpointError: a step that is not there.
     """
     if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
-    config = config or on_main(lambda: read_config(location(workdir)))
+    if config is None:
+        config = on_main(lambda: read_config(location(workdir)))
+        if ":" in (judge := config.evaluation.safety.judge):
+            raise ConfigError(
+                f"{workdir} names code to run, evaluation.safety.judge={judge!r}, and a folder may come from anyone: give "
+                "the run's --config, which says so too"
+            )
     validate(config, jax.device_count())
     watch = Watch(profiled_steps(profile, location(workdir)), location(workdir) / "profile", unit="batch")
     with open_workdir(workdir, config) as workdir:  # held for this command alone

@@ -208,3 +208,16 @@ def test_a_run_whose_data_were_edited_does_not_go_on(small_config, tmp_path):
     assert kept == (tmp_path / "run" / "report.json").read_bytes()
     Path(small_config.data.path).write_text("".join(lines), encoding="utf8")
     train(small_config, tmp_path / "run")
+
+
+def test_code_that_a_stored_config_names_is_not_run(small_config, tmp_path, monkeypatch):
+    """A workdir may come from anyone."""
+    (tmp_path / "unasked_code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    small_config.evaluation.safety.judge = "unasked_code:judge"
+    small_config.evaluation.safety.harmful.source = "multijail"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(to_json(small_config))
+    with pytest.raises(ConfigError, match="names code to run, evaluation.safety.judge='unasked_code:judge'"):
+        evaluate_workdir(None, tmp_path / "run")
+    assert not (tmp_path / "ran").exists()
