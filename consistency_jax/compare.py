@@ -63,8 +63,8 @@ def compare(
 
     Percentages 0..100, differences in points. Means are over the seeds of a method, "sd" is the sample standard
     deviation over them (null for one seed). [low, high] is the percentile interval of a paired bootstrap of that mean:
-    items are drawn with replacement, by their places in the tables: those that all seeds and methods were tested on are
-    the same in all, others vary as if alone. It says nothing of other seeds.
+    items are drawn with replacement, by their ids, from all that any run was tested on: what several seeds and methods
+    share is drawn in all of them alike, what one has alone varies alone. It says nothing of other seeds.
     Differences to the first method take the seeds that both have (null without any). The row "base" is there where all
     methods start from the same models. Keys: those that report/figures.py names for comparisons (accuracy_low is the
     mean over the languages whose base accuracy is below the median over all languages), and accuracy/LANGUAGE.
@@ -102,10 +102,14 @@ def compare(
     }
     shared_base = all(_same_base(method, methods[0]) for method in methods[1:])
     for split in splits:
+        places = {
+            name: n for n, name in enumerate(dict.fromkeys(i for run in runs for i in run.base[split].ids))
+        }
         drawn = {}
         for method in methods:
             sides = {
-                seed: _replicates(run, split, low[split], resamples) for seed, run in method.runs.items()
+                seed: _replicates(run, split, places, low[split], resamples)
+                for seed, run in method.runs.items()
             }
             drawn[method.name] = {side: {s: sides[s][side] for s in sides} for side in (BASE, "final")}
         first = drawn[methods[0].name]
@@ -265,8 +269,11 @@ def _low_resource(method: Method, split: str) -> list[str]:
     return [name for name, value in zip(table.languages, mean, strict=True) if value < np.median(mean)]
 
 
-def _replicates(run: Run, split: str, low: Sequence[str], resamples: int) -> dict[str, dict[str, np.ndarray]]:
-    """Side -> figure -> f64[1 + R]: its value, then those of R bootstrap samples, the same ones for every run."""
+def _replicates(
+    run: Run, split: str, places: Mapping[str, int], low: Sequence[str], resamples: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Side -> figure -> f64[1 + R]: its value, then those of R bootstrap samples of the items of all runs, the same
+    ones for every run. `places` numbers those items by id; what a run does not have weighs nothing in it."""
     base, normalization = run.base[split], run.config.evaluation.normalization
     design = Design(base.languages, {"low": low}, resamples=resamples)
     rows = [figure for figure in FIGURES if figure.compare]
@@ -274,10 +281,22 @@ def _replicates(run: Run, split: str, low: Sequence[str], resamples: int) -> dic
         measured(rows, Ranked(table, normalization, base), len(base.languages))
         for table in (base, run.final[split])
     ]
+    own = [places[name] for name in base.ids]
+    columns = [
+        {figure: [_placed(part, own, len(places)) for part in parts] for figure, parts in side.items()}
+        for side in columns
+    ]
     return {
         side: _flat(rows, figures(means, design))
         for side, means in zip((BASE, "final"), replicates(columns, design), strict=True)
     }
+
+
+def _placed(rows: np.ndarray, places: Sequence[int], count: int) -> np.ndarray:
+    """Rows [n, M] at their places among `count`, zeros elsewhere: values as well as weights, so that none counts."""
+    placed = np.zeros((count, rows.shape[1]))
+    placed[places] = rows
+    return placed
 
 
 def _flat(rows: Sequence[Figure], found: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -59,8 +59,8 @@ def evaluate_workdir(
         config = on_main(lambda: read_config(location(workdir)))
         if ":" in (judge := config.evaluation.safety.judge):
             raise ConfigError(
-                f"{workdir} names code to run, evaluation.safety.judge={judge!r}, and a folder may come from anyone: give "
-                "the run's --config, which says so too"
+                f"{workdir} names code to run, evaluation.safety.judge={judge!r}, and a folder may come from anyone: "
+                "give the run's --config, which says so too"
             )
     validate(config, jax.device_count())
     watch = Watch(profiled_steps(profile, location(workdir)), location(workdir) / "profile", unit="batch")

@@ -135,6 +135,35 @@ def test_runs_that_answer_alike_have_the_interval_of_one(make_run):
         assert many["sd"] == 0
 
 
+def rows_of(whole: Table, rows) -> Table:
+    cells = {name: getattr(whole, name)[rows] for name in ("logp", "length", "bytes", "mask", "gold")}
+    return replace(whole, ids=tuple(whole.ids[n] for n in rows), **cells)
+
+
+def test_questions_that_seeds_share_are_drawn_together(make_run):
+    """Seeds that draw the split too: two of three questions of each are the other's, in another order."""
+    base, final = table(0, 1.0, items=240), table(0, 2.0, items=240)
+    own = {0: np.arange(180), 1: np.arange(239, 59, -1)}
+    runs = [make_run(f"dco/{seed}", seed) for seed in own] + [make_run("sft/0", 0, total_steps=5)]
+    for run, rows in zip(runs, (own[0], own[1], own[0])):
+        write_tables(run / "tables" / "base.npz", {"test": rows_of(base, rows)})
+        write_tables(run / "tables" / "final.npz", {"test": rows_of(final, rows)})
+    change = compare(runs, resamples=2000)["splits"]["test"]["dco"]["against_base"]["accuracy_non_en"]
+
+    # The same by hand: questions by number, drawn from all 240.
+    right = [(t.logp.argmax(2) == t.gold[:, None])[:, 1:].mean(1) for t in (base, final)]
+    gain, rng = 100 * (right[1] - right[0]), np.random.default_rng(7)
+    held = np.stack([np.isin(np.arange(240), rows) for rows in own.values()])
+    counts = np.stack([np.bincount(rng.integers(0, 240, 240), minlength=240) for _ in range(20000)])
+    means = np.mean([(counts * has) @ gain / (counts @ has) for has in held], axis=0)
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert change["mean"] == pytest.approx(np.mean([gain[has].mean() for has in held]), abs=1e-5)
+    assert [change["low"], change["high"]] == pytest.approx([low, high], abs=0.06 * (high - low))
+    draws = rng.integers(0, 180, (4000, 180))
+    by_place = np.std([np.mean([gain[rows][draw].mean() for rows in own.values()]) for draw in draws])
+    assert by_place < 0.93 * means.std()  # what drawing by place would say
+
+
 @pytest.mark.parametrize(
     ("changes", "splits", "message"),
     [
