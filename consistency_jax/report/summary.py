@@ -81,11 +81,18 @@ def summarise(
                     "items": len(table.ids),
                     "labelled_items": int((np.asarray(table.gold) >= 0).sum()),
                     "languages": list(table.languages),
+                    "lacking": lacking(table),
                 }
                 for split, table in sides[0].items()
             },
         }
     }
+
+
+def lacking(table: Table) -> dict[str, int]:
+    """Language -> how many of the items are not asked in it; without those that all are asked in."""
+    counts = (~np.asarray(table.mask).any(2)).sum(0).tolist()
+    return {language: count for language, count in zip(table.languages, counts, strict=True) if count}
 
 
 def by_split(tables: Tables) -> dict[str, Table]:

@@ -56,8 +56,10 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     labelled = (
         "" if about["labelled_items"] in (0, about["items"]) else f" ({about['labelled_items']:,} labelled)"
     )
+    fewer = ", ".join(f"{language} {count:,}" for language, count in about.get("lacking", {}).items())
     table = RichTable(
-        title=f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages",
+        title=f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages"
+        + (f"; not asked in: {fewer}" if fewer else ""),
         box=box.ROUNDED,
         title_style="bold",
         title_justify="left",

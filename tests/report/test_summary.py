@@ -5,7 +5,7 @@ import pytest
 from made import LANGUAGES, make_table
 
 from consistency_jax.metrics import accuracy, clc
-from consistency_jax.report import summarise, write_report
+from consistency_jax.report import summarise, terminal_table, write_report
 from consistency_jax.report.views import PARTS
 
 
@@ -65,7 +65,10 @@ def test_ragged_candidates_and_absent_languages_are_left_out():
         table.mask[20:30, 2] = False
         table.gold[:20] %= 3
         table.logp[~table.mask] = np.nan
-    figures = summarise(base, final, resamples=50)["final"]["test"]
+    summary = summarise(base, final, resamples=50)
+    assert summary["settings"]["splits"]["test"]["lacking"] == {final.languages[2]: 10}
+    assert f" languages; not asked in: {final.languages[2]} 10 " in terminal_table(summary, color=False)
+    figures = summary["final"]["test"]
     scores = np.where(final.mask, final.scores("mean_full"), 0)
     assert figures["clc_all"] == pytest.approx(clc(scores, final.mask).all_pairs, abs=1e-6)
     right = accuracy(scores, final.gold, final.mask)

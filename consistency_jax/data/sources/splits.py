@@ -154,7 +154,21 @@ def take(
         reason = f"no usable row: {len(items.skipped)} skipped, the first: {items.skipped[0]}"
         raise DataError.at(where, reason.rstrip("."), "Is this the original file?")
     items.warnings.extend(rows.warnings)
+    if not plan.instances:
+        items.warnings += [f"{where}: {told}" for told in gaps(items, languages or items.languages)]
     return items
+
+
+def gaps(items: Items, languages: Sequence[str]) -> list[str]:
+    """One description where items lack some of these languages."""
+    lacking = {l: sum(l not in item.prompts for item in items) for l in languages}
+    told = ", ".join(f"{language} {count:,}" for language, count in lacking.items() if count)
+    few = sum(any(l not in item.prompts for l in languages) for item in items)
+    return (
+        [f"{few:,} of {len(items):,} items are not asked in all languages; lacking in {told}."]
+        if told
+        else []
+    )
 
 
 def published_instances(

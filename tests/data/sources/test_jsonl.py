@@ -36,6 +36,8 @@ def test_reads_the_documented_format(tmp_path: Path):
     assert items[1].context == {"de": "z"}
     assert items.languages == ("en", "fr", "de")
     assert not items.skipped
+    told = "2 of 2 items are not asked in all languages; lacking in fr 1, de 1."
+    assert items.warnings == [f"jsonl: {told}"]
     kept = load_items("jsonl", path=file, languages=["fr", "en"])
     assert kept[0].languages == ("fr", "en")
     assert kept[1].languages == ("en",)
