@@ -18,7 +18,7 @@ from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.pretrain import pretrained_base
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
-from consistency_jax.training.workdir import read_config
+from consistency_jax.training.workdir import exported, holds_run, read_config
 
 
 def latest_stage(config: ConfigDict, workdir: Path) -> Stage:
@@ -73,6 +73,10 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
         the workdir's run started from.
     """
     path = config.model.path or pretrained_base(config, mesh, workdir)
+    if on_main(lambda: holds_run(Path(path).expanduser())):
+        raise ConfigError(
+            f"model.path={path} is the workdir of a run. To start from its end: {exported(Path(path))}"
+        )
     model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
     model.config = computing(config, model.config)
     if config.data.bos == "named" and model.tokenizer is not None:

@@ -91,10 +91,10 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
             raise ConfigError(f"{stored} is not of a run (of a model?): give another --workdir")
         if differing:
             lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
-            raise ConfigError(
-                f"the workdir {folder} belongs to another config:{lines}\n"
-                "Give the settings it was started with, or another --workdir."
-            )
+            mend = "Give the settings it was started with, or another --workdir."
+            if set(differing) == {"total_steps"}:  # its schedule was made for so many
+                mend += f" To train on from its end: {exported(folder)}, in another --workdir."
+            raise ConfigError(f"the workdir {folder} belongs to another config:{lines}\n{mend}")
         for half in (*folder.glob("*.partial"), *folder.glob("*/*.partial")):
             half.unlink()
         text = to_json(config)
@@ -105,6 +105,13 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
         raise ConfigError(
             f"cannot write to the workdir {folder}: {error}; choose another --workdir"
         ) from error
+
+
+def exported(folder: Path) -> str:
+    """How to start from what a run ends with."""
+    return (
+        f"python -m consistency_jax.export --workdir={folder} --out=FOLDER, then --config.model.path=FOLDER"
+    )
 
 
 def holds_run(folder: Path) -> bool:

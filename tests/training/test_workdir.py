@@ -221,3 +221,17 @@ def test_code_that_a_stored_config_names_is_not_run(small_config, tmp_path, monk
     with pytest.raises(ConfigError, match="names code to run, evaluation.safety.judge='unasked_code:judge'"):
         evaluate_workdir(None, tmp_path / "run")
     assert not (tmp_path / "ran").exists()
+
+
+def test_how_to_go_on_from_the_end_of_a_run_is_told(small_config, tmp_path):
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    small_config.total_steps = 2
+    told = "python -m consistency_jax.export --workdir=.*run --out=FOLDER, then --config.model.path=FOLDER"
+    with pytest.raises(ConfigError, match=f"total_steps: 1 there, 2 now\n.*To train on from its end: {told}"):
+        train(small_config, tmp_path / "run")
+    small_config.model.path = str(tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=f"model.path=.*run is the workdir of a run. To start from its end: {told}"
+    ):
+        train(small_config, tmp_path / "next")
