@@ -25,6 +25,7 @@ from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, R
 from consistency_jax.report.paired import CONFIDENCE, Design, figures, plain, replicates
 from consistency_jax.runtime.cli import command_line, run_app, run_command
 from consistency_jax.table import Table, read_tables
+from consistency_jax.training.loggers import metric_lines
 from consistency_jax.training.workdir import fixed, read_config
 
 BASE = "base"
@@ -178,8 +179,8 @@ def _items_per_s(config: ConfigDict, folder: Path) -> float | None:
     path, stages = folder / "metrics.jsonl", [stage.name for stage in stages_of(config)]
     if not path.exists():
         return None
-    lines = [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
-    speeds = [line["items_per_s"] for line in lines if "items_per_s" in line and line["stage"] in stages]
+    speeds = [line.get("items_per_s") for line in metric_lines(path) if line["stage"] in stages]
+    speeds = [speed for speed in speeds if isinstance(speed, float)]
     return statistics.median(speeds) if speeds else None
 
 

@@ -5,10 +5,8 @@ safetensors, the source's config.json, its tokenizer and generation files. Adapt
 weights; with --adapter they are written alone, as a PEFT folder that belongs beside the base model.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
@@ -24,7 +22,7 @@ from consistency_jax.runtime.files import location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.workdir import holds_run, read_config
+from consistency_jax.training.workdir import holds_run, read_config, read_report
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
@@ -49,6 +47,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         raise ConfigError(f"--out={out} is the workdir of a run; choose another folder")
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
+    summary = on_main(lambda: read_report(workdir))
     step = latest_step(workdir) if step is None else step
     if step is None:
         raise ConfigError(f"{workdir} has no checkpoint yet: train first")
@@ -63,7 +62,6 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         save_adapter(model, out, base=config.model.path or str(base.folder))
     else:
         save_pretrained(merge_adapters(model), out)
-    summary = on_main(lambda: _report(workdir))
     languages = list(config.data.languages)
     if summary and not languages:
         languages = list(next(iter(summary["settings"]["splits"].values()))["languages"])
@@ -79,12 +77,6 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     what = f"step {step:,} of {total:,}" + (f" of stage {last.name}" if len(stages) > 1 else "")
     print(f"exported {what}{unfinished}, {model.config.param_dtype}, to {out}")
     return out
-
-
-def _report(workdir: Path) -> dict[str, Any] | None:
-    """What report.json of a workdir holds, where it is there."""
-    path = workdir / "report.json"
-    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
 
 
 def main(argv: Sequence[str]) -> None:

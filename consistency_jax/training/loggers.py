@@ -91,16 +91,21 @@ def _short(value: float) -> float:
     return float(f"{float(value):.7g}")
 
 
-def _drop_later_lines(path: Path, stage: str, first_step: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a line cut short by a kill
+def metric_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without what a kill or a disk has damaged."""
+    found = []
+    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if record.get("stage") != stage or record["step"] <= first_step:
-                kept.append(line + "\n")
-    write_text(path, "".join(kept))
+            if isinstance(record, dict) and {"stage", "step"} <= set(record):
+                found.append(record)
+    return found
+
+
+def _drop_later_lines(path: Path, stage: str, first_step: int) -> None:
+    if path.exists():
+        kept = [line for line in metric_lines(path) if line["stage"] != stage or line["step"] <= first_step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _start_wandb(project: str, workdir: Path) -> Any:

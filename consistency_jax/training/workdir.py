@@ -169,8 +169,26 @@ def read_config(workdir: Path) -> ConfigDict:
         return filled(config)
     except FileNotFoundError:
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
+
+
+def read_report(workdir: Path) -> dict[str, Any] | None:
+    """What report.json of a workdir holds; None where there is none yet.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    path = workdir / "report.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf8")) if path.exists() else None
+        if summary is not None:
+            summary["settings"]["splits"], summary["base"]
+        return summary
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}); make it again: python -m consistency_jax.evaluate --workdir={workdir}"
+        ) from error
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -13,7 +13,8 @@ from consistency_jax.config.parsing import to_json
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.train import train
-from consistency_jax.training.workdir import open_workdir, read_config
+from consistency_jax.training.loggers import MetricsLog, metric_lines
+from consistency_jax.training.workdir import open_workdir, read_config, read_report
 
 
 def opened(folder, config):
@@ -235,3 +236,35 @@ def test_how_to_go_on_from_the_end_of_a_run_is_told(small_config, tmp_path):
         ConfigError, match=f"model.path=.*run is the workdir of a run. To start from its end: {told}"
     ):
         train(small_config, tmp_path / "next")
+
+
+@pytest.mark.parametrize(
+    "text", [b"[]", b"3", b'{"seed": ', b"\xff\xfe", b'{"model": 3}', b'{"data": {"path": []}}', b"null"]
+)
+def test_a_damaged_config_is_one_error(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(ConfigError, match="config.json is damaged"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"[]", b"3", b'{"settings": ', b"\xff\xfe", b"{}", b'{"base": {}, "settings": []}']
+)
+def test_a_damaged_report_is_one_error_that_says_how_to_make_it_again(tmp_path, text):
+    assert read_report(tmp_path) is None
+    (tmp_path / "report.json").write_bytes(text)
+    with pytest.raises(
+        ConfigError, match="report.json is damaged .*python -m consistency_jax.evaluate --workdir="
+    ):
+        read_report(tmp_path)
+
+
+def test_damaged_lines_of_the_log_are_passed_over(tmp_path):
+    good = [{"stage": "dco", "step": n, "loss": 0.5} for n in (1, 2, 3)]
+    lines = [json.dumps(good[0]).encode(), b"3", b"[]", b"\xff", b'{"step": 9}', json.dumps(good[1]).encode()]
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\n".join([*lines, json.dumps(good[2]).encode(), b'{"stage": "dco", "st']))
+    assert metric_lines(path) == good
+    MetricsLog(tmp_path, first_step=2, stage="dco", tensorboard=False).close()
+    assert metric_lines(path) == good[:2]
+    assert path.read_text().count("\n") == 2
