@@ -28,6 +28,10 @@ SPACINGS = {
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LONGEST_NAME = 1000  # characters: a table holds every id at the width of the longest
+
+
 class DataError(UserError):
     """Bad data. The message reads `place: reason. mend`; the place is `file:line` where there is a line."""
 
@@ -169,6 +173,7 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
         DataError: naming the place, the reason and the mend.
     """
     _check_characters(item, where)
+    check_names([item.id, item.group, *item.prompts, *item.candidates], where)
     if not item.prompts:
         raise DataError.at(where, f"item {item.id!r} has no language", "Give at least one prompt")
     if set(item.prompts) != set(item.candidates):
@@ -274,6 +279,20 @@ def _check_characters(item: ParallelItem, where: str) -> None:
     for language, candidates in item.candidates.items():
         texts += [(f"candidate {k} in {language!r}", text) for k, text in enumerate(candidates)]
     check_characters(texts, where)
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Refuses names (ids, groups, languages) that a terminal, a table or a model card would read as something else.
+
+    Raises:
+        DataError: naming the name.
+    """
+    if _CONTROL.search("".join(names)):
+        name = next(filter(_CONTROL.search, names))
+        raise DataError.at(where, f"the name {name[:50]!r} holds a control character", "Take it out")
+    if len(longest := max(names, key=len)) > LONGEST_NAME:
+        reason = f"the name {longest[:50]!r}... has {len(longest):,} characters"
+        raise DataError.at(where, reason, f"Use ids of at most {LONGEST_NAME:,}")
 
 
 def check_characters(texts: Iterable[tuple[str, str]], where: str) -> None:

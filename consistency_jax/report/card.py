@@ -1,5 +1,6 @@
 """The model card of an exported folder: what was done to which model, and what it changed."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,10 +23,10 @@ def model_card(
     """
     front = ["---", "library_name: transformers"]
     if not base.startswith(("/", ".", "~")):
-        front.append(f"base_model: {base}")
+        front.append(f"base_model: {json.dumps(base)}")
     front += [
         "language:",
-        *(f"- {language}" for language in languages),
+        *(f"- {json.dumps(language)}" for language in languages),  # no is a language, and in YAML a falsehood
         "tags:",
         "- crosslingual-consistency",
         "---",

@@ -60,7 +60,7 @@ def terminal_comparison(
     for split, rows in comparison["splits"].items():
         about = comparison["settings"]["splits"][split]
         table = RichTable(
-            title=f"{split}: {about['items']:,} questions in {len(about['languages'])} languages",
+            title=Text(f"{split}: {about['items']:,} questions in {len(about['languages'])} languages"),
             box=box.ROUNDED,
             title_style="bold",
             title_justify="left",
@@ -74,7 +74,7 @@ def terminal_comparison(
             cells = [_terminal_cell(*cell) for cell in _cells(row, against)]
             table.add_row(Text(method), *cells, speeds.get(method, ""))
         console.print(table)
-        console.print(explained(comparison, split, against), style="dim")
+        console.print(Text(explained(comparison, split, against)), style="dim")
     return console.file.getvalue().rstrip("\n")
 
 

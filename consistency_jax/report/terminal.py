@@ -57,9 +57,9 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
         "" if about["labelled_items"] in (0, about["items"]) else f" ({about['labelled_items']:,} labelled)"
     )
     fewer = ", ".join(f"{language} {count:,}" for language, count in about.get("lacking", {}).items())
+    title = f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages"
     table = RichTable(
-        title=f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages"
-        + (f"; not asked in: {fewer}" if fewer else ""),
+        title=Text(title + (f"; not asked in: {fewer}" if fewer else "")),  # not markup
         box=box.ROUNDED,
         title_style="bold",
         title_justify="left",

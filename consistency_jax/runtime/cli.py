@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import io
 import shlex
 import signal
 import subprocess
@@ -73,6 +74,9 @@ def run_app(
       joint: the command may be run by several processes at once.
       keys: tells the keys of --config, for --help.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot write must not end a run
+            stream.reconfigure(errors="replace")
     if joint:
         flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
         flags.DEFINE_integer(

@@ -26,6 +26,13 @@ def test_the_head_is_metadata_of_the_hub():
     assert "Before and after" not in card  # nothing was measured
 
 
+def test_a_head_says_what_names_say():
+    """`no` is a language, and in YAML a falsehood; a name may hold what YAML reads as more keys."""
+    card = model_card("a: b # c", ["no", "on", "1e3", "x: y"], STAGES, None)
+    assert head(card)["language"] == ["no", "on", "1e3", "x: y"]
+    assert head(card)["base_model"] == "a: b # c"
+
+
 def test_a_folder_of_one_machine_is_no_model_of_the_hub():
     card = model_card("/home/me/models/mine/", ["en"], STAGES, {"base": {}})
     assert "base_model" not in head(card)

@@ -21,3 +21,11 @@ def test_terminal_table_shows_before_after_and_interval_of_each_split(summary):
             interval = f"[{bounds[0]:+.1f}, {bounds[1]:+.1f}]"
             assert cells == [f"{base:.1f}", f"{final:.1f}", f"{delta:+.1f}", interval]
     assert "\x1b[" in terminal_table(summary, color=True)
+
+
+def test_names_are_no_markup(summary):
+    named = summary | {"settings": summary["settings"] | {"splits": {}}}
+    for part in ("base", "final", "delta", "confidence", "analysis"):
+        named[part] = {"[red]test[/red]": summary[part]["test"]}
+    named["settings"]["splits"] = {"[red]test[/red]": summary["settings"]["splits"]["test"]}
+    assert terminal_table(named, color=False).startswith("[red]test[/red]: ")

@@ -177,3 +177,10 @@ def test_a_command_is_told_as_one_would_type_it(monkeypatch):
     spec = importlib.machinery.ModuleSpec("consistency_jax.aot.__main__", None)
     monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__spec__=spec))
     assert command_line() == "python -m consistency_jax.aot '--config=c.py:a=b c' --workdir=w"
+
+
+def test_a_terminal_that_cannot_write_a_letter_does_not_end_a_command():
+    code = "from consistency_jax.runtime.cli import run_app; run_app(lambda argv: print('╭ 北京 ╮'))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "? ?? ?\n"), done.stderr
