@@ -71,6 +71,10 @@ class TensorFiles:
 
 def _weight_files(folder: Path) -> list[Path]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if (
+        single.is_file()
+    ):  # before an index, which an earlier save in shards may have left: as transformers has it
+        return [single]
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -80,8 +84,6 @@ def _weight_files(folder: Path) -> list[Path]:
         if missing:
             raise CheckpointError(f"{folder} lacks {len(missing)} of {len(names)} shards: {some(missing)}")
         return [folder / name for name in names]
-    if single.is_file():
-        return [single]
     other = sorted(path.name for path in folder.glob("*.bin"))
     mend = "; convert its .bin files to safetensors first" if other else ""
     if found := sorted(path.name for path in folder.glob("*.gguf")):

@@ -37,6 +37,18 @@ def test_one_file_or_shards_have_the_same_tensors(tmp_path: Path) -> None:
             np.testing.assert_array_equal(tensors.read("a", (slice(1, 3), slice(2))), ARRAYS["a"][1:3, :2])
 
 
+def test_one_file_stands_before_shards_that_an_earlier_save_left(tmp_path: Path) -> None:
+    """As transformers has it, whether the old shards are still there or not."""
+    save_file(ARRAYS, tmp_path / "model.safetensors")
+    where = dict.fromkeys(ARRAYS, "model-00001-of-00001.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    for old in (False, True):
+        if old:
+            save_file({name: 0 * array for name, array in ARRAYS.items()}, tmp_path / where["a"])
+        with TensorFiles(tmp_path) as tensors:
+            np.testing.assert_array_equal(tensors.read("a"), ARRAYS["a"])
+
+
 def test_a_tensor_of_two_files_is_noted(tmp_path: Path) -> None:
     for file in ("x.safetensors", "y.safetensors"):
         save_file(ARRAYS, tmp_path / file)

@@ -1,7 +1,8 @@
 """X-CSQA: commonsense questions with five options in 16 languages, from the original JSON lines.
 
 Source: Lin et al., "Common Sense Beyond English", ACL 2021. One folder a language (`en/dev.jsonl`; Japanese is `jap`),
-one object a line: `{"id", "lang", "question": {"stem", "choices": [{"label": "A", "text"} x 5]}, "answerKey": "D"}`.
+one object a line: `{"id", "lang", "question": {"stem", "choices": [{"label": "A", "text"} x 5]}, "answerKey": "D"}`, or
+with the choices as the Hub has them, `{"label": ["A", ...], "text": [...]}`.
 Ids are shared by the languages. dev has 1,000 rows with labels; the labels of the test file were never published.
 """
 
@@ -94,6 +95,11 @@ def _question(record: dict[str, Any], where: str, language: str, part: str) -> Q
 
 def _options(choices: Any, where: str) -> dict[str, str]:
     """label -> text, in the order of the labels."""
+    if isinstance(choices, dict) and isinstance(labels := choices.get("label"), list):  # as the Hub holds it
+        texts = choices.get("text")
+        if not isinstance(texts, list) or len(texts) != len(labels):
+            raise DataError.at(where, "choices has other numbers of labels and texts", AGAIN)
+        choices = [{"label": label, "text": text} for label, text in zip(labels, texts, strict=True)]
     if not isinstance(choices, list):
         raise DataError.at(where, "choices is not a list", AGAIN)
     options = {text_of(c, "label", where): text_of(c, "text", where) for c in choices}

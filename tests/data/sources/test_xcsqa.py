@@ -50,6 +50,21 @@ def test_choices_are_aligned_by_label(tmp_path: Path):
     )
 
 
+def test_choices_are_read_as_the_hub_holds_them(tmp_path: Path):
+    folder = source_files.xcsqa(tmp_path, ["en"], 3)
+    items = load_items("xcsqa", path=folder, languages=["en"], answers="full")
+    records = [source_files.xcsqa_record("en", n) for n in range(3)]
+    for record in records:
+        columns = {key: [c[key] for c in record["question"]["choices"]] for key in ("label", "text")}
+        record["question"]["choices"] = columns
+    (folder / "en" / "dev.jsonl").write_text(source_files.as_jsonl(records))
+    assert load_items("xcsqa", path=folder, languages=["en"], answers="full") == items
+    records[1]["question"]["choices"]["text"].pop()
+    (folder / "en" / "dev.jsonl").write_text(source_files.as_jsonl(records))
+    with pytest.raises(DataError, match="dev.jsonl:2: choices has other numbers of labels and texts"):
+        load_items("xcsqa", path=folder, languages=["en"])
+
+
 def test_the_test_file_has_no_labels(tmp_path: Path):
     folder = source_files.xcsqa(tmp_path, ["en"], 3)
     records = [source_files.xcsqa_record("en", n) | {"answerKey": ""} for n in range(3)]
