@@ -1,5 +1,6 @@
 """PolyRefuse: harmful and harmless instructions, a file for each kind and split."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,30 @@ def test_polyrefuse(tmp_path: Path):
     assert [item.prompts for item in train] == [{"yo": f"yo {n}"} for n in range(3)]
     with pytest.raises(DataError, match="unknown kind 'bad'. Known: harmful, harmless, both"):
         load_items("polyrefuse", path=folder, kind="bad")
+
+
+def test_test_is_the_test_file_and_languages_that_a_file_lacks_are_told(tmp_path: Path):
+    folder = source_files.polyrefuse(tmp_path)
+    assert [item.id for item in load_items("polyrefuse", path=folder, split="test", kind="harmful")] == [
+        f"harmful_val/{n}" for n in range(3)
+    ]
+    record = {"id": "harmful_test/0", "category": "illegal", "en": "en t", "zh": "zh t"}
+    (folder / "polyrefuse_harmful_test.jsonl").write_text(json.dumps(record) + "\n")
+    record = {"id": "harmless_test/0", "en": "en t", "de": "de t"}
+    (folder / "harmless_test.jsonl").write_text(json.dumps(record) + "\n")
+    items = load_items("polyrefuse", path=folder, split="test", languages=["en", "zh"])
+    assert [item.prompts for item in items] == [{"en": "en t", "zh": "zh t"}, {"en": "en t"}]
+    assert f"{folder / 'harmless_test.jsonl'} lacks zh; its other languages are read." in "".join(
+        items.warnings
+    )
+    assert len(load_items("polyrefuse", path=folder)) == 14
+    for part in ("train", "val"):
+        (folder / f"polyrefuse_harmful_{part}.jsonl").unlink()
+    assert load_items("polyrefuse", path=folder, split="test", kind="harmful", languages=["zh"])[
+        0
+    ].prompts == {"zh": "zh t"}
+    with pytest.raises(DataError, match="no harmful_train.jsonl here"):
+        load_items("polyrefuse", path=folder, kind="harmful")
 
 
 def test_the_published_counts(data_folder: Path):
