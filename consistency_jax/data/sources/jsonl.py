@@ -18,16 +18,24 @@ from consistency_jax.data.items import DataError, ParallelItem, doubled_candidat
 from consistency_jax.data.sources.files import Line, id_of, json_lines, value_of
 from consistency_jax.data.sources.source import Row, Rows, Source, each
 
-SOURCE = Source("written", "Set data.path to a .jsonl file")
+SOURCE = Source("written", "Set data.path to a .jsonl file", values={"doubled": ("refuse", "keep")})
 KEYS = ("id", "group", "gold", "prompts", "candidates", "context")
 
 
-def read(path: Path, languages: Sequence[str] | None, split: str | None, *, bare: bool = False) -> Rows:
+def read(
+    path: Path,
+    languages: Sequence[str] | None,
+    split: str | None,
+    *,
+    bare: bool = False,
+    doubled: str = "refuse",
+) -> Rows:
     """Reads a JSONL file, or `<split>.jsonl` where path is a folder.
 
     Args:
         path: the file, which is split by seed, or a folder with one file a split.
         bare: whether items may be prompts alone, without "candidates" (see `items.require_answers`).
+        doubled: "refuse", or "keep", with a warning: items with the same candidate twice, which tie.
 
     Raises:
         DataError: a folder without a file of the split, or a file without lines.
@@ -35,8 +43,9 @@ def read(path: Path, languages: Sequence[str] | None, split: str | None, *, bare
 
     def make(_: int, line: Line) -> Row:
         item = parse_item(line.get(), line.where, bare)
-        for reason in doubled_candidates(item):
-            raise DataError.at(line.where, reason, "Make the candidates distinct")
+        for reason in doubled_candidates(item) if doubled == "refuse" else ():
+            mend = "Make the candidates distinct, or keep them: data.options.doubled=keep"
+            raise DataError.at(line.where, reason, mend)
         return Row(item, line.where)
 
     if path.is_file():

@@ -220,3 +220,16 @@ def test_bare_prompts_are_read_where_they_are_asked_for(tmp_path: Path):
     assert item.candidates == {"en": (), "de": ()}
     with pytest.raises(DataError, match="the key 'candidates' is missing"):
         load_items("jsonl", path=file)
+
+
+def test_one_rule_for_doubled_candidates(tmp_path: Path):
+    twice = RECORD | {"id": "Q2", "candidates": {"en": [" Paris", " Paris"], "fr": [" Paris", " Rome"]}}
+    file = write(tmp_path, RECORD, twice)
+    with pytest.raises(DataError, match="set.jsonl:2: .*more than once. Make .*data.options.doubled=keep"):
+        load_items("jsonl", path=file)
+    items = load_items("jsonl", path=file, on_error="skip")
+    assert [item.id for item in items] == ["Q1"]
+    assert len(items.skipped) == 1
+    items = load_items("jsonl", path=file, doubled="keep")
+    assert [item.id for item in items] == ["Q1", "Q2"]
+    assert items.warnings == [f"{file}:2: language 'en' holds the candidate ' Paris' more than once"]
