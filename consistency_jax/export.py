@@ -42,7 +42,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         "model.path": config.model.path,
         "the cache": cache_folder(),
     }
-    refuse_input(out, "--out", kept)
+    refuse_input(out, "--out", {}, kept)
     if on_main(lambda: holds_run(out)):
         raise ConfigError(f"--out={out} is the workdir of a run; choose another folder")
     if adapter and not config.lora.rank:

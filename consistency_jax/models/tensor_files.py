@@ -71,9 +71,7 @@ class TensorFiles:
 
 def _weight_files(folder: Path) -> list[Path]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if (
-        single.is_file()
-    ):  # before an index, which an earlier save in shards may have left: as transformers has it
+    if single.is_file():  # before an index that a save in shards may have left: as transformers has it
         return [single]
     if index.is_file():
         try:

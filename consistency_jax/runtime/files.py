@@ -43,22 +43,25 @@ def in_bucket(path: Path) -> bool:
     return "://" in os.fspath(path)
 
 
-def refuse_input(out: Path, flag: str, inputs: Mapping[str, str | Path]) -> None:
-    """Refuses to write where something is read from: onto an input, or into an input's folder.
+def refuse_input(
+    out: Path, flag: str, inputs: Mapping[str, str | Path], folders: Mapping[str, str | Path]
+) -> None:
+    """Refuses to write onto what is read.
 
     Args:
       out: of `location`.
       flag: that names it.
       inputs: what each is -> its path; names that are no path here (a hub id, "") are passed over.
+      folders: such inputs inside of which nothing may be written either.
 
     Raises:
       UserError: naming both.
     """
-    for what, name in inputs.items():
+    for what, name in (inputs | folders).items():
         if not name or "://" in os.fspath(name) or in_bucket(out):
             continue
-        taken = Path(name).expanduser().resolve()
-        if taken.exists() and (out.resolve() == taken or taken in out.resolve().parents):
+        taken, own = Path(name).expanduser().resolve(), out.resolve()
+        if taken.exists() and (own == taken or what in folders and taken in own.parents):
             raise UserError(
                 f"{flag}={out} would write into {what} ({name}), which is read; name another place"
             )

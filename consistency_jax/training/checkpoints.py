@@ -99,14 +99,13 @@ class Checkpointer:
                 )
                 for name, tree in abstract.items()
             }
-            sums = (self._manager.metadata(step).custom_metadata or {}).get(
-                SUMS, {}
-            )  # {}: of earlier versions
+            told = self._manager.metadata(step).custom_metadata or {}
             found = dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise self._bad(step, f"cannot be read ({type(error).__name__}: {reason})") from error
-        for name in sums and found:
+        sums = told.get(SUMS)
+        for name in found if sums else ():  # checkpoints of earlier versions have none
             changed = [path for path, own in _sums(found[name]).items() if own != sums[name].get(path)]
             if changed:
                 raise self._bad(step, f"is damaged: {name}/{changed[0]} is not as it was written")

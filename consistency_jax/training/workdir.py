@@ -49,7 +49,7 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
       UserError: it is held by another run, or is one that this run reads from.
     """
     folder = location(workdir)
-    refuse_input(folder, "--workdir", inputs_of(config))
+    refuse_input(folder, "--workdir", *inputs_of(config))
     safety = config.evaluation.safety
     written = config.evaluation.generation.splits or safety.harmful.source or safety.harmless.source
     if in_bucket(folder) and written:
@@ -71,13 +71,13 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
         held.leave()
 
 
-def inputs_of(config: ConfigDict) -> dict[str, str]:
-    """What a config reads and no command may write over: what each is -> its path, or another name."""
-    paths = {"model.path": config.model.path}
+def inputs_of(config: ConfigDict) -> tuple[dict[str, str], dict[str, str]]:
+    """What a config reads and no command may write over, as `refuse_input` takes it."""
+    paths = {}
     for stage in stages_of(config):
-        data = stage.config.data
-        paths |= {"data.path": data.path, "data.train.pairs": data.train.pairs}
-    return paths
+        data, of = stage.config.data, f"of stage {stage.name}"
+        paths |= {f"data.path {of}": data.path, f"data.train.pairs {of}": data.train.pairs}
+    return paths, {"model.path": config.model.path}
 
 
 def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
