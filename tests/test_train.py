@@ -128,11 +128,13 @@ def test_the_exported_folder_is_the_trained_model(demo, tmp_path):
 
 
 def test_an_old_base_table_is_not_reported_beside_new_questions(small_config, questions, tmp_path):
-    path = tmp_path / "questions.jsonl"
-    small_config.data.path = str(path)
-    small_config.total_steps = 1
-    text = questions.read_text(encoding="utf8")
+    folder, text = tmp_path / "questions", questions.read_text(encoding="utf8")
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(text)
+    path = folder / "test.jsonl"
     path.write_text(text)
+    small_config.data.path = str(folder)
+    small_config.total_steps = 1
     train(small_config, tmp_path / "run")
     before = read_tables(tmp_path / "run" / "tables" / "base.npz")["test"]
     path.write_text(text.replace("capital", "largest city"))

@@ -149,6 +149,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "rejected": Key("random", ("random", "hardest"), "gold: the wrong one; hardest: the model's best"),
         "form": Key("likelihood", ("likelihood", "sampling"), "calm: votes of the table, or of answers"),
         "agreeing": Key("drop", ("drop", "random"), "calm: who agrees is left out, or rejects another"),
+        "ties": Key("drop", ("drop", "first"), "calm, sampling: a tied vote; first: as the published code"),
+        "positive": Key(
+            "random", ("random", "last"), "calm, sampling: of the majority's answers; last: as that code"
+        ),
         "task": Key("general", ("mathematics", "code", "general"), "cm_align: how answers are compared"),
         "reference": Key("en", ANY, "cm_align: the language whose answers the others are compared to"),
         "margin": Key(0.0, NOT_NEGATIVE, "cm_align: least difference in consistency of chosen and rejected"),

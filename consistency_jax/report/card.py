@@ -1,6 +1,7 @@
 """The model card of an exported folder: what was done to which model, and what it changed."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,10 +24,10 @@ def model_card(
     """
     front = ["---", "library_name: transformers"]
     if not base.startswith(("/", ".", "~")):
-        front.append(f"base_model: {json.dumps(base)}")
+        front.append(f"base_model: {_yaml(base)}")
     front += [
         "language:",
-        *(f"- {json.dumps(language)}" for language in languages),  # no is a language, and in YAML a falsehood
+        *(f"- {_yaml(language)}" for language in languages),
         "tags:",
         "- crosslingual-consistency",
         "---",
@@ -51,3 +52,9 @@ def model_card(
             "",
         ]
     return "\n".join(lines)
+
+
+def _yaml(name: str) -> str:
+    """A name as YAML reads it back: `no` is a language, and there a falsehood."""
+    plain = r"(?!(no?|y|yes|on|off|true|false|null)$)[A-Za-z][\w./-]*"
+    return name if re.fullmatch(plain, name, re.IGNORECASE) else json.dumps(name)

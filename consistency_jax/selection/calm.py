@@ -6,13 +6,16 @@ likeliest; what most languages vote for wins; the winner is chosen over each lan
 Sampling form (the published one): each language answers each question k times, with explanations; the letters of all
 answers are pooled and the majority wins; every answer of another letter is rejected for one of the majority, translated
 into its language. The paper leaves open here, and this project decides: an answer without a readable letter takes no
-part; the positive is drawn at random from the pool.
+part; ties are left out (`ties=drop`, or `first`: the published code's, the letter that comes first in the pool); the
+positive is drawn at random from the pool (`positive=random`, or `last`: the published code's).
 
-Both need three languages that vote, and leave tied votes out. Letters: B items, L languages, K candidates.
+Both need three languages that vote; the likelihood form leaves tied votes out. Letters: B items, L languages, K
+candidates.
 """
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,13 +112,20 @@ class Answer(NamedTuple):
     option: int
 
 
-def pooled_majority(answers: Sequence[Answer], options: int) -> tuple[int, list[int], str]:
-    """The option that most answers of all languages name, -1 where there is none; the counts; why there is none."""
+def pooled_majority(
+    answers: Sequence[Answer], options: int, ties: str = "drop"
+) -> tuple[int, list[int], str]:
+    """The option that most answers of all languages name, -1 where there is none; the counts; why there is none.
+
+    Of several that have most, with `ties` "first", the one that an answer names first.
+    """
     named = [answer for answer in answers if answer.option >= 0]
     counts = np.bincount(np.array([answer.option for answer in named], np.int64), minlength=options)
     if len({answer.language for answer in named}) < VOTERS:
         return -1, counts.tolist(), TOO_FEW
     winner = int(plurality(counts[None])[0])
+    if ties == "first":
+        winner = next(answer.option for answer in named if counts[answer.option] == counts.max())
     return winner, counts.tolist(), TIED if winner < 0 else ""
 
 
@@ -141,7 +151,7 @@ def sampled_pairs(given: Given) -> list[Pair]:
     for b, item in enumerate(items):
         by_language = asked[item.id]
         pool = [answer for _, answers in by_language.values() for answer in answers]
-        winner, counts, undecided = pooled_majority(pool, item.num_candidates)
+        winner, counts, undecided = pooled_majority(pool, item.num_candidates, given.options.ties)
         told = {"selection": summary.name, "form": "sampling", "votes": counts, "winner": winner}
         majority = [answer for answer in pool if answer.option == winner]
         for l, language in enumerate(languages):
@@ -149,7 +159,8 @@ def sampled_pairs(given: Given) -> list[Pair]:
                 continue
             prompt, answers = by_language[language]
             rng = np.random.default_rng((given.seed, b, l))
-            reason, own = (undecided, []) if undecided else _against(winner, answers, majority, rng)
+            tried = functools.partial(_tried, majority, given.options.positive, rng)
+            reason, own = (undecided, []) if undecided else _against(winner, answers, tried)
             decided.append((item, language, prompt, told, reason, len(own)))
             dissents += own
     found = iter(_chosen(dissents, translate))
@@ -173,18 +184,20 @@ class _Dissent(NamedTuple):
     majority: list[Answer]
 
 
+def _tried(majority: Sequence[Answer], positive: str, rng: np.random.Generator) -> list[Answer]:
+    """The majority's answers in the order in which they are tried against one that is rejected."""
+    places = range(len(majority))[::-1] if positive == "last" else rng.permutation(len(majority))
+    return [majority[place] for place in places]
+
+
 def _against(
-    winner: int, answers: Sequence[Answer], majority: Sequence[Answer], rng: np.random.Generator
+    winner: int, answers: Sequence[Answer], tried: Callable[[], list[Answer]]
 ) -> tuple[str, list[_Dissent]]:
     """One language's answers to be rejected; and why it has no pair, where it comes to none."""
     if all(answer.option < 0 for answer in answers):
         return UNREAD, []
     others = [answer for answer in answers if answer.option not in (-1, winner)]
-    dissents = [
-        _Dissent(answer, [majority[place] for place in rng.permutation(len(majority))])
-        for answer in others
-        if answer.text.strip()
-    ]
+    dissents = [_Dissent(answer, tried()) for answer in others if answer.text.strip()]
     return (UNTRANSLATED if others else AGREES), dissents
 
 

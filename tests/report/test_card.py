@@ -31,6 +31,7 @@ def test_a_head_says_what_names_say():
     card = model_card("a: b # c", ["no", "on", "1e3", "x: y"], STAGES, None)
     assert head(card)["language"] == ["no", "on", "1e3", "x: y"]
     assert head(card)["base_model"] == "a: b # c"
+    assert "\n- sw\n- zh-Hant\n" in model_card("a/b", ["sw", "zh-Hant"], STAGES, None)
 
 
 def test_a_folder_of_one_machine_is_no_model_of_the_hub():

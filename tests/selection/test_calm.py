@@ -45,7 +45,9 @@ def generator_of(table):
     return TableGenerator(answer)
 
 
-def made(items, table, translate):
+def made(items, table, translate, **options):
+    config = default().selection
+    config.update(options)
     summary = Summary("calm", LANGUAGES)
     tools = Tools(
         scores=None,
@@ -53,7 +55,7 @@ def made(items, table, translate):
         encoder=None,
         translator=lambda: lambda requests: [translate(*request) for request in requests],
     )
-    pairs = sampled_pairs(Given(default().selection, items, LANGUAGES, tools, summary, seed=0))
+    pairs = sampled_pairs(Given(config, items, LANGUAGES, tools, summary, seed=0))
     return pairs, summary.to_json()
 
 
@@ -90,6 +92,29 @@ def test_every_dissenting_sample_gives_one_pair_against_the_majority(seed):
         assert counts["prompts"] == sum(language in item.prompts for item in items)
         assert counts["kept"] + sum(counts["dropped"].values()) == counts["prompts"]
         assert counts["pairs"] == sum(pair.language == language for pair in pairs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_and_positives_as_the_published_code_has_them(seed):
+    """`Counter(letters).most_common(1)` of the pool in its order, and the last answer there with that letter."""
+    items, table = world(seed)
+    untied = len(made(items, table, lambda text, source, target: text)[0])
+    pairs, _ = made(items, table, lambda text, source, target: text, ties="first", positive="last")
+    expected = Counter()
+    for item in items:
+        pool = [(l, text, text[-1]) for l in item.languages for text in table[item.id, l] if text[-1] != "?"]
+        if len({language for language, _, _ in pool}) < 3:
+            continue
+        winner = Counter(letter for _, _, letter in pool).most_common(1)[0][0]
+        source, chosen = [(language, text) for language, text, letter in pool if letter == winner][-1]
+        expected |= Counter(
+            (item.id, l, source, chosen, text) for l, text, letter in pool if letter != winner
+        )
+    assert (
+        Counter((p.id, p.language, p.provenance["chosen_from"], p.chosen, p.rejected) for p in pairs)
+        == expected
+    )
+    assert len(pairs) > untied
 
 
 def test_without_a_translation_only_answers_in_the_language_itself_are_chosen():

@@ -56,6 +56,7 @@ def read_edition(
     unique_gold: bool = False,
     split_by: str = "row",
     shuffle: bool = True,
+    single: bool = True,
 ) -> Rows:
     """Reads an edition of BMLAMA.
 
@@ -71,6 +72,8 @@ def read_edition(
         split_by: "row", as published, or "subject": rows of one relation and subject stay on one side (2,889 rows of
             BMLAMA-17 share their prompt with another).
         shuffle: False keeps the order of the files (the gold last).
+        single: False leaves out the rows with one candidate, which is always right and has no rank (BMLAMA-53 has 34);
+            as published they stay, with a warning.
 
     Returns:
         Ids `bmlama17-<row>`, group = the English template (`[X] was born in [Y].`), "" where there is no en.tsv. The
@@ -86,7 +89,13 @@ def read_edition(
         if used and not english:
             reason = f"no such file, and {option} compares English rows"
             raise DataError.at(str(path / "en.tsv"), reason, DOWNLOAD)
+    alone = frozenset(
+        i
+        for i, fact in enumerate(next(iter(tables.values())))
+        if isinstance(fact, Fact) and len(fact.candidates) == 1
+    )
     left_out = _second_true_answer(english) if unique_gold else frozenset()
+    told = f"{len(alone)} rows have one candidate, which is always right and has no rank; single=False leaves them out."
 
     def make(i: int, own: Mapping[str, Fact]) -> Row:
         item = ParallelItem(
@@ -97,12 +106,13 @@ def read_edition(
             gold=len(own[languages[0]].candidates) - 1,
         )
         item = answer_at_end(item) if cloze == "end" else item
-        return Row(item, own[languages[-1]].where, left_out=i in left_out)
+        return Row(item, own[languages[-1]].where, left_out=i in left_out or not single and i in alone)
 
     # a bad English row stands alone
     units = [fact.prompt if isinstance(fact, Fact) else i for i, fact in enumerate(english)]
     return Rows(
         each(facts, make),
+        warnings=[f"{path}: {told}"] if alone and single else [],
         published=published,
         units=units if split_by == "subject" else None,
         shuffle=name if shuffle else "",
