@@ -20,9 +20,10 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {path.stem: path for path in sorted(ROOT.glob("notebooks/*.ipynb"))}
+GEMMA = "runs/gemma.gguf"  # a link to the file that `python launch/fetch_model.py gemma` names
 SHOWN: dict[str, dict[str, Any]] = {
-    "audit_your_model": {"MODEL": "runs/quickstart-model"},  # what quickstart.ipynb exports: no download
-    "gemma3_270m_lora": {"OPTIONS": "runlocal=True,lora=4,steps=20"},
+    "audit_your_model": {"MODEL": GEMMA},
+    "gemma3_270m_lora": {"OPTIONS": f"path={GEMMA},data=cldr,method=dco_all,en=40,steps=90,lora=16,lr=1e-4"},
 }
 LINK = re.compile(r"(https://(?:github\.com|colab\.research\.google\.com/github)/)[\w.-]+/consistency_jax")
 

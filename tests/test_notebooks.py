@@ -66,7 +66,10 @@ def test_every_cell_runs(name: str, small_model: Path, tmp_path: Path, monkeypat
         "audit_your_model": {"MODEL": str(small_model), "WORKDIR": folders["WORKDIR"]},
         "methods": {"STEPS": 40},
         "quickstart": {"STEPS": 2, "PRETRAIN_STEPS": 2} | {k: folders[k] for k in ("WORKDIR", "EXPORT")},
-        "gemma3_270m_lora": {"OPTIONS": "runlocal=True,lora=2,steps=2"} | folders,
+        "gemma3_270m_lora": {
+            "OPTIONS": f"path={small_model},data=cldr,method=dco_all,languages=en+fr,en=40,lora=2,steps=2"
+        }
+        | folders,
     }[name]
     run = execute.executed(read(name), parameters, timeout=900)
     kept = {cell.id: cell.source for cell in read(name).cells}
