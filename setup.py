@@ -24,7 +24,7 @@ setup(
         "array_record>=0.8",
         "Babel>=2.18",  # the embedded world: Unicode CLDR
         "etils[epath]>=1.9",  # paths of buckets
-        "filelock>=3.10",
+        "filelock>=4.2",
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it
         "jinja2>=3.1",

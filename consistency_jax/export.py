@@ -22,7 +22,7 @@ from consistency_jax.runtime.files import location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.workdir import holds_run, read_config, read_report
+from consistency_jax.training.workdir import holds_run, inputs_of, read_config, read_report
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
@@ -42,7 +42,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         "model.path": config.model.path,
         "the cache": cache_folder(),
     }
-    refuse_input(out, "--out", {}, kept)
+    refuse_input(out, "--out", inputs_of(config)[0], kept)
     if on_main(lambda: holds_run(out)):
         raise ConfigError(f"--out={out} is the workdir of a run; choose another folder")
     if adapter and not config.lora.rank:

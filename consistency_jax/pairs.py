@@ -46,9 +46,9 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     if not config.selection.name:
         raise ConfigError(f"selection.name='' makes no pairs; choose from {', '.join(SELECTIONS)}")
     out = Path(out).expanduser().absolute()
-    refuse_input(out, "--out", *inputs_of(config))
     config = config.copy_and_resolve_references()
     config.data.train.pairs = ""  # what pairs are made from is the split
+    refuse_input(out, "--out", *inputs_of(config))
     step = None
     if workdir is not None:
         workdir = location(workdir)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import check_pairs_fit, validate
 from consistency_jax.config.defaults import help_text
-from consistency_jax.config.stages import Stage, stages_of
+from consistency_jax.config.stages import Stage, generates, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
@@ -28,6 +28,7 @@ from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.selection.making import selected_items
 from consistency_jax.training.announce import method_of, tell_model, tell_run, training_items
 from consistency_jax.training.loop import fit
+from consistency_jax.training.rollouts import check_translator
 from consistency_jax.training.run_models import base_model, keep_base_key, policy_model
 from consistency_jax.training.stages import (
     Reference,
@@ -71,6 +72,9 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     # ----------------------------------------------------------------------------------------------- the data, checked
     loaded = [load_training(stage.config) for stage in stages]
     on_main(functools.partial(check_data, workdir, loaded))
+    for stage in stages:
+        if generates(stage.config):
+            check_translator(stage.config.rollout)
     prompt_items = [load_prompts(stage.config) for stage in stages]
     evaluation, validation = load_evaluation(config), load_validation(config)
     items = training_items(stages, loaded), validation.items, evaluation.items

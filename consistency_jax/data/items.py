@@ -173,7 +173,7 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
         DataError: naming the place, the reason and the mend.
     """
     _check_characters(item, where)
-    check_names([item.id, item.group, *item.prompts, *item.candidates], where)
+    check_names([item.id, *item.prompts, *item.candidates], where)
     if not item.prompts:
         raise DataError.at(where, f"item {item.id!r} has no language", "Give at least one prompt")
     if set(item.prompts) != set(item.candidates):
@@ -282,7 +282,7 @@ def _check_characters(item: ParallelItem, where: str) -> None:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Refuses names (ids, groups, languages) that a terminal, a table or a model card would read as something else.
+    """Refuses names (ids, languages) that a terminal, a table or a model card would read as something else.
 
     Raises:
         DataError: naming the name.
@@ -292,7 +292,7 @@ def check_names(names: Sequence[str], where: str) -> None:
         raise DataError.at(where, f"the name {name[:50]!r} holds a control character", "Take it out")
     if len(longest := max(names, key=len)) > LONGEST_NAME:
         reason = f"the name {longest[:50]!r}... has {len(longest):,} characters"
-        raise DataError.at(where, reason, f"Use ids of at most {LONGEST_NAME:,}")
+        raise DataError.at(where, reason, f"Use names of at most {LONGEST_NAME:,}")
 
 
 def check_characters(texts: Iterable[tuple[str, str]], where: str) -> None:

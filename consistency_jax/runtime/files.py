@@ -1,6 +1,8 @@
 """Files that are never half there: each appears under its name only when it is complete. On disks and in buckets."""
 
 import contextlib
+import errno
+import functools
 import importlib.util
 import io
 import os
@@ -67,6 +69,9 @@ def refuse_input(
             )
 
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks say
+
+
 class Alone:
     """Holds a folder that is there for one process; where that dies, others may have it again. Nothing is held in a
     bucket, or on a file system without locks.
@@ -77,7 +82,9 @@ class Alone:
 
     def __init__(self, folder: Path, flag: str):
         self._folder, self._flag, self._holder = folder, flag, folder / ".holder"
-        self._lock = None if in_bucket(folder) else filelock.FileLock(folder / ".lock")
+        # Never one that is nothing but a file: that would outlive a process which is killed.
+        lock = functools.partial(filelock.FileLock, fallback_to_soft=False)
+        self._lock = None if in_bucket(folder) else lock(folder / ".lock")
 
     def take(self) -> None:
         """Takes it.
@@ -94,7 +101,9 @@ class Alone:
             by = self._holder.read_text() if self._holder.exists() else "another process"
             mend = "end it, or wait until it is done, or give another folder"
             raise UserError(f"{self._flag}={self._folder} is in use by {by}: {mend}") from None
-        except NotImplementedError:
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
             self._lock = None
 
     def leave(self) -> None:

@@ -18,7 +18,7 @@ from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.pretrain import pretrained_base
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
-from consistency_jax.training.workdir import exported, holds_run, read_config
+from consistency_jax.training.workdir import begun, exported, holds_run, read_config
 
 
 def latest_stage(config: ConfigDict, workdir: Path) -> Stage:
@@ -81,7 +81,7 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
     model.config = computing(config, model.config)
     if config.data.bos == "named" and model.tokenizer is not None:
         put_bos(model.tokenizer)  # here alone: whatever reads or writes a text asks the tokenizer
-    if on_main((workdir / "checkpoints").is_dir):
+    if on_main(lambda: begun(workdir)):
         _check_base(workdir, model, path)
     return model
 
@@ -91,7 +91,7 @@ BASE_KEY = "base_model.txt"  # of a workdir: the fingerprint of the parameters t
 
 def keep_base_key(workdir: Path, key: str) -> None:
     """Notes in the workdir which base model its run starts from, by its `fingerprint`; nothing where it has begun."""
-    if not (workdir / "checkpoints").is_dir():
+    if not begun(workdir):
         write_text(workdir / BASE_KEY, key)
 
 

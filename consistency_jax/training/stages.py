@@ -35,7 +35,7 @@ from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.selection import SELECTIONS, check_selection
 from consistency_jax.table import Table
-from consistency_jax.training.rollouts import Rollouts, check_translator
+from consistency_jax.training.rollouts import Rollouts
 
 
 def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
@@ -57,8 +57,6 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
         check_selection(config.selection, items, languages)
         return items, languages
     items = _usable(config, items, languages)
-    if generates(config):
-        check_translator(config.rollout)
     mlc = config.auxiliary.mlc
     if mlc.weight and not mlc.split and (item_arrays(items, languages)[0].any(2).sum(1) < 2).all():
         raise ConfigError(

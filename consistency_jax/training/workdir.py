@@ -6,6 +6,7 @@ With several stages, checkpoints/ holds a folder of each, and reference/ the tab
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ FREE_TO_CHANGE = (
     "compile_cache",
 )
 RANKING = ("evaluation.normalization", "evaluation.boundary")
+HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_file`
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
 
@@ -95,8 +97,10 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
             if set(differing) == {"total_steps"}:  # its schedule was made for so many
                 mend += f" To train on from its end: {exported(folder)}, in another --workdir."
             raise ConfigError(f"the workdir {folder} belongs to another config:{lines}\n{mend}")
-        for half in (*folder.glob("*.partial"), *folder.glob("*/*.partial")):
-            half.unlink()
+        for own in (folder, *(folder / name for name in ("tables", "reference", "written"))):
+            for half in own.glob("*.partial"):
+                if HALF.search(half.name):
+                    half.unlink(missing_ok=True)
         text = to_json(config)
         if not stored.exists() or stored.read_text(encoding="utf8") != text:
             (folder / "report.json").unlink(missing_ok=True)
@@ -123,6 +127,12 @@ def holds_run(folder: Path) -> bool:
     return isinstance(text, dict) and {"model", "data", "objective"} <= set(text)
 
 
+def begun(workdir: Path) -> bool:
+    """Whether a run has a checkpoint there, of any stage."""
+    steps = (workdir / "checkpoints").glob("*"), (workdir / "checkpoints").glob("*/*")
+    return any(path.name.isdigit() for paths in steps for path in paths)
+
+
 def check_data(
     workdir: Path, loaded: Sequence[tuple[Items, Sequence[str]]], mend: str = "or start in another --workdir"
 ) -> None:
@@ -136,7 +146,7 @@ def check_data(
       ConfigError: the items are others.
     """
     key, kept = items_digest(loaded), workdir / DATA_KEY
-    if not (workdir / "checkpoints").is_dir():
+    if not begun(workdir):
         write_text(kept, key)
     elif not kept.is_file():
         print(

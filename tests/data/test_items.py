@@ -54,12 +54,11 @@ def test_a_good_item_passes():
         ({"context": {"de": "x"}}, "context has languages without a prompt .de"),
         ({"id": "Q\udfff"}, r"the id holds a lone surrogate, '\\udfff'"),
         ({"id": "Q\0"}, r"the name 'Q\\x00' holds a control character"),
-        ({"group": "\x1b[31mred"}, "holds a control character"),
         (
             {"prompts": {"en\n": "x"}, "candidates": {"en\n": ("a", "b")}, "context": None},
             r"'en\\n' holds a control",
         ),
-        ({"id": "Q" * 1001}, "has 1,001 characters. Use ids of at most 1,000"),
+        ({"id": "Q" * 1001}, "has 1,001 characters. Use names of at most 1,000"),
         ({"prompts": {"en": "x", "fr": "\ud800"}}, "the prompt in 'fr' holds a lone surrogate"),
     ],
 )

@@ -1,6 +1,9 @@
 """The folder of a run: whose it is, and what may change between two starts."""
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +17,8 @@ from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.train import train
 from consistency_jax.training.loggers import MetricsLog, metric_lines
-from consistency_jax.training.workdir import open_workdir, read_config, read_report
+from consistency_jax.training.stages import load_training
+from consistency_jax.training.workdir import check_data, open_workdir, read_config, read_report
 
 
 def opened(folder, config):
@@ -189,8 +193,35 @@ def test_what_a_killed_run_left_half_written_goes(small_config, tmp_path):
     (tmp_path / "tables").mkdir()
     half = tmp_path / "tables" / "base.npz.0123abcd.partial"
     half.write_text("half")
+    others = [tmp_path / "mine" / "notes.partial", tmp_path / "tables" / "mine.partial"]
+    for other in others:
+        other.parent.mkdir(exist_ok=True)
+        other.write_text("mine")
+    (tmp_path / "download.partial").mkdir()
     opened(tmp_path, small_config)
     assert not half.exists()
+    assert all(other.exists() for other in others)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_holds_nothing(small_config, tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    opened(tmp_path, small_config)
+    with open_workdir(tmp_path, small_config):
+        opened(tmp_path, small_config)
+
+
+def test_a_run_without_a_checkpoint_has_trained_on_nothing(small_config, tmp_path):
+    (tmp_path / "checkpoints" / "1-dpo").mkdir(parents=True)  # made before its first step
+    items, languages = load_training(small_config)
+    for own in (items, items[:3]):
+        check_data(tmp_path, [(own, languages)])
+    (tmp_path / "checkpoints" / "1-dpo" / "4").mkdir()
+    with pytest.raises(ConfigError, match="trained on other items"):
+        check_data(tmp_path, [(items, languages)])
 
 
 def test_a_run_whose_data_were_edited_does_not_go_on(small_config, tmp_path):
@@ -221,6 +252,10 @@ def test_code_that_a_stored_config_names_is_not_run(small_config, tmp_path, monk
     (tmp_path / "run" / "config.json").write_text(to_json(small_config))
     with pytest.raises(ConfigError, match="names code to run, evaluation.safety.judge='unasked_code:judge'"):
         evaluate_workdir(None, tmp_path / "run")
+    small_config.evaluation.safety.judge = "patterns"
+    small_config.objective.name = "pco_rollout"
+    small_config.rollout.update(source="generate", translator="unasked_code:judge")
+    load_training(small_config)  # as `evaluate` does, to compare with what was trained on
     assert not (tmp_path / "ran").exists()
 
 

@@ -54,11 +54,15 @@ def read(path: Path, languages: Sequence[str], split: str | None, *, kind: str =
     for each_kind in KINDS if kind == "both" else (kind,):
         for file in _files(path, each_kind, split):
             lines = list(json_lines(file))
-            known = [language for language in languages if any(language in line.get() for line in lines)]
+            known = [language for language in languages if any(_has(line, language) for line in lines)]
             if lacking := [language for language in languages if language not in known]:
                 warnings.append(f"{file} lacks {', '.join(lacking)}; its other languages are read.")
             rows += [(each_kind, known, line) for line in lines]
     return Rows(each(rows, make), warnings)
+
+
+def _has(line: Line, language: str) -> bool:
+    return isinstance(line.value, dict) and language in line.value
 
 
 def _files(path: Path, kind: str, split: str | None) -> list[Path]:

@@ -37,6 +37,10 @@ def test_test_is_the_test_file_and_languages_that_a_file_lacks_are_told(tmp_path
         items.warnings
     )
     assert len(load_items("polyrefuse", path=folder)) == 14
+    with (folder / "harmless_test.jsonl").open("a") as file:
+        file.write('5\n{"id": \n')
+    items = load_items("polyrefuse", path=folder, split="test", languages=["en", "zh"], on_error="skip")
+    assert [len(items), len(items.skipped)] == [2, 2]
     for part in ("train", "val"):
         (folder / f"polyrefuse_harmful_{part}.jsonl").unlink()
     assert load_items("polyrefuse", path=folder, split="test", kind="harmful", languages=["zh"])[
