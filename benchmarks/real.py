@@ -4,9 +4,9 @@
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER --only=dco,sft --seeds=1
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER --only=dco --options=steps=20,tested=40   # a try
 
-Each run is a `python -m consistency_jax.train --config=configs/real.py:...` in OUT/runs/NAME/SEED, about half an hour
-on 2 cores with a model of 270 M parameters; what has finished is not run again, what was stopped goes on. Writes into
-OUT: real.md (the tables), compare.html and compare.json.
+Each run is a `python -m consistency_jax.train --config=configs/real.py:...` in OUT/runs/NAME/SEED, half an hour to an
+hour on 2 cores with a model of 270 M parameters; what has finished is not run again, what was stopped goes on. Writes
+into OUT: real.md (the tables), compare.html and compare.json.
 """
 
 import argparse

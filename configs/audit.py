@@ -1,10 +1,10 @@
-"""How consistent is a model? Any Hugging Face folder, measured as it is, without training.
+"""How consistent is a model? Any Hugging Face folder or GGUF file, measured as it is, without training.
 
     python -m consistency_jax.evaluate --workdir=runs/audit \
         --config=configs/audit.py:path=FOLDER_OR_HUB_ID,data=bmlama17,data_path=FOLDER
 
-`data` is any data set with answers (docs/data.md): bmlama17, mmmlu, xcsqa, jsonl ..., or cldr, facts that come with the
-package and need no `data_path`. Further options, in the same list:
+`data` is any data set with answers (docs/data.md): bmlama17, mmmlu, xcsqa ..., a JSONL file of yours, or cldr, facts
+that come with the package; the last two need no `data_path`. Further options, in the same list:
 
     languages=en+sw     which of the data's; by default the published ones, else all
     items=500           so many questions, evenly spaced over the data; 0: all

@@ -20,13 +20,10 @@ every weight (adapters want a higher `lr`, 1e-4 say). Weights are bfloat16 with 
 Time: `steps` steps of `items` items in all their languages.
 """
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, parse_arg
 from consistency_jax.config.recipes import published, set_source
-from consistency_jax.data.sources import SOURCES
 from consistency_jax.objectives import OBJECTIVES
 
 
@@ -54,10 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.total_steps = given.steps
     config.model.path = given.path
-    file = Path(given.data)  # a word that is neither a file nor a data set is told as an unknown data set
-    is_file = given.data not in SOURCES and not given.data_path and (file.suffix or file.exists())
-    name, path = ("jsonl", given.data) if is_file else (given.data, given.data_path)
-    set_source(config, name, path, given.languages)
+    set_source(config, given.data, given.data_path, given.languages)
     anchor = given.anchor
     if anchor == "auto":  # where no languages are named, the data tell whether English is among them
         anchor = "en" if "en" in (config.data.languages or ("en",)) else ""

@@ -14,7 +14,7 @@ that stay as they are, embedding say), `trained` (so many questions of the train
 `tested`, `groups` (joined by +: relations of the facts, say), `seed`. data=cldr takes the embedded facts, of FACTS.
 
 What is measured so far: docs/real.md. `python benchmarks/real.py` runs the methods, one after another, and writes their
-table; a run takes about half an hour on 2 quiet cores with 270 M parameters.
+table; a run takes half an hour to an hour on 2 cores with 270 M parameters.
 """
 
 from ml_collections import ConfigDict

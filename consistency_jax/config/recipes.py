@@ -1,6 +1,7 @@
 """The papers' experiments as configs: one function, from which configs/gemma3.py, qwen3.py, ... are made."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -93,8 +94,8 @@ def set_source(config: ConfigDict, name: str, path: str, languages: str = "") ->
     """Sets what a config trains on or measures.
 
     Args:
-      name: of a source with answers.
-      path: its folder, file or Hub id.
+      name: of a source with answers, or a JSONL file or folder.
+      path: the source's folder, file or Hub id.
       languages: joined by +; empty: those that the source's experiment is published with, in that order.
 
     Returns:
@@ -103,6 +104,9 @@ def set_source(config: ConfigDict, name: str, path: str, languages: str = "") ->
     Raises:
       ConfigError: an unknown source, or one of bare prompts.
     """
+    file = Path(name)  # a word that is neither a file nor a data set is told as an unknown data set
+    if name not in SOURCES and not path and (file.suffix or file.exists()):
+        name, path = "jsonl", name
     if name not in SOURCES or not source_of(name).answers:
         known = [each for each in SOURCES if source_of(each).answers]
         raise ConfigError(f"--config option data={name!r}; choose from {', '.join(known)}")

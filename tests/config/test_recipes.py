@@ -183,3 +183,13 @@ def test_what_a_recipe_does_not_know_is_named():
         load("gemma3").get_config("data=multijail")
     with pytest.raises(ConfigError, match="no option 'methd'.*did you mean 'method'"):
         load("gemma3").get_config("methd=dco")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("custom", "path=x"), ("audit", "path=x"), ("real", "path=x"), ("qwen2_5", "")]
+)
+def test_data_may_be_a_file_in_every_config(name, options):
+    config = load(name).get_config(f"{options},data=some/questions.jsonl".lstrip(","))
+    assert (config.data.source, config.data.path) == ("jsonl", "some/questions.jsonl")
+    with pytest.raises(ConfigError, match="--config option data='bmlama'; choose from"):
+        load(name).get_config("path=x,data=bmlama")
