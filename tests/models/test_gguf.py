@@ -228,7 +228,7 @@ def test_a_header_is_what_the_packages_reader_says(folder: Path, tmp_path: Path)
 
 
 # ------------------------------------------------------------------------------------------------------ what is refused
-def failing(path: Path, kind: type[Exception], message: str) -> None:
+def assert_refused(path: Path, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         load_pretrained(path)
     assert str(path) in str(caught.value)
@@ -240,7 +240,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(folder: Path, tmp_path: Pa
     for size in (0, 3, 10, 100, 300, 1000, 2000, 4000, len(whole) // 2, len(whole) - 1):
         path = tmp_path / f"{size}.gguf"
         path.write_bytes(whole[:size])
-        failing(path, CheckpointError, "is truncated or no GGUF file")
+        assert_refused(path, CheckpointError, "is truncated or no GGUF file")
 
 
 @pytest.mark.parametrize("place", range(4, 400, 7))
@@ -260,10 +260,10 @@ def test_a_damaged_header_is_one_clear_error_or_still_fits(folder: Path, tmp_pat
 def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"PK\x03\x04" + bytes(5000))
-    failing(path, CheckpointError, "is truncated or no GGUF file")
+    assert_refused(path, CheckpointError, "is truncated or no GGUF file")
     other = tmp_path / "model.bin"
     other.write_bytes(bytes(5000))
-    failing(other, CheckpointError, "is a file, and no GGUF")
+    assert_refused(other, CheckpointError, "is a file, and no GGUF")
     assert not is_gguf(tmp_path)
 
 
@@ -289,7 +289,7 @@ def test_a_folder_of_gguf_files_names_the_file(folder: Path, tmp_path: Path) -> 
 def test_a_trait_that_is_not_known_is_refused_by_name(
     folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    failing(write(folder, tmp_path / "model.gguf", ARCH.QWEN2, **changes), ConfigError, message)
+    assert_refused(write(folder, tmp_path / "model.gguf", ARCH.QWEN2, **changes), ConfigError, message)
 
 
 def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
@@ -299,18 +299,20 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    failing(
+    assert_refused(
         tmp_path / "model.gguf", ConfigError, "unsupported GGUF architecture 'mamba'; supported: llama, qwen2"
     )
 
 
 def test_tensors_that_do_not_fit_the_metadata_are_named(folder: Path, tmp_path: Path) -> None:
     fewer = write(folder, tmp_path / "fewer.gguf", ARCH.QWEN2, block_count=2)
-    failing(fewer, CheckpointError, "do not fit its metadata. no parameter takes: model.layers.2.*and 4 more")
+    assert_refused(
+        fewer, CheckpointError, "do not fit its metadata. no parameter takes: model.layers.2.*and 4 more"
+    )
     more = write(folder, tmp_path / "more.gguf", ARCH.QWEN2, block_count=4)
-    failing(more, CheckpointError, "missing: model.layers.3.*")
+    assert_refused(more, CheckpointError, "missing: model.layers.3.*")
     narrow = write(folder, tmp_path / "narrow.gguf", ARCH.QWEN2, feed_forward_length=64)
-    failing(narrow, CheckpointError, r"up_proj.weight is \[96, 64\], metadata says \[64, 64\]")
+    assert_refused(narrow, CheckpointError, r"up_proj.weight is \[96, 64\], metadata says \[64, 64\]")
 
 
 def test_a_quantisation_that_cannot_be_undone_is_named(tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ def test_a_quantisation_that_cannot_be_undone_is_named(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    failing(
+    assert_refused(
         path, CheckpointError, "blk.0.ffn_up.weight is quantised as Q8_K, which the package gguf cannot undo"
     )
 
@@ -329,6 +331,6 @@ def test_a_quantisation_that_cannot_be_undone_is_named(tmp_path: Path) -> None:
 def test_another_rotary_scaling_than_llama_3s_is_refused(tmp_path: Path) -> None:
     case, _, arch = FILES["llama 3.1's rope, biases, untied"]
     folder = random_checkpoint(tmp_path / "folder", case)  # of an original length of 64
-    failing(
+    assert_refused(
         write(folder, tmp_path / "model.gguf", arch), ConfigError, "another rotary scaling than Llama 3's"
     )

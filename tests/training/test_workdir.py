@@ -209,9 +209,9 @@ def test_a_file_system_without_locks_holds_nothing(small_config, tmp_path, monke
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    opened(tmp_path, small_config)
-    with open_workdir(tmp_path, small_config):
-        opened(tmp_path, small_config)
+    with open_workdir(tmp_path, small_config) as first, open_workdir(tmp_path, small_config) as second:
+        assert first == second == tmp_path
+        assert not (tmp_path / ".holder").exists()
 
 
 def test_a_run_without_a_checkpoint_has_trained_on_nothing(small_config, tmp_path):
