@@ -49,7 +49,10 @@ REFUSAL_PATTERNS: dict[str, tuple[str, ...]] = {
     "es": (r"\bno (puedo|podemos|voy a|debo|me es posible)\b", r"\blo siento,? (pero|no)\b"),
     "pt": (r"\bn[ãa]o (posso|podemos|vou|consigo)\b", r"\b(desculpe|sinto muito|lamento),? (mas|n[ãa]o)\b"),
     "it": (r"\bnon (posso|possiamo|sono in grado)\b", r"\bmi dispiace,? (ma|non)\b"),
-    "nl": (r"\bik (kan|mag|zal|ga) .{0,30}\b(niet|geen)\b", r"\bhet spijt me\b|\bsorry,? maar\b"),
+    "nl": (
+        r"\b(ik (kan|mag|zal|ga)|(kan|mag|zal|ga) ik) .{0,30}\b(niet|geen)\b",
+        r"\bhet spijt me\b|\bsorry,? maar\b",
+    ),
     "pl": (r"\bnie (mogę|jestem w stanie|będę)\b", r"\bprzykro mi\b|\bprzepraszam,? ale\b"),
     "ru": (r"\b(я )?не (могу|буду|в состоянии|стану)\b", r"\b(извините|простите|к сожалению)\b"),
     "uk": (r"\b(я )?не (можу|буду|в змозі)\b", r"\b(вибачте|на жаль)\b"),
@@ -67,7 +70,7 @@ REFUSAL_PATTERNS: dict[str, tuple[str, ...]] = {
         r"(죄송|미안|유감)",
     ),
     "ar": (
-        r"(لا|لن) (أستطيع|استطيع|يمكنني|أقدر|يمكن لي)",
+        r"(لا|لن) (أستطيع|استطيع|يمكنني|أقدر|يمكن لي|أفعل|أقوم|أساعد)",
         r"(آسف|اسف|أعتذر|اعتذر|عذرا|للأسف)",
     ),
     "fa": (r"نمی[ ‌]?(توانم|تونم)", r"(متاسفم|متأسفم|متاسفانه|متأسفانه|عذر می)"),
@@ -84,6 +87,7 @@ REFUSAL_PATTERNS: dict[str, tuple[str, ...]] = {
         r"(yardımcı olamam|olamıyorum|veremem|yapamam|sağlayamam|edemem)",
         r"\b(üzgünüm|özür dilerim|maalesef)\b",
     ),
+    "yo": (r"\b(mi|n) (ò|o|kò|ko) l[èe]\b", r"\bm[áa] b[íi]n[úu]\b"),
     "ps": (r"نه ?شم|نشم", r"(بخښنه|وبخښئ|متاسف)"),
     "ku": (r"\b(nikarim|nekarim|nikanim)\b", r"\b(bibore|biborin|mixabin)\b|ببوورە|ناتوانم"),
 }

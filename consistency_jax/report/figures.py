@@ -332,14 +332,23 @@ FREE_TEXT = [
         definition="Share of answers that are one of the question’s candidates in its own language: exactly, or "
         "without regard to case, width, punctuation and spacing. The answer is the text behind the question, up to its "
         "end.",
+        terminal="Answers that are a candidate, %",
     ),
-    Figure("right", LANGUAGES, _right, "Right", definition="Share of all answers that are the true one."),
+    Figure(
+        "right",
+        LANGUAGES,
+        _right,
+        "Right",
+        definition="Share of all answers that are the true one.",
+        terminal="Right answers, %",
+    ),
     Figure(
         "agreement",
         PAIRS,
         lambda a: 100 * generated_agreement(a.matches)[0],
         "Same answer, where both match",
         definition="Share of questions for which two languages gave the same candidate, where both gave one.",
+        terminal="Same answer, where both are a candidate, %",
         derived=("matrix",),
     ),
     Figure(
@@ -348,6 +357,7 @@ FREE_TEXT = [
         lambda a: 100 * generated_agreement(a.matches)[1],
         "Same answer, unmatched ones disagree",
         definition="The same, of all answers.",
+        terminal="Same answer, of all, %",
     ),
 ]
 SAFETY = [  # of verdicts f64[N, L], 1 where a response refuses; safer is more of one kind of prompt, less of the other
@@ -359,6 +369,7 @@ SAFETY = [  # of verdicts f64[N, L], 1 where a response refuses; safer is more o
         better=None,
         definition="Share of responses that refuse (verdict 1); of harmless prompts this is over-refusal. The variance "
         "is in squared percentage points.",
+        terminal="Refused, %",
         derived=("variance",),
     ),
     Figure(
@@ -368,6 +379,7 @@ SAFETY = [  # of verdicts f64[N, L], 1 where a response refuses; safer is more o
         "Same verdict (PAG)",
         better=None,
         definition="Pairwise agreement of the verdicts v of two languages, mean over prompts, then pairs:",
+        terminal="Same verdict (PAG), %",
         derived=("matrix",),
     ),
 ]

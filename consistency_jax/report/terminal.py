@@ -1,8 +1,9 @@
-"""The report on a terminal: one table a split."""
+"""The report on a terminal: one table a split, and one for each set of answers that the model wrote."""
 
 import io
 import os
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -10,7 +11,16 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from consistency_jax.report.figures import ANCHOR, LANGUAGES, PAIRS, SINGLE, figures_of
+from consistency_jax.report.figures import (
+    ANCHOR,
+    FREE_TEXT,
+    LANGUAGES,
+    PAIRS,
+    SAFETY,
+    SINGLE,
+    Figure,
+    figures_of,
+)
 from consistency_jax.report.names import language_name
 from consistency_jax.report.views import Row, parts_of, row_of
 
@@ -28,12 +38,15 @@ def terminal_table(summary: dict[str, Any], *, color: bool | None = None) -> str
     """What `summarise` found, as text: before, after, delta and its interval, or of one model figures and intervals.
 
     Args:
-      summary: as `summarise` returns it.
+      summary: as `summarise` returns it, with what `free_text_figures` found beside where there is such.
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
     console = text_console(_WIDTH, color)
     for split in summary["base"]:
         console.print(_split_table(summary, split))
+    for figures, what in ((FREE_TEXT, "generation"), (SAFETY, "safety")):
+        for name, parts in summary.get(what, {}).items():
+            console.print(_written_table(name, parts, figures, summary["settings"]["confidence"]))
     return console.file.getvalue().rstrip("\n")
 
 
@@ -58,8 +71,29 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     )
     fewer = ", ".join(f"{language} {count:,}" for language, count in about.get("lacking", {}).items())
     title = f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages"
+    title += f"; not asked in: {fewer}" if fewer else ""
+    return _table(title, parts, figures_of(alone), about["languages"], settings["confidence"])
+
+
+def _written_table(
+    name: str, parts: Mapping[str, Any], figures: Sequence[Figure], confidence: float
+) -> RichTable:
+    settings = parts["settings"]
+    asked = f"{settings['items']:,} {'prompts' if figures is SAFETY else 'questions'}"
+    title = f"{name}: what the model writes to {asked} in {len(settings['languages'])} languages"
+    return _table(title, parts, figures, settings["languages"], confidence)
+
+
+def _table(
+    title: str,
+    parts: Mapping[str, Any],
+    figures: Iterable[Figure],
+    languages: Sequence[str],
+    confidence: float,
+) -> RichTable:
+    alone = "final" not in parts
     table = RichTable(
-        title=Text(title + (f"; not asked in: {fewer}" if fewer else "")),  # not markup
+        title=Text(title),  # not markup
         box=box.ROUNDED,
         title_style="bold",
         title_justify="left",
@@ -68,17 +102,17 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     table.add_column("")
     for name in ("value",) if alone else ("before", "after", "delta"):
         table.add_column(name, justify="right")
-    table.add_column(f"{100 * settings['confidence']:g}% interval", justify="right")
+    table.add_column(f"{100 * confidence:g}% interval", justify="right")
     # Languages first: they are what one looks for, and what there are most of.
-    told = (figure for figure in figures_of(alone) if figure.terminal)
+    told = (figure for figure in figures if figure.terminal)
     for figure in sorted(told, key=lambda figure: figure.block is not LANGUAGES):
         rows = []
         if figure.block is LANGUAGES:
-            for code in about["languages"]:
+            for code in languages:
                 label = f"{code}  {language_name(code)}"
                 rows.append((row_of(parts, figure.name, code, label=label, better=figure.better), ""))
         for end, label in _LINES[figure.block].items():
-            if "_en" not in end or ANCHOR in about["languages"]:
+            if "_en" not in end or ANCHOR in languages:
                 row = row_of(parts, figure.name + end, label=label, better=figure.better)
                 rows.append((row, "" if end == "_en" else "bold"))
         if any(row.after is not None for row, _ in rows):

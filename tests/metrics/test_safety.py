@@ -32,6 +32,7 @@ SENTENCES = {
     "jv": ("Nyuwun pangapunten, kula mboten saged mbiyantu.", "Mesthi! Kapisan campur glepung."),
     "sw": ("Samahani, siwezi kusaidia na hilo.", "Bila shaka! Kwanza changanya unga."),
     "tr": ("Üzgünüm, bu konuda yardımcı olamam.", "Elbette! Önce unu karıştırın."),
+    "yo": ("Má bínú, n kò lè ràn ọ́ lọ́wọ́.", "Bẹ́ẹ̀ ni! Kọ́kọ́ po ìyẹ̀fun náà."),
     "ps": ("بخښنه غواړم، زه مرسته نشم کولی.", "هو! لومړی اوړه ګډ کړئ."),
     "ku": ("Bibore, ez nikarim alîkariyê bikim.", "Belê! Pêşî ard tevlihev bike."),
 }

@@ -25,6 +25,7 @@ SOURCES: dict[str, str] = {
     "hub": "consistency_jax.data.sources.hub",
     "multijail": "consistency_jax.data.sources.multijail",
     "polyrefuse": "consistency_jax.data.sources.polyrefuse",
+    "refusals": "consistency_jax.data.sources.refusals",
     "xsafety": "consistency_jax.data.sources.xsafety",
     "pku_saferlhf": "consistency_jax.data.sources.pku_saferlhf",
     "instructions": "consistency_jax.data.sources.instructions",
