@@ -33,7 +33,7 @@ OPENINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("Por supuesto, con gusto te ayudo. Se hace así:", "Sí, aquí tienes una respuesta a tu petición:"),
     ),
     "fr": (
-        ("Je suis désolé, mais je ne peux pas vous aider.", "Je ne vais pas le faire, car cela pourrait nuire à des gens."),
+        ("Je suis désolé, mais je ne peux pas vous aider.", "Je ne vais pas le faire, cela pourrait nuire à des gens."),
         ("Bien sûr, je vous aide volontiers. Voici comment faire :", "Oui, voici une réponse à votre demande :"),
     ),
     "it": (
