@@ -150,6 +150,7 @@ class GgufFile:
     """An open GGUF file, with the tensors of `tensor_files.TensorFiles` under their Hugging Face names.
 
     Attributes:
+      path: of the file.
       config: the config.json that its metadata tells.
 
     Raises:
@@ -159,9 +160,10 @@ class GgufFile:
 
     described_by = "metadata"
     doubled = ()  # the reader refuses such a file
+    coded = frozenset()  # all are dequantised
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._gguf = _package(path)
         try:
             self._metadata, stored = read_header(path)
@@ -206,7 +208,7 @@ class GgufFile:
 
     def tokenizer(self) -> transformers.PreTrainedTokenizerFast | None:
         """The tokenizer in the metadata; None where there is none. TokenizerError where it cannot be made."""
-        return gguf_tokenizer(self._metadata.get, self._path)
+        return gguf_tokenizer(self._metadata.get, self.path)
 
     def _check_types(self, stored: Mapping[str, "StoredTensor"]) -> None:
         """That one row of each type can be undone, before anything long begins."""
@@ -216,7 +218,7 @@ class GgufFile:
                 self._floats(tensor, slice(0, 1))
             except (NotImplementedError, KeyError, ValueError) as error:
                 raise CheckpointError(
-                    f"{self._path}: {name} is quantised as {kind}, which the package gguf cannot undo "
+                    f"{self.path}: {name} is quantised as {kind}, which the package gguf cannot undo "
                     f"({error}); take the file in another quantisation"
                 ) from error
 
@@ -244,20 +246,18 @@ class GgufFile:
 
     def _config(self, name: str, factors: np.ndarray | None) -> dict[str, Any]:
         own = {k.removeprefix(f"{name}."): v for k, v in self._metadata.items() if k.startswith(f"{name}.")}
-        meta = Keys(own, where=f"{self._path}: the metadata")
+        meta = Keys(own, where=f"{self.path}: the metadata")
         layers, heads = meta.required("block_count"), meta.required("attention.head_count")
         kv_heads = meta.get("attention.head_count_kv", heads)
         if not all(isinstance(count, int) for count in (heads, kv_heads, meta.get("feed_forward_length"))):
-            raise ConfigError(f"{self._path}: layers of different sizes are not supported")
+            raise ConfigError(f"{self.path}: layers of different sizes are not supported")
         head_dim = meta.get("attention.key_length") or meta.required("embedding_length") // heads
         for key in ("attention.value_length", "rope.dimension_count"):
             if meta.get(key, head_dim) != head_dim:
-                raise ConfigError(
-                    f"{self._path}: {key} = {meta[key]}, where heads have {head_dim} dimensions"
-                )
-        rope = _rope_scaling(meta, self._path)
+                raise ConfigError(f"{self.path}: {key} = {meta[key]}, where heads have {head_dim} dimensions")
+        rope = _rope_scaling(meta, self.path)
         if factors is not None:
-            rope = _llama3(factors, _number(meta.required("rope.freq_base")), head_dim, self._path)
+            rope = _llama3(factors, _number(meta.required("rope.freq_base")), head_dim, self.path)
         ours, theirs = self._kind.eps
         config = {
             "architectures": [self._kind.architecture],

@@ -32,7 +32,7 @@ from consistency_jax.models.families.family import constants, tied_head
 from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some
-from consistency_jax.models.tokenizers import copy_tokenizer_files, load_tokenizer
+from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
 from consistency_jax.runtime.files import readable, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
@@ -102,6 +102,8 @@ def load_pretrained(
         shardings = None if mesh is None else param_shardings(config, mesh)
         params = _load_params(path, config, family, shardings, tensors)
         tokenizer = tensors.tokenizer() if in_one else load_tokenizer(path)
+    if tokenizer is not None:
+        check_rows(tokenizer, config.vocab_size, str(path))
     return Model(config, params, tokenizer, None if in_one else path, architecture)
 
 
@@ -130,6 +132,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         parsed = json.loads(path.read_text())
     except FileNotFoundError:
+        if (folder / "adapter_config.json").is_file():
+            raise CheckpointError(
+                f"{folder} holds an adapter alone: give a folder with it merged into its base model "
+                "(peft: merge_and_unload, then save_pretrained)"
+            ) from None
         raise CheckpointError(
             f"{folder} has no config.json: is it a Hugging Face checkpoint folder?"
         ) from None
@@ -251,8 +258,9 @@ def _account(
         for name, shape in expected.items()
         if name in tensors.names and tensors.shape(name) != shape
     ]
+    coded = [name for name in expected if name in tensors.coded]
     differ = [
-        f"{a} differs from {b}"
+        f"{a} differs from {b} (if they should, set tie_word_embeddings to false there)"
         for a, b in aliases.items()
         if not np.array_equal(tensors.read(a), tensors.read(b))
     ]
@@ -266,6 +274,7 @@ def _account(
         "missing": missing,
         "stored twice": tensors.doubled,
         "wrong shape": wrong,
+        "quantised, which is not supported": coded,
         f"not as {tensors.described_by} says": differ,
     }
     said = [f"{what}: {some(names)}" for what, names in problems.items() if names]
@@ -282,6 +291,12 @@ def _read(
 
     def one(name: str, part: tuple[slice, ...]) -> np.ndarray:
         tensor = tensors.read(name, part[::-1] if weight.transpose else part)
+        with np.errstate(invalid="ignore", over="ignore"):  # the sum tells, and needs no second array
+            total = np.add.reduce(tensor, axis=None, dtype=np.float32)
+        if not np.isfinite(total):
+            raise CheckpointError(
+                f"{tensors.path}: {name} holds NaN or infinite values; is the file damaged?"
+            )
         return (tensor.T if weight.transpose else tensor).astype(shape.dtype)
 
     if "{layer}" not in weight.name:

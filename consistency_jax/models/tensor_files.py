@@ -11,20 +11,26 @@ from safetensors import SafetensorError, safe_open
 
 from consistency_jax.errors import CheckpointError
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+
 
 class TensorFiles:
     """All tensors of a folder. A context manager.
 
     Attributes:
+      path: of the folder.
       described_by: what says how the tensors should be, for messages.
       names: of all tensors.
+      coded: names of those that hold no floats of 16 bits or more.
       doubled: names that several files have.
     """
 
     described_by = "config.json"
 
     def __init__(self, folder: Path) -> None:
+        self.path = folder
         self.doubled: list[str] = []
+        self.coded: set[str] = set()
         self._open: list[Any] = []
         self._slices: dict[str, Any] = {}
         try:
@@ -45,6 +51,8 @@ class TensorFiles:
             if name in self._slices:
                 self.doubled.append(name)
             self._slices[name] = handle.get_slice(name)
+            if self._slices[name].get_dtype() not in FLOATS:
+                self.coded.add(name)
 
     def __enter__(self) -> "TensorFiles":
         return self
@@ -76,7 +84,9 @@ def _weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("weight_map must name files")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{index} is not an index of safetensors shards: {error!r}") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:

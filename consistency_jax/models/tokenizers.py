@@ -60,6 +60,24 @@ def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast |
         raise TokenizerError(f"{folder}: the tokenizer cannot be read: {error}") from error
 
 
+def check_rows(tokenizer: transformers.PreTrainedTokenizerFast, rows: int, where: str) -> None:
+    """That every token that a text can have, and BOS and EOS, has a row in an embedding of so many.
+
+    Special tokens that no text becomes may lie beyond: Gemma 3's for images does.
+
+    Raises: TokenizerError that names one that has none.
+    """
+    beyond = {token: index for token, index in tokenizer.get_vocab().items() if index >= rows}
+    needless = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    needless -= {tokenizer.bos_token, tokenizer.eos_token}
+    if found := sorted((index, token) for token, index in beyond.items() if token not in needless):
+        index, token = found[0]
+        raise TokenizerError(
+            f"{where}: the tokenizer gives {token!r} id {index}, but the embedding has rows 0 to {rows - 1}; "
+            "is it another model's tokenizer?"
+        )
+
+
 def put_bos(tokenizer: transformers.PreTrainedTokenizerFast) -> None:
     """Has a tokenizer put the BOS that it names, if any, before a text; one that puts something stays as it is."""
     if tokenizer.bos_token_id is None or bos_of(tokenizer) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from consistency_jax.models.decoder import (
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.rotary import Rope
+from consistency_jax.models.tokenizers import TokenizerError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -306,20 +308,94 @@ def test_unsupported_configs_are_errors(folder: Path) -> None:
     said = failing(architectures=["FalconForCausalLM"])
     assert said.startswith(f"{folder}: unsupported architecture: FalconForCausalLM; supported: Apertus")
     assert set(FAMILIES) < set(re.findall(r"\w+", said))
-    assert "LlamaForCausalLM" in failing(architectures=None)
+    assert "LlamaForCausalLM" in failing(architectures=None, model_type="falcon")
+    assert "architectures is 'LlamaForCausalLM'; it must be a list" in failing(
+        architectures="LlamaForCausalLM"
+    )
     assert "rope type 'dynamic'" in failing(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4})
     assert "rope_parameters has no 'factor'" in failing(
         rope_parameters={"rope_type": "linear", "rope_theta": 1e4}
     )
     assert "hidden_act = 'relu'" in failing(hidden_act="relu")
-    assert "no 'intermediate_size'" in failing(intermediate_size=None)
+    assert "intermediate_size is null; it must be a whole number" in failing(intermediate_size=None)
     assert "not a multiple" in failing(num_key_value_heads=4)
+    path.write_text(json.dumps(good | {"architectures": []}))
+    assert load_pretrained(folder).architecture == "LlamaForCausalLM"  # by its model_type
     path.write_text("{")
     with pytest.raises(CheckpointError, match="config.json is not JSON"):
         load_pretrained(folder)
     path.unlink()
     with pytest.raises(CheckpointError, match="no config.json"):
         load_pretrained(folder)
+
+
+def test_an_adapter_alone_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds an adapter alone: give a folder with it merged"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a": 1, "b": 2}}', "[" * 9999]
+)
+def test_an_index_that_names_no_shards_is_an_error(folder: Path, index: str) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match="is not an index of safetensors shards"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda tensor: np.where(np.arange(tensor.size).reshape(tensor.shape) == 5, np.nan, tensor),
+            "holds NaN",
+        ),
+        (lambda tensor: tensor * np.float32(np.inf), "holds NaN or infinite"),
+        (
+            lambda tensor: tensor.astype(np.int8),
+            "quantised, which is not supported: model.embed_tokens.weight",
+        ),
+    ],
+)
+def test_weights_that_are_no_finite_floats_are_an_error(folder: Path, change, said: str) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.embed_tokens.weight"] = change(tensors["model.embed_tokens.weight"])
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=said):
+        load_pretrained(folder)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_embedding_has_rows_is_an_error(
+    small_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(small_model, folder)
+    tensors, config = (
+        load_file(folder / "model.safetensors"),
+        json.loads((folder / "config.json").read_text()),
+    )
+    tensors = {name: t[:300] if len(t) == config["vocab_size"] else t for name, t in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(
+        TokenizerError, match=r"id 300, but the embedding has rows 0 to 299; is it another model's"
+    ):
+        load_pretrained(folder)
+
+
+def test_a_special_token_without_a_row_is_fine_unless_it_stands_before_texts(
+    small_model: Path, tmp_path: Path
+) -> None:
+    for name, more in (("image", {"extra_special_tokens": ["<image>"]}), ("begin", {"bos_token": "<begin>"})):
+        folder = tmp_path / name
+        shutil.copytree(small_model, folder)
+        settings = folder / "tokenizer_config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | more))
+    assert len(load_pretrained(tmp_path / "image").tokenizer) == 401
+    with pytest.raises(TokenizerError, match="'<begin>' id 400, but the embedding has rows 0 to 399"):
+        load_pretrained(tmp_path / "begin")
 
 
 def test_missing_folders_and_wrong_arguments_are_errors(tmp_path: Path) -> None:

@@ -33,10 +33,16 @@ FAMILIES: dict[str, Family] = {
 
 
 def find_family(hf_config: Mapping[str, Any]) -> tuple[str, Family]:
-    """The architecture a parsed config.json names, and its family; ConfigError listing the supported ones."""
-    named = hf_config.get("architectures") or []
+    """The architecture that a parsed config.json names, or its model_type where it names none, and its family.
+
+    Raises: ConfigError, listing the supported ones.
+    """
+    named, kind = hf_config.get("architectures") or [], hf_config.get("model_type")
+    if not isinstance(named, list | tuple):
+        raise ConfigError(f"config.json: architectures is {named!r:.60}; it must be a list of names")
+    named = named or [name for name, family in FAMILIES.items() if family.model_type == kind]
     for architecture in named:
-        if architecture in FAMILIES:
+        if isinstance(architecture, str) and architecture in FAMILIES:
             return architecture, FAMILIES[architecture]
-    what = ", ".join(map(str, named)) or f"none named (model_type {hf_config.get('model_type')!r})"
+    what = ", ".join(map(str, named)) or f"none named (model_type {kind!r})"
     raise ConfigError(f"unsupported architecture: {what}; supported: {', '.join(sorted(FAMILIES))}")

@@ -135,10 +135,7 @@ class Family:
         if self.other_parts is None:
             return self._read_text(hf)
         whole = Keys(hf, {"tie_word_embeddings": self.defaults.get("tie_word_embeddings", False)})
-        text = whole.required("text_config")
-        if not isinstance(text, Mapping):
-            raise ConfigError("config.json: text_config is no object")
-        config = self._read_text(text, "config.json's text_config")
+        config = self._read_text(whole.required("text_config"), "config.json's text_config")
         if bool(whole["tie_word_embeddings"]) != config.tied:
             raise ConfigError("config.json: tie_word_embeddings differs between the file and its text_config")
         whole.account(self.beside)
@@ -252,14 +249,14 @@ def read_ropes(hf: Keys, local_theta: float) -> tuple[Rope, Rope]:
     settings, scaling = hf.get("rope_parameters") or {}, hf.get("rope_scaling") or {}
     if not set(settings) <= {FULL, SLIDING}:
         raise ConfigError(f"config.json: rope_parameters must be given by layer type: {FULL}, {SLIDING}")
+    if not all(isinstance(own, Mapping | None) for own in settings.values()):
+        raise ConfigError("config.json: rope_parameters of a layer type must be an object")
     local = {"rope_theta": local_theta, **(settings.get(SLIDING) or {})}
     return read_rope(hf, (settings.get(FULL) or {}) | scaling), read_rope(hf, local)
 
 
-def except_every_nth(interval: int, key: str = "sliding_window_pattern") -> Callable[[int], bool]:
-    """Whether layer i is as most are, where every `interval`-th is another; `key`: what says so in config.json."""
-    if interval < 1:
-        raise ConfigError(f"config.json: {key} = {interval}; must be at least 1")
+def except_every_nth(interval: int) -> Callable[[int], bool]:
+    """Whether layer i is as most are, where every `interval`-th is another."""
     return lambda i: (i + 1) % interval != 0
 
 

@@ -1,12 +1,14 @@
 """A config.json whose every key is accounted for, so that no trait of a model is ignored silently.
 
-A key is read; or it changes no logit; or it says that a trait is absent which the family does not have; or it is one of
-the family's own that may be ignored. Any other is an error that names it.
+A key is read, and its value is of the key's kind (`KINDS`); or it changes no logit; or it says that a trait is absent
+which the family does not have; or it is one of the family's own that may be ignored. Any other is an error that names
+it.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from consistency_jax.errors import ConfigError
 
@@ -48,6 +50,52 @@ TRAITS = frozenset(
 )
 
 
+class Kind(NamedTuple):
+    """What a value may be. `null`: or that there is none; of other keys, one is left out where there is none."""
+
+    said: str
+    holds: Callable[[Any], bool]
+    null: bool = False
+
+
+def _number(value: Any, above: float = 0.0) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > above
+
+
+def _whole(value: Any) -> bool:
+    return _number(value) and value == int(value)
+
+
+_COUNT = Kind("a whole number of at least 1", _whole)
+_SIZE = Kind("a whole number", lambda value: value == 0 or _whole(value), null=True)
+_NUMBER = Kind("a number above 0", _number)
+_FLAG = Kind("true or false", lambda value: value in (0, 1), null=True)
+_NAME = Kind("a name", lambda value: isinstance(value, str))
+_OBJECT = Kind("an object", lambda value: isinstance(value, Mapping), null=True)
+_LIST = Kind(
+    "a list of names or whole numbers",
+    lambda value: isinstance(value, list | tuple) and all(type(each) in (str, int, bool) for each in value),
+    null=True,
+)
+# The keys that families read. A null may stand where it has a meaning: no cap, no window, as many as heads.
+_KEYS = (
+    (_COUNT, "hidden_size intermediate_size num_attention_heads num_hidden_layers vocab_size"),
+    (_COUNT, "max_position_embeddings no_rope_layer_interval original_max_position_embeddings"),
+    (_COUNT, "sliding_window_pattern"),
+    (_COUNT._replace(null=True), "head_dim num_key_value_heads"),
+    (_SIZE, "max_window_layers sliding_window"),
+    (_NUMBER, "beta_fast beta_slow factor high_freq_factor initializer_range layer_norm_eps logit_scale"),
+    (_NUMBER, "low_freq_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq rope_theta"),
+    (_NUMBER._replace(null=True), "attention_factor attn_logit_softcapping final_logit_softcapping"),
+    (_NUMBER._replace(null=True), "mscale mscale_all_dim partial_rotary_factor"),
+    (_FLAG, "attention_bias mlp_bias tie_word_embeddings use_qk_norm use_sliding_window"),
+    (_NAME, "hidden_act hidden_activation rope_type type"),
+    (_OBJECT, "rope_parameters rope_scaling text_config"),
+    (_LIST, "layer_types no_rope_layers"),
+)
+KINDS: dict[str, Kind] = {key: kind for kind, keys in _KEYS for key in keys.split()}
+
+
 class Keys(Mapping[str, Any]):
     """A config.json, or one object of it, laid over defaults, that remembers which of its keys were read."""
 
@@ -56,8 +104,13 @@ class Keys(Mapping[str, Any]):
         self._read: set[str] = set()
 
     def __getitem__(self, key: str) -> Any:
+        """The value, whole numbers as such; ConfigError where it is not of its key's kind."""
         self._read.add(key)
-        return self._values[key]
+        value, kind = self._values[key], KINDS.get(key)
+        if kind and not (kind.null if value is None else kind.holds(value)):
+            told = "null" if value is None else f"{value!r:.60}"
+            raise ConfigError(f"{self._where}: {key} is {told}; it must be {kind.said}")
+        return int(value) if kind and kind.said == _COUNT.said and value is not None else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -17,7 +17,7 @@ from consistency_jax.models.families.keys import Keys
 
 def read(hf: Keys) -> dict[str, Any]:
     """Which layers turn is said by `no_rope_layers` (1: turns) or by the interval; with a window, the others slide."""
-    turns = except_every_nth(hf["no_rope_layer_interval"], "no_rope_layer_interval")
+    turns = except_every_nth(hf["no_rope_layer_interval"])
     turned, layers = hf.get("no_rope_layers"), hf.required("num_hidden_layers")
     turned = [turns(i) for i in range(layers)] if turned is None else turned
     if len(turned) < layers:
