@@ -9,7 +9,7 @@ who refuses what in free text (report.json, "safety"), and the preferred opening
 
 Options (--config=configs/safety.py:key=value,...): `method` (dpo_mlc, or any objective alone: dpo, simpo, orpo, sft,
 dco ...), `languages` (joined by +), `trained` (those with preferences), `steps`, `lr`, `lora` (rank of adapters),
-`prompts` (so many of each kind are answered; 0: all), `seed`. MultiJail's prompts, afterwards:
+`prompts` (so many of each kind are asked; 0: all), `seed`. MultiJail's prompts, afterwards:
 `python -m consistency_jax.evaluate --workdir=runs/safety` with the flags that docs/report.md names.
 """
 
@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=115,
         lr=1e-5,
         lora=0,
-        prompts=0,
+        prompts=40,
         seed=0,
     )
     with_mlc = given.method.endswith("_mlc")
@@ -51,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     set_source(config, "refusals", given.data_path, given.languages)
     config.data.train.languages = tuple(filter(None, given.trained.split("+")))
     config.data.chat_template = "tokenizer"
-    config.data.test = ("validation",)
+    config.data.test, config.data.test_items = ("validation",), 2 * given.prompts
     config.optimizer.learning_rate = given.lr
     config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
     if with_mlc:  # the paper's: on every second step
