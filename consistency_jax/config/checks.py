@@ -23,7 +23,10 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     Raises:
       ConfigError: naming the key, the value and what would be right.
     """
-    _check_keys(config.to_dict(), default().to_dict(), "")
+    plain = config.to_dict()
+    _check_keys(plain, default().to_dict(), "")
+    for name in ("stages", "stage"):
+        KEYS[""][name].check(name, plain[name])
     stages = stages_of(config)
     for stage in stages:
         try:
@@ -38,7 +41,7 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
     KEYS["objective"]["name"].check("objective.name", config.objective.name)
     _check_options(plain["objective"])
     for name, row in rows(config.objective.name).items():
-        if (value := _get(plain, name)) is not None:
+        if (value := _get(plain, name)) is not None or not name.startswith("objective."):
             row.check(name, value)
     _check_selection(config)
     if generates(config):

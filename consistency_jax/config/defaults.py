@@ -17,6 +17,7 @@ from consistency_jax.models.lora import DTYPES
 from consistency_jax.objectives import OBJECTIVES
 from consistency_jax.runtime.keys import (
     ANY,
+    DECAY,
     ENGINE,
     LANGUAGES,
     LAYER,
@@ -42,9 +43,9 @@ OPTIMIZER = {
     "schedule": Key("linear", ("linear", "cosine", "constant"), "Of the learning rate, after the warm-up"),
     "warmup_steps": Key(0, NOT_NEGATIVE, "Steps of linear warm-up from 0"),
     "end": Key(0.0, NOT_NEGATIVE, "Share of the learning rate that is left at the last step"),
-    "b1": Key(0.9, ANY, "Decay of the first moment"),
-    "b2": Key(0.999, ANY, "Decay of the second moment"),
-    "eps": Key(1e-8, ANY, "Added to the root of the second moment"),
+    "b1": Key(0.9, DECAY, "Decay of the first moment"),
+    "b2": Key(0.999, DECAY, "Decay of the second moment"),
+    "eps": Key(1e-8, POSITIVE, "Added to the root of the second moment"),
     "weight_decay": Key(0.0, NOT_NEGATIVE, "Decoupled, times the learning rate"),
     "clip_norm": Key(1.0, NOT_NEGATIVE, "Gradients are scaled down to this global norm; 0: never"),
     "freeze": Key("", REGEX, "Parameters that are not trained, searched in names as layers/mlp/up/kernel"),
@@ -81,7 +82,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "seed": Key(0, NOT_NEGATIVE, "Of all that is drawn"),
         "total_steps": Key(1000, POSITIVE, "Optimizer steps of the objective, or of each stage"),
         # Each starts from the last one's parameters, which are its reference; "pretrain" may stand first.
-        "stages": Key((), ANY, "Objectives, or entries of stage, one by one; empty: objective alone"),
+        "stages": Key((), NAMES, "Objectives, or entries of stage, one by one; empty: objective alone"),
         "stage": Key({}, ANY, "stage.NAME.KEY: what a stage sets otherwise than this config"),
         "compile_cache": Key("", ANY, "Folder that keeps compiled programs for the next start; empty: none"),
     },

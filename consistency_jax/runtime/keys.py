@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from consistency_jax.errors import ConfigError, nearest
 
 WIDTH = 110  # columns of --help
+LARGEST = 2**63
 
 
 class Rule(NamedTuple):
@@ -40,6 +41,8 @@ class Key(NamedTuple):
             raise ConfigError(f"config key {name}={value!r} should be of type {type(self.default).__name__}")
         for place, own in value.items() if isinstance(value, Mapping) else ((None, value),):
             place = name if place is None else f"{name}.{place}"
+            if isinstance(own, float | int) and not -LARGEST < own < LARGEST:  # nor NaN
+                raise ConfigError(f"{place}={own!r:.60} is no number that can be computed with")
             if not isinstance(self.allowed, Rule):
                 if own not in self.allowed:
                     raise ConfigError(
@@ -74,6 +77,7 @@ def _same_kind(value: Any, default: Any) -> bool:
 ANY = Rule("", lambda value: True, "")
 POSITIVE = Rule("> 0", lambda value: value > 0, "must be greater than 0")
 NOT_NEGATIVE = Rule(">= 0", lambda value: value >= 0, "must not be negative")
+DECAY = Rule("in [0, 1)", lambda value: 0 <= value < 1, "must lie in [0, 1)")
 SHARE = Rule("in (0, 1]", lambda value: 0 < value <= 1, "must lie in (0, 1]")
 WEIGHT = Rule(
     "> 0, of each language",
