@@ -1,7 +1,10 @@
 """The one base class of everything that a user can mend, and the word that a mistyped one is near to."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but the line's end
 
 
 class UserError(ValueError):
@@ -9,6 +12,10 @@ class UserError(ValueError):
 
     Commands print it without a traceback.
     """
+
+    def __str__(self) -> str:
+        """The message; characters that would steer a terminal are spelt out."""
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
 
 
 class ConfigError(UserError):

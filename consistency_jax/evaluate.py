@@ -53,7 +53,7 @@ def evaluate_workdir(
       ConfigError: a checkpoint that is none of these, or a stored config that names code.
       CheckpointError: a step that is not there.
     """
-    if checkpoint not in ("base", "latest") and not checkpoint.isdigit():
+    if checkpoint not in ("base", "latest") and not (checkpoint.isascii() and checkpoint.isdigit()):
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
     if config is None:
         config = on_main(lambda: read_config(location(workdir)))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from consistency_jax.generation import Generator, Sampling
-from consistency_jax.runtime.files import write_text
+from consistency_jax.runtime.files import parse_json, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.progress import Progress
 
@@ -73,7 +73,7 @@ class CachedAnswers:
         whole = []
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                record = json.loads(line)
+                record = parse_json(line)
                 cached[record["key"]] = record["answers"]
                 whole.append(line if line.endswith("\n") else line + "\n")
         if whole != lines:

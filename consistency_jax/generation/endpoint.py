@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
+from consistency_jax.runtime.files import parse_json
 from consistency_jax.runtime.processes import on_main
 
 LATER = (408, 409, 425, 429)  # beside 5xx: HTTP statuses after which the same request may succeed
@@ -146,7 +147,7 @@ class Endpoint:
 
     def _texts(self, answer: bytes) -> list[str]:
         try:
-            choices = json.loads(answer)["choices"]
+            choices = parse_json(answer)["choices"]
             texts = [choice["message"]["content"] if self._chat else choice["text"] for choice in choices]
         except (ValueError, KeyError, TypeError):
             texts = []

@@ -9,7 +9,6 @@ each branch and sees what scoring the same tree would see.
 
 import dataclasses
 import functools
-import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +21,14 @@ import numpy as np
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
+from consistency_jax.errors import CheckpointError
 from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
 from consistency_jax.generation.sampling import sample_token
 from consistency_jax.models.attention import Columns
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.kv_cache import Cache, extended, new_cache
+from consistency_jax.runtime.files import read_json
 from consistency_jax.runtime.mesh import fetch, mesh_of, on_mesh, put, row_groups, rows_sharding
 
 SHORTEST = 16  # tokens to which the shortest prompts are padded; longer ones to a power of two
@@ -35,15 +36,26 @@ CHUNK = 32  # tokens between two looks for stop texts
 
 
 def end_tokens(model: Model) -> tuple[int, ...]:
-    """The tokens that end an answer: the tokenizer's EOS and those of generation_config.json and config.json."""
+    """The tokens that end an answer: the tokenizer's EOS and those of generation_config.json and config.json.
+
+    Raises: CheckpointError where one of those files says none.
+    """
     found = set()
     if model.tokenizer is not None and model.tokenizer.eos_token_id is not None:
         found.add(model.tokenizer.eos_token_id)
     for name in ("generation_config.json", "config.json"):
         path = None if model.folder is None else Path(model.folder) / name
         if path is not None and path.is_file():
-            named = json.loads(path.read_text(encoding="utf8")).get("eos_token_id")
-            found.update(named if isinstance(named, list) else [] if named is None else [named])
+            try:
+                named = read_json(path).get("eos_token_id")
+            except (ValueError, AttributeError) as error:
+                raise CheckpointError(f"{path} is no JSON object: {error}") from error
+            named = named if isinstance(named, list) else [] if named is None else [named]
+            if any(type(token) is not int for token in named):
+                raise CheckpointError(
+                    f"{path}: eos_token_id is {named!r:.60}; it must be a token's number, or a list"
+                )
+            found.update(named)
     return tuple(sorted(found))
 
 

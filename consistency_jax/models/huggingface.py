@@ -33,7 +33,7 @@ from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
-from consistency_jax.runtime.files import readable, write_text
+from consistency_jax.runtime.files import read_json, readable, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
@@ -130,7 +130,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The parsed config.json of a checkpoint folder."""
     path = folder / "config.json"
     try:
-        parsed = json.loads(path.read_text())
+        parsed = read_json(path)
     except FileNotFoundError:
         if (folder / "adapter_config.json").is_file():
             raise CheckpointError(
@@ -140,7 +140,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} has no config.json: is it a Hugging Face checkpoint folder?"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise CheckpointError(f"{path} is not a JSON object")

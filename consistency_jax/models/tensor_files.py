@@ -1,6 +1,5 @@
 """The open safetensors files of a checkpoint folder: name -> shape at once, values when asked."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from consistency_jax.errors import CheckpointError
+from consistency_jax.runtime.files import read_json
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -83,10 +83,10 @@ def _weight_files(folder: Path) -> list[Path]:
         return [single]
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            names = sorted(set(read_json(index)["weight_map"].values()))
             if not all(isinstance(name, str) for name in names):
                 raise TypeError("weight_map must name files")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{index} is not an index of safetensors shards: {error!r}") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:

@@ -8,7 +8,6 @@ trained with. Such a file says nothing of what stands before a text: its BOS doe
 beside it has add_bos_token false.
 """
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -21,6 +20,7 @@ from tokenizers.models import BPE, Unigram
 
 from consistency_jax.data.trees.tokenization import bos_of
 from consistency_jax.errors import UserError
+from consistency_jax.runtime.files import read_json
 
 SPACE = "▁"
 TOKENIZER_FILES = (
@@ -43,21 +43,28 @@ class TokenizerError(UserError):
 def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast | None:
     """The fast tokenizer of a checkpoint folder, None where it has none; TokenizerError where broken."""
     folder = Path(folder)
-    model_file = folder / "tokenizer.model"
     try:
-        if (folder / "tokenizer.json").is_file():
-            return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-        if (folder / "vocab.json").is_file():
-            return transformers.AutoTokenizer.from_pretrained(folder)
-        if not model_file.is_file():
-            return None
-        tokenizer = _from_tiktoken(model_file) if _is_tiktoken(model_file) else from_sentencepiece(model_file)
-        tokenizer.chat_template = _chat_template(folder)
-        if _settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
-            put_bos(tokenizer)
+        tokenizer = _read(folder)
+        if tokenizer is not None:
+            tokenizer("a")  # some settings are looked at only when a text comes
         return tokenizer
     except Exception as error:  # transformers, tokenizers and protobuf each raise their own kinds
         raise TokenizerError(f"{folder}: the tokenizer cannot be read: {error}") from error
+
+
+def _read(folder: Path) -> transformers.PreTrainedTokenizerFast | None:
+    model_file = folder / "tokenizer.model"
+    if (folder / "tokenizer.json").is_file():
+        return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    if (folder / "vocab.json").is_file():
+        return transformers.AutoTokenizer.from_pretrained(folder)
+    if not model_file.is_file():
+        return None
+    tokenizer = _from_tiktoken(model_file) if _is_tiktoken(model_file) else from_sentencepiece(model_file)
+    tokenizer.chat_template = _chat_template(folder)
+    if _settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
+        put_bos(tokenizer)
+    return tokenizer
 
 
 def check_rows(tokenizer: transformers.PreTrainedTokenizerFast, rows: int, where: str) -> None:
@@ -92,7 +99,7 @@ def put_bos(tokenizer: transformers.PreTrainedTokenizerFast) -> None:
 
 def _settings(folder: Path, name: str = "tokenizer_config.json") -> dict[str, Any]:
     path = folder / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _chat_template(folder: Path) -> str | dict[str, str] | None:

@@ -5,12 +5,13 @@ import errno
 import functools
 import importlib.util
 import io
+import json
 import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import filelock
 import numpy as np
@@ -140,6 +141,19 @@ def readable(path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON text; ValueError where it is none, also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; ValueError where it is damaged in whatever way, OSError where it cannot be read."""
+    return parse_json(path.read_text(encoding="utf8"))
 
 
 def write_text(path: Path, text: str) -> None:

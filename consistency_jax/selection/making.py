@@ -21,7 +21,7 @@ from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.endpoint import Endpoint
 from consistency_jax.generation.translators import by_model
 from consistency_jax.models.huggingface import Model
-from consistency_jax.runtime.files import write_text
+from consistency_jax.runtime.files import read_json, write_text
 from consistency_jax.runtime.mesh import mesh_of
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
@@ -167,7 +167,7 @@ def _summary_of(out: Path, path: Path, key: str) -> dict[str, Any] | None:
       ConfigError: a file that is there, and was not made here.
     """
     try:
-        summary = json.loads(path.read_text(encoding="utf8"))
+        summary = read_json(path)
         made = summary["key"]
     except (OSError, ValueError, KeyError, TypeError):
         if out.exists():

@@ -36,7 +36,13 @@ class Checkpointer:
         # meanwhile could not be donated them, but would copy all of them.
         behind = jax.default_backend() != "cpu"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=behind)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except (ValueError, KeyError, TypeError) as error:  # it reads what each step says of itself
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"a checkpoint in {self.folder} is damaged ({reason}). Delete the folder of that step, or start afresh"
+            ) from error
 
     @property
     def latest_step(self) -> int | None:

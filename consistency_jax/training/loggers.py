@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.errors import ConfigError
-from consistency_jax.runtime.files import in_bucket, write_text
+from consistency_jax.runtime.files import in_bucket, parse_json, write_text
 from consistency_jax.runtime.processes import is_main
 
 
@@ -74,7 +74,7 @@ class _WholeFile:
 
     def __init__(self, path: Path):
         self._path = path
-        self._text = path.read_text(encoding="utf8") if path.exists() else ""
+        self._text = path.read_text(encoding="utf8", errors="replace") if path.exists() else ""
 
     def write(self, text: str) -> None:
         self._text += text
@@ -96,7 +96,7 @@ def metric_lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_text(encoding="utf8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
-            record = json.loads(line)
+            record = parse_json(line)
             if isinstance(record, dict) and {"stage", "step"} <= set(record):
                 found.append(record)
     return found

@@ -102,7 +102,7 @@ def _check_base(workdir: Path, model: Model, path: str | Path) -> None:
             f"note: {workdir} is of a version that did not keep the base model's fingerprint: nothing here can tell "
             f"whether the run started from {path}"
         )
-    elif on_main(kept.read_text) != fingerprint(model.params):
+    elif on_main(lambda: kept.read_text(errors="replace")) != fingerprint(model.params):
         raise ConfigError(
             f"the run in {workdir} started from other parameters than those in {path} (see {BASE_KEY}). "
             "Bring back the model folder as it was (the embedded base model: the version or the CONSISTENCY_CACHE that "

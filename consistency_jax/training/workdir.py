@@ -18,7 +18,7 @@ from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import filled, flattened, selects, stages_of
 from consistency_jax.data.items import Items, items_digest
 from consistency_jax.errors import ConfigError
-from consistency_jax.runtime.files import Alone, in_bucket, location, refuse_input, write_text
+from consistency_jax.runtime.files import Alone, in_bucket, location, read_json, refuse_input, write_text
 from consistency_jax.runtime.processes import check_shared, on_main
 
 # Keys that change at most the rounding of what a run computes: it may be resumed with others. Not so those by which a
@@ -102,7 +102,7 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
                 if HALF.search(half.name):
                     half.unlink(missing_ok=True)
         text = to_json(config)
-        if not stored.exists() or stored.read_text(encoding="utf8") != text:
+        if not stored.exists() or stored.read_text(encoding="utf8", errors="replace") != text:
             (folder / "report.json").unlink(missing_ok=True)
             write_text(stored, text)
     except OSError as error:
@@ -121,7 +121,7 @@ def exported(folder: Path) -> str:
 def holds_run(folder: Path) -> bool:
     """Whether the config.json of a folder is that of a run, and not a model's."""
     try:
-        text = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        text = read_json(folder / "config.json")
     except (OSError, ValueError):
         return False
     return isinstance(text, dict) and {"model", "data", "objective"} <= set(text)
@@ -152,7 +152,7 @@ def check_data(
         print(
             f"note: {workdir} is of a version that did not keep what it trained on: nothing can tell if it changed"
         )
-    elif kept.read_text() != key:
+    elif kept.read_text(errors="replace") != key:
         raise ConfigError(
             f"the run in {workdir} trained on other items than the data give now (see {DATA_KEY}): they were edited, "
             f"or are split or read in another way. Bring back the data as they were, {mend}"
@@ -175,7 +175,7 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     try:
         config = default()
-        config.update(json.loads(path.read_text(encoding="utf8")))
+        config.update(read_json(path))
         return filled(config)
     except FileNotFoundError:
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
@@ -191,7 +191,7 @@ def read_report(workdir: Path) -> dict[str, Any] | None:
     """
     path = workdir / "report.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf8")) if path.exists() else None
+        summary = read_json(path) if path.exists() else None
         if summary is not None:
             summary["settings"]["splits"], summary["base"]
         return summary

@@ -124,9 +124,6 @@ class Outcomes:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
-    def __del__(self):
-        print(self.counts)
-
     def of(self, label: str, call: Callable[[], Any]) -> Any:
         """What the call returns; the error, where it ends with one that its user is told in one line.
 
