@@ -82,7 +82,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "seed": Key(0, NOT_NEGATIVE, "Of all that is drawn"),
         "total_steps": Key(1000, POSITIVE, "Optimizer steps of the objective, or of each stage"),
         # Each starts from the last one's parameters, which are its reference; "pretrain" may stand first.
-        "stages": Key((), NAMES, "Objectives, or entries of stage, one by one; empty: objective alone"),
+        "stages": Key((), ANY, "Objectives, or entries of stage, one by one; empty: objective alone"),
         "stage": Key({}, ANY, "stage.NAME.KEY: what a stage sets otherwise than this config"),
         "compile_cache": Key("", ANY, "Folder that keeps compiled programs for the next start; empty: none"),
     },
