@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from consistency_jax.errors import ConfigError, nearest
 
 WIDTH = 110  # columns of --help
-LARGEST = 2**63
+LARGEST = 2**63 - 1  # of whole numbers
 
 
 class Rule(NamedTuple):
@@ -41,8 +41,6 @@ class Key(NamedTuple):
             raise ConfigError(f"config key {name}={value!r} should be of type {type(self.default).__name__}")
         for place, own in value.items() if isinstance(value, Mapping) else ((None, value),):
             place = name if place is None else f"{name}.{place}"
-            if isinstance(own, float | int) and not -LARGEST < own < LARGEST:  # nor NaN
-                raise ConfigError(f"{place}={own!r:.60} is no number that can be computed with")
             if not isinstance(self.allowed, Rule):
                 if own not in self.allowed:
                     raise ConfigError(
@@ -51,6 +49,13 @@ class Key(NamedTuple):
                     )
             elif not self.allowed.holds(own):
                 raise ConfigError(f"{place}={own!r} {self.allowed.must}")
+            if (
+                isinstance(own, float)
+                and not math.isfinite(own)
+                or isinstance(own, int)
+                and abs(own) > LARGEST
+            ):
+                raise ConfigError(f"{place}={own!r:.60} is no number that can be computed with")
 
     def lines(self, name: str) -> Iterator[str]:
         """The key's lines of --help."""

@@ -94,7 +94,9 @@ def test_what_goes_on(small_config, workdir: Path, tmp_path: Path, capsys) -> No
     tensors = load_file(export(workdir, tmp_path / "exported") / "model.safetensors")
     kept = tmp_path / "kept"
     shutil.copytree(workdir, kept)
-    files = sorted(path.relative_to(kept) for path in kept.rglob("*") if path.name in (*OFTEN, "base_model.txt"))
+    files = sorted(
+        path.relative_to(kept) for path in kept.rglob("*") if path.name in (*OFTEN, "base_model.txt")
+    )
     for number in range(40):
         file = workdir / draw.choice(files)
         spoil(file, draw)

@@ -5,6 +5,7 @@ import pytest
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.keys import (
     ANY,
+    DECAY,
     NAMES,
     POSITIVE,
     REGEX,
@@ -57,6 +58,10 @@ CHOICES = ("red", "green", "")
             {"x": 1, "y": 0},
             "^a.b.y=0 must be a number greater",
         ),
+        (1.0, ANY, [-1e300], float("nan"), "^a.b=nan is no number that can be computed with"),
+        (1.0, POSITIVE, [1e300], float("inf"), "^a.b=inf is no number"),
+        (1, ANY, [2**63 - 1], 2**63, "^a.b=9223372036854775808 is no number"),
+        (0.9, DECAY, [0.0, 0.999], 1.0, r"^a.b=1.0 must lie in \[0, 1\)"),
         ({}, WEIGHT, [{}], {"x": "much"}, "^a.b.x='much' must be a number"),
         ({}, ANY, [{"x": {"y": 1}}], 3, "^config key a.b=3 should be of type dict"),
     ],
