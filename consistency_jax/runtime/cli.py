@@ -45,6 +45,9 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
         print(f"error: {error}", file=sys.stderr)
         _end(1)
     except Exception as error:
+        if str(error).startswith("Unable to initialize backend"):  # JAX_PLATFORMS names one that is not there
+            print(f"error: JAX_PLATFORMS: {error}", file=sys.stderr)
+            sys.exit(1)
         if not processes.several():
             raise
         if isinstance(error, jax.errors.JaxRuntimeError):  # of the network, mostly
@@ -95,22 +98,35 @@ def run_app(
             sys.exit(0)
         try:
             rest = flags.FLAGS(argv)
-            if "config" in flags.FLAGS:
-                hasattr(
-                    flags.FLAGS["config"].value, "lock"
-                )  # one that could not be read raises only when used
-            return rest
+            config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+            hasattr(config, "lock")  # one that could not be read raises only when used
+            if isinstance(config, ConfigDict | None):
+                return rest
+            told = f"--config: get_config returned {type(config).__name__}, not a ConfigDict"
         except flags.Error as error:
             # An error of a config file comes as the text of its traceback, whose last lines are the message.
             told = str(error).strip().rpartition("ConfigError: ")[2]
-        except KeyError as error:  # --config.SECTION.KEY=VALUE of a section that is not there
-            told = f"the config has no such section: {' '.join(error.args[0].split())}"
         except OSError as error:  # of the config file; what went wrong stands behind its number
             told = f"--config: {str(error.__cause__).rpartition('] ')[2]}"
+        except Exception as error:  # of a file that is no config or has a mistake, or of a --config.KEY
+            told = unread(error)
         print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
 
     app.run(main, flags_parser=parse)
+
+
+def unread(error: Exception) -> str:
+    """What is wrong with a --config that raised an error as it was read: the file with the line, or a key."""
+    if isinstance(error, SyntaxError) and error.filename != "<unknown>":
+        return f"--config: {error.filename}:{error.lineno}: {error.msg}"
+    files = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if any(file.endswith("config_path.py") for file, _ in files):
+        if isinstance(error, KeyError):  # --config.SECTION.KEY=VALUE of a section that is not there
+            return f"the config has no such section: {' '.join(error.args[0].split())}"
+        return "--config.KEY=VALUE: a key is names of letters, digits and _, with dots between"
+    own = [f"{file}:{line}: " for file, line in files if "/lib/python" not in file and file != __file__]
+    return f"--config: {''.join(own[-1:])}{type(error).__name__}: {error}"
 
 
 def config_flag() -> flags.FlagHolder:

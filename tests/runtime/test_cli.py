@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.metadata
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -11,11 +12,13 @@ import types
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError, Interrupted
 from consistency_jax.runtime import cli
-from consistency_jax.runtime.cli import command_line, run_command
+from consistency_jax.runtime.cli import command_line, run_command, unread
 
 
 def command(*arguments, before=""):
@@ -184,3 +187,43 @@ def test_a_terminal_that_cannot_write_a_letter_does_not_end_a_command():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "? ?? ?\n"), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # of ml_collections
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ("# Heading\n\nWord's\n", "", r"^--config: .*config\.py:3: unterminated string literal"),
+        ("x = (\n", "", r"^--config: .*config\.py:1: '\(' was never closed"),
+        ("import nosuch\n", "", r"^--config: .*config\.py:1: ModuleNotFoundError: No module named 'nosuch'"),
+        ("def get_config(arg=None):\n    return {}['x']\n", "", r"^--config: .*config\.py:2: KeyError: 'x'"),
+        ("x = 1\n", "", "has no attribute 'get_config'"),
+        (None, "evaluation.groups.a-b", "a key is names of letters, digits and _, with dots between"),
+        (None, "stage.x.total_steps", "^the config has no such section: 'x'"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_told_with_its_place(tmp_path, monkeypatch, text, key, message):
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+    file = tmp_path / "config.py"
+    file.write_text(
+        text or "from consistency_jax.config import default\n\n\ndef get_config():\n    return default()\n"
+    )
+    words = ["command", f"--config={file}", *([f"--config.{key}=1"] if key else [])]
+    monkeypatch.setattr(sys, "argv", words)  # where the library looks for the keys
+    known = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "A config.", flag_values=known, lock_config=False, accept_new_attributes=True
+    )
+    with pytest.raises(Exception) as caught:
+        _ = known(words), known.config.lock
+    assert re.search(message, unread(caught.value))
+
+
+def test_a_platform_that_is_not_there_is_one_line(capsys):
+    def command():
+        raise RuntimeError("Unable to initialize backend 'tpu': no libtpu.so")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(command)
+    assert ended.value.code == 1
+    assert "error: JAX_PLATFORMS: Unable to initialize backend 'tpu'" in capsys.readouterr().err
