@@ -13,16 +13,17 @@ answer is decided here, and is the same for every source and language:
   at once, and the date in a template that prints one is always the same, so that runs can be repeated.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
-
-from jinja2 import TemplateError
 
 from consistency_jax.data.items import MASK, DataError
 from consistency_jax.data.trees.tokenization import bos_of, encode, tokenizer_key
 
 GAP = "____"
 QUESTION = "What is the capital of France?"  # to see what a template makes of one
+PATIENCE = 20  # seconds
 SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # Llama 3 templates fall back on this day
 SWITCH_OFF = "Use an instruction-tuned model, or set --config.data.chat_template=off"
 
@@ -39,7 +40,8 @@ class ChatTemplate:
         end: what it puts behind an answer, up to the token that ends the turn; empty for nothing.
 
     Raises:
-        DataError: the tokenizer has no chat template, or it takes no such conversation or no system prompt.
+        DataError: the tokenizer has no chat template, or it fails, takes no such conversation or no system prompt, or
+            takes very long.
     """
 
     def __init__(self, tokenizer: Any, system_prompt: str = ""):
@@ -48,14 +50,9 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._system = []
         question, answer = QUESTION, "Paris"
-        try:
-            opening = self.render([question])[0]
-            said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            whole = self._apply([said], add_generation_prompt=False)[0]
-        except TemplateError as error:
-            raise DataError.at(
-                "data.chat_template", f"the chat template fails: {error}", SWITCH_OFF
-            ) from error
+        opening = _in_time(lambda: self.render([question])[0])
+        said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        whole = self._apply([said], add_generation_prompt=False)[0]
         if question not in opening:
             raise DataError.at("data.chat_template", "the template leaves the question out", SWITCH_OFF)
         before, _, behind = whole.rpartition(answer)
@@ -74,8 +71,8 @@ class ChatTemplate:
         mend = "Set --config.data.system_prompt='' and say it in the prompts"
         try:
             rendered = self.render([question])[0]
-        except TemplateError as error:
-            reason = f"the model's chat template takes no system prompt ({error})"
+        except DataError as error:
+            reason = f"the model's chat template takes no system prompt ({error.__cause__})"
             raise DataError.at("data.system_prompt", reason, mend) from error
         if system_prompt.strip() not in rendered:
             reason = "the model's chat template leaves the system prompt out"
@@ -91,6 +88,28 @@ class ChatTemplate:
         return " ".join((tokenizer_key(self._tokenizer), repr(self._system), *self.render([QUESTION])))
 
     def _apply(self, conversations: list[list[dict[str, str]]], add_generation_prompt: bool) -> list[str]:
-        return self._tokenizer.apply_chat_template(
-            conversations, tokenize=False, add_generation_prompt=add_generation_prompt, **SETTINGS
-        )
+        try:
+            return self._tokenizer.apply_chat_template(
+                conversations, tokenize=False, add_generation_prompt=add_generation_prompt, **SETTINGS
+            )
+        except Exception as error:  # a template computes what it likes, and fails as it likes
+            reason = f"the chat template fails ({type(error).__name__}: {error})"
+            raise DataError.at("data.chat_template", reason, SWITCH_OFF) from error
+
+
+def _in_time(call: Callable[[], str]) -> str:
+    """What the call returns, or raises; DataError where that takes longer than any template does."""
+    told: Future[str] = Future()
+
+    def work() -> None:
+        try:
+            told.set_result(call())
+        except Exception as error:
+            told.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()  # an endless loop ends with the command
+    try:
+        return told.result(PATIENCE)
+    except TimeoutError:
+        reason = f"the chat template takes longer than {PATIENCE} s over one question"
+        raise DataError.at("data.chat_template", reason, SWITCH_OFF) from None

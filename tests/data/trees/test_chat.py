@@ -13,6 +13,7 @@ import transformers
 from consistency_jax.config.checks import validate
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.sources import load_items
+from consistency_jax.data.trees import chat
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER
@@ -290,6 +291,33 @@ def test_templates_that_do_not_serve_are_clear_errors(small_tokenizer):
         ChatTemplate(with_template(small_tokenizer, "{{ bos_token }}" + INST))
     with pytest.raises(DataError, match="data.chat_template: the chat template fails"):
         ChatTemplate(with_template(small_tokenizer, "{{ raise_exception('no') }}"))
+
+
+@pytest.mark.parametrize(
+    ("template", "kind"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ messages + 1 }}", "TypeError"),
+        ("{{ messages[9].content.x.y }}", "UndefinedError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 'x' * 10 ** 15 }}", "MemoryError"),
+        ("{{ 'x'.__class__.__mro__ }}", "SecurityError"),
+        ("{% for m in %}", "TemplateSyntaxError"),
+    ],
+)
+def test_a_template_may_fail_in_any_way(small_tokenizer, template, kind):
+    with pytest.raises(
+        DataError, match=rf"^data.chat_template: the chat template fails \({kind}: .*chat_template=off"
+    ):
+        ChatTemplate(with_template(small_tokenizer, template))
+
+
+def test_a_template_that_does_not_end_is_an_error(small_tokenizer, monkeypatch):
+    monkeypatch.setattr(chat, "PATIENCE", 0.1)
+    # It ends some time, so that no thread outlives the tests for long.
+    slow = "{% for i in range(3000) %}{% for j in range(3000) %}{% endfor %}{% endfor %}"
+    with pytest.raises(DataError, match="takes longer than 0.1 s over one question"):
+        ChatTemplate(with_template(small_tokenizer, slow))
 
 
 def test_a_config_with_a_chat_is_checked(small_config, tmp_path):
