@@ -79,6 +79,7 @@ read_flags() {
         die "$EXIT_USAGE" "--image='$image' is no image; like REGION-docker.pkg.dev/PROJECT/REPOSITORY/consistency_jax:TAG"
       ;;
   esac
+  whole --restarts="$restarts" --timeout="$timeout"
   [[ $action == submit ]] || return 0
   read_topology "$topology"
   ((${#command[@]})) || die "$EXIT_USAGE" "submit needs a command: ... -- python -m consistency_jax.train --config=... --workdir=gs://..."

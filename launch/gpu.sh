@@ -38,7 +38,7 @@ while (($#)); do
   esac
   shift
 done
-[[ -z $gpus || $gpus =~ ^[0-9]+(,[0-9]+)*$ ]] || die "$EXIT_USAGE" "--gpus='$gpus' is not like 0,1,2,3"
+[[ -z $gpus || $gpus =~ ^(0|[1-9][0-9]{0,3})(,(0|[1-9][0-9]{0,3}))*$ ]] || die "$EXIT_USAGE" "--gpus='$gpus' is not like 0,1,2,3"
 [[ $memory =~ ^0?\.[0-9]+$|^1(\.0+)?$ ]] || die "$EXIT_USAGE" "--memory='$memory' is no share between 0 and 1"
 (($#)) || die "$EXIT_USAGE" "no command: launch/gpu.sh -- python -m consistency_jax.train --config=... --workdir=..."
 

@@ -26,12 +26,27 @@ die() { # die STATUS MESSAGE
   exit "$status"
 }
 
+whole() { # whole NAME=VALUE ...: each a whole number, before bash computes with it: it runs what other words hold
+  local word
+  for word in "$@"; do
+    [[ ${word#*=} =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "$EXIT_USAGE" "$word is not a whole number"
+  done
+}
+check_environment() {
+  local name
+  whole DRY_RUN="$DRY_RUN"
+  for name in ${CONSISTENCY_SECRETS:-}; do
+    [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || die "$EXIT_USAGE" "CONSISTENCY_SECRETS: '$name' is no name of a variable"
+  done
+}
+check_environment
+
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || die "$EXIT_USAGE" "bash 5.1 or newer is needed, this is $BASH_VERSION"
 
 quoted() { # the words as one line of shell
   local word line=''
   for word in "$@"; do
-    [[ $word =~ ^[A-Za-z0-9_./:=,@%+~-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+    [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
     line+="${line:+ }$word"
   done
   printf '%s' "$line"

@@ -82,6 +82,8 @@ read_flags() {
   case $action in
     create | watch) read_topology "$topology" ;;
   esac
+  whole --patience="$patience" --restarts="$restarts"
+  [[ $poll =~ ^[0-9]*\.?[0-9]+$ ]] || die "$EXIT_USAGE" "--poll='$poll' is no number of seconds"
   case $action in
     run | watch)
       ((${#command[@]})) || die "$EXIT_USAGE" "$action needs a command: ... -- python -m consistency_jax.train --config=... --workdir=..."

@@ -69,13 +69,15 @@ run() { # the command itself, in a session of its own
 
 stop() {
   [[ $(state) == running ]] || { state && return; }
+  local grace=${CONSISTENCY_GRACE:-300} second
+  [[ $grace =~ ^(0|[1-9][0-9]{0,8})$ ]] || { echo "error: CONSISTENCY_GRACE=$grace is not a whole number" >&2 && exit 2; }
   kill -TERM -- "-$(<"$home/pid")"
-  for ((second = 0; second < ${CONSISTENCY_GRACE:-300}; second++)); do
+  for ((second = 0; second < grace; second++)); do
     [[ $(state) != running ]] || { sleep 1 && continue; }
     state
     return
   done
-  echo "still running after ${CONSISTENCY_GRACE:-300} s" >&2
+  echo "still running after $grace s" >&2
   exit 1
 }
 
