@@ -7,6 +7,7 @@ measures the base model, the same command goes on from what it scored. `--show=1
 each language as the model's tokens: what stands in front, how its chat reads, where the answer begins.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluation import load_evaluation
-from consistency_jax.evaluation.splits import token_lines
+from consistency_jax.evaluation.splits import token_lines, write_skipped
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
@@ -88,6 +89,8 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
     for split in evaluation.splits:
         for line in token_lines(split, model.tokenizer, show):
             print(line)
+    if step is None:  # else the run has said which
+        on_main(functools.partial(write_skipped, workdir, evaluation.splits))
     watch.spent("trees")
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
     final = None

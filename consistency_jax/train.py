@@ -18,6 +18,7 @@ from consistency_jax.config.checks import check_pairs_fit, validate
 from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import Stage, generates, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
+from consistency_jax.evaluation.splits import write_skipped
 from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
@@ -101,6 +102,11 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     ]
     splits = training_splits(stages, loaded, prompts, model)
     validation = validation.prepared(model)
+    on_main(
+        functools.partial(
+            write_skipped, workdir, [*filter(None, splits), *validation.splits, *evaluation.splits]
+        )
+    )
     validate_policy = functools.partial(validation.headlines, policy_scorer) if validation.splits else None
     watch.spent("trees")
 

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from consistency_jax.errors import UserError
@@ -54,6 +54,7 @@ class ParallelItem:
         gold: index of the true candidate, None where unknown (DCO never needs it).
         context: language -> text put before the prompt, with a blank line between them.
         written: whether the candidates are answers that someone wrote, whole, and not names to be ranked.
+        where: the place that it was read from, `file:line`, for messages; "" where there is none.
     """
 
     id: str
@@ -63,6 +64,7 @@ class ParallelItem:
     gold: int | None = None
     context: Mapping[str, str] | None = None
     written: bool = False
+    where: str = field(default="", compare=False, repr=False)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -94,6 +96,10 @@ class Items(list[ParallelItem]):
         self.skipped: list[str] = list(skipped)
         self.warnings: list[str] = list(warnings)
 
+    def only(self, items: Iterable[ParallelItem]) -> "Items":
+        """These of them, with what was left out and odd of all."""
+        return Items(items, skipped=self.skipped, warnings=self.warnings)
+
     @property
     def languages(self) -> tuple[str, ...]:
         """Every language that some item has, in order of first appearance."""
@@ -123,6 +129,7 @@ def pick(
         gold=candidates.index(item.gold) if item.gold in candidates else None,
         context=context or None,
         written=item.written,
+        where=item.where,
     )
 
 
@@ -132,7 +139,8 @@ def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) 
     for items, languages in parts:
         digest.update(json.dumps(list(languages)).encode())
         for item in items:
-            digest.update(json.dumps(vars(item), sort_keys=True).encode())
+            told = {key: value for key, value in vars(item).items() if key != "where"}
+            digest.update(json.dumps(told, sort_keys=True).encode())
     return digest.hexdigest()[:32]
 
 

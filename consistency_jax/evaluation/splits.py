@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,13 @@ from ml_collections import ConfigDict
 
 from consistency_jax.data.items import Items, require_answers
 from consistency_jax.data.sources import load_items, source_options
-from consistency_jax.data.trees.builder import TreeBuilder, cached_trees
+from consistency_jax.data.trees.builder import BadCells, TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest
 from consistency_jax.data.trees.round_trip import round_trip
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.huggingface import Model
+from consistency_jax.runtime.files import write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.tables import NeutralAnswers, neutral_answers
 
@@ -76,7 +79,7 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
                 f"evaluation.groups.{group}={tuple(members)} holds no language of split {name!r}, which has "
                 f"{', '.join(languages_of(config, items))}"
             )
-    return Items([item for item in items if item.group in groups]) if groups else items
+    return items.only(item for item in items if item.group in groups) if groups else items
 
 
 def load_tests(config: ConfigDict) -> dict[str, Items]:
@@ -93,7 +96,7 @@ def evenly(items: Items, count: int) -> Items:
     if not 0 < count < len(items):
         return items
     places = np.linspace(0, len(items) - 1, count).round().astype(int)
-    return Items([items[n] for n in places], skipped=items.skipped, warnings=items.warnings)
+    return items.only(items[n] for n in places)
 
 
 def print_warnings(items: Items, what: str) -> None:
@@ -138,7 +141,8 @@ def split_of(
 
     Raises:
       ConfigError: where the model has no tokenizer.
-      DataError: for an item that does not fit, or a tokenizer without the chat template asked for.
+      DataError: for an item that does not fit (with data.on_error=skip such items are left out), or a tokenizer without
+        the chat template asked for.
     """
     if model.tokenizer is None:
         raise ConfigError(
@@ -153,7 +157,13 @@ def split_of(
         chat=chat,
         end="never" if measured else config.data.train.end,
     )
-    trees = cached_trees(builder, items, languages)
+    try:
+        trees = cached_trees(builder, items, languages)
+    except BadCells as error:
+        if config.data.on_error == "raise":
+            raise
+        items = _without(items, error, len(languages), name)
+        trees = cached_trees(builder, items, languages)
     cut = int((trees.truncated > 0).sum())
     if cut:
         print(
@@ -166,6 +176,36 @@ def split_of(
     if measured and needs(config, "pmi"):
         neutral = neutral_answers(builder, items, languages)
     return Split(name, items, languages, trees, neutral)
+
+
+def _without(items: Items, error: BadCells, languages: int, split: str) -> Items:
+    """The items without those that no tree can be made of, in any language, which are told as skipped."""
+    bad: dict[int, str] = {}
+    for n, told in error.problems.items():
+        bad.setdefault(n // languages, told)
+    if len(bad) == len(items):
+        raise error
+    print(f"data: split {split!r}: {len(bad)} more skipped, the first: {next(iter(bad.values()))}")
+    kept = items.only(item for n, item in enumerate(items) if n not in bad)
+    kept.skipped += bad.values()
+    return kept
+
+
+def write_skipped(workdir: Path, splits: Iterable[Split]) -> None:
+    """skipped.jsonl of a workdir: every row that data.on_error=skip left out, its split, place and reason; no such file
+    where there is none."""
+    told = {split.name: split.items.skipped for split in splits if split.items.skipped}
+    lines = []
+    for name, messages in told.items():
+        for place, _, reason in (message.partition(": ") for message in messages):
+            lines.append(
+                json.dumps({"split": name, "place": place, "reason": reason}, ensure_ascii=False) + "\n"
+            )
+    file = workdir / "skipped.jsonl"
+    if lines:
+        write_text(file, "".join(lines))
+    elif file.exists():
+        file.unlink()
 
 
 def token_lines(split: Split, tokenizer: Any, count: int) -> Iterator[str]:

@@ -114,7 +114,7 @@ def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items
         f"data: {split}: {(~taken).sum()} of {len(items)} items left out of training: "
         f"{config.objective.name} needs {needs}"
     )
-    return Items([item for item, use in zip(items, taken, strict=True) if use])
+    return items.only(item for item, use in zip(items, taken, strict=True) if use)
 
 
 def load_prompts(config: ConfigDict) -> Items | None:
@@ -129,7 +129,7 @@ def load_prompts(config: ConfigDict) -> Items | None:
         return None
     items = load_split(config, settings.split, bare=True)
     known = set(languages_of(config, items))
-    items = Items([item for item in items if len(known.intersection(item.prompts)) >= 2])
+    items = items.only(item for item in items if len(known.intersection(item.prompts)) >= 2)
     if len(items) < settings["items"]:
         raise ConfigError(
             f"auxiliary.mlc.items={settings['items']}, but split {settings.split!r} has {len(items)} items that are "
@@ -232,7 +232,7 @@ def _told_apart(split: Split) -> Split:
         items[n] = pick(items[n], range(2), languages=[name for name in there if name in items[n].prompts])
     left = [n for n, item in enumerate(items) if item.prompts]
     return dataclasses.replace(
-        split, items=Items([items[n] for n in left]), trees=trees.take(kept[left].reshape(-1))
+        split, items=split.items.only(items[n] for n in left), trees=trees.take(kept[left].reshape(-1))
     )
 
 

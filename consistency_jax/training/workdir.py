@@ -1,5 +1,6 @@
 """The folder of a run: config.json, base_model.txt, data.txt, checkpoints/, metrics.jsonl, tensorboard/, tables/,
-report.json, report.html, written/ where the model wrote answers, and profile/ where steps were traced.
+report.json, report.html, skipped.jsonl where rows were left out, written/ where the model wrote answers, and profile/
+where steps were traced.
 
 With several stages, checkpoints/ holds a folder of each, and reference/ the tables of the references of later ones.
 """

@@ -9,6 +9,7 @@ two given, or `random.sample(languages, 2)` of more) and two candidates, the sam
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from consistency_jax.data.items import (
@@ -107,6 +108,7 @@ def take(
                 items.warnings.append(f"{place}: {reason}")
                 return None
             item = pick(item, range(item.num_candidates), languages=own)
+        item = replace(item, where=place)
         check_spacing(item, source.leading_space, place)
         told = list(doubled_candidates(item) if warnings is None else warnings)
         if source.leading_space == "written":

@@ -23,7 +23,7 @@ own special tokens count, it is an error.)
 import hashlib
 import marshal
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ class TreeBuilder:
             languages: L languages, None = all that appear; a language that an item lacks leaves a gap (None).
 
         Raises:
-            DataError: naming the item and language: it does not fit, or an answer has no token of its own.
+            BadCells: a DataError that names the first item and language that does not fit, or has an answer without a
+                token of its own; it holds all of them.
         """
         if languages is None:
             languages = tuple(dict.fromkeys(language for item in items for language in item.prompts))
@@ -106,11 +107,32 @@ class TreeBuilder:
 
     def of_cells(self, cells: Sequence[Cell]) -> Forest:
         """The trees of single languages of items. Errors are those of `build`."""
-        chunks = [cells[start : start + CHUNK] for start in range(0, len(cells), CHUNK)]
+        problems: dict[int, str] = {}
+
+        def made(start: int) -> Forest:
+            chunk = list(cells[start : start + CHUNK])
+            while True:
+                try:
+                    return self._chunk(chunk)
+                except BadCells as error:  # on, to tell them all at once
+                    for n, told in error.problems.items():
+                        problems[start + n], chunk[n] = told, None
+
         with no_collection():
-            return Forest.concatenate(self._chunk(chunk) for chunk in chunks)
+            forest = Forest.concatenate(made(start) for start in range(0, len(cells), CHUNK))
+        if problems:
+            raise BadCells(problems)
+        return forest
 
     def _chunk(self, cells: Sequence[Cell]) -> Forest:
+        places = [n for n, cell in enumerate(cells) if cell is not None]
+        try:
+            return self._forest_of(cells)
+        except BadCells as error:
+            raise BadCells({places[n]: told for n, told in error.problems.items()}) from None
+
+    def _forest_of(self, cells: Sequence[Cell]) -> Forest:
+        """Errors count the cells that are there."""
         present = [cell for cell in cells if cell is not None]
         texts = Texts()
         if self.chat is None:
@@ -119,8 +141,7 @@ class TreeBuilder:
             suspects = self._suspects(present) if texts.find(self._special_text) else {}
         else:
             suspects = self._suspects(present)
-            for n, token in suspects.items():
-                raise _special_in_text(present[n], token, "and the chat template would make it one")
+            refuse(_special_in_text(present, suspects, "and the chat template would make it one"))
             prompts = [open_prompt(*cell) for cell in present]
             for cell, rendered in zip(present, self.chat.render(prompts) if prompts else ()):
                 self._add(texts, cell, rendered)
@@ -158,10 +179,12 @@ class TreeBuilder:
     ) -> None:
         """Some vocabularies hold their special tokens as pieces of text too, and there is no way around them."""
         special = [index for index in self._special.values() if index != self.tokenizer.unk_token_id]
+        bad = {}
         for n, token in suspects.items():
             tokens = forest.take(np.array([n])).token
             if np.isin(tokens[int(tokens[0] == self._start) :], special).any():
-                raise _special_in_text(cells[n], token, "and the tokenizer cannot read it as text")
+                bad[n] = token
+        refuse(_special_in_text(cells, bad, "and the tokenizer cannot read it as text"))
 
     def _suspects(self, cells: Sequence[tuple[ParallelItem, str]]) -> dict[int, str]:
         """cell -> the special token that its text spells."""
@@ -216,12 +239,10 @@ class TreeBuilder:
         # The first branch of each tree; a bare prompt has none, and takes nothing of the one that is there instead.
         opener = np.cumsum(branches) - branches
         opening, opening_length = np.append(texts.middle, 0), np.append(middle, 0)
-        for bad in np.flatnonzero(first >= middle + suffix if joint else middle == 0)[:1]:
-            raise DataError.at(
-                _named(cells[tree[bad]]),
-                "the tokenizer gives an answer no token of its own",
-                "Drop the candidate, or use a tokenizer that knows its characters",
-            )
+        bad = tree[np.flatnonzero(first >= middle + suffix if joint else middle == 0)]
+        reason = "the tokenizer gives an answer no token of its own"
+        mend = "Drop the candidate, or use a tokenizer that knows its characters"
+        refuse({n: _told(cells[n], reason, mend) for n in bad.tolist()})
         common, answer = np.zeros(n, np.int64), np.minimum.reduceat(np.append(first, FAR), opener)
         if joint:
             # With one candidate all is common: its trunk ends where the answer starts, with a prompt's state.
@@ -230,11 +251,9 @@ class TreeBuilder:
         if self.bos is not None:
             started[:] = True
         elif self._start is None and started.any():
-            raise DataError.at(
-                _named(cells[int(started.argmax())]),
-                "the answer opens the text, and the tokenizer has neither BOS nor EOS to predict it from",
-                "Give the item a context, or set tokenizer.bos_token",
-            )
+            reason = "the answer opens the text, and the tokenizer has neither BOS nor EOS to predict it from"
+            mend = "Give the item a context, or set tokenizer.bos_token"
+            refuse({n: _told(cells[n], reason, mend) for n in np.flatnonzero(started).tolist()})
 
         # Every segment as runs of texts' tokens: a trunk is four runs (start, prefix, what is common of the middle, and
         # of the suffix), a branch two.
@@ -280,34 +299,53 @@ class TreeBuilder:
         if not excess.any():
             return forest
         kept, kind, length = np.ones(len(forest.token), bool), forest.kind.copy(), forest.length.copy()
+        bad: dict[int, str] = {}
         for n in np.flatnonzero(excess).tolist():
             first, size, cut = int(forest.start[forest.first[n]]), int(trunk[n]), int(excess[n])
             # BOS stays, be it a template's; without one a token must stay that the first counted one is predicted from.
             front = int(forest.token[first] in (self._start, self.tokenizer.bos_token_id))
             answers = int(np.count_nonzero(forest.kind[first : first + size] == ANSWER))
             if size - cut < answers + 1:
-                raise DataError.at(
-                    _named(cells[n]),
-                    f"its answers alone take more than max_length {self.max_length} tokens, even with the prompt cut "
-                    "away",
-                    f"Allow at least {cut - (size - answers - 1)} more, or drop the item",
-                )
+                reason = f"its answers alone take more than max_length {self.max_length} tokens, even with the prompt "
+                mend = f"Allow at least {cut - (size - answers - 1)} more, or drop the item"
+                bad[n] = _told(cells[n], f"{reason}cut away", mend)
+                continue
             kept[first + front : first + front + cut] = False
             kind[first + (0 if front else cut)] = UNCOUNTED
             length[forest.first[n]] -= cut
+        refuse(bad)
         return replace(forest, token=forest.token[kept], kind=kind[kept], length=length, truncated=excess)
 
 
-def _named(cell: tuple[ParallelItem, str]) -> str:
-    return f"item {cell[0].id!r}, language {cell[1]!r}"
+class BadCells(DataError):
+    """Single languages of items that no tree can be made of: number of the cell -> what is wrong with it."""
+
+    def __init__(self, problems: Mapping[int, str]) -> None:
+        first, *others = (problems[n] for n in sorted(problems))
+        more = f" And {len(others)} more; data.on_error=skip leaves such items out." if others else ""
+        super().__init__(first + more)
+        self.problems = problems
 
 
-def _special_in_text(cell: tuple[ParallelItem, str], token: str, reason: str) -> DataError:
-    return DataError.at(
-        _named(cell),
-        f"its text holds {token!r}, a special token of the tokenizer, {reason}",
-        "Write it in another way, or drop the item",
-    )
+def refuse(problems: Mapping[int, str]) -> None:
+    """`BadCells` of these; nothing where there are none."""
+    if problems:
+        raise BadCells(problems)
+
+
+def _told(cell: tuple[ParallelItem, str], reason: str, mend: str) -> str:
+    item, language = cell
+    where = f"{item.where}: " if item.where else ""
+    return f"{where}item {item.id!r}, language {language!r}: {reason}. {mend}"
+
+
+def _special_in_text(
+    cells: Sequence[tuple[ParallelItem, str]], tokens: Mapping[int, str], reason: str
+) -> dict[int, str]:
+    what, mend = "a special token of the tokenizer", "Write it in another way, or drop the item"
+    return {
+        n: _told(cells[n], f"its text holds {token!r}, {what}, {reason}", mend) for n, token in tokens.items()
+    }
 
 
 # ----------------------------------------------------------------------------------------------------- cached on disk

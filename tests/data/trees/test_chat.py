@@ -14,7 +14,7 @@ from consistency_jax.config.checks import validate
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import chat
-from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.builder import BadCells, TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER
 from consistency_jax.errors import ConfigError
@@ -364,3 +364,13 @@ def test_templates_beside_a_sentencepiece_file(data_folder: Path, tmp_path: Path
         (folder / name).write_text(content)
         tokenizer = load_tokenizer(folder)
         assert ChatTemplate(tokenizer).render(["Who?"]) == ["<s>[INST] Who? [/INST]"]
+
+
+def test_prompts_that_spell_a_special_token_are_all_told_at_once(small_tokenizer):
+    texts = ("Who?", "Who is </s>?", "Who?", "</s>", "Who?")
+    spelt = [ParallelItem(f"q{n}", "", {"en": text}, {"en": (" a", " b")}) for n, text in enumerate(texts)]
+    tokenizer = with_template(small_tokenizer, INST)
+    builder = TreeBuilder(tokenizer, chat=ChatTemplate(tokenizer))
+    with pytest.raises(BadCells, match="item 'q1'.*'</s>', a special token.*And 1 more") as caught:
+        builder.build(spelt, ["en"])
+    assert set(caught.value.problems) == {1, 3}

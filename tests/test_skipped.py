@@ -1,0 +1,91 @@
+"""data.on_error=skip leaves out every row that cannot be used, whatever the reason and the stage, and lists them."""
+
+import json
+
+import pytest
+
+from consistency_jax.data.items import DataError
+from consistency_jax.data.sources import load_items
+from consistency_jax.data.trees.builder import BadCells, TreeBuilder
+from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.train import train
+
+
+@pytest.fixture
+def broken(questions, tmp_path):
+    """The 40 questions; four lines cannot be used: no JSON, an empty answer, two far too long ones."""
+    items = [json.loads(line) for line in questions.read_text("utf8").splitlines()]
+    items[7]["candidates"]["ru"][1] = ""
+    for n in (11, 19):
+        items[n]["candidates"]["de"][0] = " sehr" * 3000
+    lines = [json.dumps(item, ensure_ascii=False) for item in items]
+    lines[3] = lines[3][:40]
+    path = tmp_path / "broken.jsonl"
+    path.write_text("\n".join(lines) + "\n", "utf8")
+    return path
+
+
+PLACES = {4: "not JSON", 8: "empty", 12: "max_length", 20: "max_length"}
+
+
+def told(path):
+    return [json.loads(line) for line in (path / "skipped.jsonl").read_text("utf8").splitlines()]
+
+
+def test_a_run_leaves_all_of_them_out_and_names_their_lines(small_config, broken, tmp_path, capsys):
+    small_config.data.path = str(broken)
+    small_config.data.max_length = 256
+    small_config.data.on_error = "skip"
+    report = train(small_config, tmp_path / "run")
+    lines = told(tmp_path / "run")
+    assert {line["split"] for line in lines} <= {"train", "test"}
+    found = {int(line["place"].rpartition(":")[2]): line["reason"] for line in lines}
+    assert set(found) == set(PLACES)
+    for number, reason in found.items():
+        assert PLACES[number] in reason
+    kept = {item.where.rpartition(":")[2] for item in load_items("jsonl", path=broken, on_error="skip")}
+    assert len(kept) == 38  # two rows that no reader takes
+    out = capsys.readouterr().out
+    assert "more skipped, the first: " in out
+    assert report["settings"]["splits"]["test"]["items"] > 0
+
+
+def test_an_audit_does_too(small_config, broken, tmp_path):
+    small_config.data.path = str(broken)
+    small_config.data.max_length = 256
+    small_config.data.on_error = "skip"
+    small_config.data.test = ("every",)
+    report = evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
+    lines = told(tmp_path / "audit")
+    assert report["settings"]["splits"]["every"]["items"] == 40 - len(lines)
+    assert len(lines) == len({line["place"] for line in lines})
+
+
+def test_otherwise_the_first_is_told_with_its_line_and_how_many_there_are(small_config, broken, tmp_path):
+    lines = broken.read_text("utf8").splitlines()
+    broken.write_text("\n".join(line for n, line in enumerate(lines) if n not in (3, 7)) + "\n", "utf8")
+    small_config.data.path = str(broken)
+    small_config.data.max_length = 256
+    small_config.data.test = ("every",)
+    with pytest.raises(
+        DataError, match=r"broken\.jsonl:10: item 'q11', language 'de': .*And 1 more; data.on_error=skip"
+    ):
+        evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
+
+
+def test_every_problem_of_every_cell_is_found_at_once(small_tokenizer, broken):
+    items = load_items("jsonl", path=broken, on_error="skip")
+    builder = TreeBuilder(small_tokenizer, max_length=256)
+    with pytest.raises(BadCells) as caught:
+        builder.build(items, ["en", "de", "ru"])
+    names = {(items[n // 3].id, ("en", "de", "ru")[n % 3]) for n in caught.value.problems}
+    assert names == {("q11", "de"), ("q19", "de")}
+    good = [item for item in items if item.id not in ("q11", "q19")]
+    assert len(builder.build(good, ["en", "de", "ru"])) == 3 * len(good)
+
+
+def test_a_set_of_which_nothing_is_left_is_an_error(small_config, questions, tmp_path):
+    small_config.data.max_length = 3
+    small_config.data.on_error = "skip"
+    with pytest.raises(DataError, match=r"questions\.jsonl:\d+: item .*max_length 3 tokens.*And \d+ more"):
+        train(small_config, tmp_path / "run")
