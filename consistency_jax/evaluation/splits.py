@@ -169,6 +169,8 @@ def split_of(
         print(
             f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
         )
+    if beyond := trees.beyond(model.config.max_length):
+        print(f"data: split {name!r}: {beyond}")
     read_back = round_trip(model.tokenizer, items, languages)
     if read_back.changed:
         print(f"data: split {name!r}: {read_back}")

@@ -1,6 +1,7 @@
 """From items to the table of log-probabilities."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def score(
     languages = known if languages is None else check_languages(languages, known, "score")
     builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length)
     trees = builder.build(items, languages)
+    if beyond := trees.beyond(model.config.max_length):
+        warnings.warn(f"score: {beyond}", stacklevel=2)
     return score_trees(
         Scorer(model.config, mesh_of(model.params)),
         model.params,

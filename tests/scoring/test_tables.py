@@ -254,3 +254,12 @@ def test_a_call_without_items_or_tokenizer_is_refused(model):
         score(bare, ITEMS)
     given = score(bare, ITEMS[4:], tokenizer=model.tokenizer)
     assert given.logp[0, 0, 0] < 0
+
+
+def test_texts_beyond_the_models_positions_are_told(model):
+    short = dataclasses.replace(model, config=dataclasses.replace(model.config, max_length=3))
+    with pytest.warns(
+        UserWarning, match="score: .* prompts, with their longest answers, take more than the 3 positions"
+    ):
+        table = score(short, ITEMS)
+    np.testing.assert_array_equal(table.logp, score(model, ITEMS).logp)  # and scored all the same

@@ -137,6 +137,21 @@ class Forest(Sequence[Tree | None]):
         """i64[S], tokens of each segment that the model is fed: not a branch's last one, which predicts nothing."""
         return np.where(self.branch == 0, self.length, np.maximum(self.length - 1, 0))
 
+    @property
+    def longest(self) -> np.ndarray:
+        """i64[N], the most tokens that the model is fed of a tree's text with one of its answers; 0 of a gap."""
+        found, there = np.zeros(len(self), np.int64), np.flatnonzero(self.segments)
+        if len(there):
+            first = self.first[there]
+            found[there] = self.length[first] + np.maximum.reduceat(np.where(self.branch, self.fed, 0), first)
+        return found
+
+    def beyond(self, positions: int) -> str:
+        """A word about texts that a model of so many positions was not made for; empty where there are none."""
+        count = int((self.longest > positions).sum())
+        what = f"{count} of {len(self)} prompts, with their longest answers, take more than the {positions} positions"
+        return f"{what} that the model was made for" if count else ""
+
     def per_tree(self, values: np.ndarray) -> np.ndarray:
         """i64[N], the sum of i64[S] over the segments of each tree."""
         return _differences(values, self.first, self.segments)

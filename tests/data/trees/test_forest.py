@@ -94,3 +94,19 @@ def test_an_end_stands_behind_every_answer_of_the_trees_asked_for():
     assert same(ended, [ONE, None, expected, NO_BRANCH])
     assert same(Forest.of(TREES).ended(~chosen, []), TREES)
     assert (ended.token.dtype, ended.kind.dtype, ended.length.dtype) == (np.int32, np.uint8, np.int64)
+
+
+def test_the_longest_text_of_a_tree_is_its_trunk_with_its_longest_branch():
+    forest = Forest.of(TREES)
+    fed = [
+        0 if tree is None else len(tree.trunk) + max([max(len(b) - 1, 0) for b in tree.branches], default=0)
+        for tree in TREES
+    ]
+    assert forest.longest.tolist() == fed
+    most = max(fed)
+    assert forest.beyond(most) == ""
+    told = (
+        f"{fed.count(most)} of 4 prompts, with their longest answers, take more than the {most - 1} positions"
+    )
+    assert forest.beyond(most - 1).startswith(told)
+    assert Forest.of([]).longest.tolist() == []
