@@ -33,7 +33,11 @@ def languages_at(path: str) -> tuple[str, ...]:
 
 
 SOURCE = Source(
-    "written", train_size=5000, experiment=Experiment(1250, instances=5000), languages_at=languages_at
+    "written",
+    train_size=5000,
+    values={"join": ("space", "verbatim")},
+    experiment=Experiment(1250, instances=5000),
+    languages_at=languages_at,
 )
 
 
@@ -47,7 +51,12 @@ class Question(NamedTuple):
 
 
 def read(
-    path: Path | None, languages: Sequence[str] | None, *, part: str = "test", shuffle: bool = True
+    path: Path | None,
+    languages: Sequence[str] | None,
+    *,
+    part: str = "test",
+    shuffle: bool = True,
+    join: str = "space",
 ) -> Rows:
     """Reads a data set with the columns Prompt, Ans and Candidate Ans.
 
@@ -57,10 +66,12 @@ def read(
         part: which file of a language, where it has several: its name holds this word.
         shuffle: the order of candidates: one seed a row, shared by the languages (in BMLAMA the gold stands last);
             False keeps the files'.
+        join: "space": where the answer follows the prompt (there is no `<mask>`) it is parted from it by one space,
+            except in Chinese, Japanese and Thai. "verbatim": prompt and answer stand as the file has them, as the
+            published code joins them.
 
     Returns:
-        Ids `hub-<row>` and no groups. Where the answer follows the prompt (there is no `<mask>`) it is parted from it
-        by a space, except in Chinese, Japanese and Thai.
+        Ids `hub-<row>` and no groups.
 
     Raises:
         DataError: naming file, reason and mend.
@@ -69,7 +80,7 @@ def read(
         raise DataError.at("data.path", "the source 'hub' needs a folder or a Hub id", DOWNLOAD)
     files = _files(str(path), languages, part)
     languages = check_languages(languages or files, files, str(path))
-    tables = {k: each(_lines(files[k]), lambda _, line, k=k: _question(line, k)) for k in languages}
+    tables = {k: each(_lines(files[k]), lambda _, line, k=k: _question(line, k, join)) for k in languages}
 
     def make(i: int, own: Mapping[str, Question]) -> Row:
         check_alike(own, "answer")
@@ -86,7 +97,7 @@ def read(
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
-def _question(line: Line, language: str) -> Question:
+def _question(line: Line, language: str, join: str) -> Question:
     record = line.get()
     if not isinstance(record, dict) or not all(column in record for column in COLUMNS):
         raise DataError.at(line.where, f"the row lacks one of {', '.join(COLUMNS)}", AGAIN)
@@ -96,6 +107,8 @@ def _question(line: Line, language: str) -> Question:
     candidates = _literal(candidates, line.where)
     if answer not in candidates:
         raise DataError.at(line.where, f"Ans {answer!r:.60} is not among the candidates", AGAIN)
+    if join == "verbatim":
+        return Question(prompt, tuple(candidates), candidates.index(answer), line.where)
     space = "" if MASK in prompt or language in NO_SPACES else " "
     texts = tuple(space + text.strip() for text in candidates)
     return Question(prompt.strip(), texts, candidates.index(answer), line.where)

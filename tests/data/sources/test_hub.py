@@ -88,3 +88,18 @@ def test_which_file_is_meant_must_be_clear(tmp_path: Path):
         load_items("hub", path=tmp_path / "{language}")
     with pytest.raises(DataError, match="unknown language 'fr'"):
         load_items("hub", path=source_files.hub(tmp_path / "h"), languages=["en", "fr"])
+
+
+def test_verbatim_joins_what_the_file_has(tmp_path: Path):
+    rows = [["Prompt", "Ans", "Candidate Ans"]]
+    rows += [["Capital of France:", "Paris", "['Paris', ' Rome']"], ["Is it? ", " Yes", "[' Yes', 'No']"]]
+    source_files.write(tmp_path / "en.tsv", source_files.as_csv(rows, "\t"))
+    options = {"path": tmp_path, "languages": ["en"], "shuffle": False}
+    items = load_items("hub", **options, join="verbatim")
+    joined = [[item.prompts["en"] + answer for answer in item.candidates["en"]] for item in items]
+    assert joined == [["Capital of France:Paris", "Capital of France: Rome"], ["Is it?  Yes", "Is it? No"]]
+    spaced = load_items("hub", **options)
+    joined = [[item.prompts["en"] + answer for answer in item.candidates["en"]] for item in spaced]
+    assert joined == [["Capital of France: Paris", "Capital of France: Rome"], ["Is it? Yes", "Is it? No"]]
+    with pytest.raises(DataError, match="unknown join 'glue'"):
+        load_items("hub", **options, join="glue")
