@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import hashlib
 import importlib.util
 import io
 import json
@@ -162,24 +163,42 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+DIGEST = ".digest"  # the array of an .npz that says what the others were
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays by name as an .npz, complete or not at all; makes its folder."""
+    """Writes arrays by name as an .npz with their digest, complete or not at all; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     with complete_file(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays, **{DIGEST: _digest(arrays)})
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz; each is read into its own memory, and checked against the file's checksum of it.
+    """The arrays of an .npz; each is read into its own memory, and all are checked against their digest, which files of
+    earlier versions lack.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or something else.
+      ValueError: it is damaged, was edited, or is something else.
     """
     try:
         with path.open("rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
-            return {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and numpy each raise their own kinds
         raise ValueError(f"damaged, or no .npz: {error}") from error
+    digest = arrays.pop(DIGEST, None)
+    if digest is not None and not np.array_equal(digest, _digest(arrays)):
+        raise ValueError("its arrays are not those that were written")
+    return arrays
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return np.frombuffer(digest.digest(), np.uint8)

@@ -2,10 +2,19 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
 
 from consistency_jax.errors import UserError
-from consistency_jax.runtime.files import complete_file, in_bucket, location, write_text
+from consistency_jax.runtime.files import (
+    DIGEST,
+    complete_file,
+    in_bucket,
+    location,
+    read_arrays,
+    write_arrays,
+    write_text,
+)
 
 
 def write_half(path):
@@ -51,3 +60,36 @@ def test_a_name_is_a_folder_or_lies_in_a_bucket(tmp_path, monkeypatch):
     assert str(path / "config.json") == "gs://bucket/run/config.json"
     assert in_bucket(path)
     assert not in_bucket(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["negated", "renamed", "shorter", "of another type", "another digest"])
+def test_arrays_that_were_edited_are_not_believed(tmp_path, change):
+    path = tmp_path / "a.npz"
+    arrays = {
+        "logp": np.arange(6.0).reshape(2, 3),
+        "name": np.array(["é", "b"]),
+        "n": np.int32(3),
+        "none": np.zeros((0, 2)),
+    }
+    write_arrays(path, arrays)
+    found = read_arrays(path)
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    with np.load(path) as stored:
+        whole = {name: stored[name] for name in stored.files}
+    np.savez(path, **whole)
+    read_arrays(path)
+    logp = whole.pop("logp")
+    if change == "another digest":
+        whole |= {"logp": logp, DIGEST: whole[DIGEST][::-1]}
+    else:
+        whole |= {
+            "negated": {"logp": -logp},
+            "renamed": {"logq": logp},
+            "shorter": {"logp": logp[:1]},
+            "of another type": {"logp": logp.view(np.int64)},
+        }[change]
+    np.savez(path, **whole)
+    with pytest.raises(ValueError, match="its arrays are not those that were written"):
+        read_arrays(path)
