@@ -164,6 +164,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             settings.optimizer.learning_rate = given.lr
     if unseen:
         config.data.train.languages = tuple(language for language in TOLD if language not in unseen)
+        if not config.data.train.languages:
+            raise ConfigError(f"--config option unseen={given.unseen!r} leaves no language to train on")
     if given.relation:
         config.data.train.groups = (given.relation,)
         config.data.test_groups = tuple(name for name in RELATIONS if name != given.relation)

@@ -50,6 +50,7 @@ def test_languages_and_relations_are_left_out_of_training():
     [
         ("method=dcoo", "method='dcoo'; choose from dco, "),
         ("unseen=zh+xx", "unseen='xx'; choose from en, fr"),
+        ("unseen=" + "+".join(tiny.TOLD), "unseen='en.*' leaves no language to train on"),
         ("relation=rivers", "relation='rivers'; choose from city_country"),
     ],
 )

@@ -6,15 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.processes import check_same, on_main
 
 T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """$CONSISTENCY_CACHE, else the user's cache folder."""
+    """$CONSISTENCY_CACHE, else the user's cache folder.
+
+    Raises:
+      ConfigError: it is in a bucket.
+    """
     named = os.environ.get("CONSISTENCY_CACHE")
     if named:
+        if "://" in named:
+            raise ConfigError(f"CONSISTENCY_CACHE={named}: give a folder of this machine")
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "consistency_jax"
 

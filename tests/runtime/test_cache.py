@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.cache import cache_folder, found_or_made
 
 
@@ -48,3 +49,11 @@ def test_the_folder_is_the_users_unless_another_is_named(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "xdg" / "consistency_jax"
     monkeypatch.setenv("CONSISTENCY_CACHE", "~/mine")
     assert cache_folder() == tmp_path / "mine"
+
+
+def test_a_bucket_is_no_cache(monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", "gs://bucket/folder")
+    with pytest.raises(
+        ConfigError, match="CONSISTENCY_CACHE=gs://bucket/folder: give a folder of this machine"
+    ):
+        cache_folder()

@@ -1,5 +1,6 @@
 """MMMLU: OpenAI's files with MMLU's own English, the parallel file, letters and options, solved questions."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,19 @@ def test_the_published_counts(data_folder: Path):
     assert sum("'ar'" in warning for warning in items.warnings) == 27
     assert sum("'en'" in warning for warning in items.warnings) == 9
     assert len(items.warnings) == 36
+
+
+def test_a_line_of_a_parallel_file_without_a_language_is_a_bad_row_and_not_the_end_of_the_language(
+    tmp_path: Path,
+):
+    file = source_files.mmmlu_parallel(tmp_path / "p.jsonl")
+    whole = load_items("mmmlu", path=file)
+    first, *others = file.read_text("utf8").splitlines()
+    first = json.dumps({key: value for key, value in json.loads(first).items() if key != "de"})
+    file.write_text("\n".join([first, *others]) + "\n", "utf8")
+    with pytest.raises(DataError, match=r"p\.jsonl:1: "):
+        load_items("mmmlu", path=file)
+    items = load_items("mmmlu", path=file, on_error="skip")
+    assert list(items) == [item for item in whole if item.id in {own.id for own in items}]
+    assert len(items) == len(whole) - 1
+    assert items.languages == ("de", "en")
