@@ -131,8 +131,12 @@ def take(
                 raise DataError.at(rows.rows[i].where, reason, "Name languages that every item has")
 
         def choices(i: int) -> list[int]:
-            gold = made[i].gold if plan.wrong_only else None
-            return [k for k in range(made[i].num_candidates) if k != gold]
+            item, every = made[i], range(made[i].num_candidates)
+            if not plan.wrong_only or item.gold is None:
+                return every
+            # By what they say, as published: a second candidate with the gold's text is no wrong one.
+            texts = item.candidates.values()
+            return [k for k in every if not any(own[k] == own[item.gold] for own in texts)]
 
         for one in published_instances(drawn, rng, languages, plan.instances // len(drawn), choices):
             if not rows.rows[one.row].left_out:

@@ -127,3 +127,49 @@ def test_instances_of_the_real_set(data_folder, seed, languages):
         assert item.candidates == {
             language: tuple(whole[row].candidates[language][k] for k in pick) for language in pair
         }
+
+
+def test_wrong_candidates_are_told_by_what_they_say(tmp_path):
+    """A row whose other candidates but one repeat the gold gives no instance, and later draws stay in step."""
+    lists = [["1", "2", "3"], ["3", "4", "4"], ["5", "6", "5", "7"], ["8", "9", "10"], ["a", "b", "c"]]
+    answers = ["3", "4", "5", "8", "b"]
+    rows = [
+        ["Prompt", "Ans", "Candidate Ans"],
+        *([f"Q{n}:", answers[n], repr(own)] for n, own in enumerate(lists)),
+    ]
+    for language in ("en", "de", "fr"):
+        source_files.write(tmp_path / f"{language}.tsv", source_files.as_csv(rows, "\t"))
+
+    random.seed(5)
+    expected, languages = [], ["en", "de", "fr"]
+    train = random.sample(list(range(5)), 4)
+    for _ in range(3):
+        for row in train:
+            one, two = random.sample(languages, 2)
+            wrong = [text for text in lists[row] if text != answers[row]]
+            if len(wrong) < 2:
+                continue
+            first, second = random.sample(list(range(len(wrong))), 2)
+            expected.append((f"Q{row}:", (one, two), (wrong[first], wrong[second])))
+
+    items = load_items(
+        "hub",
+        path=tmp_path,
+        languages=languages,
+        split="train",
+        train_size=4,
+        seed=5,
+        instances=12,
+        wrong_only=True,
+        shuffle=False,
+    )
+    found = [
+        (
+            item.prompts[item.languages[0]],
+            item.languages,
+            tuple(t.strip() for t in item.candidates[item.languages[0]]),
+        )
+        for item in items
+    ]
+    assert found == expected
+    assert len(found) < 12
