@@ -53,7 +53,10 @@ def test_a_run_trains_on_english_alone_and_reports_both_kinds_in_every_language(
     assert set(report["safety"]) == {"harmful", "harmless"}
     assert set(report["final"]["validation"]["accuracy"]) == {"en", "de"}
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert any("mlc_rank1" in line for line in logged)
+    steps = {line["step"]: line for line in logged if "loss" in line}
+    # Prompts beside the batch come on every second step, from the first; a line without them says nothing of them.
+    assert [step for step, line in steps.items() if "mlc_loss" in line] == [1, 3]
+    assert all(line["mlc_rank1"] > 0 for line in steps.values() if "mlc_loss" in line)
     shown = capsys.readouterr().out
     for name in ("harmful", "harmless"):
         assert f"{name}: what the model writes to 3 prompts in 2 languages" in shown

@@ -209,7 +209,11 @@ def _fetch(waiting: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
                     f"{name} is {metrics[name]} at step {number}; what an earlier step has checkpointed is good. "
                     "Lower optimizer.learning_rate, or look at the batch of that step."
                 )
-    return {name: float(value) for name, value in fetched[-1].items()}
+    # Those of an auxiliary loss are of the newest step that had it: with prompts of its own, only every n-th has.
+    counted = [metrics for metrics in fetched if metrics.get("mlc_items", 0) > 0]
+    newest = {name: value for name, value in fetched[-1].items() if not name.startswith("mlc_")}
+    newest |= {name: value for name, value in (counted or [{}])[-1].items() if name.startswith("mlc_")}
+    return {name: float(value) for name, value in newest.items()}
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from consistency_jax.objectives import Mlc, make_objective, mlc
 from consistency_jax.runtime.mesh import make_mesh, on_mesh, put
 from consistency_jax.scoring.logps import tree_logps
 from consistency_jax.train import train
+from consistency_jax.training import loop
 from consistency_jax.training.run_models import checkpoint_model
 from consistency_jax.training.stages import load_training, prompt_set, training_splits
 from consistency_jax.training.step import init_auxiliary, init_state, make_train_step, sharded_step
@@ -343,3 +344,13 @@ def test_what_the_model_or_the_data_lack_is_told_before_any_work(small_config, t
     small_config.selection.name, small_config.data.languages = "", ("en",)
     with pytest.raises(ConfigError, match="no item of split 'train' is asked in two"):
         train(small_config, tmp_path / "run")
+
+
+def test_a_line_of_the_log_tells_the_newest_step_that_had_prompts():
+    def metrics(loss: float, items: float) -> dict:
+        return {"loss": loss, "gradient_norm": 1.0, "mlc_items": items, "mlc_loss": loss / 10}
+
+    waiting = [metrics(1.0, 4.0), metrics(2.0, 0.0), metrics(3.0, 4.0), metrics(4.0, 0.0)]
+    assert loop._fetch(waiting, 4) == {"loss": 4.0, "gradient_norm": 1.0, "mlc_items": 4.0, "mlc_loss": 0.3}
+    assert loop._fetch(waiting[3:], 4) == {"loss": 4.0, "gradient_norm": 1.0}
+    assert loop._fetch(waiting[2:3], 3) == metrics(3.0, 4.0)
