@@ -16,7 +16,7 @@ from consistency_jax.data.examples import Examples
 from consistency_jax.data.packing.rows import Batch, Shape
 from consistency_jax.data.sources import source_of
 from consistency_jax.data.sources.source import Typical
-from consistency_jax.objectives import options_of
+from consistency_jax.objectives import OBJECTIVES, options_of
 
 LONGEST = 4  # a data set's longest tree, in typical ones (4.2 in bmlama17, 4.6 in MMLU's English and Arabic)
 
@@ -56,6 +56,7 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
     own = options_of(config.objective)
     pairs = own.get("candidates") == "pair" or "rejected" in own
     candidates = 2 if pairs else typical.candidates - own.get("false_examples", False)
+    candidates = 1 if OBJECTIVES[config.objective.name].gold_alone else candidates
     typical = typical._replace(candidates=candidates)
     items = config.batching["items"] // config.batching.accumulate
     examples = (items * languages, 1) if languages_apart(config) else (items, languages)

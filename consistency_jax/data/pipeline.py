@@ -85,6 +85,7 @@ class Pipeline:
       rejected: instead of those: for each language (gold, wrong), and only languages that have both. The wrong one is
         "random", of an item the same in all languages that have it, or "hardest", the one of the largest reference
         log-probability. Empty: none.
+      gold_alone: True takes the gold candidate and no other: the loss reads no more, so no more is fed.
       accumulate: micro-batches of a step, each B / accumulate examples.
       groups: row groups of a batch, one per data shard.
       mask_cost: of the model that is trained, by which shapes are planned: `models.flops.mask_cost`.
@@ -109,6 +110,7 @@ class Pipeline:
         languages: int = 0,
         pairs: bool = False,
         rejected: str = "",
+        gold_alone: bool = False,
         accumulate: int = 1,
         groups: int = 1,
         shapes: int = 4,
@@ -124,8 +126,8 @@ class Pipeline:
             raise ValueError("the hardest wrong candidate is told by the reference, and these data have none")
         self._data, self._seed, self._rejected = data, seed, rejected
         self.items, self._apart, self._languages = items, apart, languages or known
-        self._pairs = pairs or bool(rejected)
-        self._candidates = 2 if self._pairs else candidates
+        self._gold_alone, self._some = gold_alone, pairs or bool(rejected) or gold_alone
+        self._candidates = 1 if gold_alone else 2 if self._some else candidates
         self._accumulate, self._groups, self._mask_cost = accumulate, groups, mask_cost
         self._usable = preferable(data.mask, data.gold) if rejected else data.mask.any(-1)  # bool[n, L]
         counts = np.minimum(self._usable.sum(1), self._languages)
@@ -164,7 +166,10 @@ class Pipeline:
         if self._rejected:
             wrong = self._gold_and_wrong(items, columns, scores)
             return Draw(items, columns, languages, np.where(languages[:, :, None], wrong, -1), partners, seed)
-        if self._pairs:
+        if self._gold_alone:
+            gold = np.where(languages, self._data.gold[items][:, None], -1)
+            return Draw(items, columns, languages, gold[:, :, None], partners, seed)
+        if self._some:
             order = np.argsort(np.where(shared, rng.random(shared.shape), 2.0), axis=1)[:, :2]
             candidates = np.where(np.take_along_axis(shared, order, 1), order, -1)
         else:
@@ -247,7 +252,7 @@ class Pipeline:
         """The trees of each micro-batch, in the order item * L + language, then those of its prompts."""
         trees, wide = self._data.trees, self._data.mask.shape[1]
         numbers = np.where(draw.languages, draw.items[:, None] * wide + draw.columns, -1)
-        branches = draw.candidates.reshape(numbers.size, -1) if self._pairs else None
+        branches = draw.candidates.reshape(numbers.size, -1) if self._some else None
         taken = [trees.take(numbers.reshape(-1), branches)]
         if self._data.prompts:
             taken.append(self._data.prompts.trees.take(prompts.reshape(-1)))
@@ -265,7 +270,7 @@ class Pipeline:
         mask = np.take_along_axis(data.mask[places], index, axis=2)
         mask &= draw.languages[:, :, None] & (draw.candidates >= 0)
         gold, rejected = data.gold[draw.items], np.full(draw.languages.shape, -1, np.int32)
-        if self._pairs:
+        if self._some:
             found = ((draw.candidates == gold[:, None, None]) & mask).any(1)
             gold = np.where(found.any(1), found.argmax(1), -1)
         if self._rejected:

@@ -49,6 +49,7 @@ class Objective(NamedTuple):
     # Options of what it is given: REJECTED where it compares the gold answer with one wrong candidate and reads no
     # other, ALIGNED where it compares candidates and reads no label, so that the gold one may be left out.
     batch_options: Mapping[str, Key] = {}
+    gold_alone: bool = False  # reads the gold answer and no other candidate, which are therefore not fed
     crosslingual: bool = False  # compares the languages of an item, which are therefore one example
     needs_state: bool = False  # reads hidden states of the policy, and the reference's in the language ANCHOR
 
@@ -204,7 +205,7 @@ OBJECTIVES: dict[str, Objective] = {
         needs_state=True,
     ),
     "orpo": Objective(_plain(orpo, _pairs), False, _preferable, _PREFERABLE, ORPO, REJECTED),
-    "sft": Objective(_plain(sft, _gold), False, _labelled, "a gold answer", SFT),
+    "sft": Objective(_plain(sft, _gold), False, _labelled, "a gold answer", SFT, gold_alone=True),
     "sft_all": Objective(_plain(sft_all, _answers), False, _any, "a candidate", SFT),
     "simpo": Objective(_plain(simpo, _pairs), False, _preferable, _PREFERABLE, SIMPO, REJECTED),
 }

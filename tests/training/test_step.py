@@ -178,3 +178,27 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(prepared, anch
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole))
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(b, a, atol=1e-5 * largest)  # float32 sums in another order
+
+
+@pytest.mark.parametrize("options", [{}, {"apart": True}, {"languages": 2}, {"accumulate": 2}], ids=str)
+def test_sft_is_fed_the_gold_answer_alone_and_learns_the_same(prepared, options):
+    """The loss reads no other candidate: with all of them fed it and its gradient are what they are without."""
+    config, model, split, *_ = prepared
+    config = config.copy_and_resolve_references()
+    config.objective.name = "sft"
+    objective, _ = make_objective(config.objective, split.languages)
+    start, frozen = split_params(model.params, trained_names(model.config, ""))
+    tx, found = optax.sgd(1.0), []
+    for alone in (False, True):
+        value = pipeline_of(split, None, gold_alone=alone, **options)(3)
+        step = jax.jit(make_train_step(model.config, objective, tx, options.get("accumulate", 1)))
+        state, metrics = step(init_state(start, tx), frozen, value)
+        found.append(
+            (state.params, metrics, int((value.batch.tree > 0).sum()), value.examples.mask.shape[-1])
+        )
+    (params, metrics, tokens, wide), (other, same, fewer, one) = found
+    assert (wide, one) == (3, 1)
+    assert fewer < tokens
+    for name in ("loss", "perplexity", "items", "gradient_norm"):
+        np.testing.assert_allclose(same[name], metrics[name], rtol=1e-5, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), other, params)
