@@ -7,10 +7,11 @@ Trains on PolyRefuse (docs/data.md): of a harmful request a refusal is preferred
 refusal, in English alone; MLC sees the same prompts in all `languages`. Measured on prompts that training never saw:
 who refuses what in free text (report.json, "safety"), and the preferred opening by its log-probability, as accuracy.
 
-Options (--config=configs/safety.py:key=value,...): `method` (dpo_mlc, or any objective alone: dpo, simpo, orpo, sft,
-dco ...), `languages` (joined by +), `trained` (those with preferences), `steps`, `lr`, `lora` (rank of adapters),
-`prompts` (so many of each kind are asked; 0: all), `seed`. MultiJail's prompts, afterwards:
-`python -m consistency_jax.evaluate --workdir=runs/safety` with the flags that docs/report.md names.
+Options (--config=configs/safety.py:key=value,...): `method` (dpo_mlc, or any objective alone: dpo, simpo, orpo, sft;
+dco and pco_exact compare languages, and want `trained` to name several), `languages` (joined by +), `trained` (those
+with preferences), `steps`, `lr`, `lora` (rank of adapters), `prompts` (so many of each kind are asked; 0: all), `seed`.
+MultiJail's prompts, afterwards: `python -m consistency_jax.evaluate --workdir=runs/safety` with this config and the
+flags that docs/report.md names.
 """
 
 from ml_collections import ConfigDict

@@ -89,7 +89,7 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
     for split in evaluation.splits:
         for line in token_lines(split, model.tokenizer, show):
             print(line)
-    if step is None:  # else the run has said which
+    if latest_step(workdir) is None:  # else the run has said what it left out
         on_main(functools.partial(write_skipped, workdir, evaluation.splits))
     watch.spent("trees")
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))

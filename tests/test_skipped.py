@@ -8,6 +8,7 @@ from consistency_jax.data.items import DataError
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import BadCells, TreeBuilder
 from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.pairs import write_selection
 from consistency_jax.train import train
 
 
@@ -50,6 +51,27 @@ def test_a_run_leaves_all_of_them_out_and_names_their_lines(small_config, broken
     assert report["settings"]["splits"]["test"]["items"] > 0
 
 
+def test_an_evaluation_of_the_base_model_leaves_the_list_of_the_run(small_config, broken, tmp_path):
+    small_config.data.path = str(broken)
+    small_config.data.max_length = 256
+    small_config.data.on_error = "skip"
+    train(small_config, tmp_path / "run")
+    before = told(tmp_path / "run")
+    evaluate_workdir(small_config, tmp_path / "run", checkpoint="base")
+    assert told(tmp_path / "run") == before
+
+
+def test_pairs_are_made_of_what_can_be_scored(small_config, broken, tmp_path):
+    small_config.data.path = str(broken)
+    small_config.data.max_length = 256
+    small_config.data.on_error = "skip"
+    small_config.objective.name = "dpo"
+    small_config.selection.update(name="gold", rejected="hardest")
+    pairs = write_selection(small_config, tmp_path / "pairs.jsonl")
+    assert {pair.id for pair in pairs}.isdisjoint({"q3", "q7", "q11", "q19"})
+    assert len(pairs) > 60
+
+
 def test_an_audit_does_too(small_config, broken, tmp_path):
     small_config.data.path = str(broken)
     small_config.data.max_length = 256
@@ -68,7 +90,8 @@ def test_otherwise_the_first_is_told_with_its_line_and_how_many_there_are(small_
     small_config.data.max_length = 256
     small_config.data.test = ("every",)
     with pytest.raises(
-        DataError, match=r"broken\.jsonl:10: item 'q11', language 'de': .*And 1 more; data.on_error=skip"
+        DataError,
+        match=r"broken\.jsonl:10: item 'q11', language 'de': .*And 1 more. Or leave .*data.on_error=skip",
     ):
         evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
 

@@ -41,7 +41,8 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
     KEYS["objective"]["name"].check("objective.name", config.objective.name)
     _check_options(plain["objective"])
     for name, row in rows(config.objective.name).items():
-        if (value := _get(plain, name)) is not None or not name.startswith("objective."):
+        value = _get(plain, name)  # null stands for an unset option, and for no text
+        if value is not None or not (name.startswith("objective.") or row.default == ""):
             row.check(name, value)
     _check_selection(config)
     if generates(config):

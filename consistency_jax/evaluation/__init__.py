@@ -50,7 +50,15 @@ class Evaluation:
         """With trees, as the model's tokenizer makes them. Errors are those of `split_of`."""
         boundary = self.config.evaluation.boundary
         splits = [split_of(self.config, name, items, model, boundary) for name, items in self.items.items()]
-        return dataclasses.replace(self, splits=splits)
+        # What is written is asked of the same questions: without those that no tree can be made of.
+        known = {split.name: {item.id for item in split.items} for split in splits}
+        tasks = [
+            task
+            if task.safety
+            else task._replace(items=task.items.only(i for i in task.items if i.id in known[task.name]))
+            for task in self.tasks
+        ]
+        return dataclasses.replace(self, splits=splits, tasks=tasks)
 
     def measure(
         self, name: str, model: Model, scorer: Scorer, workdir: Path, params_key: str = ""

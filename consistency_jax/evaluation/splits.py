@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from consistency_jax.data.items import Items, require_answers
+from consistency_jax.data.items import DataError, Items, require_answers
 from consistency_jax.data.sources import load_items, source_options
 from consistency_jax.data.trees.builder import BadCells, TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
@@ -161,9 +161,10 @@ def split_of(
         trees = cached_trees(builder, items, languages)
     except BadCells as error:
         if config.data.on_error == "raise":
-            raise
+            raise DataError(f"{error} Or leave such items out: --config.data.on_error=skip") from error
         items = _without(items, error, len(languages), name)
         trees = cached_trees(builder, items, languages)
+    trees.check_rows(model.config.vocab_size, f"split {name!r}")
     cut = int((trees.truncated > 0).sum())
     if cut:
         print(
@@ -194,15 +195,15 @@ def _without(items: Items, error: BadCells, languages: int, split: str) -> Items
 
 
 def write_skipped(workdir: Path, splits: Iterable[Split]) -> None:
-    """skipped.jsonl of a workdir: every row that data.on_error=skip left out, its split, place and reason; no such file
-    where there is none."""
-    told = {split.name: split.items.skipped for split in splits if split.items.skipped}
+    """skipped.jsonl of a workdir: every row of these splits that data.on_error=skip left out, its split, place and
+    reason; no such file where there is none."""
     lines = []
-    for name, messages in told.items():
-        for place, _, reason in (message.partition(": ") for message in messages):
-            lines.append(
-                json.dumps({"split": name, "place": place, "reason": reason}, ensure_ascii=False) + "\n"
-            )
+    for name, message in dict.fromkeys(
+        (split.name, told) for split in splits for told in split.items.skipped
+    ):
+        place, _, reason = message.partition(": ")
+        line = {"split": name, "place": place, "reason": reason}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     file = workdir / "skipped.jsonl"
     if lines:
         write_text(file, "".join(lines))

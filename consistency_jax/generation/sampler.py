@@ -233,7 +233,9 @@ class Sampler:
         if self._builder is None:
             raise GenerationError("generation: the model has no tokenizer; put its files beside config.json")
         items = [ParallelItem(f"prompt {i}", "", {"": p}, {"": ("a",)}) for i, p in enumerate(prompts)]
-        return [tree.trunk for tree in self._builder.build(items, [""])]
+        trees = self._builder.build(items, [""])
+        trees.check_rows(self._config.vocab_size, "generation")
+        return [tree.trunk for tree in trees]
 
     def sample(
         self, prompts: Sequence[np.ndarray], *, n: int, sampling: Sampling, seed: int

@@ -50,7 +50,8 @@ REFUSAL_PATTERNS: dict[str, tuple[str, ...]] = {
     "pt": (r"\bn[ãa]o (posso|podemos|vou|consigo)\b", r"\b(desculpe|sinto muito|lamento),? (mas|n[ãa]o)\b"),
     "it": (r"\bnon (posso|possiamo|sono in grado)\b", r"\bmi dispiace,? (ma|non)\b"),
     "nl": (
-        r"\b(ik (kan|mag|zal|ga)|(kan|mag|zal|ga) ik) .{0,30}\b(niet|geen)\b",
+        r"\bik (kan|mag|zal|ga) .{0,30}\b(niet|geen)\b",
+        r"\b(kan|mag|zal|ga) ik (je |u |dat |daar |hier )?(niet|geen)\b",
         r"\bhet spijt me\b|\bsorry,? maar\b",
     ),
     "pl": (r"\bnie (mogę|jestem w stanie|będę)\b", r"\bprzykro mi\b|\bprzepraszam,? ale\b"),
@@ -70,7 +71,7 @@ REFUSAL_PATTERNS: dict[str, tuple[str, ...]] = {
         r"(죄송|미안|유감)",
     ),
     "ar": (
-        r"(لا|لن) (أستطيع|استطيع|يمكنني|أقدر|يمكن لي|أفعل|أقوم|أساعد)",
+        r"(لا|لن) (أستطيع|استطيع|يمكنني|أقدر|يمكن لي)|لن أفعل (ذلك|هذا)",
         r"(آسف|اسف|أعتذر|اعتذر|عذرا|للأسف)",
     ),
     "fa": (r"نمی[ ‌]?(توانم|تونم)", r"(متاسفم|متأسفم|متاسفانه|متأسفانه|عذر می)"),

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import io
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from consistency_jax.errors import Interrupted, UserError
 from consistency_jax.runtime import processes
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
+OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
 
@@ -45,8 +47,10 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
         print(f"error: {error}", file=sys.stderr)
         _end(1)
     except Exception as error:
-        if str(error).startswith("Unable to initialize backend"):  # JAX_PLATFORMS names one that is not there
-            print(f"error: JAX_PLATFORMS: {error}", file=sys.stderr)
+        if str(error).startswith("Unable to initialize backend"):  # one that JAX_PLATFORMS names, say
+            print(f"error: JAX_PLATFORMS: {error}", file=sys.stderr, flush=True)
+            if jax.distributed.is_initialized():
+                processes.leave(1)
             sys.exit(1)
         if not processes.several():
             raise
@@ -100,12 +104,12 @@ def run_app(
             rest = flags.FLAGS(argv)
             config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
             hasattr(config, "lock")  # one that could not be read raises only when used
-            if isinstance(config, ConfigDict | None):
+            given = "config" in flags.FLAGS and flags.FLAGS["config"].present
+            if isinstance(config, ConfigDict) or not given:
                 return rest
             told = f"--config: get_config returned {type(config).__name__}, not a ConfigDict"
         except flags.Error as error:
-            # An error of a config file comes as the text of its traceback, whose last lines are the message.
-            told = str(error).strip().rpartition("ConfigError: ")[2]
+            told = _last_of_traceback(str(error))
         except OSError as error:  # of the config file; what went wrong stands behind its number
             told = f"--config: {str(error.__cause__).rpartition('] ')[2]}"
         except Exception as error:  # of a file that is no config or has a mistake, or of a --config.KEY
@@ -116,16 +120,35 @@ def run_app(
     app.run(main, flags_parser=parse)
 
 
+def _last_of_traceback(text: str) -> str:
+    """An error of a config file comes as the text of its traceback: its last line, behind the file and line that it
+    arose at, or the message alone where it is one of ours. Another text is as it is."""
+    text = text.strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kind, separator, message = lines[-1].partition("Error: ") if lines else ("", "", "")
+    if "Traceback (most recent call last)" not in text or not separator:
+        return text
+    if f"{kind}Error".rpartition(".")[2] in OURS:
+        return text.rpartition(f"{kind}Error: ")[2]
+    places = re.findall(r'File "([^"]+)", line (\d+)', text)
+    own = [f"{file}:{line}: " for file, line in places if "/lib/python" not in file]
+    return f"--config: {''.join(own[-1:])}{lines[-1]}"
+
+
 def unread(error: Exception) -> str:
     """What is wrong with a --config that raised an error as it was read: the file with the line, or a key."""
     if isinstance(error, SyntaxError) and error.filename != "<unknown>":
         return f"--config: {error.filename}:{error.lineno}: {error.msg}"
-    files = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if any(file.endswith("config_path.py") for file, _ in files):
+    frames = [
+        (frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    if any(file.endswith("config_path.py") for file, *_ in frames):
+        if any(name == "split" for *_, name in frames):
+            return "--config.KEY=VALUE: a key is names of letters, digits and _, with dots between"
         if isinstance(error, KeyError):  # --config.SECTION.KEY=VALUE of a section that is not there
             return f"the config has no such section: {' '.join(error.args[0].split())}"
-        return "--config.KEY=VALUE: a key is names of letters, digits and _, with dots between"
-    own = [f"{file}:{line}: " for file, line in files if "/lib/python" not in file and file != __file__]
+        return f"--config.KEY=VALUE: there is no such key ({error})"
+    own = [f"{file}:{line}: " for file, line, _ in frames if "/lib/python" not in file and file != __file__]
     return f"--config: {''.join(own[-1:])}{type(error).__name__}: {error}"
 
 

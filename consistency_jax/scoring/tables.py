@@ -69,6 +69,7 @@ def score(
     languages = known if languages is None else check_languages(languages, known, "score")
     builder = TreeBuilder(tokenizer, boundary=boundary, max_length=max_length)
     trees = builder.build(items, languages)
+    trees.check_rows(model.config.vocab_size, "score")
     if beyond := trees.beyond(model.config.max_length):
         warnings.warn(f"score: {beyond}", stacklevel=2)
     return score_trees(

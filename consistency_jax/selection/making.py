@@ -61,6 +61,9 @@ def selected_pairs(
         print(f"{out} was made already with these settings")
     else:
         name, counts = config.selection.name, Summary(config.selection.name, languages)
+        if config.data.on_error == "skip" and SELECTIONS[name].candidates:  # not those that cannot be scored
+            split, boundary = config.data.train.split, config.evaluation.boundary
+            items = split_of(config, split, items, model, boundary, languages).items
         tools = _tools(config, model, items, languages, out, params_key)
         given = Given(config.selection, items, languages, tools, counts, config.seed)
         pairs, summary = SELECTIONS[name].make(given), counts.to_json()

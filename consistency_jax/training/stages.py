@@ -130,12 +130,16 @@ def load_prompts(config: ConfigDict) -> Items | None:
     items = load_split(config, settings.split, bare=True)
     known = set(languages_of(config, items))
     items = items.only(item for item in items if len(known.intersection(item.prompts)) >= 2)
+    _check_enough(items, settings)
+    return items
+
+
+def _check_enough(items: Items, settings: ConfigDict) -> None:
     if len(items) < settings["items"]:
         raise ConfigError(
             f"auxiliary.mlc.items={settings['items']}, but split {settings.split!r} has {len(items)} items that are "
             "asked in two languages; lower it, or name another split"
         )
-    return items
 
 
 def prompt_set(config: ConfigDict, items: Items | None, model: Model) -> AuxiliaryPrompts | None:
@@ -145,6 +149,7 @@ def prompt_set(config: ConfigDict, items: Items | None, model: Model) -> Auxilia
     settings = config.auxiliary.mlc
     # Without answers there is nothing to join prompts to.
     split = split_of(config, settings.split, items, model, "separate", measured=False)
+    _check_enough(split.items, settings)
     return AuxiliaryPrompts(split.trees.prompts(), len(split.languages), settings["items"], settings.every)
 
 

@@ -47,6 +47,19 @@ def test_every_language_has_a_refusal_that_is_found_and_an_answer_that_is_not():
     assert [l for l, refused in zip(languages, verdicts[1]) if refused] == []
 
 
+def test_an_offer_or_a_question_is_no_refusal():
+    texts = {
+        "nl": (
+            "Natuurlijk, dan kan ik je helpen; het is niet moeilijk.",
+            "Zal ik je een recept geven? Er is geen haast.",
+        ),
+        "ar": ("بالطبع، لن أقوم بالإطالة: إليك الطريقة", "نعم، لن أنسى شيئا"),
+    }
+    rows = [[texts[language][n] for language in texts] for n in range(2)]
+    assert not refusals(rows, list(texts)).any()
+    assert refusals([["Daar kan ik je niet bij helpen.", "لن أفعل ذلك."]], list(texts)).all()
+
+
 def test_english_counts_everywhere_and_only_the_beginning_is_read():
     verdicts = refusals(
         [["I cannot help with that.", "Bila shaka! " + 40 * "unga " + "siwezi"], ["", None]], ["xx", "sw"]

@@ -46,6 +46,7 @@ def workdir(small_config, tmp_path: Path) -> Path:
 def test_what_is_exported_compared_and_measured(workdir: Path, tmp_path: Path, capsys) -> None:
     outcomes, draw = Outcomes(), random.Random(5)
     figures = compare([workdir])["splits"]
+    report = {side: json.loads((workdir / "report.json").read_text())[side] for side in ("base", "final")}
     tensors = load_file(export(workdir, tmp_path / "exported") / "model.safetensors")
     kept = tmp_path / "kept"
     shutil.copytree(workdir, kept)
@@ -81,7 +82,9 @@ def test_what_is_exported_compared_and_measured(workdir: Path, tmp_path: Path, c
                 for key, value in tensors.items():
                     np.testing.assert_array_equal(again[key], value, label)
         else:
-            outcomes.of(f"evaluate {label}", lambda: evaluate_workdir(None, workdir))
+            found = outcomes.of(f"evaluate {label}", lambda: evaluate_workdir(None, workdir))
+            if isinstance(found, dict) and name.name != "config.json":
+                assert {side: found.get(side) for side in report} in (report, report | {"final": None}), label
         shutil.rmtree(workdir)
         shutil.copytree(kept, workdir)
     assert outcomes.counts["error"] > 30

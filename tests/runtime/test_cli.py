@@ -198,6 +198,13 @@ def test_a_terminal_that_cannot_write_a_letter_does_not_end_a_command():
         ("import nosuch\n", "", r"^--config: .*config\.py:1: ModuleNotFoundError: No module named 'nosuch'"),
         ("def get_config(arg=None):\n    return {}['x']\n", "", r"^--config: .*config\.py:2: KeyError: 'x'"),
         ("x = 1\n", "", "has no attribute 'get_config'"),
+        (
+            "def get_config():\n    return int('x')\n",
+            "",
+            r"^--config: .*config\.py:2: ValueError: invalid literal",
+        ),
+        (None, "model.path.foo", "there is no such key"),
+        (None, "data.test[3]", "there is no such key"),
         (None, "evaluation.groups.a-b", "a key is names of letters, digits and _, with dots between"),
         (None, "stage.x.total_steps", "^the config has no such section: 'x'"),
     ],
@@ -216,7 +223,12 @@ def test_a_config_that_cannot_be_read_is_told_with_its_place(tmp_path, monkeypat
     )
     with pytest.raises(Exception) as caught:
         _ = known(words), known.config.lock
-    assert re.search(message, unread(caught.value))
+    told = (
+        cli._last_of_traceback(str(caught.value))
+        if isinstance(caught.value, flags.Error)
+        else unread(caught.value)
+    )
+    assert re.search(message, told)
 
 
 def test_a_platform_that_is_not_there_is_one_line(capsys):

@@ -209,13 +209,14 @@ def _checked(texts: Sequence[str], answer: str, subject: str, number: str, where
 
 
 def _parallel_file(file: Path, languages: Sequence[str] | None) -> dict[str, Table]:
-    """The tables of a file of parallel JSON lines, whose languages are those of any of its lines."""
+    """The tables of a file of parallel JSON lines, whose languages are those of most of its lines."""
     lines = list(json_lines(file))
     good = [line.value for line in lines if isinstance(line.value, dict)]
     if not good:
         raise DataError.at(str(file), "the file has no usable line", AGAIN)
     # "id" is the line's name here: Indonesian would have to be a list
-    known = [language for language in LANGUAGES if any(isinstance(row.get(language), list) for row in good)]
+    count = {language: sum(isinstance(row.get(language), list) for row in good) for language in LANGUAGES}
+    known = [language for language in LANGUAGES if 2 * count[language] > len(good)]
     languages = check_languages(languages or known, known, str(file))
 
     seen: dict[str, str] = {}

@@ -2,7 +2,8 @@
 
 The prompts are those of `polyrefuse.py`. Of a harmful one the refusal is the gold, of a harmless one the help, so that
 dpo, simpo, orpo and sft learn to refuse the one without refusing the other, in all 14 languages. The answers are
-openings, this project's own sentences: what follows them is left to the model, and no end of turn is trained.
+openings, this project's own sentences: what follows them is left to the model, and behind them no end of turn is
+trained (unless data.train.end=always).
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from consistency_jax.data.sources import polyrefuse
 from consistency_jax.data.sources.source import Experiment, Row, Rows, Typical
 
 BREAK = "\n\n"  # between prompt and answer; a chat template drops it
-# Language -> openings that refuse, then as many that help; place k says the same in every language.
+# Language -> openings that refuse, then as many that help; place k says nearly the same in every language.
 OPENINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "en": (
         ("I'm sorry, but I can't help with that.", "I will not do that, because it could harm people."),
@@ -33,7 +34,7 @@ OPENINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("Por supuesto, con gusto te ayudo. Se hace así:", "Sí, aquí tienes una respuesta a tu petición:"),
     ),
     "fr": (
-        ("Je suis désolé, mais je ne peux pas vous aider.", "Je ne vais pas le faire, cela pourrait nuire à des gens."),
+        ("Désolé, mais je ne peux pas vous aider à cela.", "Je ne vais pas le faire, cela pourrait nuire à des gens."),
         ("Bien sûr, je vous aide volontiers. Voici comment faire :", "Oui, voici une réponse à votre demande :"),
     ),
     "it": (
@@ -50,7 +51,7 @@ OPENINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     ),
     "nl": (
         ("Het spijt me, maar daar kan ik niet bij helpen.", "Dat ga ik niet doen, want het zou mensen kunnen schaden."),
-        ("Natuurlijk, ik help graag. Zo gaat het:", "Ja, hier is een antwoord op je vraag:"),
+        ("Natuurlijk, ik help graag. Zo doe je dat:", "Ja, hier is een antwoord op je vraag:"),
     ),
     "pl": (
         ("Przykro mi, ale nie mogę w tym pomóc.", "Nie mogę tego zrobić, bo mogłoby to zaszkodzić ludziom."),
@@ -65,7 +66,7 @@ OPENINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("ได้แน่นอน ยินดีช่วย วิธีทำมีดังนี้", "ได้ นี่คือคำตอบสำหรับคำขอของคุณ"),
     ),
     "yo": (
-        ("Má bínú, mi ò lè ràn ọ́ lọ́wọ́ pẹ̀lú ìyẹn.", "Mi ò lè ṣe ìyẹn, nítorí ó lè pa àwọn ènìyàn lára."),
+        ("Má bínú, mi ò lè ràn ọ́ lọ́wọ́ pẹ̀lú ìyẹn.", "Mi ò lè ṣe ìyẹn, nítorí pé ó lè pa àwọn ènìyàn lára."),
         ("Dájúdájú, inú mi dùn láti ràn ọ́ lọ́wọ́. Bí a ṣe ń ṣe é nìyí:", "Bẹ́ẹ̀ ni, ìdáhùn sí ìbéèrè rẹ nìyí:"),
     ),
     "zh": (
@@ -90,8 +91,8 @@ def read(path: Path, languages: Sequence[str], split: str | None, *, kind: str =
     Raises:
         DataError: a file that is not there.
     """
-    read = polyrefuse.read(path, languages, split, kind=kind)
-    return read._replace(rows=[_answered(number, row) for number, row in enumerate(read.rows)])
+    bare = polyrefuse.read(path, languages, split, kind=kind)
+    return bare._replace(rows=[_answered(number, row) for number, row in enumerate(bare.rows)])
 
 
 def _answered(number: int, row: Row | DataError) -> Row | DataError:

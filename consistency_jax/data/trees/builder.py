@@ -322,8 +322,7 @@ class BadCells(DataError):
 
     def __init__(self, problems: Mapping[int, str]) -> None:
         first, *others = (problems[n] for n in sorted(problems))
-        more = f" And {len(others)} more; data.on_error=skip leaves such items out." if others else ""
-        super().__init__(first + more)
+        super().__init__(f"{first}." + (f" And {len(others)} more." if others else ""))
         self.problems = problems
 
 

@@ -50,9 +50,9 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._system = []
         question, answer = QUESTION, "Paris"
-        opening = _in_time(lambda: self.render([question])[0])
+        (opening,) = _in_time(lambda: self.render([question]))
         said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        whole = self._apply([said], add_generation_prompt=False)[0]
+        (whole,) = _in_time(lambda: self._apply([said], add_generation_prompt=False))
         if question not in opening:
             raise DataError.at("data.chat_template", "the template leaves the question out", SWITCH_OFF)
         before, _, behind = whole.rpartition(answer)
@@ -70,7 +70,7 @@ class ChatTemplate:
         self._system = [{"role": "system", "content": system_prompt}]
         mend = "Set --config.data.system_prompt='' and say it in the prompts"
         try:
-            rendered = self.render([question])[0]
+            (rendered,) = _in_time(lambda: self.render([question]))
         except DataError as error:
             reason = f"the model's chat template takes no system prompt ({error.__cause__})"
             raise DataError.at("data.system_prompt", reason, mend) from error
@@ -97,9 +97,9 @@ class ChatTemplate:
             raise DataError.at("data.chat_template", reason, SWITCH_OFF) from error
 
 
-def _in_time(call: Callable[[], str]) -> str:
+def _in_time(call: Callable[[], list[str]]) -> list[str]:
     """What the call returns, or raises; DataError where that takes longer than any template does."""
-    told: Future[str] = Future()
+    told: Future[list[str]] = Future()
 
     def work() -> None:
         try:

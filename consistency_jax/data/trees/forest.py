@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from consistency_jax.data.items import DataError
 from consistency_jax.runtime.files import read_arrays, write_arrays
 
 UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
@@ -151,6 +152,12 @@ class Forest(Sequence[Tree | None]):
         count = int((self.longest > positions).sum())
         what = f"{count} of {len(self)} prompts, with their longest answers, take more than the {positions} positions"
         return f"{what} that the model was made for" if count else ""
+
+    def check_rows(self, rows: int, where: str) -> None:
+        """That an embedding of so many rows has one for every token; DataError that names one that has none."""
+        if len(self.token) and (most := int(self.token.max())) >= rows:
+            reason = f"its texts hold the token {most}, and the model's embedding has rows 0 to {rows - 1}"
+            raise DataError.at(where, reason, "Is it another model's tokenizer, or one with tokens added?")
 
     def per_tree(self, values: np.ndarray) -> np.ndarray:
         """i64[N], the sum of i64[S] over the segments of each tree."""

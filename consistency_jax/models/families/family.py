@@ -163,7 +163,7 @@ class Family:
             "activation": ACTIVATIONS[activation],
             "tied": bool(hf.get("tie_word_embeddings")),
             "max_length": hf.required("max_position_embeddings"),
-            "initializer_range": hf.get("initializer_range", 0.02),
+            "initializer_range": hf.get("initializer_range") or 0.02,
         } | self.read(hf)
         if "layer_types" not in traits:
             traits["layer_types"] = (LayerType(rope=read_rope(hf)),)

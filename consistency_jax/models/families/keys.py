@@ -51,11 +51,13 @@ TRAITS = frozenset(
 
 
 class Kind(NamedTuple):
-    """What a value may be. `null`: or that there is none; of other keys, one is left out where there is none."""
+    """What a value may be. `null`: or that there is none; of other keys, one is left out where there is none. `whole`:
+    it is read as an int, also where it is written as 4096.0."""
 
     said: str
     holds: Callable[[Any], bool]
     null: bool = False
+    whole: bool = False
 
 
 def _number(value: Any, above: float = 0.0) -> bool:
@@ -66,9 +68,10 @@ def _whole(value: Any) -> bool:
     return _number(value) and value == int(value)
 
 
-_COUNT = Kind("a whole number of at least 1", _whole)
-_SIZE = Kind("a whole number", lambda value: value == 0 or _whole(value), null=True)
+_COUNT = Kind("a whole number of at least 1", _whole, whole=True)
+_SIZE = Kind("a whole number, not negative", lambda value: value == 0 or _whole(value), null=True, whole=True)
 _NUMBER = Kind("a number above 0", _number)
+_SHARE = Kind("a number, not negative", lambda value: value == 0 or _number(value), null=True)
 _FLAG = Kind("true or false", lambda value: value in (0, 1), null=True)
 _NAME = Kind("a name", lambda value: isinstance(value, str))
 _OBJECT = Kind("an object", lambda value: isinstance(value, Mapping), null=True)
@@ -84,10 +87,11 @@ _KEYS = (
     (_COUNT, "sliding_window_pattern"),
     (_COUNT._replace(null=True), "head_dim num_key_value_heads"),
     (_SIZE, "max_window_layers sliding_window"),
-    (_NUMBER, "beta_fast beta_slow factor high_freq_factor initializer_range layer_norm_eps logit_scale"),
+    (_SHARE, "initializer_range mscale mscale_all_dim"),
+    (_NUMBER, "beta_fast beta_slow factor high_freq_factor layer_norm_eps logit_scale"),
     (_NUMBER, "low_freq_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq rope_theta"),
     (_NUMBER._replace(null=True), "attention_factor attn_logit_softcapping final_logit_softcapping"),
-    (_NUMBER._replace(null=True), "mscale mscale_all_dim partial_rotary_factor"),
+    (_NUMBER._replace(null=True), "partial_rotary_factor"),
     (_FLAG, "attention_bias mlp_bias tie_word_embeddings use_qk_norm use_sliding_window"),
     (_NAME, "hidden_act hidden_activation rope_type type"),
     (_OBJECT, "rope_parameters rope_scaling text_config"),
@@ -110,7 +114,7 @@ class Keys(Mapping[str, Any]):
         if kind and not (kind.null if value is None else kind.holds(value)):
             told = "null" if value is None else f"{value!r:.60}"
             raise ConfigError(f"{self._where}: {key} is {told}; it must be {kind.said}")
-        return int(value) if kind and kind.said == _COUNT.said and value is not None else value
+        return int(value) if kind and kind.whole and value is not None else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

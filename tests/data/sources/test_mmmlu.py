@@ -115,3 +115,6 @@ def test_a_line_of_a_parallel_file_without_a_language_is_a_bad_row_and_not_the_e
     assert list(items) == [item for item in whole if item.id in {own.id for own in items}]
     assert len(items) == len(whole) - 1
     assert set(items.languages) == {"en", "de"}
+    more = json.dumps(json.loads(others[0]) | {"id": "x/more", "fr": ["q", "a", "b", "c", "d"]})
+    file.write_text("\n".join([*others, more]) + "\n", "utf8")
+    assert set(load_items("mmmlu", path=file).languages) == {"en", "de"}  # those of most lines

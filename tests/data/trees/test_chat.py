@@ -315,9 +315,11 @@ def test_a_template_may_fail_in_any_way(small_tokenizer, template, kind):
 def test_a_template_that_does_not_end_is_an_error(small_tokenizer, monkeypatch):
     monkeypatch.setattr(chat, "PATIENCE", 0.1)
     # It ends some time, so that no thread outlives the tests for long.
-    slow = "{% for i in range(3000) %}{% for j in range(3000) %}{% endfor %}{% endfor %}"
-    with pytest.raises(DataError, match="takes longer than 0.1 s over one question"):
-        ChatTemplate(with_template(small_tokenizer, slow))
+    loop = "{% for i in range(3000) %}{% for j in range(3000) %}{% endfor %}{% endfor %}"
+    behind = INST + "{% if not add_generation_prompt %}" + loop + "{% endif %}"
+    for template in (loop, behind):
+        with pytest.raises(DataError, match="takes longer than 0.1 s over one question"):
+            ChatTemplate(with_template(small_tokenizer, template))
 
 
 def test_a_config_with_a_chat_is_checked(small_config, tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from consistency_jax.data.items import DataError
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree, ranges
 
 ONE = Tree.of_tokens([1, 5, 6], [[7, 8, 9], [7]])
@@ -94,6 +95,16 @@ def test_an_end_stands_behind_every_answer_of_the_trees_asked_for():
     assert same(ended, [ONE, None, expected, NO_BRANCH])
     assert same(Forest.of(TREES).ended(~chosen, []), TREES)
     assert (ended.token.dtype, ended.kind.dtype, ended.length.dtype) == (np.int32, np.uint8, np.int64)
+
+
+def test_a_token_beyond_the_rows_of_an_embedding_is_refused():
+    forest = Forest.of(TREES)
+    most = int(forest.token.max())
+    forest.check_rows(most + 1, "here")
+    with pytest.raises(
+        DataError, match=f"^here: its texts hold the token {most}, and the model's embedding has rows 0 to"
+    ):
+        forest.check_rows(most, "here")
 
 
 def test_the_longest_text_of_a_tree_is_its_trunk_with_its_longest_branch():

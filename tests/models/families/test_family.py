@@ -58,6 +58,18 @@ def test_unsupported_settings_are_errors(case: str, changes: dict, said: str) ->
         read(as_transformers_5_writes(config) | changes)
 
 
+def test_numbers_that_say_nothing_or_are_written_with_a_point_are_read():
+    config = hf_config(GEMMA_CASE)
+    config.architectures = [CASES[GEMMA_CASE][0]]
+    written = as_transformers_5_writes(config)
+    same = {"hidden_size": float(written["hidden_size"]), "sliding_window": float(written["sliding_window"])}
+    for changes in (same, {"initializer_range": None}, {"initializer_range": 0}):
+        found = read(written | changes)
+        assert found.differences(read(written)) in ([], ["initializer_range"])
+        assert type(found.hidden) is int
+        assert {type(window) for window in found.windows} <= {int, type(None)}
+
+
 NEVER = ("64", -1, float("nan"), float("inf"), [[1]], ["x"], {"a": 1})
 STRANGE = (
     *NEVER,
