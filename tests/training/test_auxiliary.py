@@ -188,6 +188,7 @@ def test_prompts_may_have_no_answers(small_config):
     bare = Items([ParallelItem(f"{n}", "", prompts, {"en": (), "ru": ()}) for n in range(3)])
     asked = Items([dataclasses.replace(item, candidates={"en": (" a",), "ru": (" a",)}) for item in bare])
     small_config.data.languages = ("en", "ru")
+    small_config.auxiliary.mlc["items"] = 3
     found, expected = (prompt_set(small_config, items, model).trees for items in (bare, asked))
     assert len(found) == 6
     for one, other in zip(found, expected, strict=True):
