@@ -125,7 +125,7 @@ def _last_of_traceback(text: str) -> str:
     arose at, or the message alone where it is one of ours. Another text is as it is."""
     text = text.strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kind, separator, message = lines[-1].partition("Error: ") if lines else ("", "", "")
+    kind, separator, _ = lines[-1].partition("Error: ") if lines else ("", "", "")
     if "Traceback (most recent call last)" not in text or not separator:
         return text
     if f"{kind}Error".rpartition(".")[2] in OURS:

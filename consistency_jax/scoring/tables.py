@@ -13,7 +13,6 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
-from consistency_jax.models.tokenizers import check_rows
 from consistency_jax.runtime.mesh import mesh_of
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.table import Table
@@ -54,14 +53,12 @@ def score(
 
     Raises:
       ValueError: where neither the model nor the call has a tokenizer, or there are no items.
-      TokenizerError: a tokenizer whose tokens have no row in the model's embedding.
-      DataError: for a language that no item has, or an item that has no answers or cannot be made into trees.
+      DataError: for a language that no item has, an item that has no answers or cannot be made into trees, or tokens
+        that have no row in the model's embedding.
     """
     tokenizer = model.tokenizer if tokenizer is None else tokenizer
     if tokenizer is None:
         raise ValueError(f"the model of {model.folder} has no tokenizer: give one, score(..., tokenizer=...)")
-    if tokenizer is not model.tokenizer:  # which was checked as it was read
-        check_rows(tokenizer, model.config.vocab_size, "score")
     if not items:
         raise ValueError("there are no items to score")
     require_answers(items, "score")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scored_items import CLOSE, ITEMS, LANGUAGES, LENGTH, SHAPE, make_item
 
-from consistency_jax.data.items import MASK, ParallelItem
+from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.packing import attention_blocks
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
@@ -263,3 +263,11 @@ def test_texts_beyond_the_models_positions_are_told(model):
     ):
         table = score(short, ITEMS)
     np.testing.assert_array_equal(table.logp, score(model, ITEMS).logp)  # and scored all the same
+
+
+def test_tokens_without_a_row_are_refused(model):
+    small = dataclasses.replace(model, config=dataclasses.replace(model.config, vocab_size=50))
+    with pytest.raises(
+        DataError, match=r"^score: its texts hold the token \d+, and the model's embedding has rows 0 to 49"
+    ):
+        score(small, ITEMS)

@@ -60,8 +60,8 @@ class Kind(NamedTuple):
     whole: bool = False
 
 
-def _number(value: Any, above: float = 0.0) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > above
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
 
 
 def _whole(value: Any) -> bool:
@@ -71,7 +71,7 @@ def _whole(value: Any) -> bool:
 _COUNT = Kind("a whole number of at least 1", _whole, whole=True)
 _SIZE = Kind("a whole number, not negative", lambda value: value == 0 or _whole(value), null=True, whole=True)
 _NUMBER = Kind("a number above 0", _number)
-_SHARE = Kind("a number, not negative", lambda value: value == 0 or _number(value), null=True)
+_AMOUNT = Kind("a number, not negative", lambda value: value == 0 or _number(value), null=True)
 _FLAG = Kind("true or false", lambda value: value in (0, 1), null=True)
 _NAME = Kind("a name", lambda value: isinstance(value, str))
 _OBJECT = Kind("an object", lambda value: isinstance(value, Mapping), null=True)
@@ -87,7 +87,7 @@ _KEYS = (
     (_COUNT, "sliding_window_pattern"),
     (_COUNT._replace(null=True), "head_dim num_key_value_heads"),
     (_SIZE, "max_window_layers sliding_window"),
-    (_SHARE, "initializer_range mscale mscale_all_dim"),
+    (_AMOUNT, "initializer_range mscale mscale_all_dim"),
     (_NUMBER, "beta_fast beta_slow factor high_freq_factor layer_norm_eps logit_scale"),
     (_NUMBER, "low_freq_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq rope_theta"),
     (_NUMBER._replace(null=True), "attention_factor attn_logit_softcapping final_logit_softcapping"),
