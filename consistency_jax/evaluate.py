@@ -90,7 +90,8 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
         for line in token_lines(split, model.tokenizer, show):
             print(line)
     if latest_step(workdir) is None:  # else the run has said what it left out
-        on_main(functools.partial(write_skipped, workdir, evaluation.splits))
+        read = [(split.name, split.items) for split in evaluation.splits]
+        on_main(functools.partial(write_skipped, workdir, read))
     watch.spent("trees")
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
     final = None

@@ -102,11 +102,12 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     ]
     splits = training_splits(stages, loaded, prompts, model)
     validation = validation.prepared(model)
-    on_main(
-        functools.partial(
-            write_skipped, workdir, [*filter(None, splits), *validation.splits, *evaluation.splits]
-        )
-    )
+    read = [(stage.config.data.train.split, items) for stage, (items, _) in zip(stages, loaded, strict=True)]
+    read += [
+        (one.config.auxiliary.mlc.split, own) for one, own in zip(stages, prompt_items, strict=True) if own
+    ]
+    read += [(own.name, own.items) for own in (*splits, *validation.splits, *evaluation.splits) if own]
+    on_main(functools.partial(write_skipped, workdir, read))
     validate_policy = functools.partial(validation.headlines, policy_scorer) if validation.splits else None
     watch.spent("trees")
 

@@ -194,13 +194,11 @@ def _without(items: Items, error: BadCells, languages: int, split: str) -> Items
     return kept
 
 
-def write_skipped(workdir: Path, splits: Iterable[Split]) -> None:
-    """skipped.jsonl of a workdir: every row of these splits that data.on_error=skip left out, its split, place and
-    reason; no such file where there is none."""
+def write_skipped(workdir: Path, splits: Iterable[tuple[str, Items]]) -> None:
+    """skipped.jsonl of a workdir: every row of these splits, by name, that data.on_error=skip left out, its split,
+    place and reason; no such file where there is none."""
     lines = []
-    for name, message in dict.fromkeys(
-        (split.name, told) for split in splits for told in split.items.skipped
-    ):
+    for name, message in dict.fromkeys((name, told) for name, items in splits for told in items.skipped):
         place, _, reason = message.partition(": ")
         line = {"split": name, "place": place, "reason": reason}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from consistency_jax.generation import Generator, Sampling
-from consistency_jax.runtime.files import parse_json, write_text
+from consistency_jax.runtime.files import named, parse_json, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.progress import Progress
 
@@ -59,7 +59,7 @@ class CachedAnswers:
         return answers
 
     def _store(self, key: str, answers: list[list[str]]) -> None:
-        with self._path.open("a", encoding="utf8") as file:
+        with named(self._path), self._path.open("a", encoding="utf8") as file:
             file.write(json.dumps({"key": key, "answers": answers}) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from safetensors.numpy import save_file
 
 from consistency_jax.models.decoder import Params, init_params
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import LoraConfig, is_adapter
 from consistency_jax.models.shardings import param_shardings
-from consistency_jax.runtime.files import readable
+from consistency_jax.models.tensor_files import write_tensors
+from consistency_jax.runtime.files import write_text
 from consistency_jax.runtime.mesh import fetch, mesh_of
 from consistency_jax.runtime.processes import on_main
 
@@ -109,9 +109,8 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        readable(folder / "adapter_model.safetensors")
-        (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf8")
+        write_tensors(folder / "adapter_model.safetensors", tensors)
+        write_text(folder / "adapter_config.json", json.dumps(settings, indent=2) + "\n")
 
     on_main(write)
 

@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import transformers
 from flax import traverse_util
-from safetensors.numpy import save_file
 
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
@@ -31,9 +30,9 @@ from consistency_jax.models.families import FAMILIES, Family, Weight, find_famil
 from consistency_jax.models.families.family import constants, tied_head
 from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
-from consistency_jax.models.tensor_files import TensorFiles, some
+from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
-from consistency_jax.runtime.files import read_json, readable, write_text
+from consistency_jax.runtime.files import named, read_json, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
@@ -334,7 +333,7 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
-        (fresh / "config.json").write_text(config_text)
+        write_text(fresh / "config.json", config_text)
 
     def finish() -> None:
         if model.folder is not None:
@@ -343,7 +342,8 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
                 if (model.folder / name).is_file():
                     shutil.copyfile(model.folder / name, fresh / name)
         elif model.tokenizer is not None:
-            model.tokenizer.save_pretrained(fresh)
+            with named(fresh):
+                model.tokenizer.save_pretrained(fresh)
         for stale in folder.glob("model*.safetensors*"):
             stale.unlink()
         for path in fresh.iterdir():
@@ -447,15 +447,10 @@ def _write_weights(pieces: list[_Piece], folder: Path, max_shard_bytes: int) -> 
             tensor = piece.read()  # gathered by all processes
             if is_main():
                 tensors[piece.name] = tensor
-        on_main(functools.partial(_write_shard, tensors, folder / file))
+        on_main(functools.partial(write_tensors, folder / file, tensors))
         where |= {piece.name: file for piece in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         on_main(
             lambda: write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
         )
-
-
-def _write_shard(tensors: dict[str, np.ndarray], file: Path) -> None:
-    save_file(tensors, file, metadata={"format": "pt"})
-    readable(file)

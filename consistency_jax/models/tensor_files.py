@@ -1,17 +1,29 @@
-"""The open safetensors files of a checkpoint folder: name -> shape at once, values when asked."""
+"""safetensors: the open files of a folder, name -> shape at once, values when asked; and how one is written."""
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from consistency_jax.errors import CheckpointError
-from consistency_jax.runtime.files import read_json
+from consistency_jax.runtime.files import complete_path, read_json, readable
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors by name as a safetensors file, complete or not at all.
+
+    Raises: OSError.
+    """
+    with complete_path(path) as partial:
+        save_file(dict(tensors), partial, metadata={"format": "pt"})
+        readable(partial)
 
 
 class TensorFiles:

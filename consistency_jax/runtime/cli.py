@@ -1,6 +1,7 @@
 """What the commands share: their flags and --help, how one ends, how it was called, and which version it is."""
 
 import contextlib
+import errno
 import importlib.metadata
 import io
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from consistency_jax.runtime import processes
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
 OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
+FULL = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+)  # what a disk says that takes no more, to this user or in one file
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
 
@@ -44,7 +51,9 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         _end(130)
     except (UserError, FloatingPointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in FULL
+        mend = "; free some space, then give the same command again" if full else ""
+        sys.stderr.write(f"error: {error}{mend}\n")  # at once, so that no thread writes into the line
         _end(1)
     except Exception as error:
         if str(error).startswith("Unable to initialize backend"):  # one that JAX_PLATFORMS names, say
@@ -84,6 +93,7 @@ def run_app(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot write must not end a run
             stream.reconfigure(errors="replace")
+    _hush()
     if joint:
         flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
         flags.DEFINE_integer(
@@ -118,6 +128,27 @@ def run_app(
         sys.exit(1)
 
     app.run(main, flags_parser=parse)
+
+
+def _hush() -> None:
+    """Keeps off the terminal, unless --verbosity is given, what is told once already, by the error that ends a command:
+    each of Orbax's threads logs its own failure, and files that could not be written fail once more when they go."""
+    unraisable = sys.unraisablehook
+
+    def shown(record: LogRecord) -> bool:
+        if flags.FLAGS["verbosity"].present or not record.exc_info:
+            return True
+        return "orbax" not in record.pathname and record.name != "asyncio"
+
+    def on_unraisable(found: "sys.UnraisableHookArgs") -> None:
+        error, task = found.exc_value, getattr(found.object, "cr_code", None)  # whose name has the file in it
+        full = isinstance(error, OSError) and error.errno in FULL
+        told = full or str(error) == "Event loop is closed" or "orbax" in str(task)
+        if flags.FLAGS["verbosity"].present or not told:
+            unraisable(found)
+
+    logging.get_absl_handler().addFilter(shown)
+    sys.unraisablehook = on_unraisable
 
 
 def _last_of_traceback(text: str) -> str:

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -97,8 +98,9 @@ class Alone:
         if self._lock is None:
             return
         try:
-            self._lock.acquire(blocking=False)
-            self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            with named(self._folder):
+                self._lock.acquire(blocking=False)
+                self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except filelock.Timeout:
             by = self._holder.read_text() if self._holder.exists() else "another process"
             mend = "end it, or wait until it is done, or give another folder"
@@ -115,6 +117,45 @@ class Alone:
             self._lock.release()
 
 
+_OF_SYSTEM = re.compile(
+    r"\(os error (\d+)\)|os_error_code='(\d+)'"
+)  # as Rust's libraries and TensorStore write it
+
+
+def errno_of(error: Exception) -> int | None:
+    """The system's number of an error, also where a library tells it in its text alone; None where it has none."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _OF_SYSTEM.search(str(error))
+    return int(found[1] or found[2]) if found else None
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """What the system refuses inside is an OSError that names this path where it did not say which (a full disk)."""
+    try:
+        yield
+    except Exception as error:
+        number = errno_of(error)
+        if number is None or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextlib.contextmanager
+def complete_path(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which takes its name when the block ends; after an error nothing has changed."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with named(path):
+            yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
 @contextlib.contextmanager
 def complete_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write bytes to, which takes its name when the block ends; after an error nothing has changed.
@@ -126,15 +167,8 @@ def complete_file(path: Path) -> Iterator[BinaryIO]:
         yield buffer
         path.write_bytes(buffer.getvalue())
         return
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    with complete_path(path) as partial, partial.open("wb") as file:
+        yield file
 
 
 def readable(path: Path) -> None:

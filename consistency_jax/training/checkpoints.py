@@ -1,6 +1,7 @@
 """Orbax checkpoints of a training state: written in the background (on a CPU at once), the newest N kept, restored onto
 any mesh."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from consistency_jax.errors import CheckpointError
-from consistency_jax.runtime.files import location
+from consistency_jax.runtime.files import errno_of, location
 from consistency_jax.runtime.processes import on_main, several
 from consistency_jax.scoring.stored import bit_sums
 
@@ -137,9 +138,10 @@ class Checkpointer:
             self.close()
 
     def _write_failed(self, error: Exception) -> str:
-        reason = " ".join(str(error).split())[:300]
+        number, text = errno_of(error), " ".join(str(error).split())
+        reason = os.strerror(number) if number else f"{type(error).__name__}: {text[:300]}"
         return (
-            f"cannot write a checkpoint to {self.folder} ({type(error).__name__}: {reason}). "
+            f"cannot write a checkpoint to {self.folder} ({reason}). "
             f"Checkpoints that stand: {self._own_steps() or 'none'}; free some space or choose another --workdir, "
             "then give the same command again to resume."
         )

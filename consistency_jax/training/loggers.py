@@ -2,13 +2,14 @@
 
 import contextlib
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from consistency_jax.errors import ConfigError
-from consistency_jax.runtime.files import in_bucket, parse_json, write_text
+from consistency_jax.runtime.files import in_bucket, named, parse_json, write_text
 from consistency_jax.runtime.processes import is_main
 
 
@@ -32,16 +33,11 @@ class MetricsLog:
         self._stage, self._lines, self._writer, self._wandb = stage, None, None, None
         if not is_main():
             return
-        path = workdir / "metrics.jsonl"
+        self._path = path = workdir / "metrics.jsonl"
         _drop_later_lines(path, stage, first_step)
         self._lines = _WholeFile(path) if in_bucket(path) else path.open("a", encoding="utf8")
         if tensorboard and not in_bucket(path):  # its files grow, too
-            # Imported where it is needed: it imports torch where that is installed, which takes seconds.
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(
-                str(workdir / "tensorboard" / stage), purge_step=first_step + 1 if first_step else None
-            )
+            self._writer = _TensorBoard(workdir / "tensorboard" / stage, first_step)
         if wandb:
             self._wandb = _start_wandb(wandb, workdir)
             self._wandb.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
@@ -50,11 +46,11 @@ class MetricsLog:
         """One line. `values` are plain numbers; each stage has a TensorBoard run of its own."""
         if self._lines:
             line = {"step": step, "stage": self._stage, **{k: _short(v) for k, v in values.items()}}
-            self._lines.write(json.dumps(line) + "\n")
-            self._lines.flush()
+            with named(self._path):
+                self._lines.write(json.dumps(line) + "\n")
+                self._lines.flush()
         if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            self._writer.write(step, values)
         if self._wandb:
             # Each stage counts its own steps, and W&B's own count may not go back.
             own = {"step": step, **values}
@@ -62,11 +58,43 @@ class MetricsLog:
 
     def close(self) -> None:
         if self._lines:
-            self._lines.close()
+            with named(self._path):
+                self._lines.close()
         if self._writer:
             self._writer.close()
         if self._wandb:
             self._wandb.finish()
+
+
+class _TensorBoard:
+    """Events of a folder, each written as it comes: `SummaryWriter` leaves that to a thread, which a full disk ends
+    without a word, and then waits for it for ever."""
+
+    def __init__(self, folder: Path, first_step: int):
+        # Imported where it is needed: it imports torch where that is installed, which takes seconds.
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2
+
+        self._folder, self._scalar, self._event = folder, summary.scalar, event_pb2.Event
+        folder.mkdir(parents=True, exist_ok=True)
+        with named(folder):
+            self._file = event_file_writer.EventsWriter(str(folder / "events"))
+            if first_step:  # what a killed run had written of later steps is not shown
+                start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                self._write(first_step + 1, session_log=start)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        with named(self._folder):
+            for name, value in values.items():
+                self._write(step, summary=self._scalar(name, value))
+            self._file.flush()
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._file.write_event(self._event(wall_time=time.time(), step=step, **what))
+
+    def close(self) -> None:
+        with named(self._folder):
+            self._file.close()
 
 
 class _WholeFile:

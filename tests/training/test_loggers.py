@@ -1,9 +1,11 @@
 """metrics.jsonl: one line a step, and after a resume none that will be computed again."""
 
 import json
+import struct
 import sys
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from consistency_jax.errors import ConfigError
 from consistency_jax.training.loggers import MetricsLog, _start_wandb
@@ -34,12 +36,37 @@ def test_a_resumed_stage_drops_its_later_lines_and_keeps_those_of_others(tmp_pat
     ]
 
 
-def test_each_stage_has_a_tensorboard_run_of_its_own(tmp_path):
+def events(folder):
+    """All events below a folder, oldest file first; a record is its length, a checksum, itself, a checksum."""
+    for file in sorted(folder.rglob("events.*")):
+        data = file.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
+def test_each_stage_has_a_tensorboard_run_of_its_own_that_a_resumed_one_goes_on_with(tmp_path, monkeypatch):
     for stage in ("sft", "dco"):
         log = MetricsLog(tmp_path, stage=stage)
-        log.write(1, {"loss": 1.0})
+        log.write(1, {"loss": 1.0, "clc": 60.0})
+        log.write(2, {"loss": 0.5})
         log.close()
-    assert {path.parent.name for path in (tmp_path / "tensorboard").rglob("events.*")} == {"sft", "dco"}
+    monkeypatch.setattr("time.time", lambda: 2e9)  # files are named by the second
+    log = MetricsLog(tmp_path, stage="dco", first_step=1)
+    log.write(2, {"loss": 0.25})
+    log.close()
+
+    def shown(stage):
+        for event in events(tmp_path / "tensorboard" / stage):
+            if event.session_log.status == SessionLog.START:
+                yield "from here on", event.step
+            for value in event.summary.value:
+                yield value.tag, event.step, value.simple_value
+
+    written = [("loss", 1, 1.0), ("clc", 1, 60.0), ("loss", 2, 0.5)]
+    assert list(shown("sft")) == written
+    assert list(shown("dco")) == [*written, ("from here on", 2), ("loss", 2, 0.25)]
 
 
 def test_a_package_that_is_missing_is_told_with_the_mend(tmp_path, monkeypatch):
