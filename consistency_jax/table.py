@@ -20,7 +20,7 @@ class Table:
       length: i32[B, L, K] answer tokens behind each sum.
       bytes: i32[B, L, K] UTF-8 bytes of the answer.
       mask: bool[B, L, K] the cells that exist.
-      gold: i32[B] index of the true candidate, -1 unknown.
+      gold: i32[B] index of the true candidate, -1 unknown; where some item has several, bool[B, K], which are right.
       prompt_logp, prompt_length: [B, L, K] the same for the prompt's tokens, where asked for.
       neutral_logp: f32[B, L, K] log-probability of the answer alone, without its question (after BOS, or the chat
         template's opening), where asked for.

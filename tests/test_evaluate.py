@@ -1,5 +1,8 @@
 """The evaluate command: what it measures again, and what it refuses."""
 
+import json
+
+import numpy as np
 import pytest
 
 from consistency_jax.errors import ConfigError
@@ -27,6 +30,23 @@ def test_all_five_normalisations_stand_side_by_side(small_config, tmp_path, caps
     capsys.readouterr()
     assert evaluate_workdir(None, tmp_path / "all")["base"] == summary["base"]
     assert "base test answers alone" not in capsys.readouterr().out
+
+
+def test_any_right_answer_of_several_counts(small_config, questions, tmp_path):
+    items = [json.loads(line) for line in questions.read_text().splitlines()]
+    for item in items[::2]:
+        item["gold"] = [1, 0]
+    path = tmp_path / "several.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in items))
+    small_config.data.path, small_config.data.test = str(path), ("every",)
+    small_config.evaluation.normalization = "sum"
+    report = evaluate_workdir(small_config, tmp_path / "run")
+    table = read_tables(tmp_path / "run" / "tables" / "base.npz")["every"]
+    right = [item["gold"] if isinstance(item["gold"], list) else [item["gold"]] for item in items]
+    for place, language in enumerate(table.languages):
+        first = table.logp[:, place].argmax(-1)
+        share = np.mean([answer in own for answer, own in zip(first, right)])
+        assert report["base"]["every"]["accuracy"][language] == pytest.approx(100 * share)
 
 
 def test_a_checkpoint_that_is_none_is_told_before_any_work(small_config, tmp_path):

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+import numpy as np
+
 from consistency_jax.errors import UserError
 
 MASK = "<mask>"
@@ -51,9 +53,10 @@ class ParallelItem:
         prompts: language -> prompt; `<mask>` in it marks a cloze, whose gap the candidate fills.
         candidates: language -> K strings, put after the prompt (or into the gap) exactly as they are. A bare prompt
             (an instruction, a safety prompt) has none, K = 0 in every language; see `require_answers`.
-        gold: index of the true candidate, None where unknown (DCO never needs it).
+        gold: index of the true candidate, None where unknown (DCO never needs it); of several, that which is learnt.
         context: language -> text put before the prompt, with a blank line between them.
         written: whether the candidates are answers that someone wrote, whole, and not names to be ranked.
+        also: indices of further candidates that are right, in no order.
         where: the place that it was read from, `file:line`, for messages; "" where there is none.
     """
 
@@ -64,6 +67,7 @@ class ParallelItem:
     gold: int | None = None
     context: Mapping[str, str] | None = None
     written: bool = False
+    also: tuple[int, ...] = ()
     where: str = field(default="", compare=False, repr=False)
 
     @property
@@ -75,6 +79,11 @@ class ParallelItem:
     def num_candidates(self) -> int:
         """K, the same in every language."""
         return len(next(iter(self.candidates.values())))
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """Every candidate that is right, the gold one first; none where that is unknown."""
+        return () if self.gold is None else (self.gold, *self.also)
 
 
 class Items(list[ParallelItem]):
@@ -115,10 +124,11 @@ def pick(
 ) -> ParallelItem:
     """The item with these of its candidates, in this order, and these of its languages (None: all).
 
-    The gold index follows its candidate, None where that is not among them; `suffix` is put behind the id.
+    What is right follows its candidates, and is unknown where none of them is; `suffix` is put behind the id.
     """
     languages = item.languages if languages is None else languages
     context = item.context and {k: text for k, text in item.context.items() if k in languages}
+    right = [candidates.index(k) for k in item.right if k in candidates]
     return ParallelItem(
         id=item.id + suffix,
         group=item.group,
@@ -126,9 +136,10 @@ def pick(
         candidates={
             language: tuple(item.candidates[language][k] for k in candidates) for language in languages
         },
-        gold=candidates.index(item.gold) if item.gold in candidates else None,
+        gold=right[0] if right else None,
         context=context or None,
         written=item.written,
+        also=tuple(right[1:]),
         where=item.where,
     )
 
@@ -139,9 +150,28 @@ def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) 
     for items, languages in parts:
         digest.update(json.dumps(list(languages)).encode())
         for item in items:
-            told = {key: value for key, value in vars(item).items() if key != "where"}
+            told = {key: value for key, value in vars(item).items() if key != "where" and value != ()}
             digest.update(json.dumps(told, sort_keys=True).encode())
     return digest.hexdigest()[:32]
+
+
+def with_one_right(items: Items) -> Items:
+    """The items with the gold one of their right candidates alone, for what tells a right answer from a wrong one."""
+    return items.only(
+        pick(item, [k for k in range(item.num_candidates) if k not in item.also]) if item.also else item
+        for item in items
+    )
+
+
+def right_answers(items: Sequence[ParallelItem]) -> np.ndarray:
+    """i32[n], the index of each item's right candidate, -1 unknown; where some item has several, bool[n, K], which of
+    the candidates are right. Metrics take either."""
+    if not any(item.also for item in items):
+        return np.array([-1 if item.gold is None else item.gold for item in items], np.int32)
+    right = np.zeros((len(items), max(item.num_candidates for item in items)), bool)
+    for own, item in zip(right, items, strict=True):
+        own[list(item.right)] = True
+    return right
 
 
 def require_answers(items: Iterable[ParallelItem], where: str) -> None:
@@ -217,12 +247,10 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
                 raise DataError.at(
                     where, f"candidate {k} in {language!r} is empty", "Write it, or drop the item"
                 )
-    if item.gold is not None and not 0 <= item.gold < count:
-        raise DataError.at(
-            where,
-            f"gold is {item.gold}, with {count} candidates",
-            f"Use an index from 0 to {count - 1}, or null",
-        )
+    if not all(0 <= k < count for k in item.right) or len(set(item.right)) < len(item.right):
+        told = ", ".join(map(str, item.right))
+        mend = f"Use an index from 0 to {count - 1}, a list of several, or null"
+        raise DataError.at(where, f"gold is {told}, with {count} candidates", mend)
     if item.context is not None and set(item.context) - set(item.prompts):
         odd = sorted(set(item.context) - set(item.prompts))
         raise DataError.at(where, f"context has languages without a prompt ({', '.join(odd)})", "Drop them")

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.parsing import named_function
-from consistency_jax.data.items import Items, answer_in_gap, open_prompt
+from consistency_jax.data.items import Items, answer_in_gap, open_prompt, right_answers
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.tokenization import tokenizer_key
 from consistency_jax.evaluation.splits import chat_of, languages_of, print_warnings
@@ -167,10 +167,11 @@ def free_text_figures(
             verdicts = [side.verdicts for side in responses]
             found["safety"][task.name] = safety_figures(verdicts, design, settings)
         else:
-            gold = [-1 if item.gold is None else item.gold for item in task.items]
             settings = {"match": config.evaluation.generation.match}
             matches = [side.matches for side in responses]
-            found["generation"][task.name] = generation_figures(matches, gold, design, settings)
+            found["generation"][task.name] = generation_figures(
+                matches, right_answers(task.items), design, settings
+            )
     return {name: parts for name, parts in found.items() if parts}
 
 

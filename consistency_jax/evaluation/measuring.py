@@ -56,7 +56,8 @@ def score_split(
 
     if not params_key:
         return make()
-    ids, gold = ([getattr(item, name) for item in split.items] for name in ("id", "gold"))
+    ids = [item.id for item in split.items]
+    gold = [item.right if item.also else item.gold for item in split.items]
     trees = Forest.concatenate([split.trees, *([split.neutral.trees] if split.neutral else [])])
     options = {"languages": split.languages, "prompt": prompt, "state": state}
     key = table_key(scorer.config, params_key, trees, ids=ids, gold=gold, **options)

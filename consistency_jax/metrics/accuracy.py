@@ -1,8 +1,10 @@
-"""Accuracy: the gold candidate has the highest score.
+"""Accuracy: the gold candidate, or one of several that are right, has the highest score.
 
-Where several candidates share the highest score, the answer is drawn among them: the credit is the
-expectation, 1 / (number tied) if the gold is one of them. An order by index would instead reward the place of
-the gold in the data file. All figures are shares, 0..1; items whose gold is unknown (-1) are left out.
+Where several candidates share the highest score, the answer is drawn among them: the credit is the expectation, the
+share of right ones among those tied. An order by index would instead reward the place of the gold in the data file. All
+figures are shares, 0..1; items whose gold is unknown are left out.
+
+`gold` is everywhere i[N], an index into the candidates, -1 unknown, or bool[N, K], which candidates are right.
 """
 
 from collections.abc import Sequence
@@ -27,15 +29,33 @@ def top_choice(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
 def correct(scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """f64[N, L]: the credit of every item and language, 0..1.
 
-    NaN where there is none to give: the gold is unknown (-1), or the language lacks the item or its gold.
-    `gold` i[N], an index into the candidates.
+    NaN where there is none to give: the gold is unknown, or the language lacks the item or all that is right.
     """
     scores, mask = checked_scores(scores, mask)
-    gold = _checked_gold(gold, scores.shape)
-    place = np.maximum(gold, 0)[:, None, None]
-    credit = np.take_along_axis(top_choice(scores, mask), place, axis=2)[:, :, 0]
-    known = np.take_along_axis(mask, place, axis=2)[:, :, 0] & (gold >= 0)[:, None]
-    return np.where(known, credit, np.nan)
+    right = right_cells(gold, scores.shape)[:, None] & mask
+    return np.where(right.any(2), (top_choice(scores, mask) * right).sum(2), np.nan)
+
+
+def labelled(gold: np.ndarray) -> np.ndarray:
+    """bool[N]: of which items something is known to be right."""
+    gold = np.asarray(gold)
+    return gold.any(1) if gold.ndim == 2 else gold >= 0
+
+
+def right_cells(gold: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """bool[N, K]: which candidates are right, of scores of this shape [N, L, K].
+
+    Raises:
+      ValueError: gold of another kind or shape, or outside -1..K-1.
+    """
+    gold = np.asarray(gold)
+    if gold.dtype == bool and gold.shape == (shape[0], shape[2]):
+        return gold
+    if gold.shape != shape[:1] or not np.issubdtype(gold.dtype, np.integer):
+        raise ValueError(f"gold must be {shape[0]} integers, not {gold.dtype}{list(gold.shape)}")
+    if ((gold < -1) | (gold >= shape[2])).any():
+        raise ValueError(f"gold must lie in -1..{shape[2] - 1}; found values {gold.min()} to {gold.max()}")
+    return np.arange(shape[2]) == gold[:, None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ def accuracy(
 ) -> Accuracy:
     """Accuracy per language, of English, mean of the others, and its variance over languages.
 
-    `scores` [N, L, K], higher is better; `gold` i[N], -1 unknown; `mask` bool[N, L, K]; `languages` L names.
+    `scores` [N, L, K], higher is better; `mask` bool[N, L, K]; `languages` L names.
     Without the anchor among them `anchor` is NaN and `mean_others` is the mean over all.
     """
     per_language = mean_known(correct(scores, gold, mask), axis=0)
@@ -77,12 +97,3 @@ def accuracy(
         mean_others=float(mean_known(per_language[others], axis=0)),
         variance=float(variance_known(per_language)),
     )
-
-
-def _checked_gold(gold: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    gold = np.asarray(gold)
-    if gold.shape != shape[:1] or not np.issubdtype(gold.dtype, np.integer):
-        raise ValueError(f"gold must be {shape[0]} integers, not {gold.dtype}{list(gold.shape)}")
-    if ((gold < -1) | (gold >= shape[2])).any():
-        raise ValueError(f"gold must lie in -1..{shape[2] - 1}; found values {gold.min()} to {gold.max()}")
-    return gold

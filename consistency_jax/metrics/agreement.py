@@ -8,7 +8,7 @@ marks an item that a figure does not speak about.
 
 import numpy as np
 
-from consistency_jax.metrics.accuracy import correct, top_choice
+from consistency_jax.metrics.accuracy import correct, right_cells, top_choice
 from consistency_jax.metrics.arrays import checked_scores
 from consistency_jax.metrics.rankc import language_pairs
 
@@ -30,8 +30,9 @@ def agreement_if_either_right(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Agreement among the items that at least one language of a pair gets right (so: both do): correct overlap.
 
-    Since candidates are aligned, two languages of which one is right agree exactly where both are: the agreement among
-    such items and the published overlap of correct answers, |R_a & R_b| / |R_a | R_b|, are one figure.
+    Since candidates are aligned, two languages of which one is right agree exactly where both are (where one candidate
+    is right: two may be right with different ones of several): the agreement among such items and the published overlap
+    of correct answers, |R_a & R_b| / |R_a | R_b|, are one figure.
 
     Returns (both right, either right), each f64[N, P], NaN where the gold is unknown. The figure is the ratio
     of their means: the share of `both` among the items with `either`.
@@ -58,9 +59,9 @@ def all_agree(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
 def all_agree_but_wrong(scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """f64[N]: all languages that have the item give the same wrong answer. NaN as for `all_right`."""
     choice, present = _choice_or_one(scores, mask)
-    known = (np.asarray(gold) >= 0) & (present.sum(1) >= 2)
-    wrong = np.arange(choice.shape[2]) != np.asarray(gold)[:, None]
-    return np.where(known, (choice.prod(1) * wrong).sum(-1), np.nan)
+    right = right_cells(gold, choice.shape)
+    known = right.any(1) & (present.sum(1) >= 2)
+    return np.where(known, (choice.prod(1) * ~right).sum(-1), np.nan)
 
 
 def changed_answers(base: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

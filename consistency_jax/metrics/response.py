@@ -35,8 +35,8 @@ def responses(
 ) -> Response:
     """What became of every item's answer in every language.
 
-    `base`, `scores` [N, L, K], higher is better; `gold` i[N], -1 unknown (only `changed` is known then);
-    `mask` bool[N, L, K].
+    `base`, `scores` [N, L, K], higher is better; `gold` as `accuracy` takes it, where it is unknown only `changed` is
+    known; `mask` bool[N, L, K].
     """
     changed = changed_answers(base, scores, mask)
     gain = correct(scores, gold, mask) - correct(base, gold, mask)

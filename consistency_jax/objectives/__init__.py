@@ -19,6 +19,7 @@ from consistency_jax.objectives.registry import (
     make_auxiliary,
     make_objective,
     options_of,
+    tells_right_from_wrong,
     usable,
 )
 from consistency_jax.objectives.sft import sft, sft_all
@@ -44,5 +45,6 @@ __all__ = [
     "sft",
     "sft_all",
     "simpo",
+    "tells_right_from_wrong",
     "usable",
 ]

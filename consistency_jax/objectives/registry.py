@@ -229,6 +229,16 @@ def usable(
     return objective.usable(wrong, gold, languages), f"{objective.needs}, the gold one aside"
 
 
+def tells_right_from_wrong(section: Mapping[str, Any]) -> bool:
+    """Whether the objective of `config.objective` reads which one candidate is the gold one."""
+    objective = OBJECTIVES[section["name"]]
+    return (
+        objective.gold_alone
+        or "rejected" in objective.keys
+        or bool(options_of(section).get("false_examples"))
+    )
+
+
 def make_objective(section: Mapping[str, Any], languages: Sequence[str]) -> tuple[Loss, bool]:
     """The loss that a `config.objective` asks for, and whether a run of it needs reference log-probabilities:
     in the loss, or to tell which wrong candidate is the hardest."""

@@ -2,10 +2,10 @@
 
     {"languages": {code: [name, direction]}, "splits": [{"name", "total", "languages", "anchor", "items"}]}
 
-An item is [id, group, gold, answers], gold -1 where unknown, with an answer for each of the split's languages (0 where
-it lacks the item): [prompt, {candidate: text}, before, after], before and after being the candidates that stand first
-(several where they tie), and the texts those of before, after and gold. Where the model wrote answers too, these
-follow: [..., free text before, free text after].
+An item is [id, group, gold, answers], gold a list, empty where unknown, with an answer for each of the split's
+languages (0 where it lacks the item): [prompt, {candidate: text}, before, after], before and after being the candidates
+that stand first (several where they tie), and the texts those of before, after and gold. Where the model wrote answers
+too, these follow: [..., free text before, free text after].
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 
 from consistency_jax.data.examples import ANCHOR
 from consistency_jax.data.items import MASK, ParallelItem, open_prompt
-from consistency_jax.metrics.accuracy import top_choice
+from consistency_jax.metrics.accuracy import right_cells, top_choice
 from consistency_jax.report.names import direction, language_name
 from consistency_jax.table import Table
 
@@ -84,10 +84,11 @@ def _records(
     known = {item.id: item for item in items}
     # bool[N, L, K] each
     first = [top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)]
+    right = right_cells(before.gold, before.mask.shape)
     found = []
     for row, name in enumerate(before.ids):
         if name in known:
-            gold = int(before.gold[row])
+            gold = np.flatnonzero(right[row]).tolist()
             answers = [
                 _answer(known[name], language, *(side[row, place] for side in first), gold)
                 + free_text.get((name, language), [])
@@ -99,10 +100,12 @@ def _records(
     return found
 
 
-def _answer(item: ParallelItem, language: str, before: np.ndarray, after: np.ndarray, gold: int) -> list[Any]:
+def _answer(
+    item: ParallelItem, language: str, before: np.ndarray, after: np.ndarray, gold: list[int]
+) -> list[Any]:
     candidates = item.candidates[language]
     sides = [np.flatnonzero(side).tolist() for side in (before, after)]
-    told = sorted({*sides[0], *sides[1], *([gold] if 0 <= gold < len(candidates) else [])})
+    told = sorted({*sides[0], *sides[1], *gold})
     prompt = open_prompt(item, language, item.prompts[language].replace(MASK, _GAP).strip())
     return [prompt, {k: candidates[k].strip() for k in told}, *sides]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from consistency_jax.data.examples import ANCHOR
-from consistency_jax.metrics.accuracy import correct
+from consistency_jax.metrics.accuracy import correct, labelled
 from consistency_jax.metrics.agreement import (
     agreement_if_either_right,
     all_agree,
@@ -153,7 +153,7 @@ def measured(figures: Sequence[Figure], source: Any, languages: int) -> Columns:
 class Ranked:
     """What `FIGURES` are made of: a table, ranked by a normalisation, and the table before (itself, before training).
 
-    scores: f64[N, L, K], higher is better; mask: bool[N, L, K]; gold: i[N], -1 unknown.
+    scores: f64[N, L, K], higher is better; mask: bool[N, L, K]; gold: as metrics take it.
     sums: f64[N, L, K], sums of log-probabilities: what distributions over candidates are made of.
     temperatures: f64[L, L], fitted to each ordered pair of languages.
     """
@@ -308,7 +308,7 @@ def figures_of(alone: bool) -> list[Figure]:
 
 # ------------------------------------------------------------------------------------------- of the model's own answers
 class Answers(NamedTuple):
-    """What `FREE_TEXT` is made of: free-text answers as places in the candidate table, and gold i[N], -1 unknown."""
+    """What `FREE_TEXT` is made of: free-text answers as places in the candidate table, and gold as metrics take it."""
 
     matches: Matches
     gold: np.ndarray
@@ -319,8 +319,8 @@ def _matched(a: Answers) -> np.ndarray:
 
 
 def _right(a: Answers) -> np.ndarray:
-    labelled = a.matches.answered & (a.gold >= 0)[:, None]
-    return 100 * np.where(labelled, np.nan_to_num(correct(a.matches.scores, a.gold, a.matches.mask)), np.nan)
+    known = a.matches.answered & labelled(a.gold)[:, None]
+    return 100 * np.where(known, np.nan_to_num(correct(a.matches.scores, a.gold, a.matches.mask)), np.nan)
 
 
 FREE_TEXT = [

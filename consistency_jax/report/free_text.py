@@ -17,15 +17,15 @@ from consistency_jax.report.paired import Design, compare
 
 
 def generation_figures(
-    sides: Sequence[Matches], gold: Sequence[int], design: Design, settings: Mapping[str, Any]
+    sides: Sequence[Matches], gold: np.ndarray, design: Design, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Free-text answers of a split before and after, or of one model.
 
     Args:
-      gold: the gold index of each item, -1 unknown.
+      gold: of the items, as metrics take it.
       settings: told beside the figures.
     """
-    answers = [Answers(side, np.asarray(gold, int)) for side in sides]
+    answers = [Answers(side, gold) for side in sides]
     return _parts(FREE_TEXT, answers, design, {"items": len(gold)} | dict(settings))
 
 

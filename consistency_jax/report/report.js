@@ -120,14 +120,14 @@
   let found = [], shown = 0, languagesShown = [];
 
   const same = (a, b) => a.length === b.length && a.every((k, n) => k === b[n]);
-  const credit = (first, gold) => (first.includes(gold) ? 1 / first.length : 0);
+  const credit = (first, gold) => (first.length ? first.filter((k) => gold.includes(k)).length / first.length : 0);
   const alike = (answers, side) => answers.every((answer) => same(answer[side], answers[0][side]));
   const BEFORE = 2, AFTER = 3;
 
   // What became of the answers of some languages to an item.
   function fate([, , gold, answers], places) {
     const own = places.map((place) => answers[place]).filter(Boolean);
-    const gains = own.map((a) => (gold < 0 ? 0 : credit(a[AFTER], gold) - credit(a[BEFORE], gold)));
+    const gains = own.map((a) => credit(a[AFTER], gold) - credit(a[BEFORE], gold));
     const told = { changed: own.some((a) => !same(a[BEFORE], a[AFTER])) };
     told.unchanged = !told.changed;
     told.fixed = gains.some((gain) => gain > 0);
@@ -187,7 +187,7 @@
   const MARKS = { right: "✓", wrong: "✗", tied: "=" };
   function said(answer, side, gold, code) {
     const cell = make("td", { className: side === BEFORE ? "before" : "after" });
-    if (gold >= 0) {
+    if (gold.length) {
       const name = { 0: "wrong", 1: "right" }[credit(answer[side], gold)] ?? "tied";
       const mark = make("span", { className: `sign ${name}`, title: name, textContent: MARKS[name] });
       mark.setAttribute("role", "img");
@@ -215,7 +215,7 @@
     const present = answers.filter(Boolean).length, changed = answers.filter((a) => a && !same(a[BEFORE], a[AFTER]));
     const place = split.languages.indexOf(split.anchor);
     const named = answers[place] || answers.find(Boolean);
-    const title = named?.[1][gold] ?? "Question";
+    const title = gold.map((k) => named[1][k]).join(" / ") || "Question";
     const note = `${id}${group ? ` · ${group}` : ""} · changed in ${changed.length} of ${present} languages`;
     const head = (text, name = "") => make("th", { textContent: text, className: name, scope: "col" });
     const tail = freeText ? ", and in its own words" : "";

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from consistency_jax.data.examples import ANCHOR
+from consistency_jax.metrics.accuracy import labelled
 from consistency_jax.report.analysis import analyse
 from consistency_jax.report.figures import Ranked, figures_of, measured
 from consistency_jax.report.paired import CONFIDENCE, Design, compare
@@ -79,7 +80,7 @@ def summarise(
             "splits": {
                 split: {
                     "items": len(table.ids),
-                    "labelled_items": int((np.asarray(table.gold) >= 0).sum()),
+                    "labelled_items": int(labelled(table.gold).sum()),
                     "languages": list(table.languages),
                     "lacking": lacking(table),
                 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers
+from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers, right_answers
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Params
@@ -183,6 +183,6 @@ def table_frame(items: Sequence[ParallelItem], languages: Sequence[str], trees: 
         length=length,
         bytes=size,
         mask=mask.reshape(shape),
-        gold=np.array([-1 if item.gold is None else item.gold for item in items], np.int32),
+        gold=right_answers(items),
         prompt_length=prompt_length,
     )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
 from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
-from consistency_jax.data.items import Items, pick
+from consistency_jax.data.items import Items, pick, with_one_right
 from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
 from consistency_jax.data.preferences import pair_items, read_pairs
 from consistency_jax.data.trees.forest import ANSWER
@@ -28,7 +28,7 @@ from consistency_jax.evaluation.splits import (
 from consistency_jax.models.decoder import DecoderConfig
 from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
-from consistency_jax.objectives import OBJECTIVES, make_objective, options_of, usable
+from consistency_jax.objectives import OBJECTIVES, make_objective, options_of, tells_right_from_wrong, usable
 from consistency_jax.runtime.mesh import mesh_of, row_groups
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
@@ -56,6 +56,8 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
     if selects(config):
         check_selection(config.selection, items, languages)
         return items, languages
+    if tells_right_from_wrong(config.objective):
+        items = with_one_right(items)
     items = _usable(config, items, languages)
     mlc = config.auxiliary.mlc
     if mlc.weight and not mlc.split and (item_arrays(items, languages)[0].any(2).sum(1) < 2).all():

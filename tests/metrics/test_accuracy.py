@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from consistency_jax.metrics import accuracy, correct, top_choice
+from consistency_jax.metrics import accuracy, all_agree_but_wrong, all_right, correct, responses, top_choice
 
 
 def test_hand_worked_table():
@@ -34,6 +34,40 @@ def test_credit_is_the_mean_over_random_tie_breaks():
     draws = [np.argmax(scores + rng.uniform(0, 0.5, scores.shape), -1) == gold[:, None] for _ in range(4000)]
     # Five standard errors of a share.
     np.testing.assert_allclose(correct(scores, gold), np.mean(draws, 0), atol=5 * 0.5 / np.sqrt(4000))
+
+
+def test_any_of_several_right_answers_counts():
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 3, (30, 2, 5)).astype(float)
+    right = rng.random((30, 5)) < 0.4
+    right[:3] = False  # unknown
+    draws = [
+        np.take_along_axis(right, np.argmax(scores + rng.uniform(0, 0.5, scores.shape), -1), 1)
+        for _ in range(4000)
+    ]
+    expected = np.where(right.any(1)[:, None], np.mean(draws, 0), np.nan)
+    np.testing.assert_allclose(correct(scores, right), expected, atol=5 * 0.5 / np.sqrt(4000))
+
+
+def test_an_index_says_what_one_right_candidate_says():
+    rng = np.random.default_rng(2)
+    scores, base = rng.integers(0, 3, (2, 40, 3, 4)).astype(float)
+    mask = rng.random(scores.shape) < 0.8
+    gold = rng.integers(-1, 4, 40)
+    right = np.arange(4) == gold[:, None]
+    np.testing.assert_array_equal(correct(scores, right, mask), correct(scores, gold, mask))
+    assert all_right(scores, right, mask) == pytest.approx(all_right(scores, gold, mask), nan_ok=True)
+    for one, other in zip(*(vars(responses(base, scores, own, mask)).values() for own in (right, gold))):
+        np.testing.assert_array_equal(one, other)
+    wrong = all_agree_but_wrong(scores, right, mask)
+    np.testing.assert_array_equal(wrong, all_agree_but_wrong(scores, gold, mask))
+
+
+def test_all_agree_on_a_second_right_answer():
+    scores = np.eye(3)[[[0, 0], [1, 1], [2, 2], [0, 1]]]
+    right = np.array([[True, True, False]] * 4)
+    np.testing.assert_array_equal(all_agree_but_wrong(scores, right), [0, 0, 1, 0])
+    np.testing.assert_array_equal(all_right(scores, right), [1, 1, 0, 1])
 
 
 def test_a_scorer_that_ties_everything_is_at_chance_wherever_the_gold_lies():

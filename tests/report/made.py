@@ -3,6 +3,7 @@
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
+from consistency_jax.metrics.accuracy import right_cells
 from consistency_jax.table import Table
 
 LANGUAGES = ("en", "ar", "sw", "zh")
@@ -49,9 +50,11 @@ def make_items(table: Table) -> list[ParallelItem]:
             group="city",
             prompts={l: QUESTIONS[l].format(f"No {n}") + " <mask>" for l in table.languages},
             candidates={l: COUNTRIES[l] for l in table.languages},
-            gold=int(table.gold[n]) if table.gold[n] >= 0 else None,
+            gold=next(iter(right), None),
+            also=tuple(right[1:]),
         )
         for n, name in enumerate(table.ids)
+        for right in [np.flatnonzero(right_cells(table.gold, table.mask.shape)[n]).tolist()]
     ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made import COUNTRIES, LANGUAGES, make_items, make_table
 
+from consistency_jax.metrics.accuracy import right_cells
 from consistency_jax.report import summarise, write_report
 
 pytest.importorskip("selenium")
@@ -17,12 +18,16 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """(page, summary, tables): two splits, some items without Chinese, one whose Arabic begins in Latin letters."""
+    """(page, summary, tables): two splits, some items without Chinese, one whose Arabic begins in Latin letters; some
+    have two right answers."""
     base = {"test": make_table(0), "test_unseen": make_table(1, items=30)}
     final = {"test": make_table(2, 1.4), "test_unseen": make_table(3, 1.2, items=30)}
     for table in (base["test"], final["test"]):
         table.mask[:7, 3] = False
-        table.gold[50:] = -1
+        right = np.arange(4) == table.gold[:, None]
+        right[:10] |= np.arange(4) == (table.gold[:10, None] + 1) % 4
+        right[50:] = False
+        object.__setattr__(table, "gold", right)
     summary = summarise(base, final, resamples=100)
     items = {split: make_items(table) for split, table in base.items()}
     items["test"][3].prompts["ar"] = "iPhone من أي بلد <mask> ؟"
@@ -149,7 +154,8 @@ def fates(before, after, places) -> dict[str, np.ndarray]:
     there = before.mask[:, places].any(2)
     firsts = [np.where(t.mask, t.scores("mean_full"), -np.inf).argmax(-1)[:, places] for t in (before, after)]
     moved = there & (firsts[0] != firsts[1])
-    right = [there & (side == before.gold[:, None]) for side in firsts]
+    cells = right_cells(before.gold, before.mask.shape)
+    right = [there & np.take_along_axis(cells, side, 1) for side in firsts]
 
     def alike(side):
         return np.array([len(set(row[own])) == 1 for row, own in zip(side, there)])
@@ -210,7 +216,7 @@ def test_search_finds_words_of_questions_answers_and_ids(page, report):
     assert search(page, "no 17") == 1
     assert search(page, "CITY/1") == 11  # 1 and 10..19, in any case
     said = [
-        firsts[0].gold[n] in own or any(t.scores("mean_full")[n, p].argmax() in own for t in firsts)
+        firsts[0].gold[n, own].any() or any(t.scores("mean_full")[n, p].argmax() in own for t in firsts)
         for n in range(60)
         for p, own in ((0, (1,)), (2, (1,)))
     ]

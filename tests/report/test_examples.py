@@ -16,12 +16,12 @@ def test_questions_tell_the_first_answers_of_the_tables(tables):
         {"test": before}, {"test": after}, {"test": make_items(before)}, normalization="sum", room=10**6
     )
     for row, (name, group, gold, answers) in enumerate(json.loads(found.data)["splits"][0]["items"]):
-        assert (name, group, gold) == (before.ids[row], "city", before.gold[row])
+        assert (name, group, gold) == (before.ids[row], "city", [before.gold[row]])
         for place, (_, texts, *sides) in enumerate(answers):
             firsts = [int(table.logp[row, place].argmax()) for table in (before, after)]
             assert sides == [[first] for first in firsts]
             own = COUNTRIES[LANGUAGES[place]]
-            assert texts == {str(k): own[k].strip() for k in {*firsts, gold}}
+            assert texts == {str(k): own[k].strip() for k in {*firsts, *gold}}
 
 
 def test_questions_are_a_draw_where_there_is_no_room_for_all(tables, summary, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Pairs of given candidates: every rule against one written out cell by cell, and what always holds."""
 
+import types
 from collections import Counter
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from score_tables import random_table
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.selection.candidates import best, gold_picks, picked_pairs, random_picks
+from consistency_jax.selection.candidates import GOLD, best, gold_picks, picked_pairs, random_picks
 from consistency_jax.selection.needs import Given
 from consistency_jax.selection.summary import SAME_TEXT, Summary, summary_text
 
@@ -57,6 +58,20 @@ def test_draws_favour_no_candidate():
     assert max(abs(count - 4000 / 12) for count in pairs.values()) < 5 * 17.5
     tied = Counter(best(np.zeros(mask.shape), mask, np.random.default_rng(0))[:, 1].tolist())
     assert max(abs(count - 1000) for count in tied.values()) < 5 * 27.4
+
+
+def test_no_right_answer_is_rejected():
+    texts = {language: (" a", " b", " c") for language in ("en", "de")}
+    items = [
+        ParallelItem(f"Q{n}", "", {"en": "Q", "de": "F"}, texts, gold=2, also=(0,) * (n % 2))
+        for n in range(40)
+    ]
+    options = types.SimpleNamespace(rejected="random")
+    given = Given(options, items, ("en", "de"), None, Summary("gold", ("en", "de")), seed=0)
+    pairs = GOLD.make(given)
+    assert {pair.chosen for pair in pairs} == {" c"}
+    assert {pair.rejected for pair in pairs if not int(pair.id[1:]) % 2} == {" a", " b"}
+    assert {pair.rejected for pair in pairs if int(pair.id[1:]) % 2} == {" b"}
 
 
 def test_records_tell_every_prompt_once_and_never_prefer_a_text_to_itself():

@@ -75,6 +75,25 @@ def test_training_and_tests_take_their_own_groups_and_languages(two_groups):
     assert [items.index(item) for item in some] == [0, round(last / 2), last]
 
 
+@pytest.mark.parametrize("name", ["sft", "dpo", "dco"])
+def test_of_several_right_answers_one_is_learnt_and_none_is_wrong(small_config, questions, tmp_path, name):
+    items = [json.loads(line) for line in questions.read_text().splitlines()]
+    for item in items[:20]:
+        item["gold"] = [2, 0]
+    path = tmp_path / "several.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in items))
+    small_config.data.path, small_config.objective.name = str(path), name
+    items, _ = load_training(small_config)
+    several = [item for item in items if int(item.id[1:]) < 20]
+    assert 0 < len(several) < len(items)
+    if name == "dco":  # reads no label
+        assert {item.right for item in several} == {(2, 0)}
+        assert {item.num_candidates for item in items} == {3}
+    else:
+        assert {item.candidates["en"] for item in several} == {(" Madrid", " Rome")}
+        assert {item.right for item in several} == {(1,)}
+
+
 def test_the_reference_is_asked_for_what_will_be_drawn_alone(small_config, monkeypatch):
     """Two steps of two items, two languages and two candidates: what it says is what it says of the whole split."""
     small_config.update(

@@ -50,7 +50,9 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),
                     "group": tfds.features.Text(),
-                    "gold": tfds.features.Scalar(np.int32),  # -1: unknown
+                    "right": tfds.features.Sequence(
+                        np.int32
+                    ),  # candidates, the gold one first; none: unknown
                     "written": tfds.features.Scalar(np.bool_),
                     "languages": texts,  # [L]
                     "prompts": texts,  # [L]
@@ -74,7 +76,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": item.id,
                     "group": item.group,
-                    "gold": -1 if item.gold is None else item.gold,
+                    "right": list(item.right),
                     "written": item.written,
                     "languages": list(item.languages),
                     "prompts": list(item.prompts.values()),
@@ -124,7 +126,7 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
     languages, prompts, contexts, candidates = (
         [text.decode() for text in row[name]] for name in ("languages", "prompts", "contexts", "candidates")
     )
-    count = len(candidates) // len(languages)
+    count, right = len(candidates) // len(languages), [int(k) for k in row["right"]]
     return ParallelItem(
         id=row["id"].decode(),
         group=row["group"].decode(),
@@ -133,7 +135,8 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
             language: tuple(candidates[place * count : (place + 1) * count])
             for place, language in enumerate(languages)
         },
-        gold=None if row["gold"] < 0 else int(row["gold"]),
+        gold=right[0] if right else None,
+        also=tuple(right[1:]),
         context={language: text for language, text in zip(languages, contexts) if text} or None,
         written=bool(row["written"]),
     )

@@ -6,7 +6,8 @@
 A candidate is put after its prompt (or into the gap) exactly as it is: its leading space is the file's to write, in the
 languages that write one. Where two words run together for want of it, that is a warning.
 
-`<mask>` in a prompt marks a cloze; `context` ({language: text}) is optional; `gold` may be null or absent.
+`<mask>` in a prompt marks a cloze; `context` ({language: text}) is optional; `gold` may be null or absent, or a
+list where several candidates are right: any of them counts, and the first is what SFT and DPO learn.
 Any other key is an error: a misspelt one would be lost without a word.
 """
 
@@ -77,8 +78,9 @@ def parse_item(record: Any, where: str, bare: bool = False) -> ParallelItem:
     if unknown := [key for key in record if key not in KEYS]:
         raise DataError.at(where, f"unknown key {', '.join(map(repr, unknown))}", f"Known: {', '.join(KEYS)}")
     gold = record.get("gold")
-    if gold is not None and (isinstance(gold, bool) or not isinstance(gold, int)):
-        raise DataError.at(where, f"gold is {gold!r}", "Give an index, or null")
+    right = gold if isinstance(gold, list) and gold else [] if gold is None else [gold]
+    if any(isinstance(k, bool) or not isinstance(k, int) for k in right):
+        raise DataError.at(where, f"gold is {gold!r}", "Give an index, a list of them, or null")
     group = record.get("group") or ""
     if not isinstance(group, str):
         raise DataError.at(where, f"group is {group!r}", "Give a string")
@@ -98,7 +100,8 @@ def parse_item(record: Any, where: str, bare: bool = False) -> ParallelItem:
         group=group,
         prompts=prompts,
         candidates={language: tuple(texts) for language, texts in candidates.items()},
-        gold=gold,
+        gold=right[0] if right else None,
+        also=tuple(right[1:]),
         context=None if context is None else _texts(context, "context", where),
     )
 

@@ -132,11 +132,13 @@ def take(
 
         def choices(i: int) -> list[int]:
             item, every = made[i], range(made[i].num_candidates)
-            if not plan.wrong_only or item.gold is None:
+            if not plan.wrong_only:
                 return every
             # By what they say, as published: a second candidate with the gold's text is no wrong one.
             texts = item.candidates.values()
-            return [k for k in every if not any(own[k] == own[item.gold] for own in texts)]
+            return [
+                k for k in every if not any(own[k] == own[right] for own in texts for right in item.right)
+            ]
 
         for one in published_instances(drawn, rng, languages, plan.instances // len(drawn), choices):
             if not rows.rows[one.row].left_out:

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from consistency_jax.data.items import DataError
+from consistency_jax.data.items import DataError, Items, pick, right_answers, with_one_right
 from consistency_jax.data.sources import load_items
 
 RECORD = {
@@ -59,6 +60,10 @@ BAD = [
     (changed(id="Q1"), "id 'Q1' was already used at .*set.jsonl:1"),
     (changed(gold="0"), "gold is '0'"),
     (changed(gold=True), "gold is True"),
+    (changed(gold=[]), r"gold is \[\]. Give an index, a list"),
+    (changed(gold=[0, "1"]), "gold is .0, '1'."),
+    (changed(gold=[0, 0]), "gold is 0, 0, with 2 candidates"),
+    (changed(gold=[1, 2]), "gold is 1, 2, with 2 candidates"),
     (changed(gold=5), "gold is 5, with 2 candidates"),
     (changed(prompts=["x"]), "prompts is not a map"),
     (changed(prompts={"en": "x", "fr": 3}), "prompts is not a map"),
@@ -93,6 +98,31 @@ def test_a_bad_line_is_named_or_skipped(tmp_path: Path, record: object, reason: 
     assert [item.id for item in items] == ["Q1", "Q3"]
     assert len(items.skipped) == 1
     assert "set.jsonl:2" in items.skipped[0]
+
+
+def test_gold_may_be_a_list(tmp_path: Path):
+    three = {"en": [" a", " b", " c"], "fr": [" d", " e", " f"]}
+    file = write(tmp_path, changed(gold=[2, 0], candidates=three), RECORD)
+    several, one = load_items("jsonl", path=file)
+    assert (several.gold, several.also, several.right) == (2, (0,), (2, 0))
+    assert (one.gold, one.also, one.right) == (0, (), (0,))
+    np.testing.assert_array_equal(right_answers([several, one]), [[True, False, True], [True, False, False]])
+    np.testing.assert_array_equal(right_answers([one]), [0])
+    # What is right follows its candidates.
+    assert pick(several, [1, 0, 2]).right == (2, 1)
+    assert pick(several, [1, 0]).right == (1,)
+    assert pick(several, [1]).right == ()
+    alone = with_one_right(Items([several, one]))
+    assert alone[0].candidates == {"en": (" b", " c"), "fr": (" e", " f")}
+    assert (alone[0].right, alone[1]) == ((1,), one)
+    # Published draws of wrong candidates draw neither.
+    lines = [
+        changed(id=f"Q{n}", gold=[2, 0], candidates={"en": [*"abcd"], "fr": [*"abcd"]}) for n in range(8)
+    ]
+    file = write(tmp_path, *lines)
+    plan = {"languages": ["en", "fr"], "train_size": 4, "instances": 8, "wrong_only": True}
+    drawn = load_items("jsonl", path=file, split="train", **plan)
+    assert {text for item in drawn for text in item.candidates["en"]} == {"b", "d"}
 
 
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path):
