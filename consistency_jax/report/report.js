@@ -215,7 +215,7 @@
     const present = answers.filter(Boolean).length, changed = answers.filter((a) => a && !same(a[BEFORE], a[AFTER]));
     const place = split.languages.indexOf(split.anchor);
     const named = answers[place] || answers.find(Boolean);
-    const title = gold.map((k) => named[1][k]).join(" / ") || "Question";
+    const title = gold.map((k) => named?.[1][k]).join(" / ") || "Question";
     const note = `${id}${group ? ` · ${group}` : ""} · changed in ${changed.length} of ${present} languages`;
     const head = (text, name = "") => make("th", { textContent: text, className: name, scope: "col" });
     const tail = freeText ? ", and in its own words" : "";

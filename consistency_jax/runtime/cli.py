@@ -24,11 +24,8 @@ from consistency_jax.runtime import processes
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
 OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
-FULL = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-)  # what a disk says that takes no more, to this user or in one file
+# What a disk says that takes no more, to this user or in one file.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
 

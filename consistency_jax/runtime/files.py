@@ -117,9 +117,8 @@ class Alone:
             self._lock.release()
 
 
-_OF_SYSTEM = re.compile(
-    r"\(os error (\d+)\)|os_error_code='(\d+)'"
-)  # as Rust's libraries and TensorStore write it
+# As Rust's libraries and TensorStore write it.
+_OF_SYSTEM = re.compile(r"\(os error (\d+)\)|os_error_code='(\d+)'")
 
 
 def errno_of(error: Exception) -> int | None:

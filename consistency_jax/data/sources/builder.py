@@ -50,9 +50,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),
                     "group": tfds.features.Text(),
-                    "right": tfds.features.Sequence(
-                        np.int32
-                    ),  # candidates, the gold one first; none: unknown
+                    "right": tfds.features.Sequence(np.int32),  # the gold one first; none: unknown
                     "written": tfds.features.Scalar(np.bool_),
                     "languages": texts,  # [L]
                     "prompts": texts,  # [L]
