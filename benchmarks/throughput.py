@@ -27,7 +27,7 @@ from consistency_jax.config.defaults import default
 from consistency_jax.data.examples import StepInput, TrainingSet
 from consistency_jax.data.items import Items
 from consistency_jax.data.packing.rows import Batch, Shape, pack, tree_sizes
-from consistency_jax.data.pipeline import Pipeline
+from consistency_jax.data.pipeline import Pipeline, item_arrays
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import Forest
@@ -108,7 +108,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     trees = TreeBuilder(make_tokenizer(items), boundary="separate").build(items, languages)
     frame = table_frame(items, languages, trees)
     reference = np.zeros(frame.mask.shape, np.float32)
-    data = TrainingSet(trees, frame.mask, frame.length, frame.gold, reference)
+    data = TrainingSet(trees, frame.mask, frame.length, item_arrays(items, languages)[1], reference)
     pipeline = Pipeline(data, seed=0, items=args.items, mask_cost=mask_cost(config), total_steps=args.steps)
     batches = [pipeline(step) for step in range(args.steps)]
     run = Runner(config, languages, args.steps)

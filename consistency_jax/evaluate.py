@@ -90,8 +90,7 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
         for line in token_lines(split, model.tokenizer, show):
             print(line)
     if latest_step(workdir) is None:  # else the run has said what it left out
-        read = [(split.name, split.items) for split in evaluation.splits]
-        on_main(functools.partial(write_skipped, workdir, read))
+        on_main(functools.partial(write_skipped, workdir, evaluation.read))
     watch.spent("trees")
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
     final = None

@@ -106,8 +106,8 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     read += [
         (one.config.auxiliary.mlc.split, own) for one, own in zip(stages, prompt_items, strict=True) if own
     ]
-    read += [(own.name, own.items) for own in (*splits, *validation.splits, *evaluation.splits) if own]
-    on_main(functools.partial(write_skipped, workdir, read))
+    read += [(split.name, split.items) for split in splits if split]
+    on_main(functools.partial(write_skipped, workdir, [*read, *validation.read, *evaluation.read]))
     validate_policy = functools.partial(validation.headlines, policy_scorer) if validation.splits else None
     watch.spent("trees")
 

@@ -72,6 +72,31 @@ def test_pairs_are_made_of_what_can_be_scored(small_config, broken, tmp_path):
     assert len(pairs) > 60
 
 
+def test_a_run_that_makes_its_pairs_and_reads_prompts_lists_theirs_too(
+    small_config, broken, questions, tmp_path
+):
+    """The stage selects from one file and has prompts of the other split beside it."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    lines = broken.read_text("utf8").splitlines()
+    (folder / "train.jsonl").write_text("\n".join(lines), "utf8")
+    prompts = [json.loads(line) for line in questions.read_text("utf8").splitlines()]
+    prompts[5]["candidates"]["de"][0] = " sehr" * 3000
+    (folder / "prompts.jsonl").write_text("\n".join(json.dumps(item) for item in prompts), "utf8")
+    (folder / "test.jsonl").write_text(questions.read_text("utf8"), "utf8")
+    small_config.data.update(path=str(folder), max_length=256, on_error="skip")
+    small_config.objective.name = "dpo"
+    small_config.selection.update(name="gold", rejected="hardest")
+    small_config.auxiliary.mlc.update(weight=0.1, split="prompts", items=2)
+    small_config.total_steps = 2
+    for _ in range(2):  # made, and found again
+        train(small_config, tmp_path / "run")
+        lines = told(tmp_path / "run")
+        found = {(line["split"], int(line["place"].rpartition(":")[2])) for line in lines}
+        assert found == {("train", number) for number in PLACES} | {("prompts", 6)}
+        (tmp_path / "run" / "report.json").unlink()
+
+
 def test_an_audit_does_too(small_config, broken, tmp_path):
     small_config.data.path = str(broken)
     small_config.data.max_length = 256

@@ -150,6 +150,7 @@ def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) 
     for items, languages in parts:
         digest.update(json.dumps(list(languages)).encode())
         for item in items:
+            # Without `also` where it is empty: items that had no such field have the key that they had.
             told = {key: value for key, value in vars(item).items() if key != "where" and value != ()}
             digest.update(json.dumps(told, sort_keys=True).encode())
     return digest.hexdigest()[:32]
@@ -163,15 +164,12 @@ def with_one_right(items: Items) -> Items:
     )
 
 
-def right_answers(items: Sequence[ParallelItem]) -> np.ndarray:
+def right_answers(items: Sequence[ParallelItem], candidates: int) -> np.ndarray:
     """i32[n], the index of each item's right candidate, -1 unknown; where some item has several, bool[n, K], which of
-    the candidates are right. Metrics take either."""
+    this many candidates are right. Metrics take either."""
     if not any(item.also for item in items):
         return np.array([-1 if item.gold is None else item.gold for item in items], np.int32)
-    right = np.zeros((len(items), max(item.num_candidates for item in items)), bool)
-    for own, item in zip(right, items, strict=True):
-        own[list(item.right)] = True
-    return right
+    return np.array([[k in item.right for k in range(candidates)] for item in items])
 
 
 def require_answers(items: Iterable[ParallelItem], where: str) -> None:

@@ -46,6 +46,11 @@ class Evaluation:
     tasks: Sequence[GenerationTask] = ()
     splits: Sequence[Split] = ()
 
+    @property
+    def read(self) -> list[tuple[str, Items]]:
+        """Splits and prompts by name, with what was left out of each."""
+        return [(own.name, own.items) for own in (*self.splits, *self.tasks)]
+
     def prepared(self, model: Model) -> "Evaluation":
         """With trees, as the model's tokenizer makes them. Errors are those of `split_of`."""
         boundary = self.config.evaluation.boundary

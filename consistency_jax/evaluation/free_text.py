@@ -87,7 +87,7 @@ def load_tasks(config: ConfigDict, tests: Mapping[str, Items]) -> list[Generatio
         )
         items = on_main(read)
         print_warnings(items, f"{kind} prompts")
-        few = Items(items[: safety["items"] or None])
+        few = items.only(items[: safety["items"] or None])
         tasks.append(GenerationTask(kind, few, items.languages, safety=True))
     return tasks
 
@@ -170,7 +170,7 @@ def free_text_figures(
             settings = {"match": config.evaluation.generation.match}
             matches = [side.matches for side in responses]
             found["generation"][task.name] = generation_figures(
-                matches, right_answers(task.items), design, settings
+                matches, right_answers(task.items, matches[0].scores.shape[2]), design, settings
             )
     return {name: parts for name, parts in found.items() if parts}
 

@@ -52,7 +52,9 @@ def right_cells(gold: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if gold.dtype == bool and gold.shape == (shape[0], shape[2]):
         return gold
     if gold.shape != shape[:1] or not np.issubdtype(gold.dtype, np.integer):
-        raise ValueError(f"gold must be {shape[0]} integers, not {gold.dtype}{list(gold.shape)}")
+        raise ValueError(
+            f"gold must be {shape[0]} integers or bool[{shape[0]}, {shape[2]}], not {gold.dtype}{list(gold.shape)}"
+        )
     if ((gold < -1) | (gold >= shape[2])).any():
         raise ValueError(f"gold must lie in -1..{shape[2] - 1}; found values {gold.min()} to {gold.max()}")
     return np.arange(shape[2]) == gold[:, None]

@@ -28,7 +28,7 @@ def top1_agreement(scores: np.ndarray, mask: np.ndarray | None = None) -> np.nda
 def agreement_if_either_right(
     scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Agreement among the items that at least one language of a pair gets right (so: both do): correct overlap.
+    """Correct overlap: of the items that at least one language of a pair gets right, those that both do.
 
     Since candidates are aligned, two languages of which one is right agree exactly where both are (where one candidate
     is right: two may be right with different ones of several): the agreement among such items and the published overlap

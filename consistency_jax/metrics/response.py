@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consistency_jax.metrics.accuracy import correct, top_choice
+from consistency_jax.metrics.accuracy import correct, right_cells, top_choice
 from consistency_jax.metrics.agreement import changed_answers
 from consistency_jax.metrics.arrays import checked_scores
 
 
 @dataclass(frozen=True)
 class Response:
-    """f64[N, L] each, 0..1: changed = to_right + to_wrong + to_other_wrong; NaN where it cannot be known.
+    """f64[N, L] each, 0..1: changed = to_right + to_wrong + to_other_wrong, and, where several answers are right, what
+    went from one to another of them; NaN where it cannot be known.
 
     changed: the answer is another than the base's.
     to_right: it was wrong and is right; to_wrong: it was right and is wrong; to_other_wrong: wrong as before.
@@ -41,7 +42,13 @@ def responses(
     changed = changed_answers(base, scores, mask)
     gain = correct(scores, gold, mask) - correct(base, gold, mask)
     to_right, to_wrong = np.maximum(gain, 0.0), np.maximum(-gain, 0.0)
-    return Response(changed, to_right, to_wrong, np.maximum(changed - to_right - to_wrong, 0.0))
+    moved = np.where(
+        right_cells(gold, scores.shape)[:, None], top_choice(scores, mask) - top_choice(base, mask), 0.0
+    )
+    to_other_right = np.minimum(np.maximum(moved, 0.0).sum(2), np.maximum(-moved, 0.0).sum(2))
+    return Response(
+        changed, to_right, to_wrong, np.maximum(changed - to_right - to_wrong - to_other_right, 0.0)
+    )
 
 
 def adopted(

@@ -230,13 +230,10 @@ def usable(
 
 
 def tells_right_from_wrong(section: Mapping[str, Any]) -> bool:
-    """Whether the objective of `config.objective` reads which one candidate is the gold one."""
-    objective = OBJECTIVES[section["name"]]
-    return (
-        objective.gold_alone
-        or "rejected" in objective.keys
-        or bool(options_of(section).get("false_examples"))
-    )
+    """Whether the objective of `config.objective` reads which one candidate is the gold one: it needs items that have
+    one, or leaves it out."""
+    unread = OBJECTIVES[section["name"]].usable in (_comparable, _any)
+    return not unread or bool(options_of(section).get("false_examples"))
 
 
 def make_objective(section: Mapping[str, Any], languages: Sequence[str]) -> tuple[Loss, bool]:

@@ -212,8 +212,9 @@ ACCURACY = Figure(
     LANGUAGES,
     lambda r: 100 * correct(r.scores, r.gold, r.mask),
     "Accuracy",
-    definition="Share of questions whose true answer is ranked first; a tie for the first place among t candidates "
-    "counts 1/t. Questions without a known answer are left out. The variance is in squared percentage points.",
+    definition="Share of questions whose true answer, or one of several, is ranked first; of a tie for the first place "
+    "counts the share that is right. Questions without a known answer are left out. The variance is in squared "
+    "percentage points.",
     derived=("variance", "groups"),
     headline=("accuracy_en", "accuracy_non_en"),
     terminal="Accuracy, %",

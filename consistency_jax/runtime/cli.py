@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib.metadata
 import io
+import os
 import re
 import shlex
 import signal
@@ -26,6 +27,7 @@ flags.disclaim_key_flags()  # what is defined here is a flag of the command that
 OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
 # What a disk says that takes no more, to this user or in one file.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ORBAX = f"{os.sep}orbax{os.sep}checkpoint{os.sep}"  # in the name of each of its files
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
 
@@ -135,12 +137,12 @@ def _hush() -> None:
     def shown(record: LogRecord) -> bool:
         if flags.FLAGS["verbosity"].present or not record.exc_info:
             return True
-        return "orbax" not in record.pathname and record.name != "asyncio"
+        return ORBAX not in record.pathname and record.name != "asyncio"
 
     def on_unraisable(found: "sys.UnraisableHookArgs") -> None:
         error, task = found.exc_value, getattr(found.object, "cr_code", None)  # whose name has the file in it
         full = isinstance(error, OSError) and error.errno in FULL
-        told = full or str(error) == "Event loop is closed" or "orbax" in str(task)
+        told = full or str(error) == "Event loop is closed" or ORBAX in str(task)
         if flags.FLAGS["verbosity"].present or not told:
             unraisable(found)
 

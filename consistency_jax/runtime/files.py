@@ -131,7 +131,8 @@ def errno_of(error: Exception) -> int | None:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """What the system refuses inside is an OSError that names this path where it did not say which (a full disk)."""
+    """What the system refuses inside, where nothing but this path is written, is an OSError that names it where it did
+    not say which (a full disk)."""
     try:
         yield
     except Exception as error:

@@ -176,13 +176,14 @@ def table_frame(items: Sequence[ParallelItem], languages: Sequence[str], trees: 
     cells[2][mask] = trees.bytes[trees.branch > 0]
     shape = (len(items), len(languages), -1)
     length, prompt_length, size = (values.reshape(shape) for values in cells)
+    mask = mask.reshape(shape)
     return Table(
         ids=tuple(item.id for item in items),
         languages=tuple(languages),
         logp=np.zeros(length.shape, np.float32),
         length=length,
         bytes=size,
-        mask=mask.reshape(shape),
-        gold=right_answers(items),
+        mask=mask,
+        gold=right_answers(items, mask.shape[2]),
         prompt_length=prompt_length,
     )

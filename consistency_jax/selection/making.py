@@ -44,6 +44,15 @@ def selected_items(
     return pair_items(pairs, str(out), together=config.batching.name == "grouped")
 
 
+def scorable(config: ConfigDict, model: Model, items: Items, languages: Sequence[str]) -> Items:
+    """The items whose candidates a selection can score: with data.on_error=skip without the others, which are told as
+    skipped."""
+    if config.data.on_error != "skip" or not SELECTIONS[config.selection.name].candidates:
+        return items
+    split, boundary = config.data.train.split, config.evaluation.boundary
+    return split_of(config, split, items, model, boundary, languages).items
+
+
 def selected_pairs(
     config: ConfigDict, model: Model, items: Items, languages: Sequence[str], out: Path
 ) -> Pairs:
@@ -61,9 +70,7 @@ def selected_pairs(
         print(f"{out} was made already with these settings")
     else:
         name, counts = config.selection.name, Summary(config.selection.name, languages)
-        if config.data.on_error == "skip" and SELECTIONS[name].candidates:  # not those that cannot be scored
-            split, boundary = config.data.train.split, config.evaluation.boundary
-            items = split_of(config, split, items, model, boundary, languages).items
+        items = scorable(config, model, items, languages)
         tools = _tools(config, model, items, languages, out, params_key)
         given = Given(config.selection, items, languages, tools, counts, config.seed)
         pairs, summary = SELECTIONS[name].make(given), counts.to_json()

@@ -57,18 +57,21 @@ class MetricsLog:
             self._wandb.log({f"{self._stage}/{name}": value for name, value in own.items()})
 
     def close(self) -> None:
-        if self._lines:
-            with named(self._path):
-                self._lines.close()
-        if self._writer:
-            self._writer.close()
-        if self._wandb:
-            self._wandb.finish()
+        with contextlib.ExitStack() as stack:  # each, whatever becomes of the others
+            if self._wandb:
+                stack.callback(self._wandb.finish)
+            if self._writer:
+                stack.callback(self._writer.close)
+            if self._lines:
+                stack.enter_context(named(self._path))
+                stack.callback(self._lines.close)
 
 
 class _TensorBoard:
-    """Events of a folder, each written as it comes: `SummaryWriter` leaves that to a thread, which a full disk ends
-    without a word, and then waits for it for ever."""
+    """Events of a folder, written by the one who gives them: `SummaryWriter` leaves that to a thread, which a full disk
+    ends without a word, and then waits for it for ever."""
+
+    EVERY = 30.0  # seconds until what was written is on the disk, which takes milliseconds
 
     def __init__(self, folder: Path, first_step: int):
         # Imported where it is needed: it imports torch where that is installed, which takes seconds.
@@ -76,6 +79,7 @@ class _TensorBoard:
         from tensorboardX.proto import event_pb2
 
         self._folder, self._scalar, self._event = folder, summary.scalar, event_pb2.Event
+        self._flushed = -self.EVERY
         folder.mkdir(parents=True, exist_ok=True)
         with named(folder):
             self._file = event_file_writer.EventsWriter(str(folder / "events"))
@@ -87,7 +91,9 @@ class _TensorBoard:
         with named(self._folder):
             for name, value in values.items():
                 self._write(step, summary=self._scalar(name, value))
-            self._file.flush()
+            if time.monotonic() - self._flushed > self.EVERY:
+                self._file.flush()
+                self._flushed = time.monotonic()
 
     def _write(self, step: int, **what: Any) -> None:
         self._file.write_event(self._event(wall_time=time.time(), step=step, **what))

@@ -34,6 +34,7 @@ from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.selection import SELECTIONS, check_selection
+from consistency_jax.selection.making import scorable
 from consistency_jax.table import Table
 from consistency_jax.training.rollouts import Rollouts
 
@@ -151,6 +152,7 @@ def prompt_set(config: ConfigDict, items: Items | None, model: Model) -> Auxilia
     settings = config.auxiliary.mlc
     # Without answers there is nothing to join prompts to.
     split = split_of(config, settings.split, items, model, "separate", measured=False)
+    items.skipped[:] = split.items.skipped
     _check_enough(split.items, settings)
     return AuxiliaryPrompts(split.trees.prompts(), len(split.languages), settings["items"], settings.every)
 
@@ -187,6 +189,7 @@ def training_splits(
     splits: list[Split | None] = []
     for stage, (items, languages), beside in zip(stages, loaded, prompts, strict=True):
         if selects(stage.config):
+            items.skipped[:] = scorable(stage.config, model, items, languages).skipped
             splits.append(None)
             continue
         same = [

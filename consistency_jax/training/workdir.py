@@ -34,7 +34,7 @@ FREE_TO_CHANGE = (
     "compile_cache",
 )
 RANKING = ("evaluation.normalization", "evaluation.boundary")
-HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_file`
+HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
 
@@ -108,7 +108,7 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
             write_text(stored, text)
     except OSError as error:
         raise ConfigError(
-            f"cannot write to the workdir {folder}: {error}; choose another --workdir"
+            f"cannot write to the workdir {folder}: {error}; free some space, or choose another --workdir"
         ) from error
 
 

@@ -70,6 +70,15 @@ def test_all_agree_on_a_second_right_answer():
     np.testing.assert_array_equal(all_right(scores, right), [1, 1, 0, 1])
 
 
+def test_a_right_answer_for_another_right_one_is_no_wrong_one():
+    base, scores = np.eye(3)[[[0], [0], [2], [2], [0]]], np.eye(3)[[[1], [2], [1], [2], [0]]]
+    found = responses(base, scores, np.array([[True, True, False]] * 5))
+    np.testing.assert_array_equal(found.changed[:, 0], [1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(found.to_right[:, 0], [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(found.to_wrong[:, 0], [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(found.to_other_wrong[:, 0], [0, 0, 0, 0, 0])
+
+
 def test_a_scorer_that_ties_everything_is_at_chance_wherever_the_gold_lies():
     for place in range(4):
         result = accuracy(np.zeros((10, 3, 4)), np.full(10, place))

@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import errno
 import importlib.util
 
 import numpy as np
@@ -9,8 +10,10 @@ from consistency_jax.errors import UserError
 from consistency_jax.runtime.files import (
     DIGEST,
     complete_file,
+    complete_path,
     in_bucket,
     location,
+    named,
     read_arrays,
     write_arrays,
     write_text,
@@ -93,3 +96,37 @@ def test_arrays_that_were_edited_are_not_believed(tmp_path, change):
     np.savez(path, **whole)
     with pytest.raises(ValueError, match="its arrays are not those that were written"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        ValueError(
+            "RESOURCE_EXHAUSTED: Failed to write: No space left [os_error_code='28'] [source locations]"
+        ),
+    ],
+)
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def write():
+        with complete_path(path) as partial:
+            partial.write_text("half")
+            raise error
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write()
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert [own.name for own in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "before"
+
+
+def test_another_error_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, named(tmp_path):
+        (tmp_path / "none").read_text()
+    assert caught.value.filename == str(tmp_path / "none")
+    with pytest.raises(KeyError), named(tmp_path):
+        raise KeyError("x")

@@ -1,5 +1,6 @@
 """Sources as TFDS builders: the same items, from ArrayRecord, and never stale ones."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def test_records_are_the_items(tmp_path: Path, source: str, make, options: dict)
         assert builder.to_items(rows) == expected
         assert len(rows) == len(expected)
     assert list((tmp_path / "c").rglob("*.array_record*"))
+
+
+def test_what_is_right_is_kept(tmp_path: Path):
+    texts = {"en": [" a", " b", " c"], "fr": [" d", " e", " f"]}
+    lines = [
+        {"id": f"Q{n}", "gold": gold, "prompts": {"en": "x", "fr": "y"}, "candidates": texts}
+        for n, gold in enumerate((None, 1, [2, 0]))
+    ]
+    path = tmp_path / "set.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    made = builder.tfds_builder("jsonl", path=path, splits=["every"], folder=tmp_path / "c")
+    items = builder.to_items(made.as_data_source("every"))
+    assert [item.right for item in items] == [(), (1,), (2, 0)]
+    assert items == load_items("jsonl", path=path)
 
 
 def test_what_is_cached_is_not_read_again_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -106,8 +106,10 @@ def test_gold_may_be_a_list(tmp_path: Path):
     several, one = load_items("jsonl", path=file)
     assert (several.gold, several.also, several.right) == (2, (0,), (2, 0))
     assert (one.gold, one.also, one.right) == (0, (), (0,))
-    np.testing.assert_array_equal(right_answers([several, one]), [[True, False, True], [True, False, False]])
-    np.testing.assert_array_equal(right_answers([one]), [0])
+    np.testing.assert_array_equal(
+        right_answers([several, one], 3), [[True, False, True], [True, False, False]]
+    )
+    np.testing.assert_array_equal(right_answers([one], 3), [0])
     # What is right follows its candidates.
     assert pick(several, [1, 0, 2]).right == (2, 1)
     assert pick(several, [1, 0]).right == (1,)
