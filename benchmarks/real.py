@@ -3,6 +3,7 @@
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER                 # all runs, 3 seeds for those of SEEDED
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER --only=dco,sft --seeds=1
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER --only=dco --options=steps=20,tested=40   # a try
+    python benchmarks/real.py --model=gemma.gguf --data=FOLDER --labels-alone --options=trained=1600     # asks no model
 
 Each run is a `python -m consistency_jax.train --config=configs/real.py:...` in OUT/runs/NAME/SEED, half an hour to an
 hour on 2 cores with a model of 270 M parameters; what has finished is not run again, what was stopped goes on. Writes
@@ -11,13 +12,17 @@ into OUT: real.md (the tables), compare.html and compare.json.
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
-from methods import chosen, compared, run_all
+import numpy as np
+from methods import chosen, compared, get_config, run_all
 
 from consistency_jax.errors import ConfigError
+from consistency_jax.evaluation.splits import load_tests
 from consistency_jax.report.comparison import markdown_comparison, terminal_comparison, write_comparison
 from consistency_jax.runtime.files import write_text
+from consistency_jax.training.stages import load_training
 
 NAMES = ("sft", "sft_grouped", "dpo", "dpo_mlc", "calm", "dco", "dco_all", "pco_exact", "dpo_dco")
 METHODS = {name: f"method={name}" for name in NAMES}
@@ -43,8 +48,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its share of the CPUs")
     parser.add_argument("--only", default="", help="names of runs, comma separated; all by default")
     parser.add_argument("--options", default="", help="further options of configs/real.py, for every run")
+    parser.add_argument(
+        "--labels-alone", action="store_true", help="print what labels tell without the question, and end"
+    )
     parser.add_argument("--out", type=Path, help="runs/real/NAME OF THE MODEL by default")
     args = parser.parse_args()
+    if args.labels_alone:
+        given = [f"path={args.model}", f"data_path={args.data}", "method=dpo", args.options]
+        print(f"ranked by labels alone: {labels_alone(','.join(filter(None, given))):.1f} % right")
+        return
     every = {name: own for runs in TABLES.values() for name, own in runs.items()}
     try:
         wanted = chosen(every, args.only)
@@ -72,6 +84,24 @@ def main() -> None:
                 write_comparison(out, result, command=f"python {' '.join(sys.argv)}")
     write_text(out / "real.md", "\n".join(text) + "\n")
     print(out / "real.md")
+
+
+def labels_alone(options: str) -> float:
+    """Accuracy, in percent, of candidates ranked by how often each was the right one of its relation in training."""
+    config = get_config("real", options)
+    (items, _), (tests,) = load_training(config), load_tests(config).values()
+    shown, right = Counter(), Counter()
+    for item in items:
+        names = [(item.group, name) for name in item.candidates["en"]]
+        shown.update(names)
+        right[names[item.gold]] += 1
+    credit = []
+    for item in tests:
+        names = [(item.group, name) for name in item.candidates["en"]]
+        shares = np.array([(right[name] + 0.1) / (shown[name] + 1) for name in names])
+        first = shares == shares.max()
+        credit.append(first[item.gold] / first.sum())
+    return 100 * float(np.mean(credit))
 
 
 if __name__ == "__main__":
