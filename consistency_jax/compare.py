@@ -24,6 +24,7 @@ from consistency_jax.report.comparison import terminal_comparison, write_compari
 from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, Ranked, measured
 from consistency_jax.report.paired import CONFIDENCE, Design, figures, plain, replicates
 from consistency_jax.runtime.cli import command_line, run_app, run_command
+from consistency_jax.runtime.files import expanded, local
 from consistency_jax.table import Table, read_tables
 from consistency_jax.training.loggers import metric_lines
 from consistency_jax.training.workdir import fixed, read_config
@@ -130,7 +131,7 @@ def read_runs(workdirs: Sequence[str | Path]) -> list[Run]:
     Raises:
       UserError: a folder that is no workdir, or has not measured anything.
     """
-    folders = [Path(workdir).expanduser().absolute() for workdir in workdirs]
+    folders = [expanded(workdir).absolute() for workdir in workdirs]
     if len(set(folders)) < len(folders):
         raise ConfigError("a workdir is given twice")
     parent = Path(os.path.commonpath([folder.parent for folder in folders]))
@@ -351,7 +352,11 @@ def compare_workdirs(workdirs: Sequence[str], out: str | None = None, against: s
     if len(workdirs) < 2:
         raise ConfigError("give two or more workdirs to compare")
     result = compare(workdirs)
-    folder = Path(out) if out else Path(os.path.commonpath([Path(w).absolute().parent for w in workdirs]))
+    folder = (
+        local(out, "--out")
+        if out
+        else Path(os.path.commonpath([expanded(w).absolute().parent for w in workdirs]))
+    )
     page = write_comparison(folder, result, against=against, command=command_line())
     print(terminal_comparison(result, against=against))
     print(f"comparison: {page}")

@@ -18,11 +18,11 @@ from consistency_jax.models.huggingface import save_pretrained
 from consistency_jax.report.card import model_card
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import run_app, run_command
-from consistency_jax.runtime.files import location, refuse_input, write_text
+from consistency_jax.runtime.files import local, location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.workdir import holds_run, inputs_of, read_config, read_report
+from consistency_jax.training.workdir import damaged_report, holds_run, inputs_of, read_config, read_report
 
 
 def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
@@ -35,7 +35,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
       ConfigError: a folder that is no workdir, one that has no checkpoint yet, or `adapter` where it has no adapters.
       CheckpointError: a checkpoint that is not there or cannot be read.
     """
-    workdir, out = location(workdir), Path(out).expanduser().absolute()
+    workdir, out = location(workdir), local(out, "--out")
     config = on_main(lambda: read_config(workdir))
     kept = {
         "checkpoints": workdir / "checkpoints",
@@ -55,6 +55,20 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     if on_main((out / other).exists):
         kind = "a whole model" if adapter else "adapters"
         raise ConfigError(f"--out={out} holds {kind} already ({other}); choose another folder")
+    source = config.model.path or "embedded base model"
+    stages, last = stages_of(config), latest_stage(config, workdir)
+    before = stages[: [stage.name for stage in stages].index(last.name)]
+    training = [*((stage.name, stage.config.total_steps) for stage in before), (last.name, step)]
+    try:
+        languages = list(config.data.languages)
+        if summary and not languages:
+            languages = list(next(iter(summary["settings"]["splits"].values()))["languages"])
+        trained = {
+            name for stage in (*before, last) for name in stage.config.data.train.languages or languages
+        }
+        card = model_card(source, [name for name in languages if name in trained], training, summary)
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
+        raise damaged_report(workdir, error) from error
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     base = base_model(config, mesh, workdir)
     model = checkpoint_model(config, workdir, step, base)
@@ -62,16 +76,7 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         save_adapter(model, out, base=config.model.path or str(base.folder))
     else:
         save_pretrained(merge_adapters(model), out)
-    languages = list(config.data.languages)
-    if summary and not languages:
-        languages = list(next(iter(summary["settings"]["splits"].values()))["languages"])
-    source = config.model.path or "embedded base model"
-    stages, last = stages_of(config), latest_stage(config, workdir)
-    before = stages[: [stage.name for stage in stages].index(last.name)]
-    trained = {name for stage in (*before, last) for name in stage.config.data.train.languages or languages}
-    languages = [language for language in languages if language in trained]
-    training = [*((stage.name, stage.config.total_steps) for stage in before), (last.name, step)]
-    on_main(lambda: write_text(out / "README.md", model_card(source, languages, training, summary)))
+    on_main(lambda: write_text(out / "README.md", card))
     total = last.config.total_steps
     unfinished = "" if step >= total and last.name == stages[-1].name else ": training is not finished"
     what = f"step {step:,} of {total:,}" + (f" of stage {last.name}" if len(stages) > 1 else "")

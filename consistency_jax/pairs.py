@@ -20,7 +20,7 @@ from consistency_jax.data.preferences import Pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
-from consistency_jax.runtime.files import location, refuse_input
+from consistency_jax.runtime.files import local, location, refuse_input
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.watch import Watch
@@ -45,7 +45,7 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     validate(config, jax.device_count())
     if not config.selection.name:
         raise ConfigError(f"selection.name='' makes no pairs; choose from {', '.join(SELECTIONS)}")
-    out = Path(out).expanduser().absolute()
+    out = local(out, "--out")
     config = config.copy_and_resolve_references()
     config.data.train.pairs = ""  # what pairs are made from is the split
     refuse_input(out, "--out", *inputs_of(config))

@@ -119,7 +119,10 @@ def get_config(file: str):
 def report_of(out: str, run: Run) -> dict | None:
     """What report.json of a run holds; None where it is not finished."""
     path = epath.Path(out) / run.name / "report.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
+        sys.exit(f"error: {path} is damaged ({error}): give the run's command again")
 
 
 def spread(values: Sequence[float]) -> str:

@@ -37,3 +37,16 @@ def test_an_export_onto_what_is_read_is_refused(small_config, tmp_path):
         with pytest.raises(UserError, match="--out=.* would write into .*, which is read"):
             export(tmp_path / "run", out)
     assert before == (tmp_path / "run" / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"base": None}, {"confidence": {"test": {"clc_all": []}}}, {"settings": {"splits": 3}}]
+)
+def test_a_report_of_another_shape_is_told_before_the_model_is_written(small_config, tmp_path, spoil):
+    small_config.total_steps = 2
+    train(small_config, tmp_path / "run")
+    path = tmp_path / "run" / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | spoil))
+    with pytest.raises(ConfigError, match=r"report.json is damaged .*consistency_jax.evaluate --workdir="):
+        export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

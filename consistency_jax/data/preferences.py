@@ -16,9 +16,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from consistency_jax.data.items import MASK, DataError, Items, ParallelItem, check_characters, run_together
+from consistency_jax.data.items import (
+    MASK,
+    DataError,
+    Items,
+    ParallelItem,
+    check_characters,
+    check_names,
+    run_together,
+)
 from consistency_jax.data.sources.files import id_of, json_lines, value_of
-from consistency_jax.runtime.files import write_text
+from consistency_jax.runtime.files import expanded, write_text
 
 TEXTS = ("language", "prompt", "chosen", "rejected")
 KEYS = ("id", *TEXTS, "provenance", "written")
@@ -63,7 +71,7 @@ def read_pairs(path: str | Path, on_error: str = "raise") -> Pairs:
     Raises:
         DataError: naming file, line, reason and mend.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise DataError.at(str(path), "no such file", "Check the path of the preference pairs")
     pairs = Pairs()
@@ -117,6 +125,7 @@ def parse_pair(record: Any, where: str) -> Pair:
         name, *(record[key] for key in TEXTS), record.get("provenance", {}), record.get("written", True)
     )
     check_characters([("the id", pair.id), *((f"the {key}", getattr(pair, key)) for key in TEXTS)], where)
+    check_names([pair.id, pair.language], where)
     if not pair.prompt.replace(MASK, "").strip():
         raise DataError.at(where, "the prompt is empty but for its mask", "Write the question, or drop it")
     if pair.prompt.count(MASK) > 1:

@@ -60,22 +60,28 @@ class CachedAnswers:
 
     def _store(self, key: str, answers: list[list[str]]) -> None:
         with named(self._path), self._path.open("a", encoding="utf8") as file:
-            file.write(json.dumps({"key": key, "answers": answers}) + "\n")
+            file.write(json.dumps({"key": key, "answers": answers, "digest": _digest(answers)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def _read(self) -> dict[str, list[list[str]]]:
-        """What the file holds; a last line that a kill cut short is taken out of it."""
+        """What the file holds; a last line that a kill cut short is taken out of it, and so is one that was edited."""
         cached: dict[str, list[list[str]]] = {}
         if not self._path.exists():
             return cached
         lines = self._path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
         whole = []
         for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 record = parse_json(line)
+                if record.get("digest", _digest(record["answers"])) != _digest(record["answers"]):
+                    continue  # lines of earlier versions have none
                 cached[record["key"]] = record["answers"]
                 whole.append(line if line.endswith("\n") else line + "\n")
         if whole != lines:
             write_text(self._path, "".join(whole))
         return cached
+
+
+def _digest(answers: list[list[str]]) -> str:
+    return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]

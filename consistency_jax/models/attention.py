@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from consistency_jax.data.packing.attention_blocks import QueryBlocks
+from consistency_jax.errors import ConfigError
 from consistency_jax.models import splash
 
 
@@ -312,7 +313,7 @@ def choose_backend(name: str, problem: Problem) -> str:
     writes gigabytes from 1024 on. (That is the compiler's account of memory; the two have not been timed.)
 
     Raises:
-      ValueError: a backend asked for by name that cannot run the problem; says why.
+      ConfigError: a backend asked for by name that cannot run the problem; says why.
     """
     check_backend(name)
     if name == "auto":
@@ -322,7 +323,7 @@ def choose_backend(name: str, problem: Problem) -> str:
         return best
     reason = obstacle(name, problem)
     if reason:
-        raise ValueError(f"attention backend {name!r} cannot be used here: {reason}; choose auto or xla")
+        raise ConfigError(f"attention backend {name!r} cannot be used here: {reason}; choose auto or xla")
     return name
 
 

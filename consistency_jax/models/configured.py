@@ -1,7 +1,6 @@
 """The decoder that `config.model` and `config.lora` describe."""
 
 import dataclasses
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -12,6 +11,7 @@ from consistency_jax.models.gguf import is_gguf
 from consistency_jax.models.huggingface import read_decoder
 from consistency_jax.models.lora import LoraConfig
 from consistency_jax.models.published import PUBLISHED, published_config
+from consistency_jax.runtime.files import expanded
 
 
 def abstract_model(config: ConfigDict) -> DecoderConfig:
@@ -21,7 +21,7 @@ def abstract_model(config: ConfigDict) -> DecoderConfig:
       ConfigError: where the path is no folder and no published model, or the architecture is no decoder.
     """
     model = config.model
-    path = Path(model.path).expanduser()
+    path = expanded(model.path)
     if model.path and (path.is_dir() or is_gguf(path)):
         decoder = read_decoder(path)[1]
     elif model.path in PUBLISHED:

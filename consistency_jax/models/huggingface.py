@@ -32,7 +32,7 @@ from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
-from consistency_jax.runtime.files import named, read_json, write_text
+from consistency_jax.runtime.files import expanded, named, read_json, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
@@ -108,7 +108,7 @@ def load_pretrained(
 
 def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     """The folder or GGUF file itself, or a downloaded snapshot where the name is a Hub id and no such folder exists."""
-    path, name = Path(path_or_hub_id).expanduser(), str(path_or_hub_id)
+    path, name = expanded(path_or_hub_id), str(path_or_hub_id)
     if path.is_dir() or is_gguf(path):
         return path
     if path.is_file():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from consistency_jax.errors import ConfigError
+from consistency_jax.runtime.files import expanded
 from consistency_jax.runtime.processes import check_same, on_main
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ def cache_folder() -> Path:
     if named:
         if "://" in named:
             raise ConfigError(f"CONSISTENCY_CACHE={named}: give a folder of this machine")
-        return Path(named).expanduser()
+        return expanded(named)
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "consistency_jax"
 
 

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 
 from consistency_jax.errors import Interrupted, UserError
 from consistency_jax.runtime import processes
+from consistency_jax.runtime.files import location
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
 OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
@@ -222,4 +223,4 @@ def version() -> str:
 def use_compile_cache(config: ConfigDict) -> None:
     """Keeps compiled programs in `config.compile_cache`, where it names a folder."""
     if config.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", str(Path(config.compile_cache).expanduser()))
+        jax.config.update("jax_compilation_cache_dir", str(location(config.compile_cache)))

@@ -24,6 +24,32 @@ from consistency_jax.errors import UserError
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> the package that opens it
 
 
+def expanded(name: str | Path) -> Path:
+    """A path with the home folder in the place of `~`.
+
+    Raises:
+      UserError: `~NAME` of a user who is not known here.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}: {error}; write the whole path") from None
+
+
+def local(name: str | Path, flag: str) -> Path:
+    """The absolute path of a name on this machine's disks.
+
+    Args:
+      flag: that names it.
+
+    Raises:
+      UserError: an address (gs://...), or as `expanded`.
+    """
+    if "://" in os.fspath(name):
+        raise UserError(f"{flag}={name} is written on a disk; give a folder, and copy it from there")
+    return expanded(name).absolute()
+
+
 def location(name: str | Path) -> Path:
     """The absolute path of a name; of a bucket's (gs://..., s3://...) an `epath.Path`, which behaves like a path.
 
@@ -33,7 +59,7 @@ def location(name: str | Path) -> Path:
     text = os.fspath(name)
     scheme, separator, _ = text.partition("://")
     if not separator:
-        return Path(text).expanduser().absolute()
+        return expanded(text).absolute()
     if scheme not in BUCKETS:
         raise UserError(
             f"{text}: give a folder, or one in a bucket ({', '.join(f'{s}://' for s in BUCKETS)})"
@@ -65,7 +91,7 @@ def refuse_input(
     for what, name in (inputs | folders).items():
         if not name or "://" in os.fspath(name) or in_bucket(out):
             continue
-        taken, own = Path(name).expanduser().resolve(), out.resolve()
+        taken, own = expanded(name).resolve(), out.resolve()
         if taken.exists() and (own == taken or what in folders and taken in own.parents):
             raise UserError(
                 f"{flag}={out} would write into {what} ({name}), which is read; name another place"

@@ -89,7 +89,7 @@ def _number(given: int | None, variable: str) -> int | None:
     text = os.environ.get(variable, "")
     if given is not None or not text:
         return given
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ConfigError(f"{variable}={text!r} is no number")
     return int(text)
 

@@ -5,7 +5,7 @@ rules that finds a letter (this project's rules; of several finds the last count
 
 1. after a word for "answer", "option" or "choice" (`WORDS`), at most 24 characters later on its line: `Answer: B`,
    `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), only such lines count, whatever is
-   said of other options behind them;
+   said of other options behind them; a list of letters (`the other options (B, C)`) names none;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
 3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; not where such lines name several options.
 
@@ -63,12 +63,13 @@ def read_letter(text: str, options: int) -> int:
     """
     text = unicodedata.normalize("NFKC", text)
     text = _LOOKALIKE.sub(lambda match: _LOOKALIKES[match[0]], text)
-    after_word, apart, line = _patterns(options)
+    after_word, several, apart, line = _patterns(options)
     found, lines = [], []
     for word in _WORD.finditer(text):
         rest = text[word.end() :].partition("\n")[0]
         match = after_word.search(rest)
-        if match and match.end() <= ROOM:
+        listed = match and ":" not in rest[: match.start()] and several.match(rest, match.end())
+        if match and match.end() <= ROOM and not listed:
             found.append(match[1] or match[2])
             if ":" in rest[: match.end()] and not re.search(r"\w", rest[match.end() :]):
                 lines.append(found[-1])
@@ -81,11 +82,13 @@ def read_letter(text: str, options: int) -> int:
 
 @functools.lru_cache
 def _patterns(options: int) -> tuple[re.Pattern[str], ...]:
-    """Rules 1 (from the word's end on), 2 and 3 for letters up to that of the last option."""
+    """Rules 1 (from the word's end on, and what makes a list of its letter), 2 and 3 for letters up to that of the last
+    option."""
     alone = rf"(?<![{_LATIN}])([A-{LETTERS[options - 1]}])(?![{_LATIN}])(?!['’][{_LATIN}])"
     no_word = r"(?<![AEIO](?=\s[a-z\u00df-\u024f]))"
     return (
         re.compile(rf"(?:\A\W*|(?<=[:(\[*])|(?<=[:(\[*]\s)){alone}|{alone}{no_word}"),
+        re.compile(rf"\s*[,、،]\s*{alone}"),
         re.compile(
             rf"(?:\\boxed\s*{{\s*(?:\\text\s*{{)?|\*\*\s*\(?|[(\[])\s*(?i:{alone})\s*(?:[.)]?\*\*|[)\]}}])"
         ),

@@ -131,7 +131,7 @@ def metric_lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
             record = parse_json(line)
-            if isinstance(record, dict) and {"stage", "step"} <= set(record):
+            if isinstance(record, dict) and "stage" in record and isinstance(record.get("step"), int):
                 found.append(record)
     return found
 

@@ -85,13 +85,13 @@ def fit(
     names = trained_names(decoder, config.optimizer.freeze)
     trained, frozen = split_params(policy.params, names)
     checkpointer = Checkpointer(checkpoints or workdir / stage.folder, config.checkpoint.keep)
+    checkpointer.prune()
     first = checkpointer.latest_step or 0
     if first >= total_steps:
         with checkpointer:
             print(f"{stage.name}: finished, at step {first}")
             params = checkpointer.restore(first, {"params": trained})["params"]
             return dataclasses.replace(policy, params=merge_params(params, frozen))
-    checkpointer.prune()
     step_fn = sharded_step(decoder, objective, tx, mesh, names, config.batching.accumulate, auxiliary)
 
     def begin(params: Params) -> TrainState:

@@ -12,7 +12,7 @@ from consistency_jax.models.adapters import add_adapters
 from consistency_jax.models.configured import computing, lora_config
 from consistency_jax.models.huggingface import Model, load_pretrained
 from consistency_jax.models.tokenizers import put_bos
-from consistency_jax.runtime.files import write_text
+from consistency_jax.runtime.files import expanded, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.checkpoints import Checkpointer
@@ -73,7 +73,7 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
         the workdir's run started from.
     """
     path = config.model.path or pretrained_base(config, mesh, workdir)
-    if on_main(lambda: holds_run(Path(path).expanduser())):
+    if on_main(lambda: holds_run(expanded(path))):
         raise ConfigError(
             f"model.path={path} is the workdir of a run. To start from its end: {exported(Path(path))}"
         )

@@ -197,9 +197,13 @@ def read_report(workdir: Path) -> dict[str, Any] | None:
             summary["settings"]["splits"], summary["base"]
         return summary
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}); make it again: python -m consistency_jax.evaluate --workdir={workdir}"
-        ) from error
+        raise damaged_report(workdir, error) from error
+
+
+def damaged_report(workdir: Path, error: Exception) -> ConfigError:
+    """The error for a report.json that is not as it was written."""
+    mend = f"make it again: python -m consistency_jax.evaluate --workdir={workdir}"
+    return ConfigError(f"{workdir / 'report.json'} is damaged ({error}); {mend}")
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -1,5 +1,7 @@
 """Cached answers: a killed run asks only for those that it does not have."""
 
+import json
+
 import pytest
 from table_generator import TableGenerator
 
@@ -32,6 +34,19 @@ def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
     nothing = TableGenerator(answer)
     assert ask(nothing, path) == expected
     assert nothing.asked == []
+
+
+@pytest.mark.parametrize("edited", ['"prompt 0', "3", "null", "[]"])
+def test_an_edited_answer_is_asked_for_again(tmp_path, edited):
+    generator, path = TableGenerator(lambda prompt, s: f"{prompt} {s}"), tmp_path / "answers.jsonl"
+    expected = ask(generator, path)
+    first, *others = path.read_text().splitlines(keepends=True)
+    record = json.loads(first)
+    record["answers"] = [["another"]] * 4 if edited.startswith('"') else json.loads(edited)
+    path.write_text("".join([json.dumps(record) + "\n", *others]))
+    again = TableGenerator(lambda prompt, s: f"{prompt} {s}")
+    assert ask(again, path) == expected
+    assert again.asked == generator.asked[:1]
 
 
 @pytest.mark.parametrize(

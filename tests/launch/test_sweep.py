@@ -87,6 +87,14 @@ def test_a_sweep_runs_what_is_not_finished_and_makes_one_table(sweep, tmp_path, 
     assert capfd.readouterr().out.splitlines() == table
 
 
+def test_half_a_report_is_one_line(sweep, tmp_path, launcher):
+    folder = tmp_path / "out" / "gemma3-4b-bmlama17-dco-s0"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text('{"base": {"te')
+    with pytest.raises(SystemExit, match="error: .*gemma3-4b-bmlama17-dco-s0/report.json is damaged"):
+        sweep.main(flags(tmp_path, launcher))
+
+
 def test_a_dry_run_shows_every_command_and_runs_none(sweep, tmp_path, launcher, capfd):
     assert (
         sweep.main([*flags(tmp_path, launcher), "--options=lora=16", "--override", "seed=3", "--dry-run"])

@@ -119,7 +119,7 @@ def test_auto_takes_the_kernel_where_it_runs(
 
 
 def test_a_backend_asked_for_by_name_says_what_stands_in_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="'cudnn' cannot be used here: it runs on NVIDIA GPUs"):
+    with pytest.raises(ConfigError, match="'cudnn' cannot be used here: it runs on NVIDIA GPUs"):
         choose_backend("cudnn", PROBLEM)
     with jax.sharding.use_abstract_mesh(abstract_mesh(1, 1, 1, platform="gpu")):
         assert obstacle("splash", PROBLEM) == "it runs on TPU"

@@ -12,6 +12,7 @@ from consistency_jax.runtime.files import (
     complete_file,
     complete_path,
     in_bucket,
+    local,
     location,
     named,
     read_arrays,
@@ -122,6 +123,14 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, error):
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert [own.name for own in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "before"
+
+
+def test_what_is_written_on_a_disk_is_no_address(tmp_path):
+    assert local(tmp_path, "--out") == tmp_path
+    with pytest.raises(UserError, match=r"--out=gs://bucket/x is written on a disk"):
+        local("gs://bucket/x", "--out")
+    with pytest.raises(UserError, match="~nobody-here/x: .*; write the whole path"):
+        local("~nobody-here/x", "--out")
 
 
 def test_another_error_stays_what_it_is(tmp_path):

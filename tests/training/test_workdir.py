@@ -296,7 +296,15 @@ def test_a_damaged_report_is_one_error_that_says_how_to_make_it_again(tmp_path, 
 
 def test_damaged_lines_of_the_log_are_passed_over(tmp_path):
     good = [{"stage": "dco", "step": n, "loss": 0.5} for n in (1, 2, 3)]
-    lines = [json.dumps(good[0]).encode(), b"3", b"[]", b"\xff", b'{"step": 9}', json.dumps(good[1]).encode()]
+    lines = [
+        json.dumps(good[0]).encode(),
+        b"3",
+        b"[]",
+        b"\xff",
+        b'{"step": 9}',
+        b'{"stage": "dco", "step": "x"}',
+        json.dumps(good[1]).encode(),
+    ]
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\n".join([*lines, json.dumps(good[2]).encode(), b'{"stage": "dco", "st']))
     assert metric_lines(path) == good

@@ -5,6 +5,7 @@ A new one is one file, as `source.py` says, and one line in `SOURCES`.
 
 import importlib
 import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,10 @@ from typing import Any
 from consistency_jax.data.items import DataError, Items, check_languages, no_collection
 from consistency_jax.data.sources.source import Rows, Source
 from consistency_jax.data.sources.splits import Plan, check_split, take
+from consistency_jax.runtime.files import expanded
 
 ON_ERROR = ("raise", "skip")
+SHARES = ("train_size", "validation_size")  # numbers of rows, or shares of them
 # name -> its module, imported when it is first asked for (some need heavy packages)
 SOURCES: dict[str, str] = {
     "cldr": "consistency_jax.data.sources.cldr",
@@ -102,10 +105,31 @@ def _check_options(name: str, source: Source, options: dict[str, Any]) -> None:
     for key, values in source.values.items():
         if key in options and options[key] not in values:
             raise DataError.at(name, f"unknown {key} {options[key]!r}", f"Known: {', '.join(values)}")
+    own = inspect.signature(_module(name).read).parameters
+    for key, value in options.items():
+        default = own[key].default if key in own else Plan._field_defaults.get(key, 0)
+        if told := _of_another_kind(value, default, share=key in SHARES):
+            raise DataError.at(
+                f"data set {name!r}", f"{key}={value!r} is {told}", f"Its default: {default!r}"
+            )
+
+
+def _of_another_kind(value: Any, default: Any, share: bool) -> str | None:
+    """What an option's value is not and should be, as its default tells; None where that is fine.
+
+    Args:
+        share: a number of rows, or a share of them.
+    """
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "neither True nor False"
+    if isinstance(default, int | float):
+        number = isinstance(value, int) or share and isinstance(value, float) and math.isfinite(value)
+        return None if number and not isinstance(value, bool) else "no number of that kind"
+    return None if not isinstance(default, str) or isinstance(value, str | Path) else "no text"
 
 
 def _path_of(name: str, source: Source, path: str | Path | None) -> Path | None:
-    path = None if path is None else Path(path).expanduser()
+    path = None if path is None else expanded(path)
     if source.download and path is None:
         raise DataError.at("data.path", f"the source {name!r} needs a file or folder", source.download)
     if source.download and not path.exists():

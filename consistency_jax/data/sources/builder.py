@@ -24,6 +24,7 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.sources import SOURCES, load_items
 from consistency_jax.data.sources.preparing import prepared
 from consistency_jax.runtime.cache import cache_folder
+from consistency_jax.runtime.files import expanded
 
 
 @dataclasses.dataclass
@@ -145,7 +146,7 @@ def _fingerprint(reader: str, source: str, splits: tuple[str, ...], arguments: M
     readers = [Path(items_module.__file__), Path(reader), *sorted(Path(__file__).parent.glob("*.py"))]
     text = repr((source, splits, sorted(arguments.items())))
     digest = hashlib.sha256(text.encode() + b"".join(file.read_bytes() for file in readers))
-    named = (Path(value).expanduser() for value in arguments.values() if value and isinstance(value, str))
+    named = (expanded(value) for value in arguments.values() if value and isinstance(value, str))
     for root in named:
         for file in [root] if root.is_file() else sorted(filter(Path.is_file, root.rglob("*"))):
             state = file.stat()

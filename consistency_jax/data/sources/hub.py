@@ -16,6 +16,7 @@ from consistency_jax.data.sources import bmlama17, mmmlu
 from consistency_jax.data.sources.files import AGAIN, Line, json_lines, records
 from consistency_jax.data.sources.parallel import by_place, check_alike
 from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, each
+from consistency_jax.runtime.files import expanded
 
 COLUMNS = ("Prompt", "Ans", "Candidate Ans")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -174,7 +175,7 @@ def _files(path: str, languages: Sequence[str] | None, part: str) -> dict[str, P
 
 def _folder(path: str) -> Path:
     """The path itself, or a snapshot of the Hub's data set of this name, downloaded once."""
-    local = Path(path).expanduser()
+    local = expanded(path)
     if local.exists():
         return local
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", path):

@@ -18,6 +18,7 @@ from consistency_jax.data.sources.choices import ANSWERS, Question, ask, choice_
 from consistency_jax.data.sources.files import AGAIN, Line, csv_lines, json_lines, records, text_of
 from consistency_jax.data.sources.parallel import by_place, check_alike
 from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, Typical, each
+from consistency_jax.runtime.files import expanded
 
 CODES = (
     *("EN_US", "AR_XY", "BN_BD", "DE_DE", "ES_LA", "FR_FR", "HI_IN", "ID_ID"),
@@ -67,6 +68,7 @@ def read(
     Raises:
         DataError: naming file, reason and mend.
     """
+    english, dev = (str(expanded(name)) if name else "" for name in (english, dev))
     tables = _tables(path, languages, "test", english)
     before = _shots(path, dev, tuple(tables), shots_language, shots, answers)
 

@@ -1,6 +1,7 @@
 """The JSONL reader: what it reads, and one clear error for each kind of bad line."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from consistency_jax.data.items import DataError, Items, pick, right_answers, with_one_right
 from consistency_jax.data.sources import load_items
+from consistency_jax.errors import UserError
 
 RECORD = {
     "id": "Q1",
@@ -198,12 +200,19 @@ def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
         ({"split": "train", "train_size": 1}, "a set of 1 row cannot be split"),
         ({"on_error": "ignore"}, "unknown value .ignore.. Known: raise, skip"),
         ({"colour": 1}, "unknown option 'colour'. Known: train_size, seed"),
+        ({"train_size": math.nan}, "train_size=nan is no number of that kind. Its default: 0"),
+        ({"train_size": True}, "train_size=True is no number"),
+        ({"validation_size": "x"}, "validation_size='x' is no number"),
+        ({"seed": [1]}, r"seed=\[1\] is no number"),
+        ({"instances": 2.5}, "instances=2.5 is no number"),
+        ({"bare": "x"}, "bare='x' is neither True nor False"),
+        ({"path": "~nobody-here/x"}, "~nobody-here/x: .*; write the whole path"),
         ({"path": None}, "data.path: the source 'jsonl' needs a file or folder. Set data.path to a .jsonl"),
         ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file or folder"),
     ],
 )
 def test_a_bad_call_lists_what_is_known(tmp_path: Path, call: dict, reason: str):
-    with pytest.raises(DataError, match=reason):
+    with pytest.raises(UserError, match=reason):
         load_items(**{"name": "jsonl", "path": write(tmp_path, RECORD), **call})
 
 
