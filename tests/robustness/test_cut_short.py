@@ -144,10 +144,11 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def test_a_full_disk_is_told_and_more_room_is_enough(commands, disk: Disk, name: str) -> None:
     out, draw = disk.folder / "out", random.Random(7)
     finish(commands(name, out))
-    expected, needed = written(name, out), disk.used() // PAGE
+    # Checkpoints of one run may take a twentieth more or less than another's: their parts come in another order.
+    expected, needed = written(name, out), 9 * disk.used() // PAGE // 10
     early = [draw.randrange(1, needed // 4 + 1) for _ in range(3)]  # where many small files are written
     late = [draw.randrange(needed // 4, needed) for _ in range(3 if name == "train" else 1)]
-    for pages in [*early, *late, needed - 1]:
+    for pages in [*early, *late, needed]:
         disk.mount(pages * PAGE)
         *_, told = finish(commands(name, out), expected=1).splitlines()
         assert told.startswith("error: ")
