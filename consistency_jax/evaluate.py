@@ -45,7 +45,8 @@ def evaluate_workdir(
     """Measures the base model and a checkpoint of a workdir on the config's test splits, and writes the report.
 
     Args:
-      config: None for the one that the workdir was made with; code that it names is then not run.
+      config: None for the one that the workdir was made with; code that it names is then not run, nor are compiled
+        programs read from where it says.
       checkpoint: "base", "latest" (the base model where there is no checkpoint), or a step.
       profile: "FIRST:LAST", scoring batches to trace, counted over all that is scored; empty: none.
       show: questions of each split that are printed as tokens.
@@ -63,6 +64,8 @@ def evaluate_workdir(
                 f"{workdir} names code to run, evaluation.safety.judge={judge!r}, and a folder may come from anyone: "
                 "give the run's --config, which says so too"
             )
+    else:
+        use_compile_cache(config)
     validate(config, jax.device_count())
     watch = Watch(profiled_steps(profile, location(workdir)), location(workdir) / "profile", unit="batch")
     with open_workdir(workdir, config) as workdir:  # held for this command alone
@@ -70,7 +73,6 @@ def evaluate_workdir(
 
 
 def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, show: int) -> dict[str, Any]:
-    use_compile_cache(config)
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
     evaluation = load_evaluation(config)
     step = latest_step(workdir) if checkpoint == "latest" else None

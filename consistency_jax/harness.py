@@ -36,7 +36,7 @@ except ModuleNotFoundError as error:
 
 from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.data.trees.tokenization import bos_of, encode, first_answer_token
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
@@ -122,31 +122,45 @@ class HarnessModel(TemplateLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        return self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
+        """The conversation as the tokenizer's chat template writes it.
+
+        Raises:
+          ConfigError: there is none, or it fails, as many do over a system prompt or two turns of one speaker.
+        """
+        try:
+            return self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        except Exception as error:  # a template computes what it likes, and fails as it likes
+            turns = ", ".join(turn["role"] for turn in chat_history)
+            raise ConfigError(
+                f"the chat template of {self._path} fails over the turns {turns} ({type(error).__name__}: {error}); "
+                "leave out --system_instruction, --fewshot_as_multiturn or --apply_chat_template"
+            ) from error
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
         """(log-probability, whether it is the greedy answer) of each continuation: 0 of none, and -inf of one that is
-        longer than the model takes; both are told."""
+        longer than the model takes, or where a token has no row in its embedding; each is told."""
         branches: dict[tuple[int, ...], list[int]] = {}  # context -> its requests
         answers: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         for number, (texts, context, continuation) in enumerate(requests):
             room = self.max_length + 1 - len(continuation)  # the last token is predicted and not fed
-            if continuation and room > 0:
-                branches.setdefault(tuple(context[-room:]), []).append(number)
+            if not continuation:
+                _tell(number, texts or (), "its continuation has no token")
                 continue
-            reason = "its continuation has no token"
-            if continuation:
-                answers[number] = (-math.inf, False)
+            reason = self._without_row([*context, *continuation])
+            if room < 1:
                 reason = f"its continuation alone takes more than {self.max_length} tokens"
-            ends = " + ".join(repr(text[-60:]) for text in texts or ())
-            print(f"harness: request {number} is not scored ({ends}): {reason}", file=sys.stderr)
+            if reason:
+                answers[number] = (-math.inf, False)
+                _tell(number, texts or (), reason)
+            else:
+                branches.setdefault(tuple(context[-room:]), []).append(number)
         order = [number for own in branches.values() for number in own]
         trees = [Tree.of_tokens(trunk, [requests[n][2] for n in own]) for trunk, own in branches.items()]
         if not trees:
@@ -169,6 +183,15 @@ class HarnessModel(TemplateLM):
             if requests[number][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[number][0], answers[number])
         return answers
+
+    def _without_row(self, tokens: Sequence[int]) -> str:
+        """Says which token the embedding has no row for (Gemma 3's text models: the image); "" for none."""
+        last = self._model.config.vocab_size - 1
+        return (
+            f"it holds the token {max(tokens)}; the embedding has rows 0 to {last}"
+            if max(tokens) > last
+            else ""
+        )
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         windows: list[Request] = []
@@ -194,20 +217,33 @@ class HarnessModel(TemplateLM):
             yield None, *make_disjoint_window(pair)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The text written behind each context; empty, and told, where a token has no row in the embedding.
+
+        Raises:
+          ConfigError: an answer may be as long as the model's context.
+        """
         eos = self.tokenizer.decode([self.eot_token_id])
         answers: list[str] = [""] * len(requests)
-        same: dict[Sampling, list[int]] = {}
+        same: dict[Sampling, dict[int, np.ndarray]] = {}  # the prompts of each
         for number, request in enumerate(requests):
-            same.setdefault(self._sampling(request.args[1], eos), []).append(number)
-        for sampling, numbers in same.items():
+            text, options = request.args
+            sampling = self._sampling(options, eos)
             room = self.max_length - sampling.max_tokens
             if room < 1:
-                raise ValueError(
-                    f"max_gen_toks={sampling.max_tokens} leaves no room in max_length={self.max_length} tokens"
+                raise ConfigError(
+                    f"max_gen_toks={sampling.max_tokens} leaves no room in max_length={self.max_length} tokens; "
+                    "lower it in --gen_kwargs or the task"
                 )
-            prompts = [np.array(self.tok_encode(requests[n].args[0])[-room:], np.int32) for n in numbers]
-            drawn = self._sampler.generate_tokens(prompts, n=1, sampling=sampling, seed=self._seed)
-            for number, (tokens,) in zip(numbers, drawn, strict=True):
+            tokens = self.tok_encode(text)[-room:] or [self.prefix_token_id]
+            if reason := self._without_row(tokens):
+                _tell(number, (text,), reason)
+            else:
+                same.setdefault(sampling, {})[number] = np.array(tokens, np.int32)
+        for sampling, prompts in same.items():
+            drawn = self._sampler.generate_tokens(
+                list(prompts.values()), n=1, sampling=sampling, seed=self._seed
+            )
+            for number, (tokens,) in zip(prompts, drawn, strict=True):
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
                 answers[number] = postprocess_generated_text(text, list(sampling.stop), None)
                 self.cache_hook.add_partial("generate_until", requests[number].args, answers[number])
@@ -225,7 +261,15 @@ class HarnessModel(TemplateLM):
         )
 
 
+def _tell(number: int, texts: Sequence[str], reason: str) -> None:
+    ends = " + ".join(repr(text[-60:]) for text in texts)
+    print(f"harness: request {number} is not scored ({ends}): {reason}", file=sys.stderr)
+
+
 if __name__ == "__main__":
     from lm_eval.__main__ import cli_evaluate
 
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -10,10 +10,13 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.sources import load_items
+from consistency_jax.errors import ConfigError
+from consistency_jax.generation import GenerationError, Sampling
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.scoring.tables import score
@@ -157,6 +160,57 @@ def test_a_token_that_spans_context_and_answer_is_scored(harness, capfd):
     table = score(load_pretrained(harness.folder), [item])
     assert found[1][0] == pytest.approx(float(table.logp[0, 0, 0]), abs=1e-4)
     assert found[1][0] < 0
+
+
+@pytest.fixture(scope="module")
+def odd(small_model, tmp_path_factory) -> Any:
+    """Our backend with a tokenizer that knows a token more than the embedding has rows, and a template that takes no
+    system prompt."""
+    pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
+    from consistency_jax.harness import HarnessModel
+
+    folder = tmp_path_factory.mktemp("odd")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(small_model / name, folder / name)
+    tokenizer = load_tokenizer(small_model)
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    while len(tokenizer) <= rows:
+        tokenizer.add_special_tokens({"additional_special_tokens": [f"<image{len(tokenizer)}>"]}, False)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return HarnessModel(path=str(folder)), f"<image{len(tokenizer) - 1}>"
+
+
+def test_a_token_without_a_row_costs_its_own_request_alone(odd, capfd):
+    """An index beyond an embedding reads another row, without a word, in XLA."""
+    ours, token = odd
+    pairs = [("One day", " the"), (f"One {token} day", " the"), ("One day", f" {token}"), ("One day", " the")]
+    found = ours.loglikelihood(instances("loglikelihood", pairs))
+    alone = ours.loglikelihood(instances("loglikelihood", pairs[:1]))
+    assert found == [*alone, (-math.inf, False), (-math.inf, False), *alone]
+    assert capfd.readouterr().err.count("the embedding has rows 0 to") == 2
+    options = {"until": ["."], "max_gen_toks": 8}
+    asked = [("One day", options), (f"One {token} day", options), ("One day", options)]
+    texts = ours.generate_until(instances("generate_until", asked))
+    assert texts[0] == texts[2] != ""
+    assert texts[1] == ""
+    assert "request 1 is not scored" in capfd.readouterr().err
+    with pytest.raises(GenerationError, match="the model's embedding has rows 0 to"):
+        ours._sampler.generate_tokens([np.array([400])], n=1, sampling=Sampling(max_tokens=2), seed=0)
+
+
+def test_what_cannot_be_asked_is_said_before_any_answer_is_written(odd):
+    ours, _ = odd
+    asked = [("One day", {"max_gen_toks": tokens}) for tokens in (8, ours.max_length)]
+    with pytest.raises(ConfigError, match=f"max_gen_toks={ours.max_length} leaves no room"):
+        ours.generate_until(instances("generate_until", asked))
+    user = {"role": "user", "content": "Where?"}
+    assert ours.apply_chat_template([user]) == "Where?"
+    with pytest.raises(ConfigError, match=r"fails over the turns system, user .*no system role"):
+        ours.apply_chat_template([{"role": "system", "content": "Be kind."}, user])
 
 
 def test_long_texts_roll(harness):

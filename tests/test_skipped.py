@@ -1,6 +1,8 @@
 """data.on_error=skip leaves out every row that cannot be used, whatever the reason and the stage, and lists them."""
 
 import json
+import re
+import shutil
 
 import pytest
 
@@ -8,6 +10,7 @@ from consistency_jax.data.items import DataError
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import BadCells, TreeBuilder
 from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.pairs import write_selection
 from consistency_jax.train import train
 
@@ -119,6 +122,59 @@ def test_otherwise_the_first_is_told_with_its_line_and_how_many_there_are(small_
         match=r"broken\.jsonl:10: item 'q11', language 'de': .*And 1 more. Or leave .*data.on_error=skip",
     ):
         evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
+
+
+@pytest.fixture
+def chat_model(small_model, tmp_path):
+    """A folder whose tokenizer has a chat template, in which `</s>` in a prompt would end the turn."""
+    folder = tmp_path / "chat"
+    shutil.copytree(small_model, folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = "<s>{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+SPELT = re.compile("'Q2'.*</s>")
+
+
+def test_safety_prompts_that_spell_a_special_token_in_a_chat_are_among_them(
+    small_config, chat_model, tmp_path
+):
+    lines = [
+        {"id": f"Q{n}", "prompts": {"en": f"Steal {n}{'</s>' * (n == 2)}", "de": f"Stiehl {n}"}}
+        for n in range(4)
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(line | {"candidates": {"en": [], "de": []}}) for line in lines))
+    small_config.model.path, small_config.data.chat_template = str(chat_model), "tokenizer"
+    small_config.evaluation.safety.update(max_tokens=2)
+    small_config.evaluation.safety.harmful.update(source="jsonl", path=str(path), options={"bare": True})
+    with pytest.raises(DataError, match=SPELT):  # before anything is scored
+        evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
+    assert not (tmp_path / "audit" / "tables").exists()
+    small_config.data.on_error = "skip"
+    report = evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
+    assert report["safety"]["harmful"]["settings"]["items"] == 3
+    (line,) = told(tmp_path / "audit")
+    assert line["split"] == "harmful"
+    assert line["place"].endswith("prompts.jsonl:3")
+
+
+def test_prompts_that_cm_align_cannot_ask_are_among_them(small_config, questions, chat_model, tmp_path):
+    items = [json.loads(line) for line in questions.read_text("utf8").splitlines()]
+    for item in items[:9]:
+        item["prompts"]["de"] += " </s>"
+    path = tmp_path / "spelt.jsonl"
+    path.write_text("\n".join(json.dumps(item, ensure_ascii=False) for item in items), "utf8")
+    small_config.data.update(path=str(path), on_error="skip", chat_template="tokenizer")
+    small_config.model.path = str(chat_model)
+    small_config.objective.name = "dpo"
+    small_config.selection.update(name="cm_align", task="general", samples=2, max_tokens=3)
+    train(small_config, tmp_path / "run")
+    places = [(line["split"], line["place"].rpartition(":")[2]) for line in told(tmp_path / "run")]
+    assert sorted(int(place) for _, place in places) == list(range(1, 10))
+    assert {split for split, _ in places} == {"train", "test"}
 
 
 def test_every_problem_of_every_cell_is_found_at_once(small_tokenizer, broken):

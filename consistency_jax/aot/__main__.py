@@ -23,22 +23,52 @@ from ml_collections import ConfigDict
 
 from consistency_jax.aot.prove import advice, prove, show
 from consistency_jax.config.defaults import help_text
+from consistency_jax.errors import UserError
+from consistency_jax.runtime.chips import chip_of
 from consistency_jax.runtime.cli import config_flag, run_app, run_command
+from consistency_jax.runtime.files import local, read_json, refuse_input, write_text
+from consistency_jax.training.workdir import inputs_of
 
 
 def command(
     config: ConfigDict, topology: str, json_path: str = "", rows: int = 0, length: int = 0, hlo: str = ""
 ) -> None:
     """Proves, prints, writes; exit status 1 where a program does not fit."""
-    if hlo:
-        Path(hlo).mkdir(parents=True, exist_ok=True)
-    report = prove(config, topology, rows=rows, length=length, hlo=Path(hlo) if hlo else None)
+    chip_of(topology)
+    out, programs = _report_file(config, json_path), _folder(config, hlo)
+    report = prove(config, topology, rows=rows, length=length, hlo=programs)
     show(report, rich.console.Console())
-    if json_path:
-        Path(json_path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
+    if out:
+        write_text(out, json.dumps(report, indent=2) + "\n")
     if not report["fits"]:
         print(advice(report, config), file=sys.stderr)
         sys.exit(1)
+
+
+def _report_file(config: ConfigDict, name: str) -> Path | None:
+    """The file that --json names, None for none. UserError where another file, or what the config reads, is there."""
+    if not name:
+        return None
+    out = local(name, "--json")
+    refuse_input(out, "--json", *inputs_of(config))
+    try:
+        known = not out.exists() or "fits" in read_json(out)
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        raise UserError(f"--json={out} is there, and is no report of this command: name another file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _folder(config: ConfigDict, name: str) -> Path | None:
+    """The folder that --hlo names, made; None for none. UserError where the config reads it."""
+    if not name:
+        return None
+    folder = local(name, "--hlo")
+    refuse_input(folder, "--hlo", *inputs_of(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def main(argv: Sequence[str]) -> None:

@@ -85,6 +85,14 @@ class ParallelItem:
         """Every candidate that is right, the gold one first; none where that is unknown."""
         return () if self.gold is None else (self.gold, *self.also)
 
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """Every candidate that is not right, nor in some language spelt as one that is."""
+        every, texts = range(self.num_candidates), self.candidates.values()
+        return tuple(
+            k for k in every if not any(own[k] == own[right] for own in texts for right in self.right)
+        )
+
 
 class Items(list[ParallelItem]):
     """What `load_items` returns: a list of items, with what was left out and what was odd.
@@ -157,11 +165,13 @@ def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) 
 
 
 def with_one_right(items: Items) -> Items:
-    """The items with the gold one of their right candidates alone, for what tells a right answer from a wrong one."""
-    return items.only(
-        pick(item, [k for k in range(item.num_candidates) if k not in item.also]) if item.also else item
-        for item in items
-    )
+    """The items with their gold candidate and the wrong ones alone, for what tells a right answer from a wrong one."""
+
+    def left(item: ParallelItem) -> ParallelItem:
+        kept = sorted({*item.wrong, *item.right[:1]})
+        return item if len(kept) == item.num_candidates else pick(item, kept)
+
+    return items.only(map(left, items))
 
 
 def right_answers(items: Sequence[ParallelItem], candidates: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from consistency_jax.data.items import Items
 from consistency_jax.evaluation.free_text import GenerationTask, Responses, load_tasks, respond
 from consistency_jax.evaluation.measuring import headline, score_splits
 from consistency_jax.evaluation.reports import write_report
-from consistency_jax.evaluation.splits import Split, load_split, load_tests, split_of
+from consistency_jax.evaluation.splits import Split, askable, load_split, load_tests, split_of
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.processes import on_main
@@ -57,12 +57,13 @@ class Evaluation:
         splits = [split_of(self.config, name, items, model, boundary) for name, items in self.items.items()]
         # What is written is asked of the same questions: without those that no tree can be made of.
         known = {split.name: {item.id for item in split.items} for split in splits}
-        tasks = [
-            task
-            if task.safety
-            else task._replace(items=task.items.only(i for i in task.items if i.id in known[task.name]))
-            for task in self.tasks
-        ]
+
+        def asked(task: GenerationTask) -> Items:
+            if task.safety:
+                return askable(self.config, f"{task.name} prompts", task.items, model)
+            return task.items.only(item for item in task.items if item.id in known[task.name])
+
+        tasks = [task._replace(items=asked(task)) for task in self.tasks]
         return dataclasses.replace(self, splits=splits, tasks=tasks)
 
     def measure(

@@ -181,6 +181,18 @@ def split_of(
     return Split(name, items, languages, trees, neutral)
 
 
+def askable(config: ConfigDict, name: str, items: Items, model: Model) -> Items:
+    """The items whose prompts the model can answer in free text, whatever their candidates. Errors are those of
+    `split_of`: with data.on_error=skip the others are left out."""
+    bare = items.only(
+        dataclasses.replace(item, candidates=dict.fromkeys(item.prompts, ()), gold=None, also=())
+        for item in items
+    )
+    left = split_of(config, name, bare, model, "separate", measured=False).items
+    known = {item.id for item in left}
+    return Items((item for item in items if item.id in known), skipped=left.skipped, warnings=left.warnings)
+
+
 def _without(items: Items, error: BadCells, languages: int, split: str) -> Items:
     """The items without those that no tree can be made of, in any language, which are told as skipped."""
     bad: dict[int, str] = {}

@@ -133,7 +133,7 @@ class Endpoint:
                 if error.code < 500 and error.code not in LATER:
                     raise GenerationError(f"endpoint: {self._url} refused the request: {problem}") from None
                 asked = error.headers.get("Retry-After", "")
-                wait = min(float(asked), LONGEST_WAIT_S) if asked.isdigit() else wait
+                wait = min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else wait
             except TimeoutError:
                 problem = f"no answer within timeout_s={self._timeout_s:g} s"
             except (OSError, HTTPException) as error:  # refused, reset, cut off; URLError wraps these

@@ -283,6 +283,12 @@ class Sampler:
         check_sampling(sampling, n)
         if any(not len(prompt) for prompt in prompts):
             raise GenerationError("generation: a prompt has no token; give the tokenizer a BOS")
+        most, rows = max((int(prompt.max()) for prompt in prompts), default=0), self._config.vocab_size
+        if most >= rows:
+            reason = f"a prompt holds the token {most}, and the model's embedding has rows 0 to {rows - 1}"
+            raise GenerationError(
+                f"generation: {reason}; is it another model's tokenizer, or one with tokens added?"
+            )
         if sampling.stop and self._tokenizer is None:
             raise GenerationError("generation: stop texts need a tokenizer; put its files beside config.json")
         copies, n = (n, 1) if sampling.temperature == 0 else (1, n)  # all the likeliest answers are one

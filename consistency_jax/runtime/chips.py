@@ -10,6 +10,7 @@ Core GPU (https://www.nvidia.com/en-us/data-center/a100/), H100 (.../h100/: SXM,
 """
 
 import dataclasses
+import re
 
 import jax
 
@@ -62,7 +63,7 @@ CHIPS = {
 def chip_of(topology: str) -> Chip:
     """The chip of "v5e:4x4"; ConfigError where the name is no TPU topology."""
     name, colon, shape = topology.partition(":")
-    if name not in CHIPS or not colon or not all(part.isdigit() for part in shape.split("x")):
+    if name not in CHIPS or not colon or not re.fullmatch(r"[0-9]+(x[0-9]+)*", shape):
         raise ConfigError(
             f"--topology={topology!r} is no TPU slice; give generation:shape, such as v5e:4x4 or v5p:2x2x1 "
             f"(generations: {', '.join(CHIPS)}). GPUs and CPUs need no such proof: run the config on one"

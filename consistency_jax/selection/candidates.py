@@ -125,7 +125,8 @@ def picked_pairs(
 def _gold_pairs(given: Given) -> list[Pair]:
     mask, gold = item_arrays(given.items, given.languages)
     for cells, item in zip(mask, given.items, strict=True):
-        cells[:, list(item.also)] = False  # right, too: neither learnt nor rejected
+        others = set(range(item.num_candidates)) - {item.gold, *item.wrong}
+        cells[:, list(others)] = False  # right, too: neither learnt nor rejected
     scores = given.tools.scores() if given.options.rejected == "hardest" else None
     return picked_pairs(given, gold_picks(mask, gold, np.random.default_rng(given.seed), scores), scores)
 

@@ -16,7 +16,7 @@ from consistency_jax.data.preferences import Pairs, pair_items, pairs_text, read
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import cached_answers, reading
 from consistency_jax.evaluation.measuring import score_splits
-from consistency_jax.evaluation.splits import split_of
+from consistency_jax.evaluation.splits import askable, split_of
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.endpoint import Endpoint
 from consistency_jax.generation.translators import by_model
@@ -45,12 +45,14 @@ def selected_items(
 
 
 def scorable(config: ConfigDict, model: Model, items: Items, languages: Sequence[str]) -> Items:
-    """The items whose candidates a selection can score: with data.on_error=skip without the others, which are told as
+    """The items that the model can be asked about: with data.on_error=skip without the others, which are told as
     skipped."""
-    if config.data.on_error != "skip" or not SELECTIONS[config.selection.name].candidates:
-        return items
     split, boundary = config.data.train.split, config.evaluation.boundary
-    return split_of(config, split, items, model, boundary, languages).items
+    if config.data.on_error != "skip":
+        return items
+    if SELECTIONS[config.selection.name].candidates:
+        return split_of(config, split, items, model, boundary, languages).items
+    return askable(config, split, items, model) if config.selection.engine == "sampler" else items
 
 
 def selected_pairs(

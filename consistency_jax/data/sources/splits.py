@@ -131,14 +131,8 @@ def take(
                 raise DataError.at(rows.rows[i].where, reason, "Name languages that every item has")
 
         def choices(i: int) -> list[int]:
-            item, every = made[i], range(made[i].num_candidates)
-            if not plan.wrong_only:
-                return every
-            # By what they say, as published: a second candidate with the gold's text is no wrong one.
-            texts = item.candidates.values()
-            return [
-                k for k in every if not any(own[k] == own[right] for own in texts for right in item.right)
-            ]
+            # Wrong by what they say, as published: a second candidate with the gold's text is none.
+            return made[i].wrong if plan.wrong_only else range(made[i].num_candidates)
 
         for one in published_instances(drawn, rng, languages, plan.instances // len(drawn), choices):
             if not rows.rows[one.row].left_out:

@@ -23,7 +23,7 @@ from consistency_jax.data.trees.tokenization import bos_of, encode, tokenizer_ke
 
 GAP = "____"
 QUESTION = "What is the capital of France?"  # to see what a template makes of one
-PATIENCE = 20  # seconds
+PATIENCE, A_SECOND = 20, 50  # seconds, and one more for so many prompts
 SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # Llama 3 templates fall back on this day
 SWITCH_OFF = "Use an instruction-tuned model, or set --config.data.chat_template=off"
 
@@ -50,7 +50,7 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._system = []
         question, answer = QUESTION, "Paris"
-        (opening,) = _in_time(lambda: self.render([question]))
+        (opening,) = self.render([question])
         said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         (whole,) = _in_time(lambda: self._apply([said], add_generation_prompt=False))
         if question not in opening:
@@ -70,7 +70,7 @@ class ChatTemplate:
         self._system = [{"role": "system", "content": system_prompt}]
         mend = "Set --config.data.system_prompt='' and say it in the prompts"
         try:
-            (rendered,) = _in_time(lambda: self.render([question]))
+            (rendered,) = self.render([question])
         except DataError as error:
             reason = f"the model's chat template takes no system prompt ({error.__cause__})"
             raise DataError.at("data.system_prompt", reason, mend) from error
@@ -81,7 +81,8 @@ class ChatTemplate:
     def render(self, prompts: Sequence[str]) -> list[str]:
         """The text before each prompt's answer: with BOS and special tokens where the template writes them."""
         users = ({"role": "user", "content": prompt.replace(MASK, GAP)} for prompt in prompts)
-        return self._apply([[*self._system, user] for user in users], add_generation_prompt=True)
+        asked = [[*self._system, user] for user in users]
+        return _in_time(lambda: self._apply(asked, add_generation_prompt=True), len(prompts))
 
     def key(self) -> str:
         """A key of all that renderings and their tokens depend on, today's date in a template included."""
@@ -97,8 +98,9 @@ class ChatTemplate:
             raise DataError.at("data.chat_template", reason, SWITCH_OFF) from error
 
 
-def _in_time(call: Callable[[], list[str]]) -> list[str]:
-    """What the call returns, or raises; DataError where that takes longer than any template does."""
+def _in_time(call: Callable[[], list[str]], prompts: int = 1) -> list[str]:
+    """What the call returns, or raises; DataError where that takes longer than any template does over so many prompts:
+    some loop without end over certain ones."""
     told: Future[list[str]] = Future()
 
     def work() -> None:
@@ -108,8 +110,9 @@ def _in_time(call: Callable[[], list[str]]) -> list[str]:
             told.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()  # an endless loop ends with the command
+    patience = PATIENCE + prompts // A_SECOND
     try:
-        return told.result(PATIENCE)
+        return told.result(patience)
     except TimeoutError:
-        reason = f"the chat template takes longer than {PATIENCE} s over one question"
+        reason = f"the chat template takes longer than {patience} s over {prompts:,} prompts"
         raise DataError.at("data.chat_template", reason, SWITCH_OFF) from None

@@ -1,5 +1,6 @@
 """The JSONL reader: what it reads, and one clear error for each kind of bad line."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consistency_jax.data.items import DataError, Items, pick, right_answers, with_one_right
+from consistency_jax.data.items import DataError, Items, ParallelItem, pick, right_answers, with_one_right
 from consistency_jax.data.sources import load_items
 from consistency_jax.errors import UserError
 
@@ -119,6 +120,13 @@ def test_gold_may_be_a_list(tmp_path: Path):
     alone = with_one_right(Items([several, one]))
     assert alone[0].candidates == {"en": (" b", " c"), "fr": (" e", " f")}
     assert (alone[0].right, alone[1]) == ((1,), one)
+    # A twin of the right text, in one language alone, is no wrong answer in any.
+    twin = ParallelItem(
+        "t", "", {"en": "Q", "fr": "Q"}, {"en": ("a", "b", "c"), "fr": ("d", "e", "d")}, gold=0
+    )
+    assert twin.wrong == (1,)
+    assert with_one_right(Items([twin]))[0].candidates == {"en": ("a", "b"), "fr": ("d", "e")}
+    assert dataclasses.replace(twin, gold=None).wrong == (0, 1, 2)
     # Published draws of wrong candidates draw neither.
     lines = [
         changed(id=f"Q{n}", gold=[2, 0], candidates={"en": [*"abcd"], "fr": [*"abcd"]}) for n in range(8)

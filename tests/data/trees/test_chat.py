@@ -318,8 +318,14 @@ def test_a_template_that_does_not_end_is_an_error(small_tokenizer, monkeypatch):
     loop = "{% for i in range(3000) %}{% for j in range(3000) %}{% endfor %}{% endfor %}"
     behind = INST + "{% if not add_generation_prompt %}" + loop + "{% endif %}"
     for template in (loop, behind):
-        with pytest.raises(DataError, match="takes longer than 0.1 s over one question"):
+        with pytest.raises(DataError, match="takes longer than 0.1 s over 1 prompts"):
             ChatTemplate(with_template(small_tokenizer, template))
+    # Over certain prompts alone.
+    template = "{% if 'Rome' in messages[0].content %}" + loop + "{% endif %}" + INST
+    picky = ChatTemplate(with_template(small_tokenizer, template))
+    assert len(picky.render(["Where is Paris?"] * 3)) == 3
+    with pytest.raises(DataError, match="takes longer than 1.1 s over 51 prompts"):
+        picky.render(["Where is Paris?"] * 50 + ["Where is Rome?"])
 
 
 def test_a_config_with_a_chat_is_checked(small_config, tmp_path):
