@@ -13,6 +13,7 @@ well, 1 where a command failed, 2 for a grid that cannot run.
 import argparse
 import dataclasses
 import importlib.util
+import io
 import itertools
 import json
 import re
@@ -120,8 +121,11 @@ def report_of(out: str, run: Run) -> dict | None:
     """What report.json of a run holds; None where it is not finished."""
     path = epath.Path(out) / run.name / "report.json"
     try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except ValueError as error:
+        report = json.loads(path.read_text()) if path.exists() else None
+        for split in report.get("final", ()) if report is not None else ():
+            sides(report, split)
+        return report
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         sys.exit(f"error: {path} is damaged ({error}): give the run's command again")
 
 
@@ -140,8 +144,7 @@ def table(runs: Iterable[Run], out: str) -> str:
     for run in runs:
         report = report_of(out, run)
         for split in report.get("final", ()) if report else ():
-            sides = {side: figures(report[side][split]) for side in ("base", "final", "delta")}
-            rows.setdefault((run.model, run.data, split, run.method), []).append(sides)
+            rows.setdefault((run.model, run.data, split, run.method), []).append(sides(report, split))
     names = [*FIGURES, "accuracy, English"]
     head = [
         "model",
@@ -161,6 +164,11 @@ def table(runs: Iterable[Run], out: str) -> str:
             cells.append(f"{spread(before)}, {spread(after)}, {spread(change)}")
         lines.append("| " + " | ".join([*key, str(len(seeds)), *cells]) + " |")
     return "\n".join(lines)
+
+
+def sides(report: dict, split: str) -> dict[str, dict[str, float | None]]:
+    """The columns' figures of a split before, after, and their change."""
+    return {side: figures(report[side][split]) for side in ("base", "final", "delta")}
 
 
 def figures(split: dict) -> dict[str, float | None]:
@@ -207,6 +215,8 @@ def flags() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = flags().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot write must not end a sweep
+        sys.stdout.reconfigure(errors="replace")
     try:
         runs = grid(args)
     except ValueError as error:

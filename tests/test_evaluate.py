@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -49,9 +50,46 @@ def test_any_right_answer_of_several_counts(small_config, questions, tmp_path):
         assert report["base"]["every"]["accuracy"][language] == pytest.approx(100 * share)
 
 
-def test_a_checkpoint_that_is_none_is_told_before_any_work(small_config, tmp_path):
+@pytest.mark.parametrize("name", ["newest", "²", "٣", "-1", "1.0", ""])
+def test_a_checkpoint_that_is_none_is_told_before_any_work(small_config, tmp_path, name):
     with pytest.raises(
-        ConfigError, match="--checkpoint=newest should be base, latest or the step of a check"
+        ConfigError, match=f"--checkpoint={name} should be base, latest or the step of a check"
     ):
-        evaluate_workdir(small_config, tmp_path / "run", "newest")
+        evaluate_workdir(small_config, tmp_path / "run", name)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_home_folder_may_stand_in_every_path(small_config, small_model, questions, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").symlink_to(small_model)
+    (tmp_path / "questions.jsonl").symlink_to(questions)
+    small_config.model.path, small_config.data.path = "~/model", "~/questions.jsonl"
+    report = evaluate_workdir(small_config, "~/run", "base")
+    assert report["base"]["test"]["clc_all"] > 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_compiled_programs_are_not_read_from_where_a_folder_says(small_config, tmp_path):
+    """A workdir may come from anyone, and a compiled program is code."""
+    evaluate_workdir(small_config, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    stored["compile_cache"] = str(tmp_path / "programs")
+    path.write_text(json.dumps(stored))
+    before = jax.config.jax_compilation_cache_dir
+    evaluate_workdir(None, tmp_path / "run")
+    assert jax.config.jax_compilation_cache_dir == before
+    assert not (tmp_path / "programs").exists()
+
+
+def test_an_item_that_lacks_a_language_is_told_on_the_page(small_config, questions, tmp_path, capsys):
+    items = [json.loads(line) for line in questions.read_text().splitlines()]
+    for item in items[:5]:
+        del item["prompts"]["de"], item["candidates"]["de"]
+    path = tmp_path / "lacking.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in items))
+    small_config.data.path, small_config.data.test = str(path), ("every",)
+    evaluate_workdir(small_config, tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "de 5" in capsys.readouterr().out
+    assert "not asked in: de 5" in page

@@ -33,7 +33,9 @@ def test_an_export_onto_what_is_read_is_refused(small_config, tmp_path):
     before = (tmp_path / "run" / "config.json").read_bytes()
     with pytest.raises(ConfigError, match="--out=.* is the workdir of a run; choose another folder"):
         export(tmp_path / "run", tmp_path / "run")
-    for out in (tmp_path / "run" / "checkpoints", small_config.model.path):
+    cache = tmp_path / "cache"
+    cache.mkdir(exist_ok=True)
+    for out in (tmp_path / "run" / "checkpoints", small_config.model.path, cache, cache / "models"):
         with pytest.raises(UserError, match="--out=.* would write into .*, which is read"):
             export(tmp_path / "run", out)
     assert before == (tmp_path / "run" / "config.json").read_bytes()

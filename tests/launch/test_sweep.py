@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import os
 import shlex
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,12 +88,28 @@ def test_a_sweep_runs_what_is_not_finished_and_makes_one_table(sweep, tmp_path, 
     assert table[2].endswith("| -, -, - |")
     assert sweep.main([*words, "--table"]) == 0
     assert capfd.readouterr().out.splitlines() == table
+    command = [sys.executable, sweep.__file__, *words, "--table"]
+    plain = subprocess.run(
+        command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True
+    )
+    assert plain.stdout.splitlines() == [line.replace("±", "?") for line in table], plain.stderr
 
 
-def test_half_a_report_is_one_line(sweep, tmp_path, launcher):
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"base": {"te',
+        "[]",
+        "3",
+        '{"final": {"test": {}}}',
+        '{"base": 1, "final": {"test": 2}}',
+        '{"final": ["test"]}',
+    ],
+)
+def test_half_a_report_is_one_line(sweep, tmp_path, launcher, text):
     folder = tmp_path / "out" / "gemma3-4b-bmlama17-dco-s0"
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text('{"base": {"te')
+    (folder / "report.json").write_text(text)
     with pytest.raises(SystemExit, match="error: .*gemma3-4b-bmlama17-dco-s0/report.json is damaged"):
         sweep.main(flags(tmp_path, launcher))
 

@@ -152,6 +152,7 @@ def test_a_named_bos_is_put_once(small_tokenizer) -> None:
 def test_no_tokenizer_and_broken_tokenizers(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     assert load_tokenizer(tmp_path) is None
-    (tmp_path / "tokenizer.model").write_bytes(b"\x00\x01 not a model")
-    with pytest.raises(TokenizerError, match="cannot be read"):
-        load_tokenizer(tmp_path)
+    for content in (b"\x00\x01 not a model", b""):
+        (tmp_path / "tokenizer.model").write_bytes(content)
+        with pytest.raises(TokenizerError, match="cannot be read"):
+            load_tokenizer(tmp_path)

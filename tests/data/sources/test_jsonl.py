@@ -60,6 +60,7 @@ BAD = [
     ("[1]", "not a JSON object"),
     ({k: v for k, v in RECORD.items() if k != "prompts"}, "key 'prompts' is missing"),
     (changed(id=None), "id is None"),
+    (changed(id=1.5), "id is 1.5. Give a name that is unique"),
     (changed(id="Q1"), "id 'Q1' was already used at .*set.jsonl:1"),
     (changed(gold="0"), "gold is '0'"),
     (changed(gold=True), "gold is True"),
@@ -101,6 +102,12 @@ def test_a_bad_line_is_named_or_skipped(tmp_path: Path, record: object, reason: 
     assert [item.id for item in items] == ["Q1", "Q3"]
     assert len(items.skipped) == 1
     assert "set.jsonl:2" in items.skipped[0]
+
+
+def test_a_number_may_be_an_id(tmp_path: Path):
+    assert load_items("jsonl", path=write(tmp_path, changed(id=7)))[0].id == "7"
+    with pytest.raises(DataError, match="id '7' was already used at .*set.jsonl:1"):
+        load_items("jsonl", path=write(tmp_path, changed(id=7), changed(id="7")))
 
 
 def test_gold_may_be_a_list(tmp_path: Path):
