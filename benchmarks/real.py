@@ -3,7 +3,7 @@
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER                 # all runs, 3 seeds for those of SEEDED
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER --only=dco,sft --seeds=1
     python benchmarks/real.py --model=gemma.gguf --data=FOLDER --only=dco --options=steps=20,tested=40   # a try
-    python benchmarks/real.py --model=gemma.gguf --data=FOLDER --labels-alone --options=trained=1600     # asks no model
+    python benchmarks/real.py --model=gemma.gguf --data=FOLDER --labels-alone --options=trained=1600,tested=300
 
 Each run is a `python -m consistency_jax.train --config=configs/real.py:...` in OUT/runs/NAME/SEED, half an hour to an
 hour on 2 cores with a model of 270 M parameters; what has finished is not run again, what was stopped goes on. Writes
@@ -53,12 +53,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="runs/real/NAME OF THE MODEL by default")
     args = parser.parse_args()
-    if args.labels_alone:
-        given = [f"path={args.model}", f"data_path={args.data}", "method=dpo", args.options]
-        print(f"ranked by labels alone: {labels_alone(','.join(filter(None, given))):.1f} % right")
-        return
     every = {name: own for runs in TABLES.values() for name, own in runs.items()}
     try:
+        if args.labels_alone:
+            given = [f"path={args.model}", f"data_path={args.data}", "method=dpo", args.options]
+            print(f"ranked by labels alone: {labels_alone(','.join(filter(None, given))):.1f} % right")
+            return
         wanted = chosen(every, args.only)
     except ConfigError as error:
         parser.error(str(error))
@@ -87,7 +87,8 @@ def main() -> None:
 
 
 def labels_alone(options: str) -> float:
-    """Accuracy, in percent, of candidates ranked by how often each was the right one of its relation in training."""
+    """Accuracy, in percent, of candidates ranked by the share of the training questions of their relation that offered
+    them in which they were the right one."""
     config = get_config("real", options)
     (items, _), (tests,) = load_training(config), load_tests(config).values()
     shown, right = Counter(), Counter()
@@ -100,7 +101,7 @@ def labels_alone(options: str) -> float:
         names = [(item.group, name) for name in item.candidates["en"]]
         shares = np.array([(right[name] + 0.1) / (shown[name] + 1) for name in names])
         first = shares == shares.max()
-        credit.append(first[item.gold] / first.sum())
+        credit.append(first[list(item.right)].sum() / first.sum())
     return 100 * float(np.mean(credit))
 
 

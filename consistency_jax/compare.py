@@ -132,6 +132,8 @@ def read_runs(workdirs: Sequence[str | Path]) -> list[Run]:
       UserError: a folder that is no workdir, or has not measured anything.
     """
     folders = [expanded(workdir).absolute() for workdir in workdirs]
+    if not folders:
+        raise ConfigError("give workdirs to compare")
     if len(set(folders)) < len(folders):
         raise ConfigError("a workdir is given twice")
     parent = Path(os.path.commonpath([folder.parent for folder in folders]))
@@ -240,6 +242,25 @@ def _check_parallel(runs: Sequence[Run]) -> None:
                     raise _differing(same_seed, run, f"other items of split {split!r}")
                 if not np.array_equal(table.mask, other.mask) or not np.array_equal(table.gold, other.gold):
                     raise _differing(same_seed, run, f"other candidates or answers in split {split!r}")
+            _check_shared(first, run, split)
+
+
+def _check_shared(one: Run, other: Run, split: str) -> None:
+    """Refuses runs that give a question of both, by its id, other candidates or another answer."""
+
+    def told(table: Table, n: int) -> tuple[list[int], ...]:
+        right = table.gold[n]
+        return tuple(
+            np.flatnonzero(own).tolist() for own in (*table.mask[n], right == 1 if right.ndim else [])
+        ) + ([] if right.ndim else [int(right)],)
+
+    mine, theirs = one.base[split], other.base[split]
+    places = {name: n for n, name in enumerate(mine.ids)}
+    for n, name in enumerate(theirs.ids):
+        if name in places and told(mine, places[name]) != told(theirs, n):
+            raise _differing(
+                one, other, f"other candidates or answers to question {name!r} of split {split!r}"
+            )
 
 
 def _differing(one: Run, other: Run, what: str) -> UserError:
@@ -352,11 +373,8 @@ def compare_workdirs(workdirs: Sequence[str], out: str | None = None, against: s
     if len(workdirs) < 2:
         raise ConfigError("give two or more workdirs to compare")
     result = compare(workdirs)
-    folder = (
-        local(out, "--out")
-        if out
-        else Path(os.path.commonpath([expanded(w).absolute().parent for w in workdirs]))
-    )
+    parents = [expanded(workdir).absolute().parent for workdir in workdirs]
+    folder = local(out, "--out") if out else Path(os.path.commonpath(parents))
     page = write_comparison(folder, result, against=against, command=command_line())
     print(terminal_comparison(result, against=against))
     print(f"comparison: {page}")

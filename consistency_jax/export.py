@@ -15,7 +15,7 @@ from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import save_pretrained
-from consistency_jax.report.card import model_card
+from consistency_jax.report.card import CARD, model_card
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import run_app, run_command
 from consistency_jax.runtime.files import local, location, refuse_input, write_text
@@ -45,6 +45,10 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     refuse_input(out, "--out", inputs_of(config)[0], kept)
     if on_main(lambda: holds_run(out)):
         raise ConfigError(f"--out={out} is the workdir of a run; choose another folder")
+    if on_main(lambda: _foreign(out)):
+        raise ConfigError(
+            f"--out={out} holds files that no export wrote: choose another folder, or an empty one"
+        )
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     summary = on_main(lambda: read_report(workdir))
@@ -72,6 +76,11 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     base = base_model(config, mesh, workdir)
     model = checkpoint_model(config, workdir, step, base)
+    on_main(lambda: out.mkdir(parents=True, exist_ok=True))
+    if not on_main(
+        (out / "README.md").exists
+    ):  # by which the folder is known as this command's, if it is killed
+        on_main(lambda: write_text(out / "README.md", card))
     if adapter:
         save_adapter(model, out, base=config.model.path or str(base.folder))
     else:
@@ -82,6 +91,14 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     what = f"step {step:,} of {total:,}" + (f" of stage {last.name}" if len(stages) > 1 else "")
     print(f"exported {what}{unfinished}, {model.config.param_dtype}, to {out}")
     return out
+
+
+def _foreign(out: Path) -> bool:
+    """Whether a folder holds a model, or a README, that this command did not write."""
+    card = out / "README.md"
+    if card.exists():
+        return CARD not in card.read_text(encoding="utf8", errors="replace")
+    return any((out / name).exists() for name in ("config.json", "adapter_config.json"))
 
 
 def main(argv: Sequence[str]) -> None:

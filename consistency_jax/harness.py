@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     raise ImportError(message) from error
 
 from consistency_jax.data.trees.forest import Forest, Tree
-from consistency_jax.data.trees.tokenization import bos_of, encode, first_answer_token
+from consistency_jax.data.trees.tokenization import bos_of, encode, first_answer_token, without_row
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
@@ -43,6 +43,7 @@ from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.scorer import Scorer
 
+DRAWN = ("until", "do_sample", "temperature", "max_gen_toks", "top_k", "top_p", "repetition_penalty")
 Request = tuple[
     tuple[str, str] | None, list[int], list[int]
 ]  # (texts), tokens of context and of continuation
@@ -67,7 +68,7 @@ class HarnessModel(TemplateLM):
 
     def __init__(
         self,
-        path: str,
+        path: str = "",
         dtype: str = "float32",
         max_length: int = 0,
         max_gen_toks: int = 256,
@@ -76,44 +77,80 @@ class HarnessModel(TemplateLM):
         batch_size: Any = None,
         max_batch_size: Any = None,
         device: Any = None,
+        **others: Any,
     ):
         super().__init__()
+        if others or not path:
+            wrong = ", ".join(others) or "no path"
+            takes = "path=FOLDER, dtype, max_length, max_gen_toks, tokens and seed"
+            raise ConfigError(f"--model_args has {wrong}; this model takes {takes}")
+        self.max_length, self.max_gen_toks, self._tokens, self._seed = (
+            _count(*own)
+            for own in (
+                ("max_length", max_length, 0),
+                ("max_gen_toks", max_gen_toks, 1),
+                ("tokens", tokens, 1),
+                ("seed", seed, 0),
+            )
+        )
         mesh = make_mesh((jax.device_count(), 1, 1))
         self._path, self._model = str(path), load_pretrained(path, dtype=dtype, mesh=mesh)
         if self._model.tokenizer is None:
             raise ConfigError(f"the model {path} has no tokenizer; put its files beside config.json")
         self.tokenizer = self._model.tokenizer
-        self.max_length = int(max_length) or self._model.config.max_length
-        self.max_gen_toks, self._tokens, self._seed = int(max_gen_toks), int(tokens), int(seed)
-        self._bos = bos_of(self.tokenizer)
+        self.max_length = self.max_length or self._model.config.max_length
+        self._bos, self._told = bos_of(self.tokenizer), set()
+        found = (self.tokenizer.bos_token_id, self._bos, self.eot_token_id)
+        self._prefix = next((token for token in found if token is not None), None)
         self._scorer = Scorer(self._model.config, mesh)
         self._sampler = Sampler(self._model, max_length=self.max_length)
 
     @property
-    def eot_token_id(self) -> int:
+    def eot_token_id(self) -> int | None:
         return self.tokenizer.eos_token_id
 
     @property
     def prefix_token_id(self) -> int:
-        found = (self.tokenizer.bos_token_id, self._bos, self.eot_token_id)
-        return next(token for token in found if token is not None)
+        """What an empty context is.
+
+        Raises:
+          ConfigError: the tokenizer names neither BOS nor EOS.
+        """
+        if self._prefix is None:
+            mend = "name one in its tokenizer_config.json"
+            raise ConfigError(
+                f"{self._path}: a request has no context, and the tokenizer no BOS and no EOS: {mend}"
+            )
+        return self._prefix
 
     @property
     def tokenizer_name(self) -> str:
         return self._path.replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        ids = next(encode(self.tokenizer, [string], special=True, offsets=False)).ids
-        opened = add_special_tokens is None and ids[:1] in ([self._bos], [self.prefix_token_id])
+        ids = next(encode(self.tokenizer, [self._readable(string)], special=True, offsets=False)).ids
+        opened = add_special_tokens is None and ids[:1] in ([self._bos], [self._prefix])
         put = self._bos is not None and add_special_tokens is not False and not opened
         return [self._bos, *ids] if put else ids
+
+    def _readable(self, text: str) -> str:
+        """The text; halves of characters, which JSON can write and no tokenizer takes, become U+FFFD, and are told."""
+        readable = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if readable != text:
+            self._tell_once(f"a text holds half a character, read as U+FFFD: {readable[-60:]!r}")
+        return readable
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            print(f"harness: {what}", file=sys.stderr)
+        self._told.add(what)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Tokens of context and continuation as the harness parts them. Where a token spans both, that may leave it no
         continuation: the token is scored then, as `cj.score` does."""
         before, after = super()._encode_pair(context, continuation)
         if not after:
-            encoding = next(encode(self.tokenizer, [context + continuation], special=True))
+            encoding = next(encode(self.tokenizer, [self._readable(context + continuation)], special=True))
             whole = self.tok_encode(context + continuation)
             first = first_answer_token(encoding, len(context.rstrip())) + len(whole) - len(encoding.ids)
             before, after = whole[:first], whole[first:]
@@ -141,6 +178,20 @@ class HarnessModel(TemplateLM):
                 "leave out --system_instruction, --fewshot_as_multiturn or --apply_chat_template"
             ) from error
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As the harness's own, which ends over a request without context and continuation."""
+        asked: list[Request] = []
+        for request in requests:
+            context, continuation = request.args
+            if context:
+                before, after = self._encode_pair(context, continuation)
+            else:
+                after = self.tok_encode(continuation, add_special_tokens=False)
+                before = after[:1] if after[:1] == [self.prefix_token_id] else [self.prefix_token_id]
+                after = after[1:] if after[:1] == before else after
+            asked.append(((context, continuation), before, after))
+        return self._loglikelihood_tokens(asked, disable_tqdm=disable_tqdm)
+
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
@@ -153,9 +204,10 @@ class HarnessModel(TemplateLM):
             if not continuation:
                 _tell(number, texts or (), "its continuation has no token")
                 continue
-            reason = self._without_row([*context, *continuation])
-            if room < 1:
-                reason = f"its continuation alone takes more than {self.max_length} tokens"
+            reason = f"its continuation alone takes more than {self.max_length} tokens"
+            if room > 0:
+                told = without_row([*context[-room:], *continuation], self._model.config.vocab_size)
+                reason = told and f"it holds {told}"
             if reason:
                 answers[number] = (-math.inf, False)
                 _tell(number, texts or (), reason)
@@ -183,15 +235,6 @@ class HarnessModel(TemplateLM):
             if requests[number][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[number][0], answers[number])
         return answers
-
-    def _without_row(self, tokens: Sequence[int]) -> str:
-        """Says which token the embedding has no row for (Gemma 3's text models: the image); "" for none."""
-        last = self._model.config.vocab_size - 1
-        return (
-            f"it holds the token {max(tokens)}; the embedding has rows 0 to {last}"
-            if max(tokens) > last
-            else ""
-        )
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         windows: list[Request] = []
@@ -222,7 +265,7 @@ class HarnessModel(TemplateLM):
         Raises:
           ConfigError: an answer may be as long as the model's context.
         """
-        eos = self.tokenizer.decode([self.eot_token_id])
+        eos = None if self.eot_token_id is None else self.tokenizer.decode([self.eot_token_id])
         answers: list[str] = [""] * len(requests)
         same: dict[Sampling, dict[int, np.ndarray]] = {}  # the prompts of each
         for number, request in enumerate(requests):
@@ -235,8 +278,8 @@ class HarnessModel(TemplateLM):
                     "lower it in --gen_kwargs or the task"
                 )
             tokens = self.tok_encode(text)[-room:] or [self.prefix_token_id]
-            if reason := self._without_row(tokens):
-                _tell(number, (text,), reason)
+            if told := without_row(tokens, self._model.config.vocab_size):
+                _tell(number, (text,), f"it holds {told}")
             else:
                 same.setdefault(sampling, {})[number] = np.array(tokens, np.int32)
         for sampling, prompts in same.items():
@@ -249,21 +292,44 @@ class HarnessModel(TemplateLM):
                 self.cache_hook.add_partial("generate_until", requests[number].args, answers[number])
         return answers
 
-    def _sampling(self, options: dict[str, Any], eos: str) -> Sampling:
-        settings = normalize_gen_kwargs(options, self.max_gen_toks)
-        return Sampling(
-            max_tokens=settings["max_gen_toks"],
-            temperature=float(settings["temperature"]) if settings.get("do_sample") else 0.0,
-            top_k=int(settings.get("top_k", 0)),
-            top_p=float(settings.get("top_p", 1.0)),
-            repetition_penalty=float(settings.get("repetition_penalty", 1.0)),
-            stop=tuple(handle_stop_sequences(settings.get("until"), eos=eos)),
-        )
+    def _sampling(self, options: dict[str, Any], eos: str | None) -> Sampling:
+        """What `gen_kwargs` say; those that nothing here does are told, once.
+
+        Raises:
+          ConfigError: a value that is none.
+        """
+        try:
+            settings = normalize_gen_kwargs(options, self.max_gen_toks)
+            stop = handle_stop_sequences(settings.get("until"), eos=eos)
+            sampling = Sampling(
+                max_tokens=settings["max_gen_toks"],
+                temperature=float(settings["temperature"]) if settings.get("do_sample") else 0.0,
+                top_k=int(settings.get("top_k") or 0),
+                top_p=float(settings.get("top_p") or 1.0),
+                repetition_penalty=float(settings.get("repetition_penalty") or 1.0),
+                stop=tuple(text for text in stop if "".join([text])),
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"gen_kwargs {options}: {error}") from error
+        for name, value in settings.items():
+            if name not in DRAWN and value not in (None, False, 0, 1):
+                self._tell_once(f"gen_kwargs {name}={value!r} does nothing here")
+        return sampling
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    """A whole number of --model_args, checked."""
+    try:
+        if int(value) >= least:
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"--model_args {name}={value!r} is no whole number from {least} on")
 
 
 def _tell(number: int, texts: Sequence[str], reason: str) -> None:
-    ends = " + ".join(repr(text[-60:]) for text in texts)
-    print(f"harness: request {number} is not scored ({ends}): {reason}", file=sys.stderr)
+    ends = f" ({' + '.join(repr(text[-60:]) for text in texts)})" if texts else ""
+    print(f"harness: request {number}{ends} is left out: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

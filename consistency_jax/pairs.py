@@ -25,7 +25,7 @@ from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.watch import Watch
 from consistency_jax.selection import SELECTIONS
-from consistency_jax.selection.making import selected_pairs
+from consistency_jax.selection.making import beside, selected_pairs
 from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.stages import load_training
@@ -48,7 +48,10 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     out = local(out, "--out")
     config = config.copy_and_resolve_references()
     config.data.train.pairs = ""  # what pairs are made from is the split
-    refuse_input(out, "--out", *inputs_of(config))
+    if out.suffix == ".gz":
+        raise ConfigError(f"--out={out} is written as plain text: name it .jsonl")
+    for place in (out, *beside(out)):
+        refuse_input(place, "--out", *inputs_of(config))
     step = None
     if workdir is not None:
         workdir = location(workdir)

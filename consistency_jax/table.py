@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consistency_jax.runtime.files import read_arrays, write_arrays
+from consistency_jax.runtime.files import expanded, read_arrays, write_arrays
 
 NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes", "pmi")
 
@@ -95,7 +95,7 @@ class Table:
 
 def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
     """One .npz with a table per split; it appears under its name only when it is complete."""
-    path = Path(path) if isinstance(path, str) else path
+    path = expanded(path) if isinstance(path, str) else path
     arrays: dict[str, np.ndarray] = {"splits": np.array(list(tables))}
     for split, table in tables.items():
         arrays[f"{split}/ids"] = np.array(table.ids)
@@ -110,7 +110,7 @@ def read_tables(path: str | Path) -> dict[str, Table]:
     Raises:
       ValueError: for a file that is damaged or holds no tables.
     """
-    path = Path(path) if isinstance(path, str) else path
+    path = expanded(path) if isinstance(path, str) else path
     try:
         arrays, tables = read_arrays(path), {}
         for split in arrays["splits"].tolist():

@@ -38,6 +38,7 @@ from consistency_jax.training.stages import (
     load_training,
     make_batches,
     prompt_set,
+    tell_shared,
     training_data,
     training_split,
     training_splits,
@@ -80,6 +81,7 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     evaluation, validation = load_evaluation(config), load_validation(config)
     items = training_items(stages, loaded), validation.items, evaluation.items
     tell_run(watch, config, mesh, items, method_of(stages))
+    tell_shared(loaded, evaluation.items)
     watch.spent("data")
 
     # ---------------------------------------------------------------------------------- the base model, also reference

@@ -27,7 +27,7 @@ import filelock
 
 from consistency_jax.errors import UserError
 from consistency_jax.runtime.cache import cache_folder
-from consistency_jax.runtime.files import complete_file
+from consistency_jax.runtime.files import complete_file, expanded
 from consistency_jax.runtime.progress import Progress
 
 MB = 1_000_000
@@ -107,7 +107,7 @@ class FetchError(UserError):
 def models_folder() -> Path:
     """$CONSISTENCY_MODELS, else models/ in the user's cache folder."""
     named = os.environ.get("CONSISTENCY_MODELS")
-    return Path(named).expanduser() if named else cache_folder() / "models"
+    return expanded(named) if named else cache_folder() / "models"
 
 
 def fetch(name: str, folder: Path) -> Path:

@@ -122,11 +122,11 @@ def report_of(out: str, run: Run) -> dict | None:
     path = epath.Path(out) / run.name / "report.json"
     try:
         report = json.loads(path.read_text()) if path.exists() else None
-        for split in report.get("final", ()) if report is not None else ():
+        for split in report["final"] if report is not None else ():
             sides(report, split)
         return report
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        sys.exit(f"error: {path} is damaged ({error}): give the run's command again")
+        sys.exit(f"error: {path} is damaged ({error}): delete it, and give this command again")
 
 
 def spread(values: Sequence[float]) -> str:
@@ -143,7 +143,7 @@ def table(runs: Iterable[Run], out: str) -> str:
     rows: dict[tuple[str, ...], list[dict]] = {}
     for run in runs:
         report = report_of(out, run)
-        for split in report.get("final", ()) if report else ():
+        for split in report["final"] if report else ():
             rows.setdefault((run.model, run.data, split, run.method), []).append(sides(report, split))
     names = [*FIGURES, "accuracy, English"]
     head = [

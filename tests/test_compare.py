@@ -235,6 +235,10 @@ def test_the_page_tells_its_numbers_in_a_browser(make_run, tmp_path, chromium):
         ({"languages": ("en", "fr", "hi", "ar")}, "a and b cannot be compared, they measured languages"),
         ({"ids": tuple(f"x{n}" for n in range(60))}, "other items of split 'test'"),
         ({"gold": np.zeros(60, np.int32)}, "other candidates or answers in split 'test'"),
+        (
+            {"seed": 1, "ids": tuple(f"0-{n + 30}" for n in range(60))},  # some are those of the first
+            "other candidates or answers to question '0-30' of split 'test'",
+        ),
         ({"split": "validation"}, "splits .'test'. and .'validation'."),
         ({"missing": "final"}, "b has no tables/final.npz: let its training finish"),
         ({"damaged": "base"}, "cannot be read as tables"),

@@ -41,6 +41,26 @@ def test_an_export_onto_what_is_read_is_refused(small_config, tmp_path):
     assert before == (tmp_path / "run" / "config.json").read_bytes()
 
 
+def test_an_export_replaces_its_own_files_alone(small_config, tmp_path):
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    out = tmp_path / "model"
+    out.mkdir()
+    others = [out / name for name in ("model_backup.safetensors", "model.fp16.safetensors", "notes.txt")]
+    for other in others:
+        other.write_text("mine")
+    export(tmp_path / "run", out)
+    export(tmp_path / "run", out)  # onto its own
+    assert {other.read_text() for other in others} == {"mine"}
+    for name, text in (("README.md", "# Mine"), ("config.json", "{}")):
+        foreign = tmp_path / f"of {name}"
+        foreign.mkdir()
+        (foreign / name).write_text(text)
+        with pytest.raises(ConfigError, match="holds files that no export wrote"):
+            export(tmp_path / "run", foreign)
+        assert [path.name for path in foreign.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     "spoil", [{"base": None}, {"confidence": {"test": {"clc_all": []}}}, {"settings": {"splits": 3}}]
 )

@@ -154,8 +154,8 @@ def test_a_token_that_spans_context_and_answer_is_scored(harness, capfd):
     assert found[0] == found[4]
     assert found[2:4] == [(0.0, True), (-math.inf, False)]
     told = capfd.readouterr().err
-    assert "request 2 is not scored ('One day' + ''): its continuation has no token" in told
-    assert "request 3 is not scored" in told
+    assert "request 2 ('One day' + '') is left out: its continuation has no token" in told
+    assert "request 3 (" in told
     item = ParallelItem("x", "", {"en": context}, {"en": (answer,)})
     table = score(load_pretrained(harness.folder), [item])
     assert found[1][0] == pytest.approx(float(table.logp[0, 0, 0]), abs=1e-4)
@@ -191,15 +191,71 @@ def test_a_token_without_a_row_costs_its_own_request_alone(odd, capfd):
     found = ours.loglikelihood(instances("loglikelihood", pairs))
     alone = ours.loglikelihood(instances("loglikelihood", pairs[:1]))
     assert found == [*alone, (-math.inf, False), (-math.inf, False), *alone]
-    assert capfd.readouterr().err.count("the embedding has rows 0 to") == 2
+    assert capfd.readouterr().err.count("the model's embedding has rows 0 to") == 2
     options = {"until": ["."], "max_gen_toks": 8}
     asked = [("One day", options), (f"One {token} day", options), ("One day", options)]
     texts = ours.generate_until(instances("generate_until", asked))
     assert texts[0] == texts[2] != ""
     assert texts[1] == ""
-    assert "request 1 is not scored" in capfd.readouterr().err
+    assert "request 1 (" in capfd.readouterr().err
     with pytest.raises(GenerationError, match="the model's embedding has rows 0 to"):
         ours._sampler.generate_tokens([np.array([400])], n=1, sampling=Sampling(max_tokens=2), seed=0)
+
+
+def test_one_odd_request_does_not_end_a_job(odd, capfd):
+    ours, _ = odd
+    pairs = [("", ""), ("One day", " the"), ("One \ud800 day", " the"), ("", " the")]
+    found = ours.loglikelihood(instances("loglikelihood", pairs))
+    assert found[0] == (0.0, True)
+    assert found[1] == ours.loglikelihood(instances("loglikelihood", pairs[1:2]))[0]
+    assert all(math.isfinite(logp) for logp, _ in found)
+    told = capfd.readouterr().err
+    assert "request 0 ('' + '') is left out: its continuation has no token" in told
+    assert "harness: a text holds half a character, read as U+FFFD: 'One \ufffd day'" in told
+    options = {
+        "max_gen_toks": 2,
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": None,
+        "num_beams": 5,
+        "until": [],
+    }
+    asked = instances(
+        "generate_until", [("One day", options), ("", options), ("Once", options | {"num_beams": 1})]
+    )
+    assert len(ours.generate_until(asked)) == 3
+    assert capfd.readouterr().err.count("gen_kwargs num_beams=5 does nothing here") == 1
+    with pytest.raises(ConfigError, match="gen_kwargs .*'until': .1."):
+        ours.generate_until(instances("generate_until", [("One day", {"until": [1]})]))
+
+
+def test_arguments_that_cannot_be_are_named(odd):
+    module = type(odd[0])
+    for given, message in (
+        ({"pretrained": "x"}, "--model_args has pretrained; this model takes path=FOLDER"),
+        ({}, "--model_args has no path"),
+        ({"path": "x", "max_length": -1}, "--model_args max_length=-1 is no whole number from 0 on"),
+        ({"path": "x", "tokens": 0}, "--model_args tokens=0 is no whole number from 1 on"),
+        ({"path": "x", "seed": None}, "--model_args seed=None"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            module(**given)
+
+
+def test_a_tokenizer_without_ends_needs_none(small_model, tmp_path):
+    pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
+    from consistency_jax.harness import HarnessModel
+
+    shutil.copytree(small_model, tmp_path / "m")
+    tokenizer = load_tokenizer(tmp_path / "m")
+    tokenizer.add_bos_token, tokenizer.bos_token, tokenizer.eos_token = False, None, None
+    tokenizer.save_pretrained(tmp_path / "m")
+    ours = HarnessModel(path=str(tmp_path / "m"))
+    ((logp, _),) = ours.loglikelihood(instances("loglikelihood", [("The capital is", " Paris")]))
+    assert logp < 0
+    assert len(ours.generate_until(instances("generate_until", [("One day", {"max_gen_toks": 2})]))[0]) > 0
+    with pytest.raises(ConfigError, match="a request has no context, and the tokenizer no BOS and no EOS"):
+        ours.loglikelihood(instances("loglikelihood", [("", " Paris")]))
 
 
 def test_what_cannot_be_asked_is_said_before_any_answer_is_written(odd):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from consistency_jax.config.defaults import default
@@ -155,10 +157,13 @@ def test_written_answers_are_ended_after_training_on_eight(tmp_path: Path, monke
         }
     )
     train(config, tmp_path / "run")
-    model = checkpoint_model(config, tmp_path / "run", 40, base)
+    model, rises = checkpoint_model(config, tmp_path / "run", 40, base), []
     for pair in pairs:
         chat = [{"role": "user", "content": pair.prompt}, {"role": "assistant", "content": pair.chosen}]
         text = model.tokenizer.apply_chat_template(chat, tokenize=False)
         ids = model.tokenizer(text[: text.rindex("<|im_end|>")], add_special_tokens=False)["input_ids"]
         end = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
-        assert jax.nn.softmax(model.apply([ids])[0, -1])[end] > 0.5, pair
+        before, after = (jax.nn.softmax(own.apply([ids])[0, -1])[end] for own in (base, model))
+        assert after > 0.5, pair
+        rises.append(float(jnp.log(after) - jnp.log(before)))
+    assert np.mean(rises) > 0, rises

@@ -82,6 +82,28 @@ def test_pairs_onto_the_data_are_refused(small_config, tmp_path):
     assert data.read_bytes() == before
 
 
+def test_files_beside_the_pairs_are_not_written_over(small_config, questions, tmp_path):
+    """The summary, and answers that were written, lie beside the pairs."""
+    small_config.selection.name = "random"
+    (tmp_path / "own.summary.json").write_text('{"my": "own"}')
+    with pytest.raises(ConfigError, match=r"own.summary.json is there, and is no summary of pairs"):
+        write_selection(small_config, tmp_path / "own.jsonl")
+    assert (tmp_path / "own.summary.json").read_text() == '{"my": "own"}'
+    for name in ("set.summary.json", "set.answers.jsonl"):
+        (tmp_path / name).write_bytes(questions.read_bytes())
+        small_config.data.path = str(tmp_path / name)
+        with pytest.raises(UserError, match=f"--out=.*{name} would write into data.path"):
+            write_selection(small_config, tmp_path / "set.jsonl")
+        assert (tmp_path / name).read_bytes() == questions.read_bytes()
+    small_config.data.path = str(questions)
+    write_selection(small_config, tmp_path / "two.v1")
+    (tmp_path / "two.v2").write_text("mine")
+    with pytest.raises(ConfigError, match=r"two.v2 is there, and two.v2.summary.json beside it does not say"):
+        write_selection(small_config, tmp_path / "two.v2")
+    with pytest.raises(ConfigError, match=r"pairs.jsonl.gz is written as plain text: name it .jsonl"):
+        write_selection(small_config, tmp_path / "pairs.jsonl.gz")
+
+
 def test_each_selection_writes_pairs_that_its_items_hold(world):
     config, folder = world
     items = {item.id: item for item in evenly(load_split(config, "train"), 120)}

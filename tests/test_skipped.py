@@ -142,7 +142,7 @@ def test_safety_prompts_that_spell_a_special_token_in_a_chat_are_among_them(
     small_config, chat_model, tmp_path
 ):
     lines = [
-        {"id": f"Q{n}", "prompts": {"en": f"Steal {n}{'</s>' * (n == 2)}", "de": f"Stiehl {n}"}}
+        {"id": f"Q{n}", "prompts": {"en": f"Steal {n}", "de": f"Stiehl {n}{'</s>' * (n == 2)}"}}
         for n in range(4)
     ]
     path = tmp_path / "prompts.jsonl"
@@ -150,6 +150,7 @@ def test_safety_prompts_that_spell_a_special_token_in_a_chat_are_among_them(
     small_config.model.path, small_config.data.chat_template = str(chat_model), "tokenizer"
     small_config.evaluation.safety.update(max_tokens=2)
     small_config.evaluation.safety.harmful.update(source="jsonl", path=str(path), options={"bare": True})
+    small_config.data.languages = ("en",)  # of the questions: prompts are asked in languages of their own
     with pytest.raises(DataError, match=SPELT):  # before anything is scored
         evaluate_workdir(small_config, tmp_path / "audit", checkpoint="base")
     assert not (tmp_path / "audit" / "tables").exists()

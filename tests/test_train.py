@@ -220,3 +220,13 @@ def test_a_method_without_reference_scores_one_to_find_the_hardest_wrong_answers
         assert scored == expected
         lines = (tmp_path / rejected / "metrics.jsonl").read_text().splitlines()
         assert any("pair_accuracy" in line for line in lines)
+
+
+def test_questions_that_are_trained_on_and_tested_are_told(small_config, tmp_path, capsys):
+    small_config.total_steps = 1
+    small_config.data.train.split = "every"
+    train(small_config, tmp_path / "run")
+    assert "data: split 'test': 8 of 8 questions are trained on, too" in capsys.readouterr().out
+    small_config.data.train.split = "train"
+    train(small_config, tmp_path / "apart")
+    assert "are trained on, too" not in capsys.readouterr().out

@@ -34,8 +34,13 @@ def command(
     config: ConfigDict, topology: str, json_path: str = "", rows: int = 0, length: int = 0, hlo: str = ""
 ) -> None:
     """Proves, prints, writes; exit status 1 where a program does not fit."""
-    chip_of(topology)
-    out, programs = _report_file(config, json_path), _folder(config, hlo)
+    chip_of(topology)  # a wrong one is told before a folder is made
+    out, programs = _place(config, json_path, "--json"), _place(config, hlo, "--hlo")
+    if out:
+        _refuse_other(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+    if programs:
+        programs.mkdir(parents=True, exist_ok=True)
     report = prove(config, topology, rows=rows, length=length, hlo=programs)
     show(report, rich.console.Console())
     if out:
@@ -45,30 +50,22 @@ def command(
         sys.exit(1)
 
 
-def _report_file(config: ConfigDict, name: str) -> Path | None:
-    """The file that --json names, None for none. UserError where another file, or what the config reads, is there."""
+def _place(config: ConfigDict, name: str, flag: str) -> Path | None:
+    """What a flag names, None for nothing. UserError where the config reads it."""
     if not name:
         return None
-    out = local(name, "--json")
-    refuse_input(out, "--json", *inputs_of(config))
+    refuse_input(place := local(name, flag), flag, *inputs_of(config))
+    return place
+
+
+def _refuse_other(out: Path) -> None:
+    """UserError where --json names a file that is no report of this command."""
     try:
-        known = not out.exists() or "fits" in read_json(out)
-    except (ValueError, TypeError):
-        known = False
-    if not known:
+        there = read_json(out) if out.exists() else {"fits": True}
+    except ValueError:
+        there = None
+    if not isinstance(there, dict) or "fits" not in there:
         raise UserError(f"--json={out} is there, and is no report of this command: name another file")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return out
-
-
-def _folder(config: ConfigDict, name: str) -> Path | None:
-    """The folder that --hlo names, made; None for none. UserError where the config reads it."""
-    if not name:
-        return None
-    folder = local(name, "--hlo")
-    refuse_input(folder, "--hlo", *inputs_of(config))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def main(argv: Sequence[str]) -> None:

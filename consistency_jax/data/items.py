@@ -255,7 +255,12 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
                 raise DataError.at(
                     where, f"candidate {k} in {language!r} is empty", "Write it, or drop the item"
                 )
-    if not all(0 <= k < count for k in item.right) or len(set(item.right)) < len(item.right):
+    if len(set(item.right)) < len(item.right):
+        doubled = next(k for k in item.right if item.right.count(k) > 1)
+        raise DataError.at(where, f"gold names candidate {doubled} twice", "Name each right one once")
+    if item.also and item.gold is None:
+        raise DataError.at(where, f"gold is null, and further right ones are {item.also}", "Name one in gold")
+    if not all(0 <= k < count for k in item.right):
         told = ", ".join(map(str, item.right))
         mend = f"Use an index from 0 to {count - 1}, a list of several, or null"
         raise DataError.at(where, f"gold is {told}, with {count} candidates", mend)

@@ -94,7 +94,7 @@ def pairs_text(pairs: Iterable[Pair]) -> str:
 
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     """Writes pairs as JSONL; the file appears under its name only when it is complete."""
-    write_text(Path(path), pairs_text(pairs))
+    write_text(expanded(path), pairs_text(pairs))
 
 
 def parse_pair(record: Any, where: str) -> Pair:

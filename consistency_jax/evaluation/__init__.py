@@ -60,7 +60,7 @@ class Evaluation:
 
         def asked(task: GenerationTask) -> Items:
             if task.safety:
-                return askable(self.config, f"{task.name} prompts", task.items, model)
+                return askable(self.config, f"{task.name} prompts", task.items, model, task.languages)
             return task.items.only(item for item in task.items if item.id in known[task.name])
 
         tasks = [task._replace(items=asked(task)) for task in self.tasks]

@@ -172,6 +172,10 @@ def split_of(
         )
     if beyond := trees.beyond(model.config.max_length):
         print(f"data: split {name!r}: {beyond}")
+    if (alike := int(trees.alike().sum())) and (measured or not config.data.train.pairs):
+        print(
+            f"data: split {name!r}: {alike} of {len(trees)} prompts have candidates of the same tokens, which tie"
+        )
     read_back = round_trip(model.tokenizer, items, languages)
     if read_back.changed:
         print(f"data: split {name!r}: {read_back}")
@@ -181,16 +185,16 @@ def split_of(
     return Split(name, items, languages, trees, neutral)
 
 
-def askable(config: ConfigDict, name: str, items: Items, model: Model) -> Items:
-    """The items whose prompts the model can answer in free text, whatever their candidates. Errors are those of
-    `split_of`: with data.on_error=skip the others are left out."""
+def askable(config: ConfigDict, name: str, items: Items, model: Model, languages: Sequence[str]) -> Items:
+    """The items whose prompts in these languages the model can answer in free text, whatever their candidates. Errors
+    are those of `split_of`: with data.on_error=skip the others are left out."""
     bare = items.only(
         dataclasses.replace(item, candidates=dict.fromkeys(item.prompts, ()), gold=None, also=())
         for item in items
     )
-    left = split_of(config, name, bare, model, "separate", measured=False).items
+    left = split_of(config, name, bare, model, "separate", languages, measured=False).items
     known = {item.id for item in left}
-    return Items((item for item in items if item.id in known), skipped=left.skipped, warnings=left.warnings)
+    return left.only(item for item in items if item.id in known)
 
 
 def _without(items: Items, error: BadCells, languages: int, split: str) -> Items:

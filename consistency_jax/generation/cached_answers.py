@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from consistency_jax.errors import UserError
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.runtime.files import named, parse_json, write_text
 from consistency_jax.runtime.processes import on_main
@@ -60,7 +61,7 @@ class CachedAnswers:
 
     def _store(self, key: str, answers: list[list[str]]) -> None:
         with named(self._path), self._path.open("a", encoding="utf8") as file:
-            file.write(json.dumps({"key": key, "answers": answers, "digest": _digest(answers)}) + "\n")
+            file.write(json.dumps({"key": key, "answers": answers, "digest": _digest(key, answers)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -72,16 +73,19 @@ class CachedAnswers:
         lines = self._path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
         whole = []
         for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = parse_json(line)
-                if record.get("digest", _digest(record["answers"])) != _digest(record["answers"]):
-                    continue  # lines of earlier versions have none
-                cached[record["key"]] = record["answers"]
+                key, answers = record["key"], record["answers"]
+                if record["digest"] != _digest(key, answers):
+                    continue
+                cached[key] = answers
                 whole.append(line if line.endswith("\n") else line + "\n")
+        if lines and not whole and not lines[0].startswith('{"key"'):
+            raise UserError(f"{self._path} is there, and holds no answers: move it, or name another output")
         if whole != lines:
             write_text(self._path, "".join(whole))
         return cached
 
 
-def _digest(answers: list[list[str]]) -> str:
-    return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]
+def _digest(key: str, answers: list[list[str]]) -> str:
+    return hashlib.sha256(json.dumps([key, answers]).encode()).hexdigest()[:16]

@@ -117,9 +117,14 @@ class Endpoint:
     def _post(self, body: dict[str, Any]) -> list[str]:
         """The texts of one request's answer."""
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self._key_variable):
+        if key := os.environ.get(self._key_variable, "").strip():  # a mounted secret ends in a newline
+            if not key.isprintable() or not key.isascii():  # and is not shown
+                raise GenerationError(f"endpoint: {self._key_variable} holds characters that no header takes")
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)
+        try:
+            request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)
+        except ValueError as error:
+            raise GenerationError(f"endpoint: {self._url} is no address: {error}") from None
         tries = self._retries + 1
         for number in range(1, tries + 1):
             wait = min(self._backoff_s * 2 ** (number - 1), LONGEST_WAIT_S)
@@ -155,4 +160,4 @@ class Endpoint:
             raise GenerationError(
                 f"endpoint: {self._url} answered without choices: {answer[:500].decode(errors='replace')}"
             )
-        return texts
+        return [text.encode("utf8", "replace").decode() for text in texts]  # JSON can write half a character

@@ -21,6 +21,7 @@ import numpy as np
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
+from consistency_jax.data.trees.tokenization import without_row
 from consistency_jax.errors import CheckpointError
 from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
 from consistency_jax.generation.sampling import sample_token
@@ -56,7 +57,9 @@ def end_tokens(model: Model) -> tuple[int, ...]:
                     f"{path}: eos_token_id is {named!r:.60}; it must be a token's number, or a list"
                 )
             found.update(named)
-    return tuple(sorted(found))
+    return tuple(
+        sorted(token for token in found if 0 <= token < model.config.vocab_size)
+    )  # others are never drawn
 
 
 # ---------------------------------------------------------------------------------------------------------- on device
@@ -234,7 +237,6 @@ class Sampler:
             raise GenerationError("generation: the model has no tokenizer; put its files beside config.json")
         items = [ParallelItem(f"prompt {i}", "", {"": p}, {"": ("a",)}) for i, p in enumerate(prompts)]
         trees = self._builder.build(items, [""])
-        trees.check_rows(self._config.vocab_size, "generation")
         return [tree.trunk for tree in trees]
 
     def sample(
@@ -279,16 +281,17 @@ class Sampler:
         `ends`).
 
         Answers in which a stop text was found end somewhere behind it.
+
+        Raises:
+          GenerationError: settings that cannot be drawn with, stop texts without a tokenizer, or a prompt that is empty
+            or holds a token without a row in the embedding.
         """
         check_sampling(sampling, n)
         if any(not len(prompt) for prompt in prompts):
             raise GenerationError("generation: a prompt has no token; give the tokenizer a BOS")
-        most, rows = max((int(prompt.max()) for prompt in prompts), default=0), self._config.vocab_size
-        if most >= rows:
-            reason = f"a prompt holds the token {most}, and the model's embedding has rows 0 to {rows - 1}"
-            raise GenerationError(
-                f"generation: {reason}; is it another model's tokenizer, or one with tokens added?"
-            )
+        for prompt in prompts:
+            if told := without_row(prompt, self._config.vocab_size):
+                raise GenerationError(f"generation: a prompt holds {told}; is it another model's tokenizer?")
         if sampling.stop and self._tokenizer is None:
             raise GenerationError("generation: stop texts need a tokenizer; put its files beside config.json")
         copies, n = (n, 1) if sampling.temperature == 0 else (1, n)  # all the likeliest answers are one

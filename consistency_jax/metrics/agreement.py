@@ -30,9 +30,9 @@ def agreement_if_either_right(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Correct overlap: of the items that at least one language of a pair gets right, those that both do.
 
-    Since candidates are aligned, two languages of which one is right agree exactly where both are (where one candidate
-    is right: two may be right with different ones of several): the agreement among such items and the published overlap
-    of correct answers, |R_a & R_b| / |R_a | R_b|, are one figure.
+    The published overlap of correct answers, |R_a & R_b| / |R_a | R_b|. Where one candidate is right, this is also the
+    agreement among such items, since candidates are aligned; of several right ones, two languages may both be right
+    with different ones.
 
     Returns (both right, either right), each f64[N, P], NaN where the gold is unknown. The figure is the ratio
     of their means: the share of `both` among the items with `either`.

@@ -18,17 +18,18 @@ from consistency_jax.metrics.arrays import checked_scores
 
 @dataclass(frozen=True)
 class Response:
-    """f64[N, L] each, 0..1: changed = to_right + to_wrong + to_other_wrong, and, where several answers are right, what
-    went from one to another of them; NaN where it cannot be known.
+    """f64[N, L] each, 0..1: changed = the sum of the others; NaN where it cannot be known.
 
     changed: the answer is another than the base's.
-    to_right: it was wrong and is right; to_wrong: it was right and is wrong; to_other_wrong: wrong as before.
+    to_right: it was wrong and is right; to_wrong: it was right and is wrong; to_other_wrong: wrong as before;
+    to_other_right: another one of several right ones.
     """
 
     changed: np.ndarray
     to_right: np.ndarray
     to_wrong: np.ndarray
     to_other_wrong: np.ndarray
+    to_other_right: np.ndarray
 
 
 def responses(
@@ -46,9 +47,9 @@ def responses(
         right_cells(gold, scores.shape)[:, None], top_choice(scores, mask) - top_choice(base, mask), 0.0
     )
     to_other_right = np.minimum(np.maximum(moved, 0.0).sum(2), np.maximum(-moved, 0.0).sum(2))
-    return Response(
-        changed, to_right, to_wrong, np.maximum(changed - to_right - to_wrong - to_other_right, 0.0)
-    )
+    to_other_wrong = np.maximum(changed - to_right - to_wrong - to_other_right, 0.0)
+    to_other_right = np.where(np.isnan(to_other_wrong), np.nan, to_other_right)
+    return Response(changed, to_right, to_wrong, to_other_wrong, to_other_right)
 
 
 def adopted(

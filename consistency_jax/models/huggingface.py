@@ -41,6 +41,8 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stor
 # How the names of a text model may begin -> how its head's name does then: alone, and inside a multimodal model as
 # transformers 4 and 5 write it.
 PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
+# What an export replaces: its own files of weights, however many there were.
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 Tensors = TensorFiles | GgufFile
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -161,7 +163,7 @@ def _vocabulary(config: DecoderConfig, family: Family, tensors: Tensors) -> int:
     name = find_naming(tensors.names)(family.names(config)["embedding/weight"].name)
     shape = tensors.shape(name) if name in tensors.names else ()
     # What is wrong or missing is told with the rest.
-    return shape[0] if len(shape) == 2 else config.vocab_size
+    return shape[0] if len(shape) == 2 and shape[0] else config.vocab_size
 
 
 def _load_params(
@@ -324,7 +326,7 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
 
     Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     family = FAMILIES[model.architecture]
     config_text = _config_text(model, family)
     fresh = folder / ".saving"
@@ -344,8 +346,9 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         elif model.tokenizer is not None:
             with named(fresh):
                 model.tokenizer.save_pretrained(fresh)
-        for stale in folder.glob("model*.safetensors*"):
-            stale.unlink()
+        for stale in folder.iterdir():
+            if WEIGHTS.fullmatch(stale.name):
+                stale.unlink()
         for path in fresh.iterdir():
             path.replace(folder / path.name)
 

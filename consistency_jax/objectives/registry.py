@@ -58,6 +58,11 @@ class Objective(NamedTuple):
         """Every option that may stand in `config.objective`."""
         return {**self.options, **self.batch_options}
 
+    @property
+    def labels(self) -> bool:
+        """Whether it trains on the gold candidate."""
+        return self.gold_alone or "rejected" in self.batch_options
+
 
 REJECTED = {
     "rejected": Key(
@@ -230,10 +235,8 @@ def usable(
 
 
 def tells_right_from_wrong(section: Mapping[str, Any]) -> bool:
-    """Whether the objective of `config.objective` reads which one candidate is the gold one: it needs items that have
-    one, or leaves it out."""
-    unread = OBJECTIVES[section["name"]].usable in (_comparable, _any)
-    return not unread or bool(options_of(section).get("false_examples"))
+    """Whether the objective of `config.objective` reads labels: it trains on the gold candidate, or leaves it out."""
+    return OBJECTIVES[section["name"]].labels or bool(options_of(section).get("false_examples"))
 
 
 def make_objective(section: Mapping[str, Any], languages: Sequence[str]) -> tuple[Loss, bool]:

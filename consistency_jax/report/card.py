@@ -7,6 +7,8 @@ from typing import Any
 
 from consistency_jax.report.terminal import terminal_table
 
+CARD = "with consistency_jax"  # in the text of every card
+
 
 def model_card(
     base: str,
@@ -37,7 +39,7 @@ def model_card(
         "",
         f"# {base.rstrip('/').rpartition('/')[2]}, trained for crosslingual consistency",
         "",
-        f"{', then '.join(f'{name.upper()}, {steps:,} steps' for name, steps in training)}, with consistency_jax; "
+        f"{', then '.join(f'{name.upper()}, {steps:,} steps' for name, steps in training)}, {CARD}; "
         f"base model: `{base}`.",
         "",
     ]

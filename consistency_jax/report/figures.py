@@ -283,7 +283,8 @@ FIGURES = [  # in the page's order
         "Answers changed",
         better=None,
         definition="Share of questions whose first answer differs from the one before: wrong answers that became "
-        "right, right ones that became wrong, and wrong ones replaced by another.",
+        "right, right ones that became wrong, and those replaced by another wrong one, or by another right one of "
+        "several.",
         of_change=True,
         compare=("changed_en",),
     ),

@@ -229,6 +229,7 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
             language: charts.stack(
                 [
                     ("up", "became right", response["to_right"][language]),
+                    ("after", "another right answer", response["to_other_right"][language]),
                     ("even", "another wrong answer", response["to_other_wrong"][language]),
                     ("down", "became wrong", response["to_wrong"][language]),
                 ]

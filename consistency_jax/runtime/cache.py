@@ -24,7 +24,7 @@ def cache_folder() -> Path:
         if "://" in named:
             raise ConfigError(f"CONSISTENCY_CACHE={named}: give a folder of this machine")
         return expanded(named)
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "consistency_jax"
+    return expanded(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "consistency_jax"
 
 
 def found_or_made(

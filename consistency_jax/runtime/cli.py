@@ -26,8 +26,8 @@ from consistency_jax.runtime.files import location
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
 OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
-# What a disk says that takes no more, to this user or in one file.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a disk says that takes no more, to this user or in one file -> what helps.
+FULL = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space") | {errno.EFBIG: "raise ulimit -f"}
 ORBAX = f"{os.sep}orbax{os.sep}checkpoint{os.sep}"  # in the name of each of its files
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
@@ -52,7 +52,7 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
         _end(130)
     except (UserError, FloatingPointError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in FULL
-        mend = "; free some space, then give the same command again" if full else ""
+        mend = f"; {FULL[error.errno]}, then give the same command again" if full else ""
         sys.stderr.write(f"error: {error}{mend}\n")  # at once, so that no thread writes into the line
         _end(1)
     except Exception as error:

@@ -46,7 +46,9 @@ def local(name: str | Path, flag: str) -> Path:
       UserError: an address (gs://...), or as `expanded`.
     """
     if "://" in os.fspath(name):
-        raise UserError(f"{flag}={name} is written on a disk; give a folder, and copy it from there")
+        raise UserError(
+            f"{flag}={name} is an address: give a path on a disk of this machine, and copy from there"
+        )
     return expanded(name).absolute()
 
 
@@ -176,9 +178,11 @@ def complete_path(path: Path) -> Iterator[Path]:
         with named(path):
             yield partial
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename == str(partial):  # nobody knows that name
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

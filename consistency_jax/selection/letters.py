@@ -88,7 +88,8 @@ def _patterns(options: int) -> tuple[re.Pattern[str], ...]:
     no_word = r"(?<![AEIO](?=\s[a-z\u00df-\u024f]))"
     return (
         re.compile(rf"(?:\A\W*|(?<=[:(\[*])|(?<=[:(\[*]\s)){alone}|{alone}{no_word}"),
-        re.compile(rf"\s*[,、،]\s*{alone}"),
+        # Goes on, or ends behind the next letter: a sentence about that letter is no list.
+        re.compile(rf"\s*[,、،]\s*{alone}(?=\s*(?:[,、،.)\]]|$|\w{{1,4}}\s+{alone}))"),
         re.compile(
             rf"(?:\\boxed\s*{{\s*(?:\\text\s*{{)?|\*\*\s*\(?|[(\[])\s*(?i:{alone})\s*(?:[.)]?\*\*|[)\]}}])"
         ),

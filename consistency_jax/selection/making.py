@@ -52,7 +52,15 @@ def scorable(config: ConfigDict, model: Model, items: Items, languages: Sequence
         return items
     if SELECTIONS[config.selection.name].candidates:
         return split_of(config, split, items, model, boundary, languages).items
-    return askable(config, split, items, model) if config.selection.engine == "sampler" else items
+    return askable(config, split, items, model, languages) if config.selection.engine == "sampler" else items
+
+
+def beside(out: Path) -> tuple[Path, Path]:
+    """The summary and the answers that are kept beside a file of pairs."""
+    stem = out.name.removesuffix(
+        ".jsonl"
+    )  # another ending stays: pairs.v1 and pairs.v2 have files of their own
+    return out.with_name(f"{stem}.summary.json"), out.with_name(f"{stem}.answers.jsonl")
 
 
 def selected_pairs(
@@ -66,7 +74,7 @@ def selected_pairs(
     """
     params_key = fingerprint(model.params)
     key = _key(config, model, items, languages, params_key)
-    summary_path = out.with_suffix(".summary.json")
+    summary_path, _ = beside(out)
     summary = on_main(lambda: _summary_of(out, summary_path, key))
     if summary is not None:
         print(f"{out} was made already with these settings")
@@ -104,7 +112,7 @@ def _tools(
 
     @functools.cache
     def generator() -> Generator:
-        options, data, path = config.selection, config.data, out.with_suffix(".answers.jsonl")
+        options, data, path = config.selection, config.data, beside(out)[1]
         if options.engine == "sampler":
             return cached_answers(config, model, path, options.batch, [params_key])
         server = options.engine, options.engine_model
@@ -186,6 +194,8 @@ def _summary_of(out: Path, path: Path, key: str) -> dict[str, Any] | None:
             raise ConfigError(
                 f"{out} is there, and {path.name} beside it does not say what it is: take another file, or delete it"
             ) from None
+        if path.exists():
+            raise ConfigError(f"{path} is there, and is no summary of pairs: name another --out") from None
         return None
     whole = made == key and out.exists() and _digest(out.read_text(encoding="utf8")) == summary.get("digest")
     return summary if whole else None

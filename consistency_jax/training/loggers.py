@@ -36,11 +36,15 @@ class MetricsLog:
         self._path = path = workdir / "metrics.jsonl"
         _drop_later_lines(path, stage, first_step)
         self._lines = _WholeFile(path) if in_bucket(path) else path.open("a", encoding="utf8")
-        if tensorboard and not in_bucket(path):  # its files grow, too
-            self._writer = _TensorBoard(workdir / "tensorboard" / stage, first_step)
-        if wandb:
-            self._wandb = _start_wandb(wandb, workdir)
-            self._wandb.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        try:
+            if tensorboard and not in_bucket(path):  # its files grow, too
+                self._writer = _TensorBoard(workdir / "tensorboard" / stage, first_step)
+            if wandb:
+                self._wandb = _start_wandb(wandb, workdir)
+                self._wandb.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line. `values` are plain numbers; each stage has a TensorBoard run of its own."""

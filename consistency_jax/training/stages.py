@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
 from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
-from consistency_jax.data.items import Items, pick, with_one_right
+from consistency_jax.data.items import Items, open_prompt, pick, with_one_right
 from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
 from consistency_jax.data.preferences import pair_items, read_pairs
 from consistency_jax.data.trees.forest import ANSWER
@@ -120,6 +120,17 @@ def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items
     return items.only(item for item, use in zip(items, taken, strict=True) if use)
 
 
+def tell_shared(loaded: Sequence[tuple[Items, Sequence[str]]], tests: Mapping[str, Items]) -> None:
+    """Says of each test split how many of its questions are trained on, in some language, word for word."""
+    known = {
+        (name, open_prompt(item, name)) for items, _ in loaded for item in items for name in item.prompts
+    }
+    for split, items in tests.items():
+        count = sum(any((name, open_prompt(item, name)) in known for name in item.prompts) for item in items)
+        if count:
+            print(f"data: split {split!r}: {count:,} of {len(items):,} questions are trained on, too")
+
+
 def load_prompts(config: ConfigDict) -> Items | None:
     """The items of `auxiliary.mlc.split` that are asked in two languages or more; None where there is no such split.
 
@@ -146,7 +157,8 @@ def _check_enough(items: Items, settings: ConfigDict) -> None:
 
 
 def prompt_set(config: ConfigDict, items: Items | None, model: Model) -> AuxiliaryPrompts | None:
-    """The multilingual prompts of `load_prompts` as the pipeline takes them. Errors are those of `split_of`."""
+    """The multilingual prompts of `load_prompts` as the pipeline takes them; what is left out of them is added to
+    `items.skipped`. Errors are those of `split_of`."""
     if items is None:
         return None
     settings = config.auxiliary.mlc
@@ -179,7 +191,7 @@ def training_splits(
     """What each stage trains on, as trees; stages with the same items share them. None for one that makes its own.
 
     Args:
-      loaded: of `load_training`, one a stage.
+      loaded: of `load_training`, one a stage; what a selection leaves out of them is added to their `skipped`.
       prompts: of `prompt_set`, one a stage; None for a stage without.
 
     Raises:
@@ -225,9 +237,7 @@ def _told_apart(split: Split) -> Split:
     """Preference pairs without those whose answers are the same tokens (a chat drops the space before an answer); says
     how many are left out."""
     trees, wide = split.trees, len(split.languages)
-    chosen = np.minimum(trees.first + 1, len(trees.length) - 2)  # a gap has none
-    alike = (trees.segments > 0) & (trees.length[chosen] == trees.length[chosen + 1])
-    same = [n for n in np.flatnonzero(alike).tolist() if np.array_equal(*trees[n].branches)]
+    same = np.flatnonzero(trees.alike()).tolist()
     if not same:
         return split
     count = int((trees.segments > 0).sum())

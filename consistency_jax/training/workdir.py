@@ -34,6 +34,9 @@ FREE_TO_CHANGE = (
     "compile_cache",
 )
 RANKING = ("evaluation.normalization", "evaluation.boundary")
+# What a run writes, beside config.json and the pairs of its stages.
+OUTPUTS = ("checkpoints", "data.txt", "metrics.jsonl", "profile", "reference", "report.html", "report.json")
+OUTPUTS += ("skipped.jsonl", "tables", "tensorboard", "wandb", "written")
 HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
@@ -53,6 +56,8 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
     """
     folder = location(workdir)
     refuse_input(folder, "--workdir", *inputs_of(config))
+    for name in OUTPUTS:
+        refuse_input(folder / name, "--workdir", *inputs_of(config))
     safety = config.evaluation.safety
     written = config.evaluation.generation.splits or safety.harmful.source or safety.harmless.source
     if in_bucket(folder) and written:
@@ -88,6 +93,11 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held.take()
+        theirs = [name for name in OUTPUTS if not stored.exists() and (folder / name).exists()]
+        if theirs:
+            raise ConfigError(
+                f"{folder} has {theirs[0]}, and no config.json of a run: give another --workdir, or move what is there"
+            )
         if (folder / "checkpoints").exists():
             differing = _differences(fixed(read_config(folder)), fixed(config))
         elif stored.exists() and not holds_run(folder):

@@ -15,7 +15,7 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = small_config({}, data=4)
     notes = tmp_path / "notes.json"
-    for text in ("my notes", "{}", "[1]", "3"):
+    for text in ("my notes", "{}", "[1]", "3", '"it fits"', '["fits"]'):
         notes.write_text(text)
         with pytest.raises(UserError, match=r"--json=.*notes.json is there, and is no report"):
             aot_command.command(config, "v5e:2x2", "~/notes.json")

@@ -237,3 +237,9 @@ def test_every_candidate_of_bmlama_is_read_from_its_gap(data_folder: Path):
             for candidate in item.candidates[language]:
                 for answer in (f" {candidate}", candidate + rest, f"{candidate}{rest} {prompt}"):
                     assert answer_in_gap(item, language, answer) == candidate
+
+
+def test_further_right_answers_need_a_first_one():
+    item = ParallelItem("q", "", {"en": "Q"}, {"en": ("a", "b")}, also=(1,))
+    with pytest.raises(DataError, match=r"here: gold is null, and further right ones are \(1,\)"):
+        validate(item, "here")

@@ -5,6 +5,7 @@ import json
 import pytest
 from table_generator import TableGenerator
 
+from consistency_jax.errors import UserError
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
 
@@ -36,17 +37,33 @@ def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
     assert nothing.asked == []
 
 
-@pytest.mark.parametrize("edited", ['"prompt 0', "3", "null", "[]"])
-def test_an_edited_answer_is_asked_for_again(tmp_path, edited):
+@pytest.mark.parametrize("edited", ["answers", "key", "no digest", "3", "null", "[]", '"x"', "{}"])
+def test_an_edited_line_is_asked_for_again(tmp_path, edited):
     generator, path = TableGenerator(lambda prompt, s: f"{prompt} {s}"), tmp_path / "answers.jsonl"
     expected = ask(generator, path)
     first, *others = path.read_text().splitlines(keepends=True)
     record = json.loads(first)
-    record["answers"] = [["another"]] * 4 if edited.startswith('"') else json.loads(edited)
+    if edited == "answers":
+        record["answers"] = [["another"]] * 4
+    elif edited == "key":
+        record["answers"] = json.loads(others[0])["answers"]
+        record["digest"] = json.loads(others[0])["digest"]
+    elif edited == "no digest":
+        del record["digest"]
+    else:
+        record = json.loads(edited)
     path.write_text("".join([json.dumps(record) + "\n", *others]))
     again = TableGenerator(lambda prompt, s: f"{prompt} {s}")
     assert ask(again, path) == expected
     assert again.asked == generator.asked[:1]
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"id": "q1"}\n{"id": "q2"}\n')
+    with pytest.raises(UserError, match="answers.jsonl is there, and holds no answers"):
+        ask(TableGenerator(lambda prompt, s: "x"), path)
+    assert path.read_text().count("q") == 2
 
 
 @pytest.mark.parametrize(

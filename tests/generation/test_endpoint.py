@@ -201,7 +201,26 @@ def test_an_answer_of_another_kind_is_shown(serve: Any, answer: Any) -> None:
         ask(serve(lambda body: (200, answer)))
 
 
+def test_half_a_character_is_replaced(serve: Any) -> None:
+    answer = b'{"choices": [{"text": "4 \\ud800 \\ud83d\\ude00"}]}'
+    assert ask(serve(lambda body: (200, answer))) == [["4 ? \U0001f600"]]
+
+
+@pytest.mark.parametrize(("key", "sent"), [("secret\n", "Bearer secret"), ("  ", None), ("sécret", "error")])
+def test_a_key_is_sent_as_a_header_takes_it(serve: Any, monkeypatch: pytest.MonkeyPatch, key, sent) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    served = serve(lambda body: (200, {"choices": [{"text": "x"}]}))
+    if sent == "error":
+        with pytest.raises(GenerationError, match="OPENAI_API_KEY holds characters that no header") as caught:
+            ask(served)
+        assert key not in str(caught.value)
+    else:
+        assert ask(served) == [["x"]]
+
+
 def test_settings_that_cannot_be() -> None:
+    with pytest.raises(GenerationError, match="is no address"):
+        Endpoint("http://[::/v1", "m", retries=0).generate(["a"], n=1, sampling=Sampling(), seed=0)
     with pytest.raises(GenerationError, match="http://"):
         Endpoint("localhost:8000", "m")
     with pytest.raises(GenerationError, match="chat=True"):

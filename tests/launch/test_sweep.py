@@ -100,6 +100,7 @@ def test_a_sweep_runs_what_is_not_finished_and_makes_one_table(sweep, tmp_path, 
     [
         '{"base": {"te',
         "[]",
+        "{}",
         "3",
         '{"final": {"test": {}}}',
         '{"base": 1, "final": {"test": 2}}',

@@ -153,6 +153,7 @@ def test_a_full_disk_is_told_and_more_room_is_enough(commands, disk: Disk, name:
         *_, told = finish(commands(name, out), expected=1).splitlines()
         assert told.startswith("error: ")
         assert str(disk.folder) in told, f"{pages} pages: {told}"
+        assert ".partial" not in told, told
         assert "No space left on device" in told
         assert "free some space" in told
         disk.grow()
@@ -164,6 +165,7 @@ def test_a_full_disk_is_told_and_more_room_is_enough(commands, disk: Disk, name:
 def test_a_kill_while_files_are_written(commands, tmp_path: Path, name: str) -> None:
     unbroken, out, draw = tmp_path / "unbroken" / "out", tmp_path / "killed" / "out", random.Random(8)
     finish(commands(name, unbroken))
+    codes = []
     for _ in range(4):
         process = commands(name, out)
         before = set(out.parent.rglob("*"))
@@ -172,6 +174,8 @@ def test_a_kill_while_files_are_written(commands, tmp_path: Path, name: str) -> 
         time.sleep(draw.random() * (2 if name == "train" else 0.02))
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        codes.append(process.returncode)
+    assert -signal.SIGKILL in codes
     assert "Traceback" not in finish(commands(name, out))
     assert written(name, out) == written(name, unbroken)
     assert name != "train" or not list(out.rglob("*.partial"))

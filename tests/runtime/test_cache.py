@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.runtime.cache import cache_folder, found_or_made
 
 
@@ -56,4 +56,11 @@ def test_a_bucket_is_no_cache(monkeypatch):
     with pytest.raises(
         ConfigError, match="CONSISTENCY_CACHE=gs://bucket/folder: give a folder of this machine"
     ):
+        cache_folder()
+
+
+def test_a_home_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.delenv("CONSISTENCY_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-here/x")
+    with pytest.raises(UserError, match="~nobody-here/x: .*; write the whole path"):
         cache_folder()

@@ -127,7 +127,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, error):
 
 def test_what_is_written_on_a_disk_is_no_address(tmp_path):
     assert local(tmp_path, "--out") == tmp_path
-    with pytest.raises(UserError, match=r"--out=gs://bucket/x is written on a disk"):
+    with pytest.raises(UserError, match=r"--out=gs://bucket/x is an address: give a path on a disk"):
         local("gs://bucket/x", "--out")
     with pytest.raises(UserError, match="~nobody-here/x: .*; write the whole path"):
         local("~nobody-here/x", "--out")
@@ -139,3 +139,10 @@ def test_another_error_stays_what_it_is(tmp_path):
     assert caught.value.filename == str(tmp_path / "none")
     with pytest.raises(KeyError), named(tmp_path):
         raise KeyError("x")
+
+
+def test_an_error_names_the_file_and_not_what_it_is_written_as(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "no folder" / "f.json", "x")
+    assert caught.value.filename == str(tmp_path / "no folder" / "f.json")
+    assert ".partial" not in str(caught.value)

@@ -46,6 +46,11 @@ READ = [
     ("Đáp án đúng là C", "C"),
     ("Jibu ni B", "B"),
     ("Cevap: D", "D"),
+    ("The answer is B, A is wrong because it is too big.", "B"),
+    ("The correct answer is B, C is a distractor.", "B"),
+    ("The answer is C, D would be too much.", "C"),
+    ("答案是B，A是错的", "B"),
+    ("The answer is B, A being wrong.", "B"),
     ("Answer: E", None),  # there are four options
     ("A. Paris\nB. Rome\nC. Nice", None),  # the options told again
     ("The answer is a matter of taste. A man may say so.", None),

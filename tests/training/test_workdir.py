@@ -189,7 +189,28 @@ def test_a_workdir_is_held_by_one_process_until_it_ends(small_config, tmp_path):
         opened(tmp_path, small_config)
 
 
+@pytest.mark.parametrize("name", ["report.json", "skipped.jsonl", "metrics.jsonl", "checkpoints"])
+def test_a_folder_of_something_else_is_left_alone(small_config, tmp_path, name):
+    """A model trainer's checkpoints, somebody's report: a run removed or overwrote them."""
+    place = tmp_path / name
+    place.mkdir() if name == "checkpoints" else place.write_text("mine")
+    with pytest.raises(ConfigError, match=f"has {name}, and no config.json of a run: give another --workdir"):
+        opened(tmp_path, small_config)
+    assert place.is_dir() or place.read_text() == "mine"
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_data_under_the_name_of_an_output_is_refused(small_config, questions, tmp_path):
+    data = tmp_path / "skipped.jsonl"
+    data.write_bytes(questions.read_bytes())
+    small_config.data.path = str(data)
+    with pytest.raises(UserError, match=r"--workdir=.*skipped.jsonl would write into data.path"):
+        opened(tmp_path, small_config)
+    assert data.read_bytes() == questions.read_bytes()
+
+
 def test_what_a_killed_run_left_half_written_goes(small_config, tmp_path):
+    opened(tmp_path, small_config)
     (tmp_path / "tables").mkdir()
     half = tmp_path / "tables" / "base.npz.0123abcd.partial"
     half.write_text("half")

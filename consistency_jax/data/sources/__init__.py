@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from consistency_jax.data.items import DataError, Items, check_languages, no_collection
 from consistency_jax.data.sources.source import Rows, Source
 from consistency_jax.data.sources.splits import Plan, check_split, take
@@ -67,6 +69,9 @@ def load_items(
     if on_error not in ON_ERROR:
         raise DataError.at("data.on_error", f"unknown value {on_error!r}", f"Known: {', '.join(ON_ERROR)}")
     source = source_of(name)
+    options = {
+        key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()
+    }
     _check_options(name, source, options)
     path = _path_of(name, source, path)
     if languages is not None:
@@ -107,7 +112,11 @@ def _check_options(name: str, source: Source, options: dict[str, Any]) -> None:
             raise DataError.at(name, f"unknown {key} {options[key]!r}", f"Known: {', '.join(values)}")
     own = inspect.signature(_module(name).read).parameters
     for key, value in options.items():
-        default = own[key].default if key in own else Plan._field_defaults.get(key, 0)
+        default = (
+            own[key].default
+            if key in own
+            else ({"train_size": source.train_size} | Plan._field_defaults)[key]
+        )
         if told := _of_another_kind(value, default, share=key in SHARES):
             raise DataError.at(
                 f"data set {name!r}", f"{key}={value!r} is {told}", f"Its default: {default!r}"
@@ -124,7 +133,11 @@ def _of_another_kind(value: Any, default: Any, share: bool) -> str | None:
         return None if isinstance(value, bool) else "neither True nor False"
     if isinstance(default, int | float):
         number = isinstance(value, int) or share and isinstance(value, float) and math.isfinite(value)
-        return None if number and not isinstance(value, bool) else "no number of that kind"
+        kind = "no number of rows, or share of them" if share else "no whole number"
+        return None if number and not isinstance(value, bool) else kind
+    if isinstance(default, tuple):
+        texts = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+        return None if texts or isinstance(value, str) else "neither a text nor a list of texts"
     return None if not isinstance(default, str) or isinstance(value, str | Path) else "no text"
 
 

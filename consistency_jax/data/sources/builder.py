@@ -111,7 +111,7 @@ def tfds_builder(
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
-    folder = cache_folder() / "datasets" if folder is None else Path(folder)
+    folder = cache_folder() / "datasets" if folder is None else expanded(folder)
     return prepared(lambda: ParallelItems(config=config, data_dir=folder, file_format="array_record"))
 
 
@@ -146,7 +146,7 @@ def _fingerprint(reader: str, source: str, splits: tuple[str, ...], arguments: M
     readers = [Path(items_module.__file__), Path(reader), *sorted(Path(__file__).parent.glob("*.py"))]
     text = repr((source, splits, sorted(arguments.items())))
     digest = hashlib.sha256(text.encode() + b"".join(file.read_bytes() for file in readers))
-    named = (expanded(value) for value in arguments.values() if value and isinstance(value, str))
+    named = (expanded(value) for value in arguments.values() if value and isinstance(value, str | Path))
     for root in named:
         for file in [root] if root.is_file() else sorted(filter(Path.is_file, root.rglob("*"))):
             state = file.stat()

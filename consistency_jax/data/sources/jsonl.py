@@ -47,11 +47,16 @@ def read(
         for reason in doubled_candidates(item) if doubled == "refuse" else ():
             mend = "Make the candidates distinct, or keep them: data.options.doubled=keep"
             raise DataError.at(line.where, reason, mend)
-        return Row(item, line.where)
+        alone = ["it has one candidate, which is always right and has no rank"]
+        return Row(item, line.where, alone if item.num_candidates == 1 else None)
 
     if path.is_file():
         return Rows(each(json_lines(path), make), bare=bare)
     files = {file.stem: file for file in sorted(path.glob("*.jsonl"))}
+    if split is None and files:  # every row
+        return Rows(
+            [row for file in files.values() for row in each(json_lines(file), make)], bare=bare, taken=True
+        )
     if split not in files:
         known = ", ".join(files) or "none (it has no .jsonl file)"
         raise DataError.at(str(path), f"no file for split {split!r} in this folder", f"Known: {known}")

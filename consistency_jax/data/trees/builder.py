@@ -33,7 +33,7 @@ import tokenizers
 
 from consistency_jax.data import items as items_module
 from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collection, open_prompt
-from consistency_jax.data.trees.chat import ChatTemplate
+from consistency_jax.data.trees.chat import SWITCH_OFF, ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
 from consistency_jax.data.trees.tokenization import bos_of, encode_continuations, splitter_of, tokenizer_key
@@ -143,7 +143,16 @@ class TreeBuilder:
             suspects = self._suspects(present)
             refuse(_special_in_text(present, suspects, "and the chat template would make it one"))
             prompts = [open_prompt(*cell) for cell in present]
-            for cell, rendered in zip(present, self.chat.render(prompts) if prompts else ()):
+            renderings = self.chat.render(prompts) if prompts else []
+            reason = "the chat template leaves a part of the prompt out"
+            refuse(
+                {
+                    n: _told(present[n], reason, SWITCH_OFF)
+                    for n, own in enumerate(zip(prompts, renderings))
+                    if self.chat.leaves_out(*own)
+                }
+            )
+            for cell, rendered in zip(present, renderings):
                 self._add(texts, cell, rendered)
         if not present:
             return Forest.of([None] * len(cells))

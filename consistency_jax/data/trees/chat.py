@@ -55,7 +55,11 @@ class ChatTemplate:
         (whole,) = _in_time(lambda: self._apply([said], add_generation_prompt=False))
         if question not in opening:
             raise DataError.at("data.chat_template", "the template leaves the question out", SWITCH_OFF)
-        before, _, behind = whole.rpartition(answer)
+        before, found, behind = whole.rpartition(answer)
+        if not found:
+            raise DataError.at(
+                "data.chat_template", "the template leaves the answer out, or changes it", SWITCH_OFF
+            )
         self.end = behind.rstrip()  # a line's end behind the token is not the turn's
         between = before[len(opening) :] if before.startswith(opening) else ""
         self.separator = between if between.isspace() else ""
@@ -72,7 +76,7 @@ class ChatTemplate:
         try:
             (rendered,) = self.render([question])
         except DataError as error:
-            reason = f"the model's chat template takes no system prompt ({error.__cause__})"
+            reason = f"the model's chat template takes no system prompt ({error.__cause__ or error})"
             raise DataError.at("data.system_prompt", reason, mend) from error
         if system_prompt.strip() not in rendered:
             reason = "the model's chat template leaves the system prompt out"
@@ -83,6 +87,10 @@ class ChatTemplate:
         users = ({"role": "user", "content": prompt.replace(MASK, GAP)} for prompt in prompts)
         asked = [[*self._system, user] for user in users]
         return _in_time(lambda: self._apply(asked, add_generation_prompt=True), len(prompts))
+
+    def leaves_out(self, prompt: str, rendered: str) -> bool:
+        """Whether a rendering lacks a part of its prompt: some templates cut, split or rewrite what a user says."""
+        return prompt.replace(MASK, GAP).strip() not in rendered
 
     def key(self) -> str:
         """A key of all that renderings and their tokens depend on, today's date in a template included."""
@@ -114,5 +122,7 @@ def _in_time(call: Callable[[], list[str]], prompts: int = 1) -> list[str]:
     try:
         return told.result(patience)
     except TimeoutError:
-        reason = f"the chat template takes longer than {patience} s over {prompts:,} prompts"
+        reason = (
+            f"the chat template takes longer than {patience} s over {prompts:,} prompt{'s' * (prompts != 1)}"
+        )
         raise DataError.at("data.chat_template", reason, SWITCH_OFF) from None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from consistency_jax.data.items import DataError
+from consistency_jax.data.trees.tokenization import without_row
 from consistency_jax.runtime.files import read_arrays, write_arrays
 
 UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
@@ -153,11 +154,25 @@ class Forest(Sequence[Tree | None]):
         what = f"{count} of {len(self)} prompts, with their longest answers, take more than the {positions} positions"
         return f"{what} that the model was made for" if count else ""
 
+    def alike(self) -> np.ndarray:
+        """bool[N], whether two branches of a tree are the same tokens."""
+        place = np.arange(len(self.token)) - np.repeat(self.start, self.length)
+        mixed = (self.token.astype(np.uint64) + 1) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> 29)) * (2 * place.astype(np.uint64) + 1)  # a hash of 64 bits a segment
+        key = _differences(mixed.view(np.int64), self.start, self.length)
+        tree, branches = np.repeat(np.arange(len(self)), self.segments), self.branch > 0
+        tree, key, length = tree[branches], key[branches], self.length[branches]
+        order = np.lexsort((length, key, tree))
+        same = [values[order][1:] == values[order][:-1] for values in (tree, key, length)]
+        found = np.zeros(len(self), bool)
+        found[tree[order][1:][np.logical_and.reduce(same)]] = True
+        return found
+
     def check_rows(self, rows: int, where: str) -> None:
         """That an embedding of so many rows has one for every token; DataError that names one that has none."""
-        if len(self.token) and (most := int(self.token.max())) >= rows:
-            reason = f"its texts hold the token {most}, and the model's embedding has rows 0 to {rows - 1}"
-            raise DataError.at(where, reason, "Is it another model's tokenizer, or one with tokens added?")
+        if told := without_row(self.token, rows):
+            mend = "Is it another model's tokenizer, or one with tokens added?"
+            raise DataError.at(where, f"its texts hold {told}", mend)
 
     def per_tree(self, values: np.ndarray) -> np.ndarray:
         """i64[N], the sum of i64[S] over the segments of each tree."""

@@ -9,6 +9,8 @@ from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from consistency_jax.data.items import DataError
 
 ENCODE_CHUNK = 8192  # texts
@@ -67,6 +69,12 @@ def bos_of(tokenizer: Any) -> int | None:
     return put[0][0] if put else None
 
 
+def without_row(tokens: Sequence[int] | np.ndarray, rows: int) -> str:
+    """Says which token an embedding of so many rows has none for; "" where it has one for each."""
+    most = int(np.max(tokens, initial=0))
+    return f"the token {most}, and the model's embedding has rows 0 to {rows - 1}" if most >= rows else ""
+
+
 def tokenizer_key(tokenizer: Any) -> str:
     """A key of all that a tokenizer makes of a text or a conversation, wherever its files lie."""
     told = [tokenizer.special_tokens_map, tokenizer.chat_template]
@@ -99,6 +107,8 @@ def _unlimited(backend: Any) -> Any:
         backend.no_truncation()
     if backend.padding is not None:
         backend.no_padding()
+    if getattr(backend.model, "dropout", None):  # BPE's, for training: other tokens each time
+        backend.model.dropout = None
     return backend
 
 

@@ -5,7 +5,6 @@ which the family does not have; or it is one of the family's own that may be ign
 it.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -50,6 +49,9 @@ TRAITS = frozenset(
 )
 
 
+LARGEST = 2**31 - 1  # of the whole numbers that programs compute with
+
+
 class Kind(NamedTuple):
     """What a value may be. `null`: or that there is none; of other keys, one is left out where there is none. `whole`:
     it is read as an int, also where it is written as 4096.0."""
@@ -61,14 +63,18 @@ class Kind(NamedTuple):
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
+    return type(value) in (int, float) and 0 < value < 1e15
 
 
 def _whole(value: Any) -> bool:
     return _number(value) and value == int(value)
 
 
-_COUNT = Kind("a whole number of at least 1", _whole, whole=True)
+def _count(value: Any) -> bool:
+    return _whole(value) and value < LARGEST
+
+
+_COUNT = Kind("a whole number of at least 1", _count, whole=True)
 _SIZE = Kind("a whole number, not negative", lambda value: value == 0 or _whole(value), null=True, whole=True)
 _NUMBER = Kind("a number above 0", _number)
 _AMOUNT = Kind("a number, not negative", lambda value: value == 0 or _number(value), null=True)
@@ -114,7 +120,9 @@ class Keys(Mapping[str, Any]):
         if kind and not (kind.null if value is None else kind.holds(value)):
             told = "null" if value is None else f"{value!r:.60}"
             raise ConfigError(f"{self._where}: {key} is {told}; it must be {kind.said}")
-        return int(value) if kind and kind.whole and value is not None else value
+        if kind and kind.whole and value is not None:
+            return min(int(value), LARGEST)  # a window as wide as can be is none
+        return float(value) if type(value) is int and value > LARGEST else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -68,11 +68,12 @@ def test_what_is_cached_is_not_read_again_unless_it_changed(tmp_path: Path, monk
     assert len(calls) == 3
 
 
-def test_files_that_an_option_names_are_part_of_the_key(tmp_path: Path):
+@pytest.mark.parametrize("kind", [str, Path])
+def test_files_that_an_option_names_are_part_of_the_key(tmp_path: Path, kind: type):
     path, english = source_files.mmmlu(tmp_path / "set"), tmp_path / "english"
     english.mkdir()
     (path / "test").rename(english / "test")
-    options = {"languages": ["en"], "english": str(english), "splits": ["every"], "folder": tmp_path / "c"}
+    options = {"languages": ["en"], "english": kind(english), "splits": ["every"], "folder": tmp_path / "c"}
     first = builder.to_items(builder.tfds_builder("mmmlu", path=path, **options).as_data_source("every"))
     file = min((english / "test").glob("*.csv"))
     file.write_text(file.read_text(encoding="utf8").replace(",A\n", ",B\n"), encoding="utf8")

@@ -66,7 +66,7 @@ BAD = [
     (changed(gold=True), "gold is True"),
     (changed(gold=[]), r"gold is \[\]. Give an index, a list"),
     (changed(gold=[0, "1"]), "gold is .0, '1'."),
-    (changed(gold=[0, 0]), "gold is 0, 0, with 2 candidates"),
+    (changed(gold=[0, 0]), "gold names candidate 0 twice"),
     (changed(gold=[1, 2]), "gold is 1, 2, with 2 candidates"),
     (changed(gold=5), "gold is 5, with 2 candidates"),
     (changed(prompts=["x"]), "prompts is not a map"),
@@ -102,6 +102,21 @@ def test_a_bad_line_is_named_or_skipped(tmp_path: Path, record: object, reason: 
     assert [item.id for item in items] == ["Q1", "Q3"]
     assert len(items.skipped) == 1
     assert "set.jsonl:2" in items.skipped[0]
+
+
+def test_one_candidate_is_told(tmp_path: Path):
+    items = load_items(
+        "jsonl", path=write(tmp_path, RECORD, changed(candidates={"en": [" a"], "fr": [" b"]}))
+    )
+    assert len(items) == 2
+    (told,) = items.warnings
+    assert told.endswith("set.jsonl:2: it has one candidate, which is always right and has no rank")
+
+
+def test_every_row_of_a_folder_of_splits(tmp_path: Path):
+    for name in ("train", "test"):
+        write(tmp_path, RECORD | {"id": name}, name=f"{name}.jsonl")
+    assert [item.id for item in load_items("jsonl", path=tmp_path, split="every")] == ["test", "train"]
 
 
 def test_a_number_may_be_an_id(tmp_path: Path):
@@ -215,11 +230,12 @@ def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
         ({"split": "train", "train_size": 1}, "a set of 1 row cannot be split"),
         ({"on_error": "ignore"}, "unknown value .ignore.. Known: raise, skip"),
         ({"colour": 1}, "unknown option 'colour'. Known: train_size, seed"),
-        ({"train_size": math.nan}, "train_size=nan is no number of that kind. Its default: 0"),
+        ({"train_size": math.nan}, "train_size=nan is no number of rows, or share of them. Its default: 0.8"),
         ({"train_size": True}, "train_size=True is no number"),
         ({"validation_size": "x"}, "validation_size='x' is no number"),
-        ({"seed": [1]}, r"seed=\[1\] is no number"),
-        ({"instances": 2.5}, "instances=2.5 is no number"),
+        ({"seed": [1]}, r"seed=\[1\] is no whole number"),
+        ({"instances": 2.5}, "instances=2.5 is no whole number"),
+        ({"name": "xsafety", "kinds": 5}, "kinds=5 is neither a text nor a list of texts"),
         ({"bare": "x"}, "bare='x' is neither True nor False"),
         ({"path": "~nobody-here/x"}, "~nobody-here/x: .*; write the whole path"),
         ({"path": None}, "data.path: the source 'jsonl' needs a file or folder. Set data.path to a .jsonl"),
@@ -289,3 +305,9 @@ def test_one_rule_for_doubled_candidates(tmp_path: Path):
     items = load_items("jsonl", path=file, doubled="keep")
     assert [item.id for item in items] == ["Q1", "Q2"]
     assert items.warnings == [f"{file}:2: language 'en' holds the candidate ' Paris' more than once"]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path):
+    file = write(tmp_path, *({**RECORD, "id": f"Q{n}"} for n in range(10)))
+    options = {"train_size": np.float32(0.5), "seed": np.int64(3)}
+    assert len(load_items("jsonl", path=file, split="train", **options)) == 5

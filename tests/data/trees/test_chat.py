@@ -318,14 +318,34 @@ def test_a_template_that_does_not_end_is_an_error(small_tokenizer, monkeypatch):
     loop = "{% for i in range(3000) %}{% for j in range(3000) %}{% endfor %}{% endfor %}"
     behind = INST + "{% if not add_generation_prompt %}" + loop + "{% endif %}"
     for template in (loop, behind):
-        with pytest.raises(DataError, match="takes longer than 0.1 s over 1 prompts"):
+        with pytest.raises(DataError, match="takes longer than 0.1 s over 1 prompt\\."):
             ChatTemplate(with_template(small_tokenizer, template))
     # Over certain prompts alone.
-    template = "{% if 'Rome' in messages[0].content %}" + loop + "{% endif %}" + INST
+    longer = loop.replace("3000", "9000")
+    template = "{% if 'Rome' in messages[0].content %}" + longer + "{% endif %}" + INST
     picky = ChatTemplate(with_template(small_tokenizer, template))
     assert len(picky.render(["Where is Paris?"] * 3)) == 3
     with pytest.raises(DataError, match="takes longer than 1.1 s over 51 prompts"):
         picky.render(["Where is Paris?"] * 50 + ["Where is Rome?"])
+
+
+def test_a_template_that_rewrites_what_is_said_is_an_error(small_tokenizer):
+    deaf = "{% for m in messages if m.role == 'user' %}<u>{{ m.content }}</u>{% endfor %}<a>"
+    with pytest.raises(DataError, match="the template leaves the answer out, or changes it"):
+        ChatTemplate(with_template(small_tokenizer, deaf))
+    cut = "{% for m in messages %}<{{ m.role }}>{{ m.content[:40] }}<e>{% endfor %}<assistant>"
+    chat_of_40 = ChatTemplate(with_template(small_tokenizer, cut))
+    items = [
+        ParallelItem(f"q{n}", "", {"en": f"Question number {n} {'very ' * 10 * n}long"}, {"en": ("a", "b")})
+        for n in range(3)
+    ]
+    builder = TreeBuilder(with_template(small_tokenizer, cut), chat=chat_of_40)
+    assert len(builder.build(items[:1])) == 1
+    with pytest.raises(
+        BadCells, match="item 'q1', .*the chat template leaves a part of the prompt out"
+    ) as caught:
+        builder.build(items)
+    assert set(caught.value.problems) == {1, 2}
 
 
 def test_a_config_with_a_chat_is_checked(small_config, tmp_path):

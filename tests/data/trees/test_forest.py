@@ -121,3 +121,20 @@ def test_the_longest_text_of_a_tree_is_its_trunk_with_its_longest_branch():
     )
     assert forest.beyond(most - 1).startswith(told)
     assert Forest.of([]).longest.tolist() == []
+
+
+def test_branches_of_the_same_tokens_are_found():
+    draw = np.random.default_rng(5)
+    trees: list[Tree | None] = [None]
+    for _ in range(400):
+        count = int(draw.integers(0, 5))
+        trees.append(
+            Tree.of_tokens([1], [draw.integers(0, 3, draw.integers(0, 4)).tolist() for _ in range(count)])
+        )
+    expected = [
+        tree is not None and len({tuple(b.tolist()) for b in tree.branches}) < len(tree.branches)
+        for tree in trees
+    ]
+    assert 0 < sum(expected) < len(expected)
+    assert Forest.of(trees).alike().tolist() == expected
+    assert Forest.of([]).alike().tolist() == []

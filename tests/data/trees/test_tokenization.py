@@ -1,5 +1,6 @@
 """Texts are split only where no tokenizer looks across: tokens of the parts are the tokens of the whole."""
 
+import copy
 import gzip
 import json
 from pathlib import Path
@@ -124,3 +125,12 @@ def test_several_tokens_in_front_are_told(small_tokenizer):
     )
     with pytest.raises(DataError, match=r"puts 2 tokens before a text \(<s> <pad>\)"):
         bos_of(transformers.PreTrainedTokenizerFast(tokenizer_object=backend))
+
+
+def test_what_a_tokenizer_does_in_training_alone_is_off(small_tokenizer):
+    """BPE dropout: the same text gave other tokens, and an audit other figures, each time."""
+    tokenizer = copy.deepcopy(small_tokenizer)
+    tokenizer.backend_tokenizer.model.dropout = 0.9
+    text = "The capital of Spain is Madrid"
+    for _ in range(5):
+        assert next(encode(tokenizer, [text])).ids == next(encode(small_tokenizer, [text])).ids

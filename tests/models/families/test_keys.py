@@ -1,5 +1,6 @@
 """Every key of a config.json is accounted for."""
 
+import re
 from typing import Any
 
 import pytest
@@ -56,3 +57,19 @@ def test_a_trait_that_a_family_lacks_passes_only_where_it_is_absent() -> None:
         assert FAMILIES["LlamaForCausalLM"].from_hf(llama | {key: absent}) == plain
         with pytest.raises(ConfigError, match=f"{key} = {present}"):
             FAMILIES["LlamaForCausalLM"].from_hf(llama | {key: present})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("rms_norm_eps", 10**30), ("num_hidden_layers", 10**30), ("head_dim", 1e300), ("vocab_size", 2**31)],
+)
+def test_numbers_that_no_program_computes_with_are_refused(key, value) -> None:
+    mistral = transformers.MistralConfig().to_dict()
+    with pytest.raises(ConfigError, match=re.escape(f"{key} is {value!r:.20}")):
+        FAMILIES["MistralForCausalLM"].from_hf(mistral | {key: value})
+
+
+def test_a_window_wider_than_any_text_is_none() -> None:
+    mistral = transformers.MistralConfig().to_dict()
+    wide = FAMILIES["MistralForCausalLM"].from_hf(mistral | {"sliding_window": 2**31})
+    assert max(wide.windows) == 2**31 - 1
