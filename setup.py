@@ -1,20 +1,51 @@
 """Packaging of consistency_jax. Exact versions that the tests ran with are in constraints.txt."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+
+
+class WithConfigs(build_py):
+    """Puts configs/ into the package, where an installation looks for it (runtime/shipped.py)."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "consistency_jax", "configs")
+        self.mkpath(str(folder))
+        for file in sorted(ROOT.glob("configs/*.py")):
+            self.copy_file(str(file), str(folder / file.name))
+
 
 setup(
     name="consistency_jax",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', (ROOT / "consistency_jax" / "__init__.py").read_text("utf8"))[
+        1
+    ],
     description="Post-training language models towards crosslingual consistency, in JAX",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf8"),
     long_description_content_type="text/markdown",
     url="https://github.com/OWNER/consistency_jax",  # the one place: notebooks/execute.py writes it into every link
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["consistency_jax", "consistency_jax.*"]),
-    package_data={"consistency_jax.report": ["*.css", "*.j2", "*.js"]},
+    package_data={"consistency_jax": ["py.typed"], "consistency_jax.report": ["*.css", "*.j2", "*.js"]},
+    cmdclass={"build_py": WithConfigs},
+    entry_points={"console_scripts": ["consistency-jax=consistency_jax.__main__:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",
@@ -23,7 +54,7 @@ setup(
         "tensorflow-datasets>=4.9.10",  # its ArrayRecord path: TensorFlow itself is not needed
         "array_record>=0.8",
         "Babel>=2.18",  # the embedded world: Unicode CLDR
-        "etils[epath]>=1.9",  # paths of buckets
+        "etils[epath,epy]>=1.9",  # paths of buckets
         "filelock>=4.2",
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it

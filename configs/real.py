@@ -19,7 +19,7 @@ table; a run takes half an hour to an hour on 2 cores with 270 M parameters.
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError, default, parse_arg
+from consistency_jax.config import ConfigError, default, names, parse_arg
 from consistency_jax.config.recipes import published, set_source
 from consistency_jax.objectives import OBJECTIVES
 
@@ -75,12 +75,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.total_steps = given.steps
     experiment = set_source(config, given.data, given.data_path, given.languages)
-    unseen = tuple(filter(None, given.unseen.split("+")))
+    unseen = names(given.unseen)
     if unseen:
         config.data.train.languages = config.data.languages
         config.data.languages += unseen
     config.data.train["items"], config.data.test_items = given.trained, given.tested
-    config.data.train.groups = config.data.test_groups = tuple(filter(None, given.groups.split("+")))
+    config.data.train.groups = config.data.test_groups = names(given.groups)
     config.optimizer.freeze = given.freeze
     config.optimizer.learning_rate = given.lr
     config.lora.update(rank=given.lora, alpha=2.0 * given.lora)

@@ -16,7 +16,7 @@ flags that docs/report.md names.
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError, default, parse_arg
+from consistency_jax.config import ConfigError, default, names, parse_arg
 from consistency_jax.config.recipes import published, set_source
 from consistency_jax.objectives import OBJECTIVES
 
@@ -50,7 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.total_steps = given.steps
     config.objective.name = objective
     set_source(config, "refusals", given.data_path, given.languages)
-    config.data.train.languages = tuple(filter(None, given.trained.split("+")))
+    config.data.train.languages = names(given.trained)
     config.data.chat_template = "tokenizer"
     config.data.test, config.data.test_items = ("validation",), 2 * given.prompts
     config.optimizer.learning_rate = given.lr

@@ -20,7 +20,7 @@ runs and compares them.
 
 from ml_collections import ConfigDict
 
-from consistency_jax.config import ConfigError, default, parse_arg, stages_of
+from consistency_jax.config import ConfigError, default, names, parse_arg, stages_of
 from consistency_jax.objectives import OBJECTIVES
 
 # language -> share of the facts that the base model is told in it
@@ -111,7 +111,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         unseen="",
         relation="",
     )
-    unseen = tuple(filter(None, given.unseen.split("+")))
+    unseen = names(given.unseen)
     choices = [("method", given.method, METHODS | OBJECTIVES), *(("unseen", name, TOLD) for name in unseen)]
     choices += [("relation", given.relation, RELATIONS)] if given.relation else []
     for key, value, known in choices:

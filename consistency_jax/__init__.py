@@ -10,14 +10,18 @@ cj.metrics.rankc(table.scores()[:, 0], table.scores()[:, 1])
 
 import os
 
+from etils import epy
+
+__version__ = "0.1.0"  # the one place: setup.py reads it
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": it is not needed
 
-from consistency_jax import metrics, objectives
-from consistency_jax.data.items import DataError, Items, ParallelItem
-from consistency_jax.data.sources import load_items
-from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
-from consistency_jax.scoring.tables import score
-from consistency_jax.table import Table
+with epy.lazy_api_imports(globals()):  # each when it is first asked for: --help waits for none of them
+    from consistency_jax import metrics, objectives
+    from consistency_jax.data.items import DataError, Items, ParallelItem
+    from consistency_jax.data.sources import load_items
+    from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
+    from consistency_jax.scoring.tables import score
+    from consistency_jax.table import Table
 
 __all__ = [
     "DataError",

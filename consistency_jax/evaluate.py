@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import validate
+from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError, UserError
@@ -137,4 +138,4 @@ if __name__ == "__main__":
         "show", 0, "So many questions of each split are printed as tokens.", lower_bound=0
     )
     flags.mark_flags_as_required(["workdir"])
-    run_app(main, joint=True, keys=help_text)
+    run_app(main, joint=True, keys=help_text, words=as_flags)

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import validate
+from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
 from consistency_jax.data.preferences import Pairs
 from consistency_jax.errors import ConfigError
@@ -88,4 +89,4 @@ if __name__ == "__main__":
     _OUT = flags.DEFINE_string("out", None, "File of the pairs, JSONL.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run whose newest checkpoint is to be used.")
     flags.mark_flags_as_required(["config", "out"])
-    run_app(main, joint=True, keys=help_text)
+    run_app(main, joint=True, keys=help_text, words=as_flags)

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax.config.checks import check_pairs_fit, validate
+from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import Stage, generates, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
@@ -152,4 +153,4 @@ if __name__ == "__main__":
         "profile", "", "FIRST:LAST: optimizer steps of each stage to trace, into profile/ of the workdir."
     )
     flags.mark_flags_as_required(["config", "workdir"])
-    run_app(main, joint=True, keys=help_text)
+    run_app(main, joint=True, keys=help_text, words=as_flags)

@@ -22,6 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from consistency_jax.aot.prove import advice, prove, show
+from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import UserError
 from consistency_jax.runtime.chips import chip_of
@@ -86,4 +87,4 @@ if __name__ == "__main__":
     _LENGTH = flags.DEFINE_integer("length", 0, "Tokens of a row; 0: what the source's longest items need.")
     _HLO = flags.DEFINE_string("hlo", "", "Folder to write the compiled programs' HLO to.")
     flags.mark_flags_as_required(["config", "topology"])
-    run_app(main, keys=help_text)
+    run_app(main, keys=help_text, words=as_flags)

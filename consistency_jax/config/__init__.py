@@ -6,7 +6,7 @@ it. `--config=configs/x.py:key=value` picks a variant through `parse_arg`, `--co
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
-from consistency_jax.config.parsing import parse_arg
+from consistency_jax.config.parsing import names, parse_arg
 from consistency_jax.config.recipes import paper_config
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
@@ -14,6 +14,7 @@ from consistency_jax.errors import ConfigError
 __all__ = [
     "ConfigError",
     "default",
+    "names",
     "paper_config",
     "parse_arg",
     "stages_of",

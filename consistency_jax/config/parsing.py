@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,18 +11,29 @@ from ml_collections import ConfigDict
 from consistency_jax.config.stages import filled
 from consistency_jax.errors import ConfigError, nearest
 
+# key, whether a value follows, and it; one in quotes is a JSON string, so that it may hold commas.
+_OPTION = re.compile(r'([^,=]*)(=)?("(?:[^"\\]|\\.)*"(?=,|$)|[^,]*)(?:,|$)')
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names that are joined by + or commas."""
+    return tuple(filter(None, re.split("[+,]", text)))
+
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """Parses the part behind the colon of --config=file.py:key=value,... into typed values.
 
-    A bare `key` means True for a boolean default. Types follow the defaults.
+    A bare `key` means True for a boolean default. Types follow the defaults. A value in double quotes may hold commas.
 
     Raises:
       ConfigError: for a key that the config does not take or a value of another type.
     """
     values = dict(defaults)
-    for part in filter(None, (arg or "").split(",")):
-        key, has_value, text = part.partition("=")
+    for key, has_value, text in _OPTION.findall(arg or ""):
+        if not key and not has_value:
+            continue  # behind the last comma
+        if text.startswith('"') and len(text) > 1 and text.endswith('"'):
+            text = json.loads(text)
         if key not in defaults:
             raise ConfigError(
                 f"--config takes no option {key!r}{nearest(key, defaults)}; it takes: {', '.join(sorted(defaults))} "

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax.config.defaults import default
-from consistency_jax.config.parsing import parse_arg
+from consistency_jax.config.parsing import names, parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
 from consistency_jax.data.sources.source import Experiment
 from consistency_jax.errors import ConfigError
@@ -113,7 +113,7 @@ def set_source(config: ConfigDict, name: str, path: str, languages: str = "") ->
     source = source_of(name)
     published = source.languages_at(path) if source.languages_at else source.experiment.languages
     config.data.source, config.data.path, config.data.options = name, path, dict(source.experiment.options)
-    config.data.languages = tuple(filter(None, languages.split("+"))) or published
+    config.data.languages = names(languages) or published
     return source.experiment
 
 

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict, config_flags
 from consistency_jax.errors import Interrupted, UserError
 from consistency_jax.runtime import processes
 from consistency_jax.runtime.files import location
+from consistency_jax.runtime.help import help_of
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asks for it, and in its --help
 OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
@@ -82,13 +83,18 @@ def _end(status: int) -> None:
 
 
 def run_app(
-    main: Callable[[Sequence[str]], None], *, joint: bool = False, keys: Callable[[], str] | None = None
+    main: Callable[[Sequence[str]], None],
+    *,
+    joint: bool = False,
+    keys: Callable[[], str] | None = None,
+    words: Callable[..., list[str]] | None = None,
 ) -> None:
     """Parses the command line and calls main; a flag that is wrong ends it with one message.
 
     Args:
       joint: the command may be run by several processes at once.
-      keys: tells the keys of --config, for --help.
+      keys: tells the keys of --config, for --helpfull.
+      words: makes what flags take of what people write (config/command_line.py).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot write must not end a run
@@ -105,12 +111,15 @@ def run_app(
         )
 
     def parse(argv: Sequence[str]) -> list[str]:
-        if "--help" in argv:
+        if {"--help", "--helpfull"} & {*argv}:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
-            told = [sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help()]
-            print(*told, *([keys()] if keys else []), sep="\n")
+            print(help_of(sys.modules["__main__"].__spec__.name.removesuffix(".__main__"), argv[1:]))
+            print(keys() if keys and "--helpfull" in argv else "", end="")
             sys.exit(0)
         try:
+            if words:
+                own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+                argv = words(argv, flags.FLAGS, [flag.name for flag in own])
             rest = flags.FLAGS(argv)
             config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
             hasattr(config, "lock")  # one that could not be read raises only when used
@@ -118,6 +127,8 @@ def run_app(
             if isinstance(config, ConfigDict) or not given:
                 return rest
             told = f"--config: get_config returned {type(config).__name__}, not a ConfigDict"
+        except UserError as error:
+            told = str(error)
         except flags.Error as error:
             told = _last_of_traceback(str(error))
         except OSError as error:  # of the config file; what went wrong stands behind its number
@@ -186,7 +197,11 @@ def unread(error: Exception) -> str:
 def config_flag() -> flags.FlagHolder:
     """--config=file.py:key=value,... with --config.a.b=value for single keys; unknown keys are told by `validate`."""
     return config_flags.DEFINE_config_file(
-        "config", None, "Python file with get_config(arg).", lock_config=False, accept_new_attributes=True
+        "config",
+        None,
+        "The name of one that comes along, or a Python file with get_config(arg).",
+        lock_config=False,
+        accept_new_attributes=True,
     )
 
 

@@ -19,6 +19,7 @@ from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError, Interrupted
 from consistency_jax.runtime import cli
 from consistency_jax.runtime.cli import command_line, run_command, unread
+from consistency_jax.runtime.help import help_of
 
 
 def command(*arguments, before=""):
@@ -92,7 +93,8 @@ def test_a_config_file_that_is_not_there_is_one_line(tmp_path, more):
     done = command("--config=configs/nope.py:path=x", f"--workdir={tmp_path}", *more)
     assert (done.returncode, done.stderr) == (
         1,
-        "error: --config: No such file or directory: 'configs/nope.py'\n",
+        "error: --config=configs/nope.py: there is no such file; configs that come along: audit, aya, custom, gemma3, "
+        "llama3, qwen2_5, qwen3, real, safety, tiny\n",
     )
 
 
@@ -122,13 +124,13 @@ def test_a_value_of_another_type_or_objective_is_told_with_its_key(tmp_path):
 @pytest.mark.parametrize("name", ["train", "evaluate", "pairs", "aot"])
 def test_help_of_a_command_shows_its_flags_and_the_keys_of_a_config(name):
     done = subprocess.run(
-        [sys.executable, "-m", f"consistency_jax.{name}", "--help"],
+        [sys.executable, "-m", f"consistency_jax.{name}", "--helpfull"],
         capture_output=True,
         text=True,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"consistency_jax.{name}" in done.stdout
+    assert help_of(f"consistency_jax.{name}", []) in done.stdout
     assert "  --config: " in done.stdout
     assert ("  --num_processes: " in done.stdout) == (name != "aot")
     assert help_text() in done.stdout

@@ -1,0 +1,52 @@
+"""The configs that come with the package: configs/ of a checkout, which an installation carries inside it."""
+
+import shutil
+from pathlib import Path
+
+from consistency_jax.errors import ConfigError, nearest
+
+
+def folder() -> Path:
+    """Where they lie."""
+    package = Path(__file__).resolve().parents[1]
+    return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file, by name."""
+    return {path.stem: path for path in sorted(folder().glob("*.py"))}
+
+
+def config_file(name: str) -> Path:
+    """The file that --config names: a path, or the name of a shipped one, as `tiny`, `tiny.py` or `configs/tiny.py`.
+
+    Raises:
+      ConfigError: there is none; names the nearest.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = shipped()
+    if str(path.parent) in (".", "configs") and path.name.removesuffix(".py") in known:
+        return known[path.name.removesuffix(".py")]
+    near = nearest(path.stem, known)
+    raise ConfigError(
+        f"--config={name}: there is no such file{near}; configs that come along: {', '.join(known)}"
+    )
+
+
+def copy(name: str, out: str) -> Path:
+    """Copies a shipped config into a folder, or to a file that is not there yet; returns the file.
+
+    Raises:
+      ConfigError: another name, or a file that is there.
+    """
+    if name not in (known := shipped()):
+        raise ConfigError(f"configs copy {name}: choose from {', '.join(known)}{nearest(name, known)}")
+    target = Path(out).expanduser()
+    target = target / f"{name}.py" if target.is_dir() else target
+    if target.exists():
+        raise ConfigError(f"{target} is there already; name another file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(known[name], target)
+    return target

@@ -1,0 +1,26 @@
+"""--help is read from a command's source, before anything heavy is imported."""
+
+import pytest
+
+from consistency_jax.errors import ConfigError
+from consistency_jax.runtime.help import first_line, help_of, source
+from consistency_jax.runtime.shipped import shipped
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "pairs", "aot", "compare", "export"])
+def test_it_tells_flags_and_configs(name):
+    told = help_of(f"consistency_jax.{name}", [])
+    assert first_line(source(f"consistency_jax.{name}")) in told
+    with_config = name not in ("compare", "export")
+    assert ("  --config: " in told) == with_config
+    assert ("  --num_processes: " in told) == (name not in ("aot", "compare"))
+    for config, file in shipped().items():
+        assert (f"  {config:<9} {first_line(file)}" in told) == with_config
+
+
+def test_it_tells_what_a_config_takes():
+    told = help_of("consistency_jax.train", ["--config=custom:lora=1", "--workdir=x"])
+    assert "`lora` is the rank of adapters" in told
+    assert "configs that come along" not in told
+    with pytest.raises(ConfigError, match="there is no such file"):
+        help_of("consistency_jax.train", ["--config=nope"])

@@ -1,0 +1,70 @@
+"""`consistency-jax COMMAND`, and `python -m consistency_jax`, which is the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+import consistency_jax
+from consistency_jax.__main__ import COMMANDS
+from consistency_jax.runtime.shipped import shipped
+
+
+def call(*words: str, folder=None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "consistency_jax", *words], capture_output=True, text=True, cwd=folder
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
+def test_it_lists_its_commands(words):
+    done = call(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in (*COMMANDS, "configs"):
+        assert f"\n  {name:<9} " in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    """What makes it slow are imports; a time would be the machine's."""
+    code = """
+import runpy, sys
+sys.argv[1:] = {!r}
+runpy.run_module("consistency_jax", run_name="__main__", alter_sys=True)
+heavy = {{"jax", "numpy", "transformers", "flax", "scipy", "absl"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    for words in (["--help"], ["train", "tiny", "--help"], ["aot", "--help"], ["configs"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == f"consistency_jax {consistency_jax.__version__}\n"
+
+
+def test_a_command_that_is_none_is_one_line():
+    done = call("trian")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "error: no command 'trian' (did you mean 'train'?); consistency-jax --help lists them\n"
+    )
+
+
+def test_configs_are_listed_and_copied(tmp_path):
+    listed = call("configs").stdout
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")] == list(shipped())
+    assert call("configs", "copy", "tiny", ".", folder=tmp_path).stdout == "tiny.py\n"
+    again = call("configs", "copy", "tiny", ".", folder=tmp_path)
+    assert (again.returncode, again.stderr) == (1, "error: tiny.py is there already; name another file\n")
+    assert call("configs", "cpoy", "tiny").stderr.startswith("error: consistency-jax configs, or")
+
+
+def test_a_run_by_short_names_in_any_folder(small_model, questions, tmp_path):
+    """Options of the config are flags; the second word is the config's name."""
+    words = [f"--path={small_model}", f"--data={questions}", "--steps=2", "--workdir=run"]
+    done = call("train", "custom", *words, "--config.evaluation.bootstrap=50", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dco, 2 steps" in done.stdout
+    done = call("audit", f"--path={small_model}", f"--data={questions}", "--workdir=audit", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "audit" / "report.html").exists()
+    done = call("compare", "run", "audit", folder=tmp_path)
+    assert "test" in done.stdout + done.stderr
