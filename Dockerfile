@@ -11,6 +11,7 @@ ENV PYTHONPATH=/opt/consistency_jax
 WORKDIR /opt/consistency_jax
 # The dependencies first: they change less often than the code, and their layer is kept. The code is found by PYTHONPATH.
 COPY setup.py README.md constraints.txt ./
+COPY consistency_jax/__init__.py consistency_jax/
 
 FROM base AS cpu
 RUN pip install --constraint constraints.txt .

@@ -19,7 +19,7 @@ from consistency_jax.runtime.shipped import copy, shipped
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "train": ("consistency_jax.train", ()),
     "evaluate": ("consistency_jax.evaluate", ()),
-    "audit": ("consistency_jax.evaluate", ("audit",)),
+    "audit": ("consistency_jax.evaluate", ("--config=audit",)),
     "pairs": ("consistency_jax.pairs", ()),
     "compare": ("consistency_jax.compare", ()),
     "export": ("consistency_jax.export", ()),

@@ -1,7 +1,10 @@
 """`consistency-jax COMMAND`, and `python -m consistency_jax`, which is the same."""
 
+import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +71,39 @@ def test_a_run_by_short_names_in_any_folder(small_model, questions, tmp_path):
     assert (tmp_path / "audit" / "report.html").exists()
     done = call("compare", "run", "audit", folder=tmp_path)
     assert "test" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_all_that_a_command_needs(tmp_path):
+    """Its files alone, in a folder of their own, before the checkout on the path."""
+    root = Path(__file__).parents[1]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(root),
+    ]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "JAX_PLATFORMS": "cpu"}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "consistency_jax", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("configs", "copy", "gemma3", "mine.py") == "mine.py\n"
+    told = run("train", "mine.py", "--runlocal", "--workdir=run", "--config.evaluation.bootstrap=20")
+    assert "consistency_jax 0.1.0\n" in told  # no commit: it is no checkout
+    assert (tmp_path / "run" / "report.html").exists()
+    run("evaluate", "--workdir=run")
+    run("export", "--workdir=run", "--out=model")
+    run("audit", "--path=model", "--data=cldr", "--items=20", "--workdir=audit", "--languages=en,ru")
+    assert (tmp_path / "audit" / "report.html").exists()

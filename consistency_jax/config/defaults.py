@@ -1,6 +1,6 @@
 """Every config key in one row: its default, what may stand there, what it does.
 
-`default()`, the checks of single keys (checks.py) and --help are made from these rows. The options of an objective
+`default()`, the checks of single keys (checks.py) and --helpfull are made from these rows. The options of an objective
 stand in its own module, objectives/NAME.py; what concerns several keys is checked in checks.py.
 """
 
@@ -279,7 +279,7 @@ def rows(objective: str) -> dict[str, Key]:
 
 
 def help_text() -> str:
-    """Every key as --help shows it, by section."""
+    """Every key as --helpfull shows it, by section."""
     return "\n".join(("\nconfig keys: --config.SECTION.KEY=VALUE", *_help_lines()))
 
 

@@ -38,7 +38,8 @@ def help_of(module: str, words: Sequence[str]) -> str:
     file = source(module)
     text = file.read_text("utf8")
     common = dict(_flags(Path(__file__).with_name("cli.py")))
-    config = common.pop("config") if "config_flag()" in text else ""
+    line = common.pop("config")
+    config = line if "config_flag()" in text else ""
     shared = common.values() if "joint=True" in text else ()
     told = [doc(file), "", "flags:", *filter(None, [config]), *dict(_flags(file)).values(), *shared]
     if config:

@@ -1,6 +1,6 @@
 """One key of a config as a row: its default, what may stand there, what it does.
 
-Checks and the lines of --help are made from rows. Those of the whole config stand in config/defaults.py, the options of
+Checks and the lines of --helpfull are made from rows. Those of the whole config stand in config/defaults.py, the options of
 an objective in its own module.
 """
 
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from consistency_jax.errors import ConfigError, nearest
 
-WIDTH = 110  # columns of --help
+WIDTH = 110  # columns of --helpfull
 LARGEST = 2**63 - 1  # of whole numbers
 
 
 class Rule(NamedTuple):
     """What may stand in a key where that is no list of choices."""
 
-    brief: str  # for --help: "> 0"
+    brief: str  # for --helpfull: "> 0"
     holds: Callable[[Any], bool]
     must: str  # for an error: "must be greater than 0"
 
@@ -58,7 +58,7 @@ class Key(NamedTuple):
                 raise ConfigError(f"{place}={own!r:.60} is no number that can be computed with")
 
     def lines(self, name: str) -> Iterator[str]:
-        """The key's lines of --help."""
+        """The key's lines of --helpfull."""
         rule = self.allowed
         brief = rule.brief if isinstance(rule, Rule) else " | ".join(choice or "''" for choice in rule)
         default = self.default if isinstance(self.default, str) and self.default else repr(self.default)
