@@ -1,7 +1,7 @@
 """One key of a config as a row: its default, what may stand there, what it does.
 
-Checks and the lines of --helpfull are made from rows. Those of the whole config stand in config/defaults.py, the options of
-an objective in its own module.
+Checks and the lines of --helpfull are made from rows. Those of the whole config stand in config/defaults.py, the
+options of an objective in its own module.
 """
 
 import math
