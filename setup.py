@@ -77,6 +77,7 @@ setup(
             "ipykernel>=7",
             "nbclient>=0.10",
             "nbformat>=5.10",
+            "pandas>=2.2",  # Table.to_pandas
             "peft>=0.21",
             "pytest>=9",
             "pytest-xdist>=3",

@@ -1,16 +1,22 @@
 """The table: how likely each answer is, in each language, for each question. Everything else is a function of it."""
 
 import dataclasses
+import importlib.util
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from consistency_jax.runtime.files import expanded, read_arrays, write_arrays
 
+if TYPE_CHECKING:
+    import pandas
+
 NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes", "pmi")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Table:
     """Log-probabilities of B items in L languages with K candidates (numpy arrays).
 
@@ -73,6 +79,41 @@ class Table:
                 f"unknown normalization {normalization!r}; choose from {', '.join(NORMALIZATIONS)}"
             )
         return np.where(self.mask, values, -np.inf)
+
+    def __repr__(self) -> str:
+        """In one line: its shape and what it can be ranked by."""
+        languages = f"{len(self.languages)} languages ({', '.join(self.languages)})"
+        shape = f"{len(self.ids):,} items x {languages} x {self.mask.shape[2]} candidates"
+        return f"Table({shape}; {int(self.mask.sum()):,} answers, ranked by {', '.join(self.normalizations)})"
+
+    def _repr_html_(self) -> str:
+        """The first items' answers as a table, in notebooks."""
+        told = f"<p>{escape(repr(self))}</p>"
+        return told + self.to_pandas(5).to_html(index=False) if importlib.util.find_spec("pandas") else told
+
+    def to_pandas(self, items: int | None = None) -> "pandas.DataFrame":
+        """A row an answer: id, language, candidate (its number), logp (nats), length (tokens), bytes, right (None where
+        it is unknown), and a column for each way to rank, of which higher is better.
+
+        Args:
+          items: the first ones alone; None for all.
+
+        Raises:
+          ImportError: pandas is not installed.
+        """
+        import pandas
+
+        n, l, k = np.nonzero(self.mask[:items])
+        known = self.gold >= 0 if self.gold.ndim == 1 else self.gold.any(1)
+        right = self.gold[n] == k if self.gold.ndim == 1 else self.gold[n, k]
+        columns = {
+            "id": np.array(self.ids, object)[n],
+            "language": np.array(self.languages, object)[l],
+            "candidate": k,
+        }
+        columns |= {name: getattr(self, name)[n, l, k] for name in ("logp", "length", "bytes")}
+        columns["right"] = np.where(known[n], right, None)
+        return pandas.DataFrame(columns | {name: self.scores(name)[n, l, k] for name in self.normalizations})
 
     @property
     def normalizations(self) -> tuple[str, ...]:

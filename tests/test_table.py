@@ -101,3 +101,37 @@ def test_a_damaged_file_is_named_with_the_mend(tmp_path):
         Table.load(path)
     with pytest.raises(FileNotFoundError):
         Table.load(tmp_path / "nowhere.npz")
+
+
+def test_it_says_what_it_is():
+    table = small_table()
+    assert repr(table) == (
+        "Table(2 items x 2 languages (en, sw) x 3 candidates; 10 answers, ranked by sum, mean, bytes)"
+    )
+    assert repr(table)[:20] in table._repr_html_()
+
+
+def test_as_a_data_frame():
+    pandas = pytest.importorskip("pandas")
+    table = small_table()
+    frame = table.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == table.mask.sum()
+    first = frame[(frame.id == "b") & (frame.language == "sw") & (frame.candidate == 1)].iloc[0]
+    assert first.logp == table.logp[1, 1, 1]
+    assert first["mean"] == pytest.approx(table.logp[1, 1, 1] / table.length[1, 1, 1])
+    assert frame[frame.id == "a"].right.tolist() == [k == 1 for k in frame[frame.id == "a"].candidate]
+    assert frame[frame.id == "b"].right.isna().all()
+    assert set(table.to_pandas(1).id) == {"a"}
+    several = dataclasses.replace(table, gold=np.array([[True, True, False], [False] * 3]))
+    right = several.to_pandas()
+    assert right[right.id == "a"].right.tolist() == [k < 2 for k in right[right.id == "a"].candidate]
+    assert right[right.id == "b"].right.isna().all()
+
+
+def small_table() -> Table:
+    mask = np.ones((2, 2, 3), bool)
+    mask[0, :, 2] = False
+    logp = np.arange(12, dtype=np.float32).reshape(2, 2, 3) - 12
+    length = np.full((2, 2, 3), 2, np.int32)
+    return Table(("a", "b"), ("en", "sw"), logp, length, 3 * length, mask, np.array([1, -1], np.int32))

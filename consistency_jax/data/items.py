@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import chain
 
 import numpy as np
@@ -112,6 +113,34 @@ class Items(list[ParallelItem]):
         super().__init__(items)
         self.skipped: list[str] = list(skipped)
         self.warnings: list[str] = list(warnings)
+
+    def __repr__(self) -> str:
+        """In a few lines: how many, in which languages, and the first."""
+        left = [f"{len(own):,} {name}" for name in ("skipped", "warnings") if (own := getattr(self, name))]
+        told = f"{len(self):,} items in {len(self.languages)} languages ({', '.join(self.languages)})"
+        told = ", ".join([told, *left])
+        if not self:
+            return f"Items({told})"
+        first, language = self[0], next(iter(self[0].prompts))
+        answers = " | ".join(text.strip() for text in first.candidates[language][:5])
+        return f"Items({told}; the first, {first.id!r}: {first.prompts[language][-80:]!r} -> {answers})"
+
+    def _repr_html_(self) -> str:
+        """The first ones as a table, in notebooks: a column a language, the right answers bold."""
+        languages, rows = self.languages, []
+        for item in self[:10]:
+            cells = [item.id]
+            for language in languages:
+                answers = [
+                    f"<b>{escape(text)}</b>" if k in item.right else escape(text)
+                    for k, text in enumerate(item.candidates.get(language, ()))
+                ]
+                prompt = escape(open_prompt(item, language)) if language in item.prompts else ""
+                cells.append(f"{prompt}<br>{' | '.join(answers)}")
+            rows.append("".join(f"<td>{cell}</td>" for cell in [escape(cells[0]), *cells[1:]]))
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("id", *languages))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<p>{len(self):,} items</p><table><tr>{head}</tr>{body}</table>"
 
     def only(self, items: Iterable[ParallelItem]) -> "Items":
         """These of them, with what was left out and odd of all."""

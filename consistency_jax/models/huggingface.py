@@ -48,7 +48,7 @@ Tensors = TensorFiles | GgufFile
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Model:
     """A decoder with its parameters: `params` is a plain nested dict (see `models/decoder.py`)."""
 
@@ -57,6 +57,14 @@ class Model:
     tokenizer: transformers.PreTrainedTokenizerFast | None = None
     folder: Path | None = None  # where config.json and tokenizer files are copied from on export
     architecture: str = "LlamaForCausalLM"
+
+    def __repr__(self) -> str:
+        """In one line: what it is, how large, and where it is from."""
+        config, tokens = self.config, "no tokenizer" if self.tokenizer is None else "tokenizer"
+        size = f"{config.num_params / 1e6:,.1f} M parameters, {config.layers} layers of {config.hidden}"
+        source = "" if self.folder is None else f", {self.folder}"
+        told = f"{size}, {config.vocab_size:,} tokens, {config.param_dtype}, {tokens}{source}"
+        return f"Model({self.architecture}: {told})"
 
     def apply(self, tokens: Any) -> jax.Array:
         """tokens i32[B, T] without padding -> logits f32[B, T, V]. Compiles once a shape; for tests."""

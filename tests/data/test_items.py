@@ -243,3 +243,15 @@ def test_further_right_answers_need_a_first_one():
     item = ParallelItem("q", "", {"en": "Q"}, {"en": ("a", "b")}, also=(1,))
     with pytest.raises(DataError, match=r"here: gold is null, and further right ones are \(1,\)"):
         validate(item, "here")
+
+
+def test_items_say_how_many_they_are_and_show_the_first():
+    items = Items([GOOD], skipped=["x:1: bad"])
+    told = repr(items)
+    assert told.startswith(f"Items(1 items in {len(GOOD.languages)} languages (")
+    assert "1 skipped; the first, " in told
+    assert len(told) < 400
+    assert repr(Items()) == "Items(0 items in 0 languages ())"
+    page = Items([replace(GOOD, prompts={name: "<script>" for name in GOOD.prompts})])._repr_html_()
+    assert "<script>" not in page
+    assert page.count("<b>") == len(GOOD.languages)

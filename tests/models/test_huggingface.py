@@ -446,3 +446,11 @@ def test_saved_files_carry_the_format_that_torch_readers_ask_for(folder: Path, t
     save_pretrained(load_pretrained(folder), tmp_path / "out")
     with safe_open(tmp_path / "out" / "model.safetensors", framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_a_model_says_what_it_is_in_one_line(small_model):
+    told = repr(load_pretrained(small_model))
+    assert told.startswith(
+        "Model(LlamaForCausalLM: 0.0 M parameters, 2 layers of 32, 400 tokens, float32, tokenizer, "
+    )
+    assert "\n" not in told
