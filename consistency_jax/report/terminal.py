@@ -22,7 +22,7 @@ from consistency_jax.report.figures import (
     figures_of,
 )
 from consistency_jax.report.names import language_name
-from consistency_jax.report.views import Row, parts_of, row_of
+from consistency_jax.report.views import Row, few, parts_of, row_of
 
 # By what columns stand for: what lines say, by the end of their key, the most important one first.
 _LINES = {
@@ -72,7 +72,9 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     fewer = ", ".join(f"{language} {count:,}" for language, count in about.get("lacking", {}).items())
     title = f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages"
     title += f"; not asked in: {fewer}" if fewer else ""
-    return _table(title, parts, figures_of(alone), about["languages"], settings["confidence"])
+    table = _table(title, parts, figures_of(alone), about["languages"], settings["confidence"])
+    table.caption, table.caption_justify = Text(few(parts, about)) if few(parts, about) else None, "left"
+    return table
 
 
 def _written_table(

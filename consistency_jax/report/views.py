@@ -18,6 +18,7 @@ from consistency_jax.report.figures import (
 from consistency_jax.report.names import language_name
 
 PARTS = ("base", "final", "delta", "confidence")
+FEW = 100  # questions
 # Keys of the tables of normalisations and of groups of questions.
 HEADS = (*CLC.headline, *ACCURACY.headline)
 # Figures of a language that are drawn as slopes, their name, and a word about them.
@@ -77,6 +78,14 @@ def parts_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
     return {part: summary[part][split] for part in PARTS if part in summary}
 
 
+def few(parts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """A word about a split of few questions: how wide the interval of its consistency is; "" for many."""
+    low, high = parts["confidence"].get("clc_all") or (None, None)
+    if about["items"] >= FEW or low is None:
+        return ""
+    return f"{about['items']:,} questions are few: the interval of CLC is {high - low:.0f} points wide"
+
+
 def definitions(summary: Mapping[str, Any]) -> list[Figure]:
     """The rows that the page shows and that say what they mean."""
     shown = figures_of("final" not in summary)
@@ -106,6 +115,7 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     return {
         "name": split,
         "about": about,
+        "few": few(parts, about),
         "analysis": _analysis_view(summary, split),
         "free_text": free_text_view(summary["generation"][split], "generation", split)
         if split in summary.get("generation", {})

@@ -29,3 +29,12 @@ def test_names_are_no_markup(summary):
         named[part] = {"[red]test[/red]": summary[part]["test"]}
     named["settings"]["splits"] = {"[red]test[/red]": summary["settings"]["splits"]["test"]}
     assert terminal_table(named, color=False).startswith("[red]test[/red]: ")
+
+
+def test_few_questions_are_told_with_what_they_leave_open(summary):
+    low, high = summary["confidence"]["test"]["clc_all"]
+    told = f"questions are few: the interval of CLC is {high - low:.0f} points wide"
+    assert f"60 {told}" in terminal_table(summary, color=False)
+    many = {name: about | {"items": 100} for name, about in summary["settings"]["splits"].items()}
+    more = summary | {"settings": summary["settings"] | {"splits": many}}
+    assert "questions are few" not in terminal_table(more, color=False)
