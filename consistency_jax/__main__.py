@@ -52,7 +52,10 @@ def main() -> None:
     if name in WITH_CONFIG and rest and not rest[0].startswith("-"):
         rest = [f"--config={rest[0]}", *rest[1:]]
     if "--help" in rest:
-        print(help_of(module, [*words, *rest]))
+        try:
+            print(help_of(source(module), [*words, *rest]))
+        except UserError as error:
+            sys.exit(f"error: {error}")
         return
     sys.argv[1:] = [*words, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

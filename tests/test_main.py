@@ -51,6 +51,19 @@ def test_a_command_that_is_none_is_one_line():
     )
 
 
+def test_help_about_a_config_that_is_none_is_one_line():
+    for command in (
+        ["-m", "consistency_jax", "train", "nope"],
+        ["-m", "consistency_jax.train", "--config=nope"],
+    ):
+        done = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(
+            "error: --config=nope: there is no such file; configs that come along: "
+        )
+        assert done.stderr.count("\n") == 1
+
+
 def test_configs_are_listed_and_copied(tmp_path):
     listed = call("configs").stdout
     assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")] == list(shipped())

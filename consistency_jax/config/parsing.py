@@ -32,8 +32,6 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     for key, has_value, text in _OPTION.findall(arg or ""):
         if not key and not has_value:
             continue  # behind the last comma
-        if text.startswith('"') and len(text) > 1 and text.endswith('"'):
-            text = json.loads(text)
         if key not in defaults:
             raise ConfigError(
                 f"--config takes no option {key!r}{nearest(key, defaults)}; it takes: {', '.join(sorted(defaults))} "
@@ -43,6 +41,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
         if not has_value and kind is not bool:
             raise ConfigError(f"--config option {key!r} needs a value: {key}=...")
         try:
+            if text.startswith('"'):
+                text = json.loads(text)
             if kind is bool:
                 values[key] = {"": True, "true": True, "1": True, "false": False, "0": False}[text.lower()]
             else:

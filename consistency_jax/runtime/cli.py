@@ -113,7 +113,10 @@ def run_app(
     def parse(argv: Sequence[str]) -> list[str]:
         if {"--help", "--helpfull"} & {*argv}:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
-            print(help_of(sys.modules["__main__"].__spec__.name.removesuffix(".__main__"), argv[1:]))
+            try:
+                print(help_of(Path(sys.modules["__main__"].__file__), argv[1:]))
+            except UserError as error:
+                sys.exit(f"error: {error}")
             print(keys() if keys and "--helpfull" in argv else "", end="")
             sys.exit(0)
         try:

@@ -26,16 +26,16 @@ def first_line(file: Path) -> str:
     return doc(file).partition("\n")[0]
 
 
-def help_of(module: str, words: Sequence[str]) -> str:
+def help_of(file: Path, words: Sequence[str]) -> str:
     """The help of a command: what it says of itself, its flags, and what its config takes.
 
     Args:
+      file: of the command.
       words: behind the command; a --config=NAME among them is told about.
 
     Raises:
       ConfigError: a config that is not there.
     """
-    file = source(module)
     text = file.read_text("utf8")
     common = dict(_flags(Path(__file__).with_name("cli.py")))
     line = common.pop("config")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from consistency_jax.config.defaults import default
-from consistency_jax.config.parsing import named_function, parse_arg, to_json
+from consistency_jax.config.parsing import named_function, names, parse_arg, to_json
 from consistency_jax.errors import ConfigError
 
 
@@ -26,6 +26,18 @@ def test_options_of_a_config_file_are_typed():
 def test_a_value_of_another_type_is_told():
     with pytest.raises(ConfigError, match="fast='perhaps' is not of type bool"):
         parse_arg("fast=perhaps", steps=1, fast=False)
+
+
+def test_a_value_in_quotes_may_hold_commas():
+    given = parse_arg('path="a,b=\\"c\\"",seed=3,data=x"y,', path="", seed=0, data="")
+    assert given.to_dict() == {"path": 'a,b="c"', "seed": 3, "data": 'x"y'}
+    with pytest.raises(ConfigError, match="--config option path=.* is not of type str"):
+        parse_arg(r'path="\q"', path="")
+
+
+def test_names_are_joined_by_commas_or_plus():
+    assert names("en,fr") == names("en+fr") == names("en+fr,") == ("en", "fr")
+    assert names("") == ()
 
 
 def test_a_function_is_found_by_name_and_told_with_its_key_where_it_is_not():

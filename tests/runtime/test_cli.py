@@ -19,7 +19,7 @@ from consistency_jax.config.defaults import help_text
 from consistency_jax.errors import ConfigError, Interrupted
 from consistency_jax.runtime import cli
 from consistency_jax.runtime.cli import command_line, run_command, unread
-from consistency_jax.runtime.help import help_of
+from consistency_jax.runtime.help import help_of, source
 
 
 def command(*arguments, before=""):
@@ -130,7 +130,7 @@ def test_help_of_a_command_shows_its_flags_and_the_keys_of_a_config(name):
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert help_of(f"consistency_jax.{name}", []) in done.stdout
+    assert help_of(source(f"consistency_jax.{name}"), []) in done.stdout
     assert "  --config: " in done.stdout
     assert ("  --num_processes: " in done.stdout) == (name != "aot")
     assert help_text() in done.stdout

@@ -9,7 +9,7 @@ from consistency_jax.runtime.shipped import shipped
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "pairs", "aot", "compare", "export"])
 def test_it_tells_flags_and_configs(name):
-    told = help_of(f"consistency_jax.{name}", [])
+    told = help_of(source(f"consistency_jax.{name}"), [])
     assert first_line(source(f"consistency_jax.{name}")) in told
     with_config = name not in ("compare", "export")
     assert ("  --config: " in told) == with_config
@@ -19,8 +19,8 @@ def test_it_tells_flags_and_configs(name):
 
 
 def test_it_tells_what_a_config_takes():
-    told = help_of("consistency_jax.train", ["--config=custom:lora=1", "--workdir=x"])
+    told = help_of(source("consistency_jax.train"), ["--config=custom:lora=1", "--workdir=x"])
     assert "`lora` is the rank of adapters" in told
     assert "configs that come along" not in told
     with pytest.raises(ConfigError, match="there is no such file"):
-        help_of("consistency_jax.train", ["--config=nope"])
+        help_of(source("consistency_jax.train"), ["--config=nope"])
