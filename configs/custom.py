@@ -55,11 +55,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     anchor = given.anchor
     if anchor == "auto":  # where no languages are named, the data tell whether English is among them
         anchor = "en" if "en" in (config.data.languages or ("en",)) else ""
-    if "." in anchor:
-        raise ConfigError(
-            f"--config option anchor={anchor!r}: name the language without a dot, in the data too"
-        )
     if anchor and "steer" in OBJECTIVES[given.method].keys:
+        if "." in anchor:
+            mend = "name the language without a dot, in the data too"
+            raise ConfigError(f"--config option anchor={anchor!r}: {mend}")
         config.objective.steer = {anchor: given.weight}
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr

@@ -8,6 +8,7 @@
 """
 
 import runpy
+import signal
 import sys
 
 from consistency_jax import __version__
@@ -36,6 +37,7 @@ def main() -> None:
     Raises:
       SystemExit: always, where there is none of that name; else as the command ends.
     """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
     name, rest = sys.argv[1] if len(sys.argv) > 1 else "--help", sys.argv[2:]
     if name in ("--help", "-h", "help"):
         print(__doc__.strip(), "", *_summaries(), sep="\n")
@@ -51,12 +53,15 @@ def main() -> None:
     module, words = COMMANDS[name]
     if name in WITH_CONFIG and rest and not rest[0].startswith("-"):
         rest = [f"--config={rest[0]}", *rest[1:]]
-    if "--help" in rest:
+    if "--help" in (
+        rest[:1] if name == "harness" else rest
+    ):  # what stands behind a word of the harness is its own
         try:
             print(help_of(source(module), [*words, *rest]))
         except UserError as error:
             sys.exit(f"error: {error}")
         return
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
     sys.argv[1:] = [*words, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -226,7 +226,7 @@ def _about(method: Method) -> dict[str, Any]:
 
 def _check_parallel(runs: Sequence[Run]) -> None:
     """Refuses runs that did not measure the same: splits, languages and ranking; with one seed, items too."""
-    first = runs[0]
+    first, known = runs[0], {}
     for run in runs:
         for what, values in {
             "evaluation.normalization": [r.config.evaluation.normalization for r in (first, run)],
@@ -242,25 +242,19 @@ def _check_parallel(runs: Sequence[Run]) -> None:
                     raise _differing(same_seed, run, f"other items of split {split!r}")
                 if not np.array_equal(table.mask, other.mask) or not np.array_equal(table.gold, other.gold):
                     raise _differing(same_seed, run, f"other candidates or answers in split {split!r}")
-            _check_shared(first, run, split)
+            # Of other seeds, too, whose splits share questions.
+            for n, name in enumerate(table.ids):
+                other, told = known.setdefault((split, name), (run, _told(table, n)))
+                if told != _told(table, n):
+                    what = f"other candidates or answers to question {name!r} of split {split!r}"
+                    raise _differing(other, run, what)
 
 
-def _check_shared(one: Run, other: Run, split: str) -> None:
-    """Refuses runs that give a question of both, by its id, other candidates or another answer."""
-
-    def told(table: Table, n: int) -> tuple[list[int], ...]:
-        right = table.gold[n]
-        return tuple(
-            np.flatnonzero(own).tolist() for own in (*table.mask[n], right == 1 if right.ndim else [])
-        ) + ([] if right.ndim else [int(right)],)
-
-    mine, theirs = one.base[split], other.base[split]
-    places = {name: n for n, name in enumerate(mine.ids)}
-    for n, name in enumerate(theirs.ids):
-        if name in places and told(mine, places[name]) != told(theirs, n):
-            raise _differing(
-                one, other, f"other candidates or answers to question {name!r} of split {split!r}"
-            )
+def _told(table: Table, n: int) -> list[list[int]]:
+    """Which candidates item n of a table has in each language, and which are right."""
+    right = table.gold[n]
+    right = np.flatnonzero(right).tolist() if right.ndim else [int(right)] * int(right >= 0)
+    return [*(np.flatnonzero(cells).tolist() for cells in table.mask[n]), right]
 
 
 def _differing(one: Run, other: Run, what: str) -> UserError:

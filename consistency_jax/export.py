@@ -14,7 +14,7 @@ from absl import flags
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import merge_adapters, save_adapter
-from consistency_jax.models.huggingface import save_pretrained
+from consistency_jax.models.huggingface import WEIGHTS, save_pretrained
 from consistency_jax.report.card import CARD, model_card
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import run_app, run_command
@@ -98,7 +98,9 @@ def _foreign(out: Path) -> bool:
     card = out / "README.md"
     if card.exists():
         return CARD not in card.read_text(encoding="utf8", errors="replace")
-    return any((out / name).exists() for name in ("config.json", "adapter_config.json"))
+    names = {path.name for path in out.glob("*")}
+    own = {"config.json", "tokenizer.json", "adapter_config.json", "adapter_model.safetensors"}
+    return bool(names & own) or any(map(WEIGHTS.fullmatch, names))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -187,7 +187,7 @@ class HarnessModel(TemplateLM):
                 before, after = self._encode_pair(context, continuation)
             else:
                 after = self.tok_encode(continuation, add_special_tokens=False)
-                before = after[:1] if after[:1] == [self.prefix_token_id] else [self.prefix_token_id]
+                before = [self.prefix_token_id]
                 after = after[1:] if after[:1] == before else after
             asked.append(((context, continuation), before, after))
         return self._loglikelihood_tokens(asked, disable_tqdm=disable_tqdm)
@@ -299,17 +299,18 @@ class HarnessModel(TemplateLM):
           ConfigError: a value that is none.
         """
         try:
-            settings = normalize_gen_kwargs(options, self.max_gen_toks)
+            given = {name: value for name, value in options.items() if value is not None}
+            settings = normalize_gen_kwargs(given, self.max_gen_toks)
             stop = handle_stop_sequences(settings.get("until"), eos=eos)
             sampling = Sampling(
                 max_tokens=settings["max_gen_toks"],
-                temperature=float(settings["temperature"]) if settings.get("do_sample") else 0.0,
-                top_k=int(settings.get("top_k") or 0),
-                top_p=float(settings.get("top_p") or 1.0),
-                repetition_penalty=float(settings.get("repetition_penalty") or 1.0),
-                stop=tuple(text for text in stop if "".join([text])),
+                temperature=float(settings.get("temperature", 1.0)) if settings.get("do_sample") else 0.0,
+                top_k=int(settings.get("top_k", 0)),
+                top_p=float(settings.get("top_p", 1.0)),
+                repetition_penalty=float(settings.get("repetition_penalty", 1.0)),
+                stop=tuple("".join([text]) for text in stop),  # TypeError for what is no text
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"gen_kwargs {options}: {error}") from error
         for name, value in settings.items():
             if name not in DRAWN and value not in (None, False, 0, 1):
@@ -320,9 +321,9 @@ class HarnessModel(TemplateLM):
 def _count(name: str, value: Any, least: int) -> int:
     """A whole number of --model_args, checked."""
     try:
-        if int(value) >= least:
+        if int(value) == float(value) and int(value) >= least:
             return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise ConfigError(f"--model_args {name}={value!r} is no whole number from {least} on")
 

@@ -263,6 +263,20 @@ def test_what_did_not_measure_the_same_is_refused(make_run, change, message):
         compare([one, other], resamples=5)
 
 
+def test_a_question_has_one_answer_in_whatever_form_a_table_has_it(make_run):
+    """The right ones are numbers where no question of a split has several, else a row of candidates."""
+    one, other = make_run("a"), make_run("b", seed=1, total_steps=7)
+    for side, strength in (("base", 1.0), ("final", 1.5)):
+        mine, own = table(0, strength), table(1, strength)
+        right = np.zeros((60, 4), bool)
+        right[np.arange(60), own.gold] = True
+        right[0] = np.arange(4) == mine.gold[0]
+        right[1, :2] = True
+        ids = (mine.ids[0], *own.ids[1:])
+        write_tables(other / "tables" / f"{side}.npz", {"test": replace(own, ids=ids, gold=right)})
+    assert set(compare([one, other], resamples=5)["splits"]["test"]) == {"a", "b"}
+
+
 def test_runs_are_two_or_more_and_not_the_same(make_run, tmp_path):
     one, copy = make_run("a"), make_run("b")
     with pytest.raises(UserError, match="two or more"):

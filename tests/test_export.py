@@ -52,7 +52,7 @@ def test_an_export_replaces_its_own_files_alone(small_config, tmp_path):
     export(tmp_path / "run", out)
     export(tmp_path / "run", out)  # onto its own
     assert {other.read_text() for other in others} == {"mine"}
-    for name, text in (("README.md", "# Mine"), ("config.json", "{}")):
+    for name, text in (("README.md", "# Mine"), ("config.json", "{}"), ("model.safetensors", "x")):
         foreign = tmp_path / f"of {name}"
         foreign.mkdir()
         (foreign / name).write_text(text)

@@ -68,7 +68,7 @@ def test_configs_are_listed_and_copied(tmp_path):
     listed = call("configs").stdout
     assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")] == list(shipped())
     assert call("configs", "copy", "tiny", ".", folder=tmp_path).stdout == "tiny.py\n"
-    again = call("configs", "copy", "tiny", ".", folder=tmp_path)
+    again = call("configs", "copy", "tiny", folder=tmp_path)
     assert (again.returncode, again.stderr) == (1, "error: tiny.py is there already; name another file\n")
     assert call("configs", "cpoy", "tiny").stderr.startswith("error: consistency-jax configs, or")
 
@@ -82,8 +82,12 @@ def test_a_run_by_short_names_in_any_folder(small_model, questions, tmp_path):
     done = call("audit", f"--path={small_model}", f"--data={questions}", "--workdir=audit", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "audit" / "report.html").exists()
+    done = call("audit", f"--path={small_model}", "--languages", "en", "fr", "--workdir=few", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 'fr' is neither a flag nor an option: give options as --NAME=VALUE")
     done = call("compare", "run", "audit", folder=tmp_path)
-    assert "test" in done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "audit has no tables/final.npz" in done.stderr
 
 
 @pytest.mark.slow

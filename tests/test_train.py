@@ -226,7 +226,10 @@ def test_questions_that_are_trained_on_and_tested_are_told(small_config, tmp_pat
     small_config.total_steps = 1
     small_config.data.train.split = "every"
     train(small_config, tmp_path / "run")
-    assert "data: split 'test': 8 of 8 questions are trained on, too" in capsys.readouterr().out
+    assert (
+        "data: split 'test': 8 of 8 questions have a prompt that is trained on, too"
+        in capsys.readouterr().out
+    )
     small_config.data.train.split = "train"
     train(small_config, tmp_path / "apart")
-    assert "are trained on, too" not in capsys.readouterr().out
+    assert "trained on, too" not in capsys.readouterr().out

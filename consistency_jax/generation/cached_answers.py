@@ -66,21 +66,24 @@ class CachedAnswers:
             os.fsync(file.fileno())
 
     def _read(self) -> dict[str, list[list[str]]]:
-        """What the file holds; a last line that a kill cut short is taken out of it, and so is one that was edited."""
+        """What the file holds. A last line that a kill cut short is taken out of it; one that was edited stays unread.
+
+        Raises:
+          UserError: a file of something else.
+        """
         cached: dict[str, list[list[str]]] = {}
         if not self._path.exists():
             return cached
         lines = self._path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
-        whole = []
-        for line in lines:
+        whole, ours = [line for line in lines if line.endswith("\n")], 0
+        for line in whole:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = parse_json(line)
                 key, answers = record["key"], record["answers"]
-                if record["digest"] != _digest(key, answers):
-                    continue
-                cached[key] = answers
-                whole.append(line if line.endswith("\n") else line + "\n")
-        if lines and not whole and not lines[0].startswith('{"key"'):
+                ours += 1
+                if record["digest"] == _digest(key, answers):
+                    cached[key] = answers
+        if whole and not ours:
             raise UserError(f"{self._path} is there, and holds no answers: move it, or name another output")
         if whole != lines:
             write_text(self._path, "".join(whole))

@@ -73,7 +73,8 @@ def _split_table(summary: dict[str, Any], split: str) -> RichTable:
     title = f"{split}: {about['items']:,} questions{labelled} in {len(about['languages'])} languages"
     title += f"; not asked in: {fewer}" if fewer else ""
     table = _table(title, parts, figures_of(alone), about["languages"], settings["confidence"])
-    table.caption, table.caption_justify = Text(few(parts, about)) if few(parts, about) else None, "left"
+    if told := few(parts, about):
+        table.caption, table.caption_justify = Text(told), "left"
     return table
 
 

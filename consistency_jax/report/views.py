@@ -79,11 +79,13 @@ def parts_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def few(parts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """A word about a split of few questions: how wide the interval of its consistency is; "" for many."""
+    """A word about a split of few questions: how wide the interval of its consistency, or of the change in it, is; ""
+    for many."""
     low, high = parts["confidence"].get("clc_all") or (None, None)
     if about["items"] >= FEW or low is None:
         return ""
-    return f"{about['items']:,} questions are few: the interval of CLC is {high - low:.0f} points wide"
+    what = "the change in CLC" if "delta" in parts else "CLC"
+    return f"only {about['items']} questions: {what} has an interval of {high - low:.0f} points"
 
 
 def definitions(summary: Mapping[str, Any]) -> list[Figure]:

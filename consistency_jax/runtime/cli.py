@@ -124,6 +124,9 @@ def run_app(
                 own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
                 argv = words(argv, flags.FLAGS, [flag.name for flag in own])
             rest = flags.FLAGS(argv)
+            if words and rest[1:]:
+                mend = "give options as --NAME=VALUE, and several names as a,b"
+                raise UserError(f"{rest[1]!r} is neither a flag nor an option: {mend}")
             config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
             hasattr(config, "lock")  # one that could not be read raises only when used
             given = "config" in flags.FLAGS and flags.FLAGS["config"].present

@@ -41,9 +41,11 @@ def help_of(file: Path, words: Sequence[str]) -> str:
     line = common.pop("config")
     config = line if "config_flag()" in text else ""
     shared = common.values() if "joint=True" in text else ()
-    told = [doc(file), "", "flags:", *filter(None, [config]), *dict(_flags(file)).values(), *shared]
+    flags = [*filter(None, [config]), *dict(_flags(file)).values(), *shared]
+    told = [doc(file), *(["", "flags:", *flags] if flags else [])]
     if config:
-        named = next((word.partition("=")[2] for word in words if word.startswith("--config=")), "")
+        asked = " ".join(words).replace("--config ", "--config=").split()
+        named = next((word.partition("=")[2] for word in asked if word.startswith("--config=")), "")
         told += ["", *configs(named.partition(":")[0]), "", "Every key of a config: --helpfull"]
     return "\n".join(told)
 

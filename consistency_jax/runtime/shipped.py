@@ -23,7 +23,7 @@ def config_file(name: str) -> Path:
     Raises:
       ConfigError: there is none; names the nearest.
     """
-    path = Path(name).expanduser()
+    path = _expanded(name)
     if path.is_file():
         return path
     known = shipped()
@@ -35,7 +35,7 @@ def config_file(name: str) -> Path:
     )
 
 
-def copy(name: str, out: str) -> Path:
+def copy(name: str, out: str = ".") -> Path:
     """Copies a shipped config into a folder, or to a file that is not there yet; returns the file.
 
     Raises:
@@ -43,10 +43,18 @@ def copy(name: str, out: str) -> Path:
     """
     if name not in (known := shipped()):
         raise ConfigError(f"configs copy {name}: choose from {', '.join(known)}{nearest(name, known)}")
-    target = Path(out).expanduser()
+    target = _expanded(out)
     target = target / f"{name}.py" if target.is_dir() else target
     if target.exists():
         raise ConfigError(f"{target} is there already; name another file")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(known[name], target)
     return target
+
+
+def _expanded(name: str) -> Path:
+    """`runtime.files.expanded`, which would import what --help does without."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{name}: {error}; write the whole path") from None

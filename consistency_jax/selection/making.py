@@ -195,7 +195,9 @@ def _summary_of(out: Path, path: Path, key: str) -> dict[str, Any] | None:
                 f"{out} is there, and {path.name} beside it does not say what it is: take another file, or delete it"
             ) from None
         if path.exists():
-            raise ConfigError(f"{path} is there, and is no summary of pairs: name another --out") from None
+            raise ConfigError(
+                f"{path} is there, and is no summary of pairs: move it, or name another output"
+            ) from None
         return None
     whole = made == key and out.exists() and _digest(out.read_text(encoding="utf8")) == summary.get("digest")
     return summary if whole else None

@@ -121,14 +121,19 @@ def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items
 
 
 def tell_shared(loaded: Sequence[tuple[Items, Sequence[str]]], tests: Mapping[str, Items]) -> None:
-    """Says of each test split how many of its questions are trained on, in some language, word for word."""
+    """Says of each test split how many of its questions have a prompt that is trained on, word for word."""
     known = {
-        (name, open_prompt(item, name)) for items, _ in loaded for item in items for name in item.prompts
+        (name, open_prompt(item, name))
+        for items, languages in loaded
+        for item in items
+        for name in languages
+        if name in item.prompts
     }
     for split, items in tests.items():
         count = sum(any((name, open_prompt(item, name)) in known for name in item.prompts) for item in items)
         if count:
-            print(f"data: split {split!r}: {count:,} of {len(items):,} questions are trained on, too")
+            what = "questions have a prompt that is trained on, too"
+            print(f"data: split {split!r}: {count:,} of {len(items):,} {what}")
 
 
 def load_prompts(config: ConfigDict) -> Items | None:

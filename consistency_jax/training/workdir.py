@@ -35,8 +35,16 @@ FREE_TO_CHANGE = (
 )
 RANKING = ("evaluation.normalization", "evaluation.boundary")
 # What a run writes, beside config.json and the pairs of its stages.
-OUTPUTS = ("checkpoints", "data.txt", "metrics.jsonl", "profile", "reference", "report.html", "report.json")
-OUTPUTS += ("skipped.jsonl", "tables", "tensorboard", "wandb", "written")
+OUTPUTS = (
+    "base_model.txt",
+    "checkpoints",
+    "data.txt",
+    "metrics.jsonl",
+    "profile",
+    "reference",
+    "report.html",
+)
+OUTPUTS += ("report.json", "skipped.jsonl", "tables", "tensorboard", "wandb", "wandb_id", "written")
 HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
@@ -93,7 +101,7 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held.take()
-        theirs = [name for name in OUTPUTS if not stored.exists() and (folder / name).exists()]
+        theirs = [] if stored.exists() else [name for name in OUTPUTS if (folder / name).exists()]
         if theirs:
             raise ConfigError(
                 f"{folder} has {theirs[0]}, and no config.json of a run: give another --workdir, or move what is there"

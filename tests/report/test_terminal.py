@@ -33,8 +33,10 @@ def test_names_are_no_markup(summary):
 
 def test_few_questions_are_told_with_what_they_leave_open(summary):
     low, high = summary["confidence"]["test"]["clc_all"]
-    told = f"questions are few: the interval of CLC is {high - low:.0f} points wide"
-    assert f"60 {told}" in terminal_table(summary, color=False)
+    told = f"questions: the change in CLC has an interval of {high - low:.0f} points"
+    assert f"only 60 {told}" in terminal_table(summary, color=False)
+    alone = {part: own for part, own in summary.items() if part not in ("final", "delta")}
+    assert "only 60 questions: CLC has an interval of " in terminal_table(alone, color=False)
     many = {name: about | {"items": 100} for name, about in summary["settings"]["splits"].items()}
     more = summary | {"settings": summary["settings"] | {"splits": many}}
-    assert "questions are few" not in terminal_table(more, color=False)
+    assert "has an interval of" not in terminal_table(more, color=False)

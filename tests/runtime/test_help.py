@@ -22,5 +22,6 @@ def test_it_tells_what_a_config_takes():
     told = help_of(source("consistency_jax.train"), ["--config=custom:lora=1", "--workdir=x"])
     assert "`lora` is the rank of adapters" in told
     assert "configs that come along" not in told
+    assert help_of(source("consistency_jax.train"), ["--config", "custom:lora=1"]).endswith(told[-200:])
     with pytest.raises(ConfigError, match="there is no such file"):
         help_of(source("consistency_jax.train"), ["--config=nope"])

@@ -25,5 +25,7 @@ def test_a_copy_is_made_to_edit_and_nothing_is_written_over(tmp_path):
         assert shipped.copy("tiny", str(out)).read_text() == known.read_text()
     with pytest.raises(ConfigError, match=r"tiny.py is there already; name another file"):
         shipped.copy("tiny", str(tmp_path))
+    with pytest.raises(ConfigError, match="~nobody-here/x: .*; write the whole path"):
+        shipped.copy("tiny", "~nobody-here/x")
     with pytest.raises(ConfigError, match=r"configs copy tini: choose from .*did you mean 'tiny'"):
         shipped.copy("tini", str(tmp_path))

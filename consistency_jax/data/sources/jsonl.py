@@ -31,7 +31,7 @@ def read(
     bare: bool = False,
     doubled: str = "refuse",
 ) -> Rows:
-    """Reads a JSONL file, or `<split>.jsonl` where path is a folder.
+    """Reads a JSONL file; of a folder `<split>.jsonl`, or every file where split is None.
 
     Args:
         path: the file, which is split by seed, or a folder with one file a split.

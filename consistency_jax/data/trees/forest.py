@@ -166,6 +166,8 @@ class Forest(Sequence[Tree | None]):
         same = [values[order][1:] == values[order][:-1] for values in (tree, key, length)]
         found = np.zeros(len(self), bool)
         found[tree[order][1:][np.logical_and.reduce(same)]] = True
+        for n in np.flatnonzero(found).tolist():  # what is no more than the same hash
+            found[n] = len({branch.tobytes() for branch in self[n].branches}) < len(self[n].branches)
         return found
 
     def check_rows(self, rows: int, where: str) -> None:

@@ -71,13 +71,18 @@ def _whole(value: Any) -> bool:
 
 
 def _count(value: Any) -> bool:
-    return _whole(value) and value < LARGEST
+    return _whole(value) and value <= LARGEST
 
 
-_COUNT = Kind("a whole number of at least 1", _count, whole=True)
-_SIZE = Kind("a whole number, not negative", lambda value: value == 0 or _whole(value), null=True, whole=True)
-_NUMBER = Kind("a number above 0", _number)
-_AMOUNT = Kind("a number, not negative", lambda value: value == 0 or _number(value), null=True)
+_COUNT = Kind(f"a whole number from 1 to {LARGEST:,}", _count, whole=True)
+_SIZE = Kind(
+    "a whole number, not negative and below 1e15",
+    lambda value: value == 0 or _whole(value),
+    null=True,
+    whole=True,
+)
+_NUMBER = Kind("a number above 0 and below 1e15", _number)
+_AMOUNT = Kind("a number, not negative and below 1e15", lambda value: value == 0 or _number(value), null=True)
 _FLAG = Kind("true or false", lambda value: value in (0, 1), null=True)
 _NAME = Kind("a name", lambda value: isinstance(value, str))
 _OBJECT = Kind("an object", lambda value: isinstance(value, Mapping), null=True)

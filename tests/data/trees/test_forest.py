@@ -129,8 +129,9 @@ def test_branches_of_the_same_tokens_are_found():
     for _ in range(400):
         count = int(draw.integers(0, 5))
         trees.append(
-            Tree.of_tokens([1], [draw.integers(0, 3, draw.integers(0, 4)).tolist() for _ in range(count)])
+            Tree.of_tokens([1], [draw.integers(0, 3, draw.integers(0, 6)).tolist() for _ in range(count)])
         )
+    trees.append(Tree.of_tokens([1], [[5, 3, 3, 5], [3, 5, 5, 3]]))  # of one hash
     expected = [
         tree is not None and len({tuple(b.tolist()) for b in tree.branches}) < len(tree.branches)
         for tree in trees
