@@ -7,6 +7,7 @@
 `consistency-jax COMMAND --help` says what one takes. Commands:
 """
 
+import io
 import runpy
 import signal
 import sys
@@ -37,6 +38,9 @@ def main() -> None:
     Raises:
       SystemExit: always, where there is none of that name; else as the command ends.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot write
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
     name, rest = sys.argv[1] if len(sys.argv) > 1 else "--help", sys.argv[2:]
     if name in ("--help", "-h", "help"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from consistency_jax.runtime.files import expanded, read_arrays, write_arrays
+from consistency_jax.runtime.files import location, read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import pandas
@@ -93,7 +93,7 @@ class Table:
 
     def to_pandas(self, items: int | None = None) -> "pandas.DataFrame":
         """A row an answer: id, language, candidate (its number), logp (nats), length (tokens), bytes, right (None where
-        it is unknown), and a column for each way to rank, of which higher is better.
+        it is unknown), and score_NAME for each way to rank, of which higher is better.
 
         Args:
           items: the first ones alone; None for all.
@@ -113,7 +113,9 @@ class Table:
         }
         columns |= {name: getattr(self, name)[n, l, k] for name in ("logp", "length", "bytes")}
         columns["right"] = np.where(known[n], right, None)
-        return pandas.DataFrame(columns | {name: self.scores(name)[n, l, k] for name in self.normalizations})
+        return pandas.DataFrame(
+            columns | {f"score_{name}": self.scores(name)[n, l, k] for name in self.normalizations}
+        )
 
     @property
     def normalizations(self) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ class Table:
 
 def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
     """One .npz with a table per split; it appears under its name only when it is complete."""
-    path = expanded(path) if isinstance(path, str) else path
+    path = location(path) if isinstance(path, str) else path
     arrays: dict[str, np.ndarray] = {"splits": np.array(list(tables))}
     for split, table in tables.items():
         arrays[f"{split}/ids"] = np.array(table.ids)
@@ -151,7 +153,7 @@ def read_tables(path: str | Path) -> dict[str, Table]:
     Raises:
       ValueError: for a file that is damaged or holds no tables.
     """
-    path = expanded(path) if isinstance(path, str) else path
+    path = location(path) if isinstance(path, str) else path
     try:
         arrays, tables = read_arrays(path), {}
         for split in arrays["splits"].tolist():

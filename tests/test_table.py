@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from consistency_jax.errors import UserError
 from consistency_jax.table import NORMALIZATIONS, Table, read_tables, write_tables
 
 # One item, two languages, three candidates; the second language lacks the third.
@@ -119,7 +120,9 @@ def test_as_a_data_frame():
     assert len(frame) == table.mask.sum()
     first = frame[(frame.id == "b") & (frame.language == "sw") & (frame.candidate == 1)].iloc[0]
     assert first.logp == table.logp[1, 1, 1]
-    assert first["mean"] == pytest.approx(table.logp[1, 1, 1] / table.length[1, 1, 1])
+    assert (first.length, first.bytes) == (table.length[1, 1, 1], table.bytes[1, 1, 1])
+    for name in table.normalizations:
+        assert first[f"score_{name}"] == pytest.approx(table.scores(name)[1, 1, 1])
     assert frame[frame.id == "a"].right.tolist() == [k == 1 for k in frame[frame.id == "a"].candidate]
     assert frame[frame.id == "b"].right.isna().all()
     assert set(table.to_pandas(1).id) == {"a"}
@@ -135,3 +138,10 @@ def small_table() -> Table:
     logp = np.arange(12, dtype=np.float32).reshape(2, 2, 3) - 12
     length = np.full((2, 2, 3), 2, np.int32)
     return Table(("a", "b"), ("en", "sw"), logp, length, 3 * length, mask, np.array([1, -1], np.int32))
+
+
+def test_an_address_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="ftp://x/t.npz: give a folder"):
+        small_table().save("ftp://x/t.npz")
+    assert list(tmp_path.iterdir()) == []

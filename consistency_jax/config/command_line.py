@@ -14,9 +14,10 @@ from collections.abc import Container, Iterator, Sequence
 from consistency_jax.config.defaults import KEYS
 from consistency_jax.config.parsing import names
 from consistency_jax.errors import ConfigError
+from consistency_jax.runtime.keys import TEXTS
 from consistency_jax.runtime.shipped import config_file
 
-_FLAG = re.compile(r"--?([A-Za-z_]\w*)(?:=(.*))?", re.DOTALL)
+_FLAG = re.compile(r"--?([A-Za-z_][\w.]*)(?:=(.*))?", re.DOTALL)
 _KEY = re.compile(r"--?config\.([\w.]+)=(.*)", re.DOTALL)
 
 
@@ -35,8 +36,10 @@ def as_flags(argv: Sequence[str], known: Container[str], flags: Sequence[str]) -
     for word, name, value in rest:
         if name == "config" and value is not None:
             config = value
+        elif name and name.startswith("config."):
+            words.append(word if value is None else _with_tuple(f"--{name}={value}"))
         elif name is None or name in known or name.removeprefix("no") in known:
-            words.append(_with_tuple(word))
+            words.append(word)
         elif near := difflib.get_close_matches(name, flags, n=1, cutoff=0.8):
             raise ConfigError(f"--{name} is no flag (did you mean --{near[0]}?)")
         else:
@@ -83,8 +86,8 @@ def _with_tuple(word: str) -> str:
     found = _KEY.fullmatch(word)
     section, _, key = (found[1] if found else "").rpartition(".")
     row = KEYS.get(section, {}).get(key)
-    if not row or not isinstance(row.default, tuple):
-        return word
+    if not row or not isinstance(row.default, tuple) or row.allowed is TEXTS:
+        return word  # a stop text may be a comma
     try:
         ast.literal_eval(found[2])
     except (ValueError, SyntaxError):

@@ -68,6 +68,9 @@ def named_function(key: str, name: str) -> Callable:
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}={name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{key}={name!r} is {found!r:.60}, and no function")
+    return found

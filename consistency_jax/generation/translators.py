@@ -82,15 +82,23 @@ def by_function(
       GenerationError: where the function does not give one result a text, or a weight that is not positive.
     """
     distinct = list(dict.fromkeys(texts))
-    results = on_main(lambda: list(function(distinct, source, target)))
+    results = on_main(lambda: function(distinct, source, target))
+    if not isinstance(results, Sequence) or isinstance(results, str):
+        raise GenerationError(
+            f"translation: the function gave {results!r:.60}, and not a list with a result a text"
+        )
     if len(results) != len(distinct):
         raise GenerationError(
             f"translation: the function gave {len(results)} results for {len(distinct)} texts"
         )
     found = {}
     for text, result in zip(distinct, results, strict=True):
+        if not (result is None or isinstance(result, str | Mapping)):
+            raise GenerationError(
+                f"translation: of {text!r} the function gave {result!r:.60}: no text, None or weights"
+            )
         weights = {} if result is None else {result: 1.0} if isinstance(result, str) else dict(result)
-        if not all(0 < weight < np.inf for weight in weights.values()):
+        if not all(isinstance(weight, int | float) and 0 < weight < np.inf for weight in weights.values()):
             raise GenerationError(f"translation: weights of {text!r} must be positive: {weights}")
         found[text] = _weighted(weights)
     return [found[text] for text in texts]

@@ -87,10 +87,13 @@ def accuracy(
     """Accuracy per language, of English, mean of the others, and its variance over languages.
 
     `scores` [N, L, K], higher is better; `mask` bool[N, L, K]; `languages` L names.
-    Without the anchor among them `anchor` is NaN and `mean_others` is the mean over all.
+    Without the anchor among them `anchor` is NaN and `mean_others` is the mean over all. ValueError for another number
+    of names than of languages.
     """
     per_language = mean_known(correct(scores, gold, mask), axis=0)
-    names = list(languages or ())
+    names = list(languages if languages is not None else ())
+    if names and len(names) != len(per_language):
+        raise ValueError(f"languages are {len(names)} names, and the scores have {len(per_language)}")
     position = names.index(anchor) if anchor in names else None
     others = np.arange(len(per_language)) != (-1 if position is None else position)
     return Accuracy(

@@ -71,6 +71,8 @@ def match_answers(
         len(row) != shape[1] for table in (answers, candidates) for row in table
     ):
         raise ValueError("match_answers: answers [N][L] and candidates [N][L][K] must have the same N and L")
+    if any(isinstance(own, str) for row in candidates for own in row):
+        raise ValueError("match_answers: the candidates of an item are a list of texts, not one text")
     told = [text for row in answers for text in row]
     listed = [own or () for row in candidates for own in row]
     counts = np.array([len(own) for own in listed], int)

@@ -154,12 +154,17 @@ def clc(
       anchor: the language whose pairs are also reported apart.
       weights: as for `rankc`.
       corrected: correct every item for chance, by its own number of candidates.
+
+    Raises:
+      ValueError: another number of names than of languages.
     """
     scores, mask = checked_scores(scores, mask)
     values = clc_values(scores, mask, weights=weights, corrected=corrected)
     means = mean_known(values, axis=0)
     count = scores.shape[1]
-    names = list(languages or ())
+    names = list(languages if languages is not None else ())
+    if names and len(names) != count:
+        raise ValueError(f"languages are {len(names)} names, and the scores have {count}")
     position = names.index(anchor) if anchor in names else None
     return CLC(
         matrix=pair_matrix(means, count, diagonal=100.0),

@@ -104,7 +104,12 @@ def refusals(
       languages: L codes; a region is left off where only the language is known ("pt-BR").
       patterns: language -> regular expressions, searched in the first 200 characters, case-folded; those of "en"
         count in every language.
+
+    Raises:
+      ValueError: a text in the place of a list of patterns.
     """
+    if texts := [language for language, own in patterns.items() if isinstance(own, str)]:
+        raise ValueError(f"the patterns of {texts[0]!r} are one text: give a list of them")
     english = tuple(patterns.get("en", ()))
     compiled = {}
     for language in languages:

@@ -18,7 +18,7 @@ from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import LoraConfig, is_adapter
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import write_tensors
-from consistency_jax.runtime.files import expanded, write_text
+from consistency_jax.runtime.files import local, write_text
 from consistency_jax.runtime.mesh import fetch, mesh_of
 from consistency_jax.runtime.processes import on_main
 
@@ -78,7 +78,7 @@ def save_adapter(model: Model, folder: str | Path, base: str) -> None:
     """
     lora = model.config.lora
     assert lora is not None
-    folder = expanded(folder)
+    folder = local(folder, "folder")
     family = FAMILIES[model.architecture]
     flat, mapping = _flat(model.params), family.names(model.config)
     modules, tensors = set(), {}

@@ -249,6 +249,13 @@ class GgufFile:
         meta = Keys(own, where=f"{self.path}: the metadata")
         layers, heads = meta.required("block_count"), meta.required("attention.head_count")
         kv_heads = meta.get("attention.head_count_kv", heads)
+        there = 1 + max(
+            (int(own.split(".")[2]) for own in self._tensors if own.startswith("model.layers.")), default=0
+        )
+        if (
+            isinstance(layers, int) and layers > there + 1000
+        ):  # names are made of each; a few are told one by one
+            raise CheckpointError(f"{self.path}: block_count = {layers:,}, and the file holds {there} layers")
         if not all(isinstance(count, int) for count in (heads, kv_heads, meta.get("feed_forward_length"))):
             raise ConfigError(f"{self.path}: layers of different sizes are not supported")
         head_dim = meta.get("attention.key_length") or meta.required("embedding_length") // heads
@@ -387,8 +394,9 @@ def _package(path: Path) -> types.ModuleType:
 
 
 def _number(value: float) -> float:
-    """The shortest decimal that a stored float32 is of: 1e-06, not 9.999999974752427e-07."""
-    return float(str(np.float32(value)))
+    """The shortest decimal that a stored float32 is of: 1e-06, not 9.999999974752427e-07. What is no number stays what
+    it is, for the reader of the config to tell."""
+    return float(str(np.float32(value))) if isinstance(value, int | float) else value
 
 
 def _halves(values: np.ndarray, heads: int) -> np.ndarray:

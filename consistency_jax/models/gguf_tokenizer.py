@@ -117,6 +117,8 @@ def _byte_level(
         )
     vocabulary = {token: number for number, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in merges or ()]
+    if odd := [pair for pair in pairs if "".join(pair) not in vocabulary]:  # over which the library panics
+        raise TokenizerError(f"{path}: the merge {' '.join(odd[0])!r} makes what is no token")
     tokenizer = tokenizers.Tokenizer(BPE(vocabulary, pairs, ignore_merges=_is_llama3(own)))
     expression = SPLITS[pre]
     words = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=expression in ("", "digits"))]

@@ -32,7 +32,7 @@ from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
-from consistency_jax.runtime.files import expanded, named, read_json, write_text
+from consistency_jax.runtime.files import expanded, local, named, read_json, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
@@ -334,7 +334,7 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
 
     Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
     """
-    folder = expanded(folder)
+    folder = local(folder, "folder")
     family = FAMILIES[model.architecture]
     config_text = _config_text(model, family)
     fresh = folder / ".saving"

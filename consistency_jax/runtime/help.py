@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.shipped import config_file, shipped
 
 
@@ -17,8 +18,17 @@ def source(module: str) -> Path:
 
 
 def doc(file: Path) -> str:
-    """What a file says of itself."""
-    return ast.get_docstring(ast.parse(file.read_text("utf8"))) or ""
+    """What a file says of itself.
+
+    Raises:
+      ConfigError: it cannot be read as Python.
+    """
+    try:
+        return ast.get_docstring(ast.parse(file.read_text("utf8"))) or ""
+    except SyntaxError as error:
+        raise ConfigError(f"{file}:{error.lineno or 1}: {error.msg}") from None
+    except (ValueError, OSError) as error:  # not UTF-8, holds NUL, may not be read
+        raise ConfigError(f"{file}: {error}") from None
 
 
 def first_line(file: Path) -> str:

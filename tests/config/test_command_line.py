@@ -86,11 +86,14 @@ def test_tuples_as_people_write_them():
     for value in ("en,fr", "en+fr", "en,fr,"):
         assert flags_of(f"--config.data.languages={value}") == ["--config.data.languages=('en', 'fr')"]
     assert flags_of("--config.stages=dpo+dco") == ["--config.stages=('dpo', 'dco')"]
+    assert flags_of("--config.data.languages", "en,fr") == ["--config.data.languages=('en', 'fr')"]
     assert flags_of("--config.data.languages=en") == ["--config.data.languages=('en',)"]
     for as_it_is in (
         "--config.data.languages=('en','fr')",
         "--config.data.path=a,b",
         "--config.objective.steer.en=4",
+        "--config.evaluation.generation.stop=,",
+        "--config.selection.stop=1+1=",
         "--config.unknown.key=a,b",
     ):
         assert flags_of(as_it_is) == [as_it_is]

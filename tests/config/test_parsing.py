@@ -54,3 +54,8 @@ def test_json_does_not_depend_on_the_order_of_keys_and_reads_back():
     again = default()
     again.update(json.loads(to_json(one)))
     assert to_json(again) == to_json(one)
+
+
+def test_what_is_named_is_a_function():
+    with pytest.raises(ConfigError, match="rollout.translator='math:pi' is 3.14.*, and no function"):
+        named_function("rollout.translator", "math:pi")

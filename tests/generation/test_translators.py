@@ -74,3 +74,9 @@ def test_the_policy_itself_may_translate(small_model) -> None:
     for own in found:
         assert np.exp(list(own.values())).sum() == pytest.approx(1)
     assert found == by_model(sampler, CITIES["en"], "en", "de", **drawn)
+
+
+@pytest.mark.parametrize("given", [None, "one text", [1], [{"a": "1"}], 3])
+def test_what_a_function_gives_is_looked_at(given):
+    with pytest.raises(GenerationError, match="translation: "):
+        by_function(lambda texts, source, target: given, ["a"], "de", "en")

@@ -7,6 +7,7 @@ import pytest
 
 from consistency_jax.metrics import (
     WEIGHTS,
+    accuracy,
     chance,
     chance_corrected,
     clc,
@@ -237,3 +238,13 @@ def test_wrong_arguments_are_named():
         chance(0)
     with pytest.raises(ValueError, match=r"\[items, languages, candidates\]"):
         clc(good)
+
+
+def test_names_of_another_number_are_no_names():
+    scores = np.random.default_rng(0).normal(size=(9, 3, 4))
+    for names in (["fr", "en"], ["fr", "de", "ru", "en"]):
+        with pytest.raises(ValueError, match=f"languages are {len(names)} names, and the scores have 3"):
+            clc(scores, languages=names)
+        with pytest.raises(ValueError, match=f"languages are {len(names)} names, and the scores have 3"):
+            accuracy(scores, np.zeros(9, int), languages=names)
+    assert np.isfinite(clc(scores, languages=np.array(["fr", "en", "ru"])).anchor_pairs)

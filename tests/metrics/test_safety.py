@@ -102,3 +102,8 @@ def test_pag_is_the_share_of_pairs_that_agree():
     assert pag(1 - random).mean() == pytest.approx(values.mean())
     by_count = [np.mean([row[i] == row[j] for i in range(6) for j in range(i)]) for row in random]
     np.testing.assert_allclose(values.mean(1), by_count)
+
+
+def test_one_text_is_no_list_of_patterns():
+    with pytest.raises(ValueError, match="the patterns of 'en' are one text"):
+        refusals([["Paris is nice"]], ["en"], {"en": "cannot"})

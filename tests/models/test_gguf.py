@@ -284,6 +284,9 @@ def test_a_folder_of_gguf_files_names_the_file(folder: Path, tmp_path: Path) -> 
         ({"rope.scaling.type": "longrope"}, "rope scaling 'longrope' is not supported"),
         ({"attention.head_count_kv": [1, 2, 1]}, "layers of different sizes are not supported"),
         ({"block_count": None}, "has no 'block_count'"),
+        ({"attention.layer_norm_rms_epsilon": "x"}, "rms_norm_eps is 'x'; it must be a number"),
+        ({"attention.layer_norm_rms_epsilon": [1e-5]}, r"rms_norm_eps is \[.*; it must be a number"),
+        ({"rope.freq_base": [1e4]}, r"rope_theta is \[.*; it must be a number"),
     ],
 )
 def test_a_trait_that_is_not_known_is_refused_by_name(
@@ -311,6 +314,8 @@ def test_tensors_that_do_not_fit_the_metadata_are_named(folder: Path, tmp_path: 
     )
     more = write(folder, tmp_path / "more.gguf", ARCH.QWEN2, block_count=4)
     assert_refused(more, CheckpointError, "missing: model.layers.3.*")
+    many = write(folder, tmp_path / "many.gguf", ARCH.QWEN2, block_count=2**30)
+    assert_refused(many, CheckpointError, "block_count = 1,073,741,824, and the file holds 3 layers")
     narrow = write(folder, tmp_path / "narrow.gguf", ARCH.QWEN2, feed_forward_length=64)
     assert_refused(narrow, CheckpointError, r"up_proj.weight is \[96, 64\], metadata says \[64, 64\]")
 

@@ -114,7 +114,7 @@ def test_a_chat_template_comes_with_it() -> None:
         ({"pre": "poro-chat"}, "tokenizer.ggml.pre = 'poro-chat' is not supported"),
         ({"pre": None}, "tokenizer.ggml.pre = None is not supported"),
         ({"merges": ["a b", "c"]}, "cannot be made"),
-        ({"merges": ["a zz"]}, "cannot be made"),
+        ({"merges": ["a zz"]}, "makes what is no token"),
         ({"token_type": [1, 1]}, "not of one length"),
         ({"bos_token_id": 10_000}, "bos_token_id = 10000, and there are"),
     ],
@@ -127,3 +127,10 @@ def test_what_cannot_be_made_is_told(keys: dict[str, Any], message: str) -> None
 def test_a_file_without_a_tokenizer_gives_none() -> None:
     assert gguf_tokenizer(metadata(), HERE) is None
     assert gguf_tokenizer(metadata(model="none"), HERE) is None
+
+
+def test_a_merge_of_what_is_no_token_is_told():
+    """The library panics over it, which is no Exception."""
+    keys = {"tokens": ["a", "b"], "token_type": [1, 1], "merges": ["a b"]}
+    with pytest.raises(TokenizerError, match="the merge 'a b' makes what is no token"):
+        gguf_tokenizer(metadata(model="gpt2", pre="gpt-2", **keys), HERE)

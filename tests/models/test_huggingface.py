@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from consistency_jax.errors import CheckpointError, ConfigError
+from consistency_jax.errors import CheckpointError, ConfigError, UserError
 from consistency_jax.models.decoder import (
     DecoderConfig,
     LayerType,
@@ -454,3 +454,10 @@ def test_a_model_says_what_it_is_in_one_line(small_model):
         "Model(LlamaForCausalLM: 0.0 M parameters, 2 layers of 32, 400 tokens, float32, tokenizer, "
     )
     assert "\n" not in told
+
+
+def test_a_model_is_saved_on_a_disk(small_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="folder=gs://b/y is an address"):
+        save_pretrained(load_pretrained(small_model), "gs://b/y")
+    assert list(tmp_path.iterdir()) == []

@@ -18,10 +18,18 @@ def test_it_tells_flags_and_configs(name):
         assert (f"  {config:<9} {first_line(file)}" in told) == with_config
 
 
-def test_it_tells_what_a_config_takes():
+def test_it_tells_what_a_config_takes(tmp_path):
     told = help_of(source("consistency_jax.train"), ["--config=custom:lora=1", "--workdir=x"])
     assert "`lora` is the rank of adapters" in told
     assert "configs that come along" not in told
     assert help_of(source("consistency_jax.train"), ["--config", "custom:lora=1"]).endswith(told[-200:])
+    for content, message in (
+        (b"x = (", r"broken.py:1: "),
+        (b"\xe9", "broken.py: .*utf-8"),
+        (b"\0", "broken.py:1: .*null bytes"),
+    ):
+        (tmp_path / "broken.py").write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            help_of(source("consistency_jax.train"), [f"--config={tmp_path / 'broken.py'}"])
     with pytest.raises(ConfigError, match="there is no such file"):
         help_of(source("consistency_jax.train"), ["--config=nope"])

@@ -24,7 +24,7 @@ from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.sources import SOURCES, load_items
 from consistency_jax.data.sources.preparing import prepared
 from consistency_jax.runtime.cache import cache_folder
-from consistency_jax.runtime.files import expanded
+from consistency_jax.runtime.files import expanded, local
 
 
 @dataclasses.dataclass
@@ -111,7 +111,7 @@ def tfds_builder(
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
-    folder = cache_folder() / "datasets" if folder is None else expanded(folder)
+    folder = cache_folder() / "datasets" if folder is None else local(folder, "folder")
     return prepared(lambda: ParallelItems(config=config, data_dir=folder, file_format="array_record"))
 
 
