@@ -12,7 +12,8 @@ push-forwards is published, arXiv 2603.04678; the average of samples inside the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -82,8 +83,13 @@ def by_function(
       GenerationError: where the function does not give one result a text, or a weight that is not positive.
     """
     distinct = list(dict.fromkeys(texts))
-    results = on_main(lambda: function(distinct, source, target))
-    if not isinstance(results, Sequence) or isinstance(results, str):
+
+    def given() -> object:
+        results = function(distinct, source, target)
+        return list(results) if isinstance(results, Iterable) and not isinstance(results, str) else results
+
+    results = on_main(given)
+    if not isinstance(results, list):
         raise GenerationError(
             f"translation: the function gave {results!r:.60}, and not a list with a result a text"
         )
@@ -98,7 +104,7 @@ def by_function(
                 f"translation: of {text!r} the function gave {result!r:.60}: no text, None or weights"
             )
         weights = {} if result is None else {result: 1.0} if isinstance(result, str) else dict(result)
-        if not all(isinstance(weight, int | float) and 0 < weight < np.inf for weight in weights.values()):
+        if not all(isinstance(weight, Real) and 0 < weight < np.inf for weight in weights.values()):
             raise GenerationError(f"translation: weights of {text!r} must be positive: {weights}")
         found[text] = _weighted(weights)
     return [found[text] for text in texts]

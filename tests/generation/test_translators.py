@@ -80,3 +80,11 @@ def test_the_policy_itself_may_translate(small_model) -> None:
 def test_what_a_function_gives_is_looked_at(given):
     with pytest.raises(GenerationError, match="translation: "):
         by_function(lambda texts, source, target: given, ["a"], "de", "en")
+
+
+def test_a_function_may_give_its_results_one_by_one_and_weights_of_numpy():
+    def translate(texts, source, target):
+        return ({text.upper(): np.float32(2)} for text in texts)
+
+    (one,) = by_function(translate, ["a"], "de", "en")
+    assert list(one) == ["A"]
