@@ -54,7 +54,7 @@ setup(
         "tensorflow-datasets>=4.9.10",  # its ArrayRecord path: TensorFlow itself is not needed
         "array_record>=0.8",
         "Babel>=2.18",  # the embedded world: Unicode CLDR
-        "etils[epath,epy]>=1.9",  # paths of buckets
+        "etils[epath,epy]>=1.9",  # paths of buckets, lazy imports
         "filelock>=4.2",
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it

@@ -57,9 +57,8 @@ def main() -> None:
     module, words = COMMANDS[name]
     if name in WITH_CONFIG and rest and not rest[0].startswith("-"):
         rest = [f"--config={rest[0]}", *rest[1:]]
-    if "--help" in (
-        rest[:1] if name == "harness" else rest
-    ):  # what stands behind a word of the harness is its own
+    # What stands behind a word of the harness is its own.
+    if "--help" in (rest[:1] if name == "harness" else rest):
         try:
             print(help_of(source(module), [*words, *rest]))
         except UserError as error:

@@ -77,9 +77,8 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     base = base_model(config, mesh, workdir)
     model = checkpoint_model(config, workdir, step, base)
     on_main(lambda: out.mkdir(parents=True, exist_ok=True))
-    if not on_main(
-        (out / "README.md").exists
-    ):  # by which the folder is known as this command's, if it is killed
+    # By which the folder is known as this command's, if it is killed.
+    if not on_main((out / "README.md").exists):
         on_main(lambda: write_text(out / "README.md", card))
     if adapter:
         save_adapter(model, out, base=config.model.path or str(base.folder))

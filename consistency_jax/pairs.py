@@ -51,8 +51,9 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     config.data.train.pairs = ""  # what pairs are made from is the split
     if out.suffix == ".gz":
         raise ConfigError(f"--out={out} is written as plain text: name it .jsonl")
+    inputs = inputs_of(config)
     for place in (out, *beside(out)):
-        refuse_input(place, "--out", *inputs_of(config))
+        refuse_input(place, "--out", *inputs)
     step = None
     if workdir is not None:
         workdir = location(workdir)

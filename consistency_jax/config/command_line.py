@@ -18,7 +18,6 @@ from consistency_jax.runtime.keys import TEXTS
 from consistency_jax.runtime.shipped import config_file
 
 _FLAG = re.compile(r"--?([A-Za-z_][\w.]*)(?:=(.*))?", re.DOTALL)
-_KEY = re.compile(r"--?config\.([\w.]+)=(.*)", re.DOTALL)
 
 
 def as_flags(argv: Sequence[str], known: Container[str], flags: Sequence[str]) -> list[str]:
@@ -32,12 +31,11 @@ def as_flags(argv: Sequence[str], known: Container[str], flags: Sequence[str]) -
       ConfigError: a config that is not there, an option without a config, or what is neither flag nor option.
     """
     words, options, config = [argv[0]], [], None
-    rest = _pairs(argv[1:], known)
-    for word, name, value in rest:
+    for word, name, value in _pairs(argv[1:], known):
         if name == "config" and value is not None:
             config = value
         elif name and name.startswith("config."):
-            words.append(word if value is None else _with_tuple(f"--{name}={value}"))
+            words.append(word if value is None else f"--{name}={_as_tuple(name, value)}")
         elif name is None or name in known or name.removeprefix("no") in known:
             words.append(word)
         elif near := difflib.get_close_matches(name, flags, n=1, cutoff=0.8):
@@ -81,15 +79,14 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if re.search('[,"]', value) else value
 
 
-def _with_tuple(word: str) -> str:
-    """A word --config.KEY=a,b (or a+b) with the tuple that the key takes."""
-    found = _KEY.fullmatch(word)
-    section, _, key = (found[1] if found else "").rpartition(".")
+def _as_tuple(name: str, value: str) -> str:
+    """The value of --config.KEY, where the key takes names and the value is written a,b or a+b as their tuple."""
+    section, _, key = name.removeprefix("config.").rpartition(".")
     row = KEYS.get(section, {}).get(key)
-    if not row or not isinstance(row.default, tuple) or row.allowed is TEXTS:
-        return word  # a stop text may be a comma
+    if not row or not isinstance(row.default, tuple) or row.allowed is TEXTS:  # a stop text may be a comma
+        return value
     try:
-        ast.literal_eval(found[2])
+        ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return f"--config.{found[1]}={names(found[2])!r}"
-    return word
+        return repr(names(value))
+    return value

@@ -57,9 +57,8 @@ def end_tokens(model: Model) -> tuple[int, ...]:
                     f"{path}: eos_token_id is {named!r:.60}; it must be a token's number, or a list"
                 )
             found.update(named)
-    return tuple(
-        sorted(token for token in found if 0 <= token < model.config.vocab_size)
-    )  # others are never drawn
+    drawn = range(model.config.vocab_size)
+    return tuple(sorted(token for token in found if token in drawn))
 
 
 # ---------------------------------------------------------------------------------------------------------- on device

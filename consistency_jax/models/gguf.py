@@ -252,9 +252,8 @@ class GgufFile:
         there = 1 + max(
             (int(own.split(".")[2]) for own in self._tensors if own.startswith("model.layers.")), default=0
         )
-        if (
-            isinstance(layers, int) and layers > there + 1000
-        ):  # names are made of each; a few are told one by one
+        # Names are made of each; a few that are missing are told one by one.
+        if isinstance(layers, int) and layers > there + 1000:
             raise CheckpointError(f"{self.path}: block_count = {layers:,}, and the file holds {there} layers")
         if not all(isinstance(count, int) for count in (heads, kv_heads, meta.get("feed_forward_length"))):
             raise ConfigError(f"{self.path}: layers of different sizes are not supported")

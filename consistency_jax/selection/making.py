@@ -59,7 +59,7 @@ def beside(out: Path) -> tuple[Path, Path]:
     """The summary and the answers that are kept beside a file of pairs."""
     stem = out.name.removesuffix(
         ".jsonl"
-    )  # another ending stays: pairs.v1 and pairs.v2 have files of their own
+    )  # another ending stays, so that pairs.v1 and pairs.v2 share no file
     return out.with_name(f"{stem}.summary.json"), out.with_name(f"{stem}.answers.jsonl")
 
 

@@ -43,8 +43,14 @@ OUTPUTS = (
     "profile",
     "reference",
     "report.html",
+    "report.json",
+    "skipped.jsonl",
+    "tables",
+    "tensorboard",
+    "wandb",
+    "wandb_id",
+    "written",
 )
-OUTPUTS += ("report.json", "skipped.jsonl", "tables", "tensorboard", "wandb", "wandb_id", "written")
 HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
@@ -63,9 +69,9 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
       UserError: it is held by another run, or is one that this run reads from.
     """
     folder = location(workdir)
-    refuse_input(folder, "--workdir", *inputs_of(config))
-    for name in OUTPUTS:
-        refuse_input(folder / name, "--workdir", *inputs_of(config))
+    inputs = inputs_of(config)
+    for place in (folder, *(folder / name for name in OUTPUTS)):
+        refuse_input(place, "--workdir", *inputs)
     safety = config.evaluation.safety
     written = config.evaluation.generation.splits or safety.harmful.source or safety.harmless.source
     if in_bucket(folder) and written:
