@@ -3,9 +3,12 @@
     python -m consistency_jax.evaluate --workdir=runs/audit \
         --config=configs/audit.py:path=FOLDER_OR_HUB_ID,data=bmlama17,data_path=FOLDER
 
-`data` is any data set with answers (docs/data.md): bmlama17, mmmlu, xcsqa ..., a JSONL file of yours, or cldr, facts
-that come with the package; the last two need no `data_path`. Further options, in the same list:
+`data` is any data set with answers (docs/data.md): bmlama17, mmmlu, xcsqa ..., or cldr, facts that come with the
+package and need no `data_path`; or a file, a folder or a data set of the Hugging Face Hub, whose columns are named.
+Further options, in the same list:
 
+    prompt=question,candidates=a+b+c+d,gold=answer,language=lang,id=id,group=subject,answers=letters
+                        columns of a CSV, TSV, Parquet or JSONL file (docs/data.md, "Any table")
     languages=en+sw     which of the data's; by default the published ones, else all
     items=500           so many questions, evenly spaced over the data; 0: all
     split=every         every row, or test: what the published experiments hold out, by seed=0
@@ -26,7 +29,7 @@ cores.
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, parse_arg
-from consistency_jax.config.recipes import set_source
+from consistency_jax.config.recipes import COLUMNS, set_source
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -35,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         path="",
         data="bmlama17",
         data_path="",
+        **COLUMNS,
         languages="",
         items=0,
         split="every",
@@ -51,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.model.path = given.path
     config.model.dtype = config.model.compute_dtype = given.dtype
-    set_source(config, given.data, given.data_path, given.languages)
+    set_source(config, given)
     config.data.test, config.data.test_items = (given.split,), given["items"]
     config.data.chat_template = "tokenizer" if given.chat else "off"
     config.evaluation.update(boundary=given.boundary, normalization=given.normalization, tokens=given.tokens)

@@ -9,7 +9,9 @@
      "prompts": {"en": "The capital of France is", "sw": "Mji mkuu wa Ufaransa ni"},
      "candidates": {"en": [" Paris", " Rome"], "sw": [" Paris", " Roma"]}}
 
-or the name of a data set (docs/data.md), whose folder or file is `data_path`: data=mmmlu,data_path=FOLDER.
+or the name of a data set (docs/data.md), whose folder or file is `data_path`: data=mmmlu,data_path=FOLDER; or a CSV,
+TSV, Parquet or JSONL file, a folder of such or a data set of the Hugging Face Hub, whose columns are named by `prompt`,
+`candidates`, `gold`, `language`, `id`, `group`, `answers` (docs/data.md, "Any table").
 
 A fifth of the items (drawn with `seed`; of a published set its test split) is held out and reported. To watch training
 on others, keep some for it: --config.data.options.validation_size=0.1 --config.evaluation.every=100. `method` is the
@@ -23,7 +25,7 @@ Time: `steps` steps of `items` items in all their languages.
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, parse_arg
-from consistency_jax.config.recipes import published, set_source
+from consistency_jax.config.recipes import COLUMNS, published, set_source
 from consistency_jax.objectives import OBJECTIVES
 
 
@@ -33,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         path="",
         data="",
         data_path="",
+        **COLUMNS,
         languages="",
         method="dco",
         anchor="auto",
@@ -51,7 +54,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.total_steps = given.steps
     config.model.path = given.path
-    set_source(config, given.data, given.data_path, given.languages)
+    set_source(config, given)
     anchor = given.anchor
     if anchor == "auto":  # where no languages are named, the data tell whether English is among them
         anchor = "en" if "en" in (config.data.languages or ("en",)) else ""

@@ -11,7 +11,8 @@ Options (--config=configs/real.py:key=value,...): `method` (METHODS below, or an
 (languages joined by +, which are tested but not trained on), `en` (DCO's weight of English; with the published pairs
 the factor b = en by which others are drawn to English), `steps`, `lr`, `lora` (rank of adapters), `freeze` (parameters
 that stay as they are, embedding say), `trained` (so many questions of the train split, evenly spaced; 0: all),
-`tested`, `groups` (joined by +: relations of the facts, say), `seed`. data=cldr takes the embedded facts, of FACTS.
+`tested`, `groups` (joined by +: relations of the facts, say), `seed`. data=cldr takes the embedded facts, of FACTS; any
+table's columns are named as in configs/audit.py.
 
 What is measured so far: docs/real.md. `python benchmarks/real.py` runs the methods, one after another, and writes their
 table; a run takes half an hour to an hour on 2 cores with 270 M parameters.
@@ -20,7 +21,7 @@ table; a run takes half an hour to an hour on 2 cores with 270 M parameters.
 from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, names, parse_arg
-from consistency_jax.config.recipes import published, set_source
+from consistency_jax.config.recipes import COLUMNS, published, set_source
 from consistency_jax.objectives import OBJECTIVES
 
 LANGUAGES = "en+fr+es+ru+vi+tr"
@@ -52,6 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         path="",
         data="bmlama17",
         data_path="",
+        **COLUMNS,
         method="dco",
         languages=LANGUAGES,
         unseen="",
@@ -74,7 +76,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.path = given.path
     config.seed = given.seed
     config.total_steps = given.steps
-    experiment = set_source(config, given.data, given.data_path, given.languages)
+    experiment = set_source(config, given)
     unseen = names(given.unseen)
     if unseen:
         config.data.train.languages = config.data.languages

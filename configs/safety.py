@@ -49,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = given.seed
     config.total_steps = given.steps
     config.objective.name = objective
-    set_source(config, "refusals", given.data_path, given.languages)
+    set_source(config, ConfigDict({**given, "data": "refusals"}))
     config.data.train.languages = names(given.trained)
     config.data.chat_template = "tokenizer"
     config.data.test, config.data.test_items = ("validation",), 2 * given.prompts

@@ -1,5 +1,6 @@
 """configs/audit.py: a model measured as it is; killed and started again it ends with the same bits."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -65,6 +66,22 @@ def test_the_report_is_of_one_model(small_model, questions, tmp_path, own_cache)
     low, high = report["confidence"]["every"]["clc_all"]
     assert low <= figures["clc_all"] <= high
     assert not (workdir / "checkpoints").exists()
+
+
+def test_a_table_gives_the_figures_of_the_same_questions(small_model, questions, tmp_path, own_cache):
+    rows = [("ask", "choices", "right", "lang", "name")]
+    for item in load_items("jsonl", path=questions):
+        for language in ("en", "ru"):
+            texts = json.dumps(item.candidates[language], ensure_ascii=False)
+            rows.append((item.prompts[language], texts, item.gold, language, item.id))
+    sheet = tmp_path / "sheet.csv"
+    with open(sheet, "w", newline="", encoding="utf8") as file:
+        csv.writer(file).writerows(rows)
+    common = f"path={small_model},languages=ru+en,items=24"
+    columns = "prompt=ask,candidates=choices,gold=right,language=lang,id=name"
+    from_table, _ = audit(tmp_path / "table", f"{common},data={sheet},{columns}")
+    expected, _ = audit(tmp_path / "lines", f"{common},data={questions}")
+    assert from_table["base"] == expected["base"]
 
 
 def test_the_page_reads_of_one_model(small_model, questions, tmp_path, own_cache):

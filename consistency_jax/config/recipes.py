@@ -1,7 +1,6 @@
 """The papers' experiments as configs: one function, from which configs/gemma3.py, qwen3.py, ... are made."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -9,12 +8,16 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import names, parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
+from consistency_jax.data.sources.language_files import ENDINGS, HUB_ID, data_files
 from consistency_jax.data.sources.source import Experiment
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.families import find_family
 from consistency_jax.models.published import PUBLISHED, published_config
+from consistency_jax.runtime.files import expanded
 
 SLOWER_ON_XCSQA = ("google/gemma-3-4b-pt", "google/gemma-3-12b-pt", "meta-llama/Llama-3.1-8B")  # lr 1e-6
+# Options of every config that reads a table of any columns, or a source that takes an option of this name.
+COLUMNS = dict.fromkeys(("prompt", "candidates", "gold", "language", "id", "group", "answers"), "")
 METHODS = ("dco", "dco_all", "sft", "dpo", "simpo", "orpo", "pco_exact", "pco_rollout")
 
 
@@ -26,7 +29,8 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         size       which of `sizes`
         path       folder or hub id to load instead of the published one
         data       any source with answers (docs/data.md), as hub (JRQi/MMMLU, JRQi/BMLAMA17); data_path is its folder,
-                   file or Hub id. Splits are the published ones, by seed
+                   file or Hub id. Splits are the published ones, by seed. Or a file, a folder, a data set of the Hub
+        prompt, candidates, gold, language, id, group, answers    its columns (data/sources/mapped.py)
         method     dco (the published loss on the published instances: 2 languages, 2 candidates), dco_all (all
                    candidates and all languages at once: no noise from the draw, exactly consistent target),
                    pco_exact (PCO on the candidates, of all languages at once), pco_rollout (the same from answers
@@ -48,6 +52,7 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         path="",
         data="bmlama17",
         data_path="",
+        **COLUMNS,
         method="dco",
         steer_en=1.0,
         lora=0,
@@ -66,7 +71,7 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     config.model.path = given.path or hub_id
     config.model.remat = "full"
     config.mesh.update(data=1, fsdp=-1, tensor=1)
-    experiment = set_source(config, given.data, given.data_path)
+    experiment = set_source(config, given)
     config.total_steps = experiment.steps
     config.data.max_length = 1024
     if given.method == "dco":
@@ -90,13 +95,13 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     return config
 
 
-def set_source(config: ConfigDict, name: str, path: str, languages: str = "") -> Experiment:
+def set_source(config: ConfigDict, given: ConfigDict) -> Experiment:
     """Sets what a config trains on or measures.
 
     Args:
-      name: of a source with answers, or a JSONL file or folder.
-      path: the source's folder, file or Hub id.
-      languages: joined by +; empty: those that the source's experiment is published with, in that order.
+      given: options of a config. `data`: a source with answers, or a file, a folder or a data set of the Hub;
+        `data_path`: the source's folder, file or Hub id; `languages`, joined by +: empty: those that the source's
+        experiment is published with, in that order; and COLUMNS, options of the source of that name.
 
     Returns:
       How the source is trained on.
@@ -104,17 +109,39 @@ def set_source(config: ConfigDict, name: str, path: str, languages: str = "") ->
     Raises:
       ConfigError: an unknown source, or one of bare prompts.
     """
-    file = Path(name)  # a word that is neither a file nor a data set is told as an unknown data set
-    if name not in SOURCES and not path and (file.suffix or file.exists()):
-        name, path = "jsonl", name
+    name, path = given.data, given.data_path
+    columns = {key: given[key] for key in COLUMNS if given.get(key)}
+    if name not in SOURCES and not path:
+        name, path = _source_at(name, bool(columns)), name
     if name not in SOURCES or not source_of(name).answers:
         known = [each for each in SOURCES if source_of(each).answers]
-        raise ConfigError(f"--config option data={name!r}; choose from {', '.join(known)}")
+        raise ConfigError(
+            f"--config option data={given.data!r}; choose from {', '.join(known)}, or give a file, a folder or a data "
+            "set of the Hub, OWNER/NAME"
+        )
     source = source_of(name)
     published = source.languages_at(path) if source.languages_at else source.experiment.languages
-    config.data.source, config.data.path, config.data.options = name, path, dict(source.experiment.options)
-    config.data.languages = names(languages) or published
+    config.data.source, config.data.path = name, path
+    config.data.options = dict(source.experiment.options) | columns
+    config.data.languages = names(given.get("languages", "")) or published
     return source.experiment
+
+
+def _source_at(place: str, mapped: bool) -> str:
+    """The source that reads a file, a folder or a data set of the Hub; the word itself where it is none of these.
+
+    Args:
+      mapped: whether columns are named.
+    """
+    file = expanded(place)
+    tables = [file] if file.suffix in ENDINGS else data_files(file) if file.is_dir() else []
+    if not mapped and (file.suffix == ".jsonl" or any(each.suffix == ".jsonl" for each in tables)):
+        return "jsonl"
+    if tables or mapped and (HUB_ID.fullmatch(place) or "{language}" in place):
+        return "mapped"
+    if file.suffix or file.exists():
+        return "jsonl"  # whose errors name the place
+    return "mapped" if HUB_ID.fullmatch(place) else place
 
 
 def run_local(config: ConfigDict, hub_id: str) -> None:

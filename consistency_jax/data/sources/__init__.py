@@ -35,6 +35,7 @@ SOURCES: dict[str, str] = {
     "pku_saferlhf": "consistency_jax.data.sources.pku_saferlhf",
     "instructions": "consistency_jax.data.sources.instructions",
     "jsonl": "consistency_jax.data.sources.jsonl",
+    "mapped": "consistency_jax.data.sources.mapped",
 }
 
 # The split of every row, where None cannot be written. ("all" is a word of TFDS: the splits of a builder, end to end.)

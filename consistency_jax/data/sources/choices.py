@@ -1,6 +1,7 @@
 """How a multiple-choice question reads: its options in the prompt and letters as answers, or the options as answers."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from consistency_jax.data.sources.source import Row
 
 ANSWERS = ("letters", "full")
 LETTERS = "ABCDEFGHIJ"
+# Written without spaces between words, by their codes of two letters and of three.
+NO_SPACES = frozenset(("zh", "ja", "th", "zho", "yue", "jpn", "tha", "lao", "khm", "mya"))
 # The word that asks for the answer.
 ANSWER = {
     "ar": "الإجابة",
@@ -32,6 +35,11 @@ ANSWER = {
     "yo": "Ìdáhùn",
     "zh": "答案",
 }
+
+
+def parted(language: str) -> bool:
+    """Whether a language (`zh`, `zho_Hans`, `zh-CN`) writes a space between a prompt and its answer."""
+    return re.split("[-_]", language)[0] not in NO_SPACES
 
 
 class Question(NamedTuple):
@@ -72,12 +80,13 @@ def ask(language: str, question: str, options: Sequence[str], answers: str) -> t
     """The prompt and its candidates, each with a leading space.
 
     "letters" shows the options ("A. Rome") and answers with a letter; "full" asks the question alone and answers with
-    an option's words. The wording is this project's; the word for "Answer" is the language's own.
+    an option's words. The wording is this project's; the word for "Answer" is the language's own, or else English.
     """
+    word = ANSWER.get(language, ANSWER["en"])
     if answers == "full":
-        return f"{question}\n{ANSWER[language]}:", tuple(f" {text}" for text in options)
+        return f"{question}\n{word}:", tuple(f" {text}" for text in options)
     shown = [f"{letter}. {text}" for letter, text in zip(LETTERS, options)]
-    return "\n".join([question, *shown, f"{ANSWER[language]}:"]), _letters(len(options))
+    return "\n".join([question, *shown, f"{word}:"]), _letters(len(options))
 
 
 @functools.cache

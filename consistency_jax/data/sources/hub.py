@@ -5,23 +5,19 @@ parallel by index. From the Hugging Face Hub, or from a folder with the same fil
 `en.tsv`, `en/test.parquet` or `bmlama_en.csv`. Lists are parsed as literals; no text is ever run.
 """
 
-import ast
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem, check_languages
 from consistency_jax.data.sources import bmlama17, mmmlu
-from consistency_jax.data.sources.files import AGAIN, Line, json_lines, records
+from consistency_jax.data.sources.choices import parted
+from consistency_jax.data.sources.files import AGAIN, Line
+from consistency_jax.data.sources.language_files import DOWNLOAD, files_by_language, lines_of, texts_of
 from consistency_jax.data.sources.parallel import by_place, check_alike
 from consistency_jax.data.sources.source import Experiment, Row, Rows, Source, each
-from consistency_jax.runtime.files import expanded
 
 COLUMNS = ("Prompt", "Ans", "Candidate Ans")
-ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
-NO_SPACES = frozenset(("zh", "ja", "th"))  # written without spaces between words
-DOWNLOAD = "Set data.path to a folder with one file a language, or to a data set of the Hub, JRQi/MMMLU say"
 
 
 def languages_at(path: str) -> tuple[str, ...]:
@@ -79,9 +75,11 @@ def read(
     """
     if path is None:
         raise DataError.at("data.path", "the source 'hub' needs a folder or a Hub id", DOWNLOAD)
-    files = _files(str(path), languages, part)
+    files = files_by_language(str(path), languages, part)
     languages = check_languages(languages or files, files, str(path))
-    tables = {k: each(_lines(files[k]), lambda _, line, k=k: _question(line, k, join)) for k in languages}
+    tables = {
+        k: each(lines_of(files[k], COLUMNS), lambda _, line, k=k: _question(line, k, join)) for k in languages
+    }
 
     def make(i: int, own: Mapping[str, Question]) -> Row:
         check_alike(own, "answer")
@@ -97,7 +95,6 @@ def read(
     return Rows(each(by_place(tables, path), make), shuffle="hub" if shuffle else "")
 
 
-# ----------------------------------------------------------------------------------------------------------------- rows
 def _question(line: Line, language: str, join: str) -> Question:
     record = line.get()
     if not isinstance(record, dict) or not all(column in record for column in COLUMNS):
@@ -105,120 +102,11 @@ def _question(line: Line, language: str, join: str) -> Question:
     prompt, answer, candidates = (record[column] for column in COLUMNS)
     if not isinstance(prompt, str) or not isinstance(answer, str):
         raise DataError.at(line.where, "Prompt or Ans is not a text", AGAIN)
-    candidates = _literal(candidates, line.where)
+    candidates = texts_of(candidates, "Candidate Ans", line.where)
     if answer not in candidates:
         raise DataError.at(line.where, f"Ans {answer!r:.60} is not among the candidates", AGAIN)
     if join == "verbatim":
         return Question(prompt, tuple(candidates), candidates.index(answer), line.where)
-    space = "" if MASK in prompt or language in NO_SPACES else " "
+    space = "" if MASK in prompt or not parted(language) else " "
     texts = tuple(space + text.strip() for text in candidates)
     return Question(prompt.strip(), texts, candidates.index(answer), line.where)
-
-
-def _literal(value: Any, where: str) -> list[str]:
-    """The list of texts that a cell holds or spells."""
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise DataError.at(where, f"Candidate Ans {value!r:.60} is no list of texts", AGAIN) from None
-    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
-        raise DataError.at(where, f"Candidate Ans {value!r:.60} is no list of texts", AGAIN)
-    return list(value)
-
-
-def _lines(file: Path) -> Iterator[Line]:
-    if file.suffix == ".jsonl":
-        return json_lines(file)
-    if file.suffix == ".parquet":
-        return _parquet_lines(file)
-    return records(file, COLUMNS, "\t" if file.suffix == ".tsv" else ",")
-
-
-def _parquet_lines(file: Path) -> Iterator[Line]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DataError.at(str(file), "reading Parquet needs pyarrow", "pip install pyarrow") from None
-    try:
-        names = parquet.read_schema(file).names
-        missing = [column for column in COLUMNS if column not in names]
-        if missing:
-            raise DataError.at(
-                str(file), f"no column {', '.join(map(repr, missing))}", "Use the original file"
-            )
-        rows = parquet.read_table(file, columns=list(COLUMNS)).to_pylist()
-    except (ArrowException, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError.at(str(file), f"the file cannot be read ({reason:.100})", AGAIN) from None
-    return (Line(f"{file}:{number}", row) for number, row in enumerate(rows, start=1))
-
-
-# ---------------------------------------------------------------------------------------------------------------- files
-def _files(path: str, languages: Sequence[str] | None, part: str) -> dict[str, Path]:
-    """language -> its file."""
-    if "{language}" not in path:
-        folder = _folder(path)
-        found = _by_language(folder, languages, part)
-        if not found:
-            wanted = "*.csv, *.tsv, *.jsonl or *.parquet named by a language"
-            raise DataError.at(path, f"no file {wanted} here", DOWNLOAD)
-        return found
-    if languages is None:
-        raise DataError.at("data.languages", f"the path {path} needs to be told its languages", "Name them")
-    files = {}
-    for language in languages:
-        folder = _folder(path.replace("{language}", language))
-        files[language] = folder if folder.is_file() else _one(_data_files(folder), str(folder), part)
-    return files
-
-
-def _folder(path: str) -> Path:
-    """The path itself, or a snapshot of the Hub's data set of this name, downloaded once."""
-    local = expanded(path)
-    if local.exists():
-        return local
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", path):
-        raise DataError.at(path, "no such folder", DOWNLOAD)
-    from huggingface_hub import snapshot_download
-
-    try:
-        patterns = [f"*{ending}" for ending in ENDINGS]
-        return Path(snapshot_download(path, repo_type="dataset", allow_patterns=patterns))
-    except Exception as error:  # the hub client raises network, permission and name errors of many kinds
-        reason = str(error).strip().split("\n")[0]
-        raise DataError.at(
-            path, f"no such folder, and the Hub gave no data set ({reason})", DOWNLOAD
-        ) from error
-
-
-def _by_language(folder: Path, languages: Sequence[str] | None, part: str) -> dict[str, Path]:
-    """A language's files are in a folder of its name, or named by it (`en.tsv`, `bmlama_en.csv`, `en-test.csv`)."""
-    own: dict[str, list[Path]] = {}
-    for file in _data_files(folder):
-        *folders, stem = file.relative_to(folder).with_suffix("").parts
-        words = [
-            word for name in folders for word in (name, name.rpartition("_")[2], name.rpartition("-")[2])
-        ]
-        words += re.split(r"[-_.]", stem)
-        for word in dict.fromkeys(words):
-            if word in languages if languages is not None else re.fullmatch("[a-z]{2,3}", word):
-                own.setdefault(word, []).append(file)
-                break
-    return {
-        language: _one(files, f"{folder}, language {language!r}", part) for language, files in own.items()
-    }
-
-
-def _data_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix in ENDINGS and file.is_file())
-
-
-def _one(files: list[Path], where: str, part: str) -> Path:
-    named = [file for file in files if part in re.split(r"[-_.]", file.stem)] or files
-    if len(named) != 1:
-        found = ", ".join(file.name for file in named[:6]) or "none"
-        raise DataError.at(
-            where, f"{len(named)} files where one is wanted ({found})", "Set data.options.part"
-        )
-    return named[0]

@@ -81,7 +81,8 @@ def parse_item(record: Any, where: str, bare: bool = False) -> ParallelItem:
             "Objectives that align languages need candidates; pairs are for DPO, SimPO, ORPO and SFT",
         )
     if unknown := [key for key in record if key not in KEYS]:
-        raise DataError.at(where, f"unknown key {', '.join(map(repr, unknown))}", f"Known: {', '.join(KEYS)}")
+        mend = f"Known: {', '.join(KEYS)}. Other columns are named, prompt=... and so on (docs/data.md)"
+        raise DataError.at(where, f"unknown key {', '.join(map(repr, unknown))}", mend)
     gold = record.get("gold")
     right = gold if isinstance(gold, list) and gold else [] if gold is None else [gold]
     if any(isinstance(k, bool) or not isinstance(k, int) for k in right):

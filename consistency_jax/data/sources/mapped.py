@@ -1,0 +1,323 @@
+r"""Any table with a row a question: CSV, TSV, JSON lines or Parquet, a file, a folder or a data set of the Hub.
+
+Options of the source say which column is what:
+
+    data=facebook/belebele,prompt="{flores_passage}\n{question}",candidates=mc_answer1+mc_answer2+mc_answer3+mc_answer4,
+    gold=correct_answer_num,id=link+question_number,answers=letters
+
+A language has files of its own, named by it; or `language` names the column that tells it; or each language has columns
+of its own, `prompt=question_{language}`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from consistency_jax.data.items import MASK, DataError, ParallelItem, check_languages
+from consistency_jax.data.sources.choices import ANSWER, LETTERS, Question, choice_row, parted
+from consistency_jax.data.sources.files import Line
+from consistency_jax.data.sources.language_files import (
+    files_by_language,
+    files_of_all,
+    lines_of,
+    texts_of,
+)
+from consistency_jax.data.sources.parallel import by_id, by_place, check_alike
+from consistency_jax.data.sources.source import Row, Rows, Source, each
+
+PLAIN = "plain"
+SOURCE = Source(
+    "written",
+    values={
+        "answers": (PLAIN, "letters", "full"),
+        "join": ("space", "verbatim"),
+        "numbered": ("auto", "0", "1", "letter", "text"),
+    },
+)
+LANGUAGE = "{language}"
+MAP = "Name columns: data.options.prompt=question, data.options.candidates=a+b+c+d (or one with lists), gold=answer"
+_NAME = re.compile(r"\{([^{}]+)\}")
+_NUMBER = re.compile(r"(\d{1,4})(?:\.0)?")  # pandas writes whole numbers beside empty cells as 1.0
+
+
+class Cell(NamedTuple):
+    """One question in one language, its right answer as the file has it."""
+
+    prompt: str
+    candidates: tuple[str, ...]
+    gold: Any
+    key: str
+    group: str
+    where: str
+
+
+def read(
+    path: Path | None,
+    languages: Sequence[str] | None,
+    *,
+    prompt: str = "",
+    candidates: str = "",
+    gold: str = "",
+    language: str = "",
+    id: str = "",
+    group: str = "",
+    answers: str = PLAIN,
+    numbered: str = "auto",
+    part: str = "test",
+    join: str = "space",
+) -> Rows:
+    r"""Reads a table by the names of its columns. `a.b` is what stands under b in column a.
+
+    Args:
+        path: a file, a folder, or the id of a data set on the Hub; `{language}` in it stands for each language.
+        prompt: a column, or a text with columns in braces, "{passage}\n{question}".
+        candidates: the column that holds a list, or several columns joined by +; empty cells at the end are none.
+        gold: the column of the right answer; "": not known, as DCO and CLC need none.
+        language: the column of the language; "": files, or columns, are named by it.
+        id: the column, or several joined by +, by which rows of the languages belong together; "": by their order.
+        group: the column of what to average by.
+        answers: "plain": an answer follows its prompt; "letters" and "full" write a question as `choices.ask` does.
+        numbered: how the right answer is told: counted from 0 or from 1, by letter, or by its text; "auto": as fits
+            every row, and where several do with other answers that is an error.
+        part: which files, where a language has several: their names hold this word.
+        join: "space": a plain answer is parted from its prompt by one space, except in Chinese, Japanese and Thai and
+            in the gap of a `<mask>`. "verbatim": as the file has it.
+
+    Raises:
+        DataError: naming file, reason and mend.
+    """
+    if path is None:
+        raise DataError.at("data.path", "the source 'mapped' needs a file, a folder or a Hub id", MAP)
+    if not prompt or not candidates:
+        raise DataError.at(str(path), "which column is what is not said", f"{MAP}{_columns(str(path), part)}")
+    columns = Columns(prompt, candidates, gold, language, id, group)
+    tables = _tables(str(path), languages, part, columns)
+    cells = {name: _cells(lines, columns.of(name)) for name, lines in tables.items()}
+    right = _reading(cells, numbered) if gold else lambda cell: None
+    questions = {
+        name: each(own, lambda _, cell, name=name: _question(cell, right(cell), name, answers, join))
+        for name, own in cells.items()
+    }
+    warnings: list[str] = []
+    if id:
+        named = {name: _by_key(own, cells[name]) for name, own in questions.items()}
+        places = {name: f"{path}, language {name!r}" for name in named}
+        rows, warnings = by_id(next(iter(named.values())), named, places)
+    else:
+        rows = by_place(questions, path)
+    if answers != PLAIN and (unasked := [name for name in tables if name not in ANSWER]):
+        named = ", ".join(unasked[:8]) + ", ..." * (len(unasked) > 8)
+        warnings.append(f"{path}: the word 'Answer' is English in {named}; answers=plain has none")
+
+    def make(i: int, own: Mapping[str, Question]) -> Row:
+        check_alike(own, "answer")
+        first = next(iter(own.values()))
+        name = first.number or f"row-{i:05d}"
+        if answers != PLAIN:
+            return choice_row(name, own, answers)
+        item = ParallelItem(
+            id=name,
+            group=first.subject,
+            prompts={language: question.text for language, question in own.items()},
+            candidates={language: question.options for language, question in own.items()},
+            gold=first.answer,
+        )
+        return Row(item, first.where)
+
+    return Rows(each(rows, make), warnings)
+
+
+# -------------------------------------------------------------------------------------------------------------- columns
+class Columns(NamedTuple):
+    """Which column is what, as the options say."""
+
+    prompt: str
+    candidates: str
+    gold: str
+    language: str
+    id: str
+    group: str
+
+    def of(self, language: str) -> "Columns":
+        """The columns of a language, where they are named by it."""
+        return Columns(*(name.replace(LANGUAGE, language) for name in self))
+
+    def cell(self, line: Line) -> Cell:
+        """The question of a row.
+
+        Raises:
+            DataError: it lacks a column, or holds something else there.
+        """
+        record, where = line.get(), line.where
+        if _NAME.search(self.prompt):
+            written = self.prompt.replace("\\n", "\n")
+            prompt = _NAME.sub(lambda found: _text(record, found[1], where), written)
+        else:
+            prompt = _text(record, self.prompt, where)
+        names = self.candidates.split("+")
+        if len(names) > 1:
+            texts = [_text(record, name, where, empty=True) for name in names]
+            while texts and not texts[-1].strip():
+                texts.pop()
+        else:
+            texts = texts_of(_value(record, names[0], where), names[0], where)
+        key = "-".join(_text(record, name, where) for name in self.id.split("+")) if self.id else ""
+        group = _text(record, self.group, where, empty=True) if self.group else ""
+        gold = _value(record, self.gold, where) if self.gold else None
+        return Cell(prompt, tuple(texts), None if gold == "" else gold, key, group, where)
+
+
+def _cells(lines: Iterable[Line], columns: Columns) -> list[Cell | DataError]:
+    return each(lines, lambda _, line: columns.cell(line))
+
+
+def _value(record: Any, name: str, where: str) -> Any:
+    value = record
+    for key in [name] if isinstance(record, dict) and name in record else name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            found = ", ".join(map(str, list(record)[:16])) if isinstance(record, dict) else "no columns"
+            raise DataError.at(where, f"no column {name!r}; the row has {found}", "Name one of these")
+        value = value[key]
+    return value
+
+
+def _text(record: Any, name: str, where: str, empty: bool = False) -> str:
+    """The text of a column; a number is written out."""
+    value = _value(record, name, where)
+    if empty and value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError.at(where, f"{name} is {value!r:.60}, not a text", "Name the column of a text")
+    return str(value)
+
+
+def _columns(path: str, part: str) -> str:
+    """What the first file holds, for a message; "" where that cannot be read."""
+    try:
+        record = next(iter(lines_of(files_of_all(path, part)[:1]))).get()
+    except DataError:
+        return ""
+    return f". The first file has: {', '.join(map(str, record))}" if isinstance(record, dict) else ""
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+def _tables(
+    path: str, languages: Sequence[str] | None, part: str, columns: Columns
+) -> dict[str, Iterable[Line]]:
+    """language -> its rows."""
+    if LANGUAGE in columns.prompt + columns.candidates:
+        lines = list(lines_of(files_of_all(path, part)))
+        known = _named(lines, columns)
+        return dict.fromkeys(check_languages(languages or known, known, path), lines)
+    if not columns.language:
+        files = files_by_language(path, languages, part)
+        names = check_languages(languages or files, files, path)
+        return {name: lines_of(files[name]) for name in names}
+    found: dict[str, list[Line]] = {}
+    unread = []
+    for line in lines_of(files_of_all(path, part)):
+        try:
+            found.setdefault(_text(line.get(), columns.language, line.where), []).append(line)
+        except DataError as error:
+            if not columns.id:  # which rows belong together is told by their order, and it is lost
+                raise
+            unread.append(Line(line.where, error))
+    tables = {name: found[name] for name in check_languages(languages or found, found, path)}
+    next(iter(tables.values())).extend(unread)
+    return tables
+
+
+def _named(lines: Sequence[Line], columns: Columns) -> list[str]:
+    """The languages that a table has columns of, by the prompt's (or else the candidates')."""
+    names = next((name for name in _NAME.findall(columns.prompt.replace(LANGUAGE, "\0")) if "\0" in name), "")
+    name = names or next(
+        each for each in (columns.prompt, *columns.candidates.split("+")) if LANGUAGE in each
+    ).replace(LANGUAGE, "\0")
+    pattern = re.compile(re.escape(name).replace("\0", "(.+)"))
+    record = lines[0].get()
+    found = [match[1] for key in record if (match := pattern.fullmatch(str(key)))]
+    if not found:
+        has = ", ".join(map(str, list(record)[:16]))
+        wanted = name.replace("\0", LANGUAGE)
+        raise DataError.at(lines[0].where, f"no column like {wanted}; the row has {has}", "Name one of these")
+    return found
+
+
+def _by_key(
+    questions: Sequence[Question | DataError], cells: Sequence[Cell | DataError]
+) -> dict[str, Question | DataError]:
+    table: dict[str, Question | DataError] = {}
+    for place, (question, cell) in enumerate(zip(questions, cells, strict=True)):
+        key = f"row {place}" if isinstance(cell, DataError) else cell.key
+        if key in table:
+            question = DataError.at(cell.where, f"id {key!r} stands twice", "Name a column of unique ids")
+        table[key] = question
+    return table
+
+
+# -------------------------------------------------------------------------------------------------------------- answers
+def _counted(start: int) -> Callable[[Cell], int | None]:
+    def read(cell: Cell) -> int | None:
+        found = _NUMBER.fullmatch(str(cell.gold).strip())
+        number = int(found[1]) - start if found else -1
+        return number if 0 <= number < len(cell.candidates) else None
+
+    return read
+
+
+def _lettered(cell: Cell) -> int | None:
+    text = str(cell.gold).strip().strip("().").upper()
+    number = LETTERS.find(text) if len(text) == 1 else -1
+    return number if 0 <= number < len(cell.candidates) else None
+
+
+def _spelt(cell: Cell) -> int | None:
+    texts = [text.strip() for text in cell.candidates]
+    text = str(cell.gold).strip()
+    return texts.index(text) if text in texts else None
+
+
+READINGS: dict[str, Callable[[Cell], int | None]] = {
+    "0": _counted(0),
+    "1": _counted(1),
+    "letter": _lettered,
+    "text": _spelt,
+}
+
+
+def _reading(cells: Mapping[str, Sequence[Cell | DataError]], numbered: str) -> Callable[[Cell], int | None]:
+    """How the column of right answers is to be read: as fits the most rows.
+
+    Raises:
+        DataError: none fits any row, or several fit equally many and tell other answers.
+    """
+    if numbered != "auto":
+        return READINGS[numbered]
+    every = [cell for own in cells.values() for cell in own if isinstance(cell, Cell)]
+    told = {name: [reading(cell) for cell in every] for name, reading in READINGS.items()}
+    counts = {name: sum(each is not None for each in own) for name, own in told.items()}
+    most = max(counts.values(), default=0)
+    best = [name for name, count in counts.items() if count == most]
+    if most and any(told[name] != told[best[0]] for name in best):
+        words = {"0": "counted from 0", "1": "counted from 1", "letter": "by letter", "text": "by text"}
+        kinds = " or ".join(words[name] for name in best)
+        reason = f"the right answer {every[0].gold!r:.40} may be told {kinds}"
+        raise DataError.at(every[0].where, reason, f"Say which: data.options.numbered={best[0]}")
+    return READINGS[best[0]]
+
+
+def _question(cell: Cell, answer: int | None, language: str, answers: str, join: str) -> Question:
+    if cell.gold is not None and answer is None:
+        reason = f"the right answer is {cell.gold!r:.40}, of {len(cell.candidates)} candidates"
+        raise DataError.at(cell.where, reason, "Leave gold out where the set has no labels, or say numbered")
+    prompt, candidates = cell.prompt, cell.candidates
+    if answers == "letters" and len(candidates) > len(LETTERS):
+        reason = f"{len(candidates)} candidates, and letters for {len(LETTERS)}"
+        raise DataError.at(cell.where, reason, "Take answers=full or plain")
+    if answers != PLAIN:
+        prompt, candidates = prompt.strip(), tuple(text.strip() for text in candidates)
+    elif join == "space":
+        space = "" if MASK in prompt or not parted(language) else " "
+        prompt, candidates = prompt.strip(), tuple(space + text.strip() for text in candidates)
+    return Question(prompt, candidates, answer, cell.where, cell.group, cell.key)

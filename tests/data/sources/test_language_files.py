@@ -1,0 +1,55 @@
+"""Which file is a language's, by its name alone."""
+
+from pathlib import Path
+
+import pytest
+
+from consistency_jax.data.items import DataError
+from consistency_jax.data.sources.language_files import files_by_language, files_of_all, lines_of, texts_of
+
+
+def folder(tmp_path: Path, *names: str) -> str:
+    for name in names:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a,b\n1,2\n")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("en.csv", "sw.csv"), {"en": "en.csv", "sw": "sw.csv"}),
+        (("set_en.csv", "set_sw.csv"), {"en": "set_en.csv", "sw": "set_sw.csv"}),
+        (("zho_Hans.csv", "zho_Hant.csv"), {"zho_Hans": "zho_Hans.csv", "zho_Hant": "zho_Hant.csv"}),
+        (("pt-BR/test.csv", "pt-BR/dev.csv"), {"pt-BR": "pt-BR/test.csv"}),
+        (("et/test.csv", "translation-et/test.csv"), {"et": "et/test.csv"}),
+        (("mmlu_en/dev.csv", "mmlu_sw/dev.csv"), {"en": "mmlu_en/dev.csv", "sw": "mmlu_sw/dev.csv"}),
+        (("dev/en.csv", "dev/sw.csv"), {"en": "dev/en.csv", "sw": "dev/sw.csv"}),
+    ],
+)
+def test_a_file_is_found_by_its_language(tmp_path: Path, names: tuple[str, ...], found: dict[str, str]):
+    files = files_by_language(folder(tmp_path, *names), None, "test")
+    assert {language: [file.relative_to(tmp_path) for file in own] for language, own in files.items()} == {
+        language: [Path(name)] for language, name in found.items()
+    }
+
+
+def test_parts_of_one_file_are_joined_and_others_are_not(tmp_path: Path):
+    path = folder(tmp_path, "en/test-00000-of-00002.csv", "en/test-00001-of-00002.csv", "en/train.csv")
+    own = files_by_language(path, ["en"], "test")["en"]
+    assert [file.name for file in own] == ["test-00000-of-00002.csv", "test-00001-of-00002.csv"]
+    assert [line.value for line in lines_of(own)] == [{"a": "1", "b": "2"}] * 2
+    with pytest.raises(DataError, match="3 files where one is wanted .*Set data.options.part"):
+        files_by_language(path, ["en"], "validation")
+    assert [file.name for file in files_of_all(path, "train")] == ["train.csv"]
+    assert len(files_of_all(path, "validation")) == 3
+    with pytest.raises(DataError, match="no file .*csv.* here"):
+        files_of_all(folder(tmp_path / "empty" / "more", "x.txt"), "test")
+
+
+def test_a_cell_of_texts():
+    assert texts_of("['a', 'b']", "x", "f:1") == texts_of('["a", "b"]', "x", "f:1") == ["a", "b"]
+    for wrong in ("a b", "[1, 2]", 3, None, "__import__('os')"):
+        with pytest.raises(DataError, match="f:1: x .* is no list of texts"):
+            texts_of(wrong, "x", "f:1")

@@ -1,0 +1,248 @@
+"""Tables of any columns: the forms of public benchmarks, and of a spreadsheet."""
+
+from pathlib import Path
+
+import pytest
+import source_files
+from source_files import as_csv, as_jsonl, write
+
+from consistency_jax.config.recipes import set_source
+from consistency_jax.data.items import DataError, Items
+from consistency_jax.data.sources import load_items
+
+ROWS = 6
+OPTIONS = "option_a+option_b+option_c+option_d"
+
+
+def rows(language: str, count: int = ROWS) -> list[dict[str, object]]:
+    """The columns of Global-MMLU."""
+    told = []
+    for number in range(count):
+        text, options, gold = source_files.question(language, number)
+        named = dict(zip(OPTIONS.split("+"), options, strict=True))
+        told.append(
+            {"sample_id": f"law/{number}", "subject": "law", "question": text, "answer": "ABCD"[gold]} | named
+        )
+    return told
+
+
+def check(items: Items, languages: tuple[str, ...], space: bool = True) -> None:
+    """The texts and right answers of `source_files.question`."""
+    assert items.languages == languages
+    assert len(items) == ROWS
+    for number, item in enumerate(items):
+        for language in languages:
+            text, options, gold = source_files.question(language[:2], number)
+            gap = " " if space and language not in ("zh", "ja") else ""
+            assert item.prompts[language] == text
+            assert item.candidates[language] == tuple(gap + option for option in options)
+            assert item.gold == gold
+
+
+def test_files_of_a_language_each_in_every_form(tmp_path: Path):
+    columns = {"prompt": "question", "candidates": OPTIONS, "gold": "answer", "id": "sample_id"}
+    for language in ("en", "zh"):
+        own = rows(language)
+        write(tmp_path / "jsonl" / f"global_{language}.jsonl", as_jsonl(own))
+        table = [list(own[0]), *(list(row.values()) for row in own)]
+        write(tmp_path / "csv" / language / "test.csv", as_csv(table))
+        write(tmp_path / "csv" / language / "dev.csv", as_csv(table[:2]))
+        write(tmp_path / "tsv" / f"{language}.tsv", as_csv(table, "\t"))
+    for form in ("jsonl", "csv", "tsv"):
+        items = load_items("mapped", path=tmp_path / form, **columns)
+        check(items, ("en", "zh"))
+        assert [item.id for item in items] == [f"law/{number}" for number in range(ROWS)]
+    items = load_items("mapped", path=tmp_path / "csv", **columns, part="dev", group="subject")
+    assert [item.group for item in items] == ["law"]
+    only = load_items("mapped", path=tmp_path / "tsv" / "{language}.tsv", languages=["zh"], **columns)
+    assert only.languages == ("zh",)
+
+
+def test_parquet_in_parts_with_lists(tmp_path: Path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    for language in ("en", "de"):
+        told = []
+        for number in range(ROWS):
+            text, options, gold = source_files.question(language, number)
+            told.append({"q": text, "choices": {"text": options, "label": list("ABCD")}, "label": gold})
+        for part, own in enumerate((told[:4], told[4:])):
+            file = tmp_path / language / f"test-{part:05d}-of-00002.parquet"
+            file.parent.mkdir(exist_ok=True)
+            parquet.write_table(pyarrow.Table.from_pylist(own), file)
+    options = {"prompt": "q", "candidates": "choices.text", "gold": "label"}
+    check(load_items("mapped", path=tmp_path, **options), ("de", "en"))
+    with pytest.raises(DataError, match="no column 'choices.words'; the row has q, choices, label"):
+        load_items("mapped", path=tmp_path, **options | {"candidates": "choices.words"})
+
+
+def test_the_columns_of_belebele(tmp_path: Path):
+    for language in ("eng_Latn", "deu_Latn"):
+        told = []
+        for number in range(ROWS):
+            text, options, gold = source_files.question(language[:2], number)
+            answers = {f"mc_answer{k + 1}": option for k, option in enumerate(options)}
+            row = {"link": "web", "question_number": number, "flores_passage": "Text.", "question": text}
+            told.append(row | answers | {"correct_answer_num": str(gold + 1)})
+        write(tmp_path / "data" / f"{language}.jsonl", as_jsonl(told))
+    options = {
+        "prompt": "{flores_passage}\\n{question}",
+        "candidates": "mc_answer1+mc_answer2+mc_answer3+mc_answer4",
+        "gold": "correct_answer_num",
+        "id": "link+question_number",
+    }
+    items = load_items("mapped", path=tmp_path, languages=["eng_Latn", "deu_Latn"], **options)
+    assert items[1].prompts == {"eng_Latn": "Text.\nWhich, 1?", "deu_Latn": "Text.\nWelche, 1?"}
+    assert [item.gold for item in items] == [number % 4 for number in range(ROWS)]
+    assert items[0].id == "web-0"
+    items = load_items("mapped", path=tmp_path, answers="letters", **options)
+    assert items.languages == ("deu_Latn", "eng_Latn")
+    assert items[0].candidates["eng_Latn"] == (" A", " B", " C", " D")
+    assert items[0].prompts["deu_Latn"].endswith("0?\nA. Apfel\nB. Birne\nC. Pflaume\nD. Feige\nAnswer:")
+    assert "the word 'Answer' is English in deu_Latn, eng_Latn" in items.warnings[0]
+
+
+def test_a_column_tells_the_language(tmp_path: Path):
+    told = [
+        [*rows(language)[number].values(), language] for number in range(ROWS) for language in ("en", "ja")
+    ]
+    file = write(tmp_path / "all.csv", as_csv([[*rows("en")[0], "lang"], *told]))
+    options = {"prompt": "question", "candidates": OPTIONS, "gold": "answer", "language": "lang"}
+    check(load_items("mapped", path=file, **options), ("en", "ja"))
+    check(load_items("mapped", path=file, languages=["ja"], id="sample_id", **options), ("ja",))
+    with pytest.raises(DataError, match="unknown language 'fr'. Known: en, ja"):
+        load_items("mapped", path=file, languages=["fr"], **options)
+    bad = as_csv([[*rows("en")[0], "lang"], *told]) + "x,y\r\n"
+    with pytest.raises(DataError, match="all.csv:14: the row has 2 columns"):
+        load_items("mapped", path=write(file, bad), **options)
+    items = load_items("mapped", path=file, id="sample_id", on_error="skip", **options)
+    check(items, ("en", "ja"))
+    assert len(items.skipped) == 1
+
+
+def test_a_spreadsheet_has_columns_of_each_language(tmp_path: Path):
+    head = [
+        "question_en",
+        "question_de",
+        *(f"{k}_{language}" for language in ("en", "de") for k in "abcd"),
+        "right",
+    ]
+    told = []
+    for number in range(ROWS):
+        (one, ours, gold), (two, theirs, _) = (source_files.question(k, number) for k in ("en", "de"))
+        told.append([one, two, *ours, *theirs, ours[gold]])
+    file = write(tmp_path / "sheet.csv", as_csv([head, *told]))
+    candidates = "+".join(f"{k}_{{language}}" for k in "abcd")
+    options = {"prompt": "question_{language}", "candidates": candidates}
+    check_no_gold = load_items("mapped", path=file, **options)
+    assert check_no_gold.languages == ("en", "de")
+    assert check_no_gold[0].gold is None
+    golds = [
+        ["right_de"],
+        *([theirs[gold]] for _, theirs, gold in (source_files.question("de", n) for n in range(ROWS))),
+    ]
+    both = [
+        [*row[:-1], row[-1], gold[0]]
+        for row, gold in zip([[*head[:-1], "right_en"], *told], golds, strict=True)
+    ]
+    check(
+        load_items("mapped", path=write(file, as_csv(both)), gold="right_{language}", **options), ("en", "de")
+    )
+    check(load_items("mapped", path=file, languages=["de"], gold="right_{language}", **options), ("de",))
+    with pytest.raises(DataError, match="no column like ask_{language}; the row has question_en"):
+        load_items("mapped", path=file, **options | {"prompt": "ask_{language}"})
+
+
+@pytest.mark.parametrize(
+    ("golds", "expected"),
+    [
+        ("0123", [0, 1, 2, 3]),
+        ("1234", [0, 1, 2, 3]),
+        ("ABCD", [0, 1, 2, 3]),
+        ("badc", [1, 0, 3, 2]),
+        (["1.0", "0.0", "3.0", "1.0"], [1, 0, 3, 1]),
+        (["apple", "fig", "pear", "plum"], [0, 3, 1, 2]),
+        (["", "", "", ""], [None] * 4),
+    ],
+)
+def test_how_the_right_answer_is_told(tmp_path: Path, golds: list[str], expected: list[int | None]):
+    told = [row | {"answer": gold} for row, gold in zip(rows("en", 4), golds, strict=True)]
+    write(tmp_path / "en.jsonl", as_jsonl(told))
+    items = load_items("mapped", path=tmp_path, prompt="question", candidates=OPTIONS, gold="answer")
+    assert [item.gold for item in items] == expected
+
+
+def test_what_may_be_read_in_two_ways_is_asked(tmp_path: Path):
+    options = {"path": tmp_path, "prompt": "question", "candidates": OPTIONS, "gold": "answer"}
+    told = [row | {"answer": gold} for row, gold in zip(rows("en", 4), "1232", strict=True)]
+    write(tmp_path / "en.jsonl", as_jsonl(told))
+    with pytest.raises(DataError, match="'1' may be told counted from 0 or counted from 1. Say which"):
+        load_items("mapped", **options)
+    assert [item.gold for item in load_items("mapped", **options, numbered="0")] == [1, 2, 3, 2]
+    assert [item.gold for item in load_items("mapped", **options, numbered="1")] == [0, 1, 2, 1]
+    told[2]["answer"] = "9"
+    write(tmp_path / "en.jsonl", as_jsonl(told))
+    with pytest.raises(DataError, match="en.jsonl:3: the right answer is '9', of 4 candidates"):
+        load_items("mapped", **options, numbered="0")
+    assert len(load_items("mapped", **options, numbered="0", on_error="skip")) == 3
+
+
+def test_fewer_candidates_are_empty_cells(tmp_path: Path):
+    told = [row | {"option_d": None, "answer": "A"} for row in rows("en", 2)] + rows("en", 2)
+    write(tmp_path / "en.jsonl", as_jsonl(told))
+    items = load_items("mapped", path=tmp_path, prompt="question", candidates=OPTIONS, gold="answer")
+    assert [item.num_candidates for item in items] == [3, 3, 4, 4]
+
+
+def test_what_is_missing_is_told(tmp_path: Path):
+    write(tmp_path / "en.jsonl", as_jsonl(rows("en")))
+    options = {"prompt": "question", "candidates": OPTIONS, "gold": "answer"}
+    with pytest.raises(
+        DataError, match="which column is what is not said. .*The first file has: sample_id, sub"
+    ):
+        load_items("mapped", path=tmp_path)
+    with pytest.raises(DataError, match="en.jsonl:1: no column 'ask'; the row has sample_id, subject"):
+        load_items("mapped", path=tmp_path, **options | {"prompt": "ask"})
+    with pytest.raises(DataError, match="question 'Which, 0.' is no list of texts"):
+        load_items("mapped", path=tmp_path, **options | {"candidates": "question"})
+    write(tmp_path / "de.jsonl", as_jsonl(rows("de")[:-1]))
+    with pytest.raises(DataError, match="different numbers of rows"):
+        load_items("mapped", path=tmp_path, **options)
+    with pytest.raises(DataError, match="language 'de': id 'law/5' is missing"):
+        load_items("mapped", path=tmp_path, languages=["en", "de"], id="sample_id", **options)
+    assert len(load_items("mapped", path=tmp_path, id="sample_id", on_error="skip", **options)) == 5
+    write(tmp_path / "de.jsonl", as_jsonl([row | {"answer": "A"} for row in rows("de")]))
+    with pytest.raises(DataError, match="its answer is 1, that of .*: rows are not parallel"):
+        load_items("mapped", path=tmp_path, **options)
+    write(tmp_path / "en.jsonl", as_jsonl([row | {"sample_id": "x"} for row in rows("en")]))
+    with pytest.raises(DataError, match="id 'x' stands twice"):
+        load_items("mapped", path=tmp_path, languages=["en"], id="sample_id", **options)
+
+
+def test_data_is_a_set_a_file_a_folder_or_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from consistency_jax.config import default
+    from consistency_jax.config.parsing import parse_arg
+    from consistency_jax.config.recipes import COLUMNS
+
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "q.jsonl", as_jsonl(rows("en")))
+    write(tmp_path / "sheets" / "en.csv", "a\n1\n")
+    write(tmp_path / "lines" / "train.jsonl", "{}\n")
+
+    def source(arg: str) -> tuple[str, str, dict[str, object]]:
+        config = default()
+        set_source(config, parse_arg(arg, data="", data_path="", languages="", **COLUMNS))
+        return config.data.source, config.data.path, dict(config.data.options)
+
+    columns = "prompt=question,candidates=a+b"
+    told = {"prompt": "question", "candidates": "a+b"}
+    assert source("data=q.jsonl") == ("jsonl", "q.jsonl", {})
+    assert source(f"data=q.jsonl,{columns}") == ("mapped", "q.jsonl", told)
+    assert source("data=lines") == ("jsonl", "lines", {})
+    assert source(f"data=sheets,{columns}") == ("mapped", "sheets", told)
+    assert source("data=sheets/en.csv") == ("mapped", "sheets/en.csv", {})
+    assert source(f"data=CohereLabs/Global-MMLU,{columns}") == ("mapped", "CohereLabs/Global-MMLU", told)
+    assert source(f"data=mapped,data_path=sheets,{columns}") == ("mapped", "sheets", told)
+    assert source("data=missing/q.jsonl") == ("jsonl", "missing/q.jsonl", {})
+    assert source("data=mmmlu,data_path=x,answers=full") == ("mmmlu", "x", {"answers": "full"})
