@@ -75,6 +75,7 @@ def evaluate_workdir(
 
 def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, show: int) -> dict[str, Any]:
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
+    watch.part("data", "reading data")
     evaluation = load_evaluation(config)
     step = latest_step(workdir) if checkpoint == "latest" else None
     if checkpoint.isdigit():
@@ -84,25 +85,27 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
     sides = "the base model" + (" alone" if step is None else f", and the checkpoint of step {step}")
     method = f"{config.evaluation.normalization} scores of {sides}"
     tell_run(watch, config, mesh, [evaluation.items], method)
-    watch.spent("data")
+    watch.part("model", "loading the model")
     model = base_model(config, mesh, workdir)
     tell_model(watch, config, model)
-    watch.spent("model")
+    watch.part("trees", "building trees")
     evaluation, scorer = evaluation.prepared(model), Scorer(model.config, mesh, watch)
     for split in evaluation.splits:
         for line in token_lines(split, model.tokenizer, show):
             print(line)
     if latest_step(workdir) is None:  # else the run has said what it left out
         on_main(functools.partial(write_skipped, workdir, evaluation.read))
-    watch.spent("trees")
+    watch.part("compiling", "measuring " + ("the model" if step is None else "the base model"))
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
     final = None
     if step is not None:
+        watch.part("compiling", f"measuring the checkpoint of step {step}")
         trained = checkpoint_model(config, workdir, step, model)
         if trained.config != model.config:
             scorer = Scorer(trained.config, mesh, watch)
         final = evaluation.measure("final", trained, scorer, workdir)
     watch.close()
+    watch.part("", "writing the report")
     return evaluation.report(workdir, base, final)
 
 

@@ -64,16 +64,17 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
         on_main(functools.partial(folder.mkdir, parents=True, exist_ok=True))
     use_compile_cache(config)
     watch, mesh = Watch(), make_mesh(mesh_shape(config, jax.device_count()))
+    watch.part("data", "reading data")
     items, languages = load_training(config)
     by = "the base model" if step is None else f"the checkpoint of step {step}"
     method = f"pairs by {config.selection.name}, of {by}"
     tell_run(watch, config, mesh, [{config.data.train.split: items}], method)
-    watch.spent("data")
+    watch.part("model", "loading the model")
     model = base_model(config, mesh, log_folder)
     if step is not None:
         model = checkpoint_model(config, workdir, step, model)
     tell_model(watch, config, model)
-    watch.spent("model")
+    watch.part("", f"choosing answers by {config.selection.name}")
     watch.reached("selection")
     pairs = selected_pairs(config, model, items, languages, out)
     print(f"pairs: {out}")

@@ -73,6 +73,7 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     mesh = make_mesh(mesh_shape(config, jax.device_count()))
 
     # ----------------------------------------------------------------------------------------------- the data, checked
+    watch.part("data", "reading data")
     loaded = [load_training(stage.config) for stage in stages]
     on_main(functools.partial(check_data, workdir, loaded))
     for stage in stages:
@@ -83,11 +84,11 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     items = training_items(stages, loaded), validation.items, evaluation.items
     tell_run(watch, config, mesh, items, method_of(stages))
     tell_shared(loaded, evaluation.items)
-    watch.spent("data")
 
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded
     # base model, pretrained here once and cached. With adapters, policy and reference share the base's arrays.
+    watch.part("model", "loading the model")
     model = base_model(config, mesh, workdir)
     policy = policy_model(config, model)
     trained_names(policy.config, config.optimizer.freeze)  # looks at the expression before anything is scored
@@ -95,10 +96,10 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
         check_layer(stage.config, model.config.layers)
     scorer = Scorer(model.config, mesh)
     tell_model(watch, config, policy)
-    watch.spent("model")
     policy_scorer = scorer if policy is model else Scorer(policy.config, mesh)
 
     # ------------------------------------------------------------------------------------------- everything as trees
+    watch.part("trees", "building trees")
     evaluation = evaluation.prepared(model)
     prompts = [
         prompt_set(stage.config, items, model) for stage, items in zip(stages, prompt_items, strict=True)
@@ -112,32 +113,34 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     read += [(split.name, split.items) for split in splits if split]
     on_main(functools.partial(write_skipped, workdir, [*read, *validation.read, *evaluation.read]))
     validate_policy = functools.partial(validation.headlines, policy_scorer) if validation.splits else None
-    watch.spent("trees")
 
     # --------------------------------------------------------------------------------------- what the base model says
+    watch.part("base model measured", "measuring the base model")
     reference = Reference(scorer, model, folder=None)
     on_main(functools.partial(keep_base_key, workdir, reference.key))
     base = evaluation.measure("base", model, scorer, workdir, reference.key)
-    watch.spent("base model measured")
 
     # ------------------------------------------------------------------------------------- the stages, one or several
     # Each starts from what the last one ends with, and that is its reference: scored before the stage's first step,
     # and kept, so that a resumed run has the same. The base model's tables are shared by runs.
     del model  # from here on only what a stage needs stays in memory
     for stage, (items, languages), split, beside in zip(stages, loaded, splits, prompts, strict=True):
+        watch.part("reference scored", f"{stage.name}: what it starts from")
         if split is None:  # preference pairs, made by the model that the stage starts from
             items = selected_items(stage.config, reference.model, items, languages, workdir / stage.pairs)
             split = training_split(stage.config, items, languages, policy)
         data = training_data(stage.config, split, reference, beside)
         batches = make_batches(stage.config, data, split, policy, reference)
         objective, _ = make_objective(stage.config.objective, languages)
-        watch.spent("reference scored")
+        watch.part("compiling", f"{stage.name}: training; the first step is compiled")
         policy = fit(stage, policy, objective, batches, workdir, validate=validate_policy, watch=watch)
         reference = Reference(policy_scorer, policy, folder=workdir / "reference")
 
     # ------------------------------------------------------------------------------- how it answers now, and the report
     watch.close()
+    watch.part("", "measuring the trained model")
     final = evaluation.measure("final", policy, policy_scorer, workdir)
+    watch.part("", "writing the report")
     return evaluation.report(workdir, base, final)
 
 

@@ -61,7 +61,7 @@ def score_split(
     trees = Forest.concatenate([split.trees, *([split.neutral.trees] if split.neutral else [])])
     options = {"languages": split.languages, "prompt": prompt, "state": state}
     key = table_key(scorer.config, params_key, trees, ids=ids, gold=gold, **options)
-    return stored(key, folder or cache_folder() / "tables", make)
+    return stored(key, folder or cache_folder() / "tables", make, progress)
 
 
 def score_splits(

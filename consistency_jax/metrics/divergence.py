@@ -18,7 +18,6 @@ derivations.
 """
 
 import numpy as np
-from scipy.optimize.elementwise import find_root
 
 from consistency_jax.metrics.arrays import checked_scores, mean_known
 from consistency_jax.metrics.distribution import log_probabilities, log_softmax
@@ -99,6 +98,8 @@ def fit_temperatures(
     # Without a change of sign the grid's best stands: it is an end of the range.
     todo = np.flatnonzero((slopes[0] < 0) & (slopes[1] > 0))
     if len(todo):
+        from scipy.optimize.elementwise import find_root  # half a second, which few need
+
         root = find_root(
             lambda temperature, pairs: mean(pairs, temperature, _slope),
             tuple(ends[:, todo]),

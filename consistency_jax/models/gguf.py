@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import transformers
+from etils import epy
 
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.families.keys import Keys
 from consistency_jax.models.gguf_tokenizer import gguf_tokenizer
 from consistency_jax.models.rotary import Rope
+
+with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
+    import transformers
 
 Undo = Callable[[np.ndarray], np.ndarray]
 # Stem of a tensor's name -> the module that has it in a Hugging Face checkpoint.
@@ -206,7 +209,7 @@ class GgufFile:
         values = self._floats(self._tensors[name])
         return (undo(values) if undo else values)[index]
 
-    def tokenizer(self) -> transformers.PreTrainedTokenizerFast | None:
+    def tokenizer(self) -> "transformers.PreTrainedTokenizerFast | None":
         """The tokenizer in the metadata; None where there is none. TokenizerError where it cannot be made."""
         return gguf_tokenizer(self._metadata.get, self.path)
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-import transformers
+from etils import epy
 from tokenizers import decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 from consistency_jax.models.tokenizers import SPACE, TokenizerError, convert_sentencepiece
+
+with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
+    import transformers
 
 CONTROL, USER_DEFINED = 3, 4  # types of tokens, in sentencepiece's numbers
 _LLAMA3 = (
@@ -36,7 +39,7 @@ SPLITS = {
 }
 
 
-def gguf_tokenizer(value: Callable[[str], Any], path: Path) -> transformers.PreTrainedTokenizerFast | None:
+def gguf_tokenizer(value: Callable[[str], Any], path: Path) -> "transformers.PreTrainedTokenizerFast | None":
     """The tokenizer that metadata tell; it puts BOS and EOS where the file says that they are added.
 
     Args:

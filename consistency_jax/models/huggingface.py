@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import transformers
+from etils import epy
 from flax import traverse_util
 
 from consistency_jax.errors import CheckpointError, ConfigError
@@ -36,6 +36,9 @@ from consistency_jax.runtime.files import expanded, local, named, read_json, wri
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
+
+with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
+    import transformers
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stored; it follows from the config
 # How the names of a text model may begin -> how its head's name does then: alone, and inside a multimodal model as
@@ -54,7 +57,7 @@ class Model:
 
     config: DecoderConfig
     params: Params
-    tokenizer: transformers.PreTrainedTokenizerFast | None = None
+    tokenizer: "transformers.PreTrainedTokenizerFast | None" = None
     folder: Path | None = None  # where config.json and tokenizer files are copied from on export
     architecture: str = "LlamaForCausalLM"
 

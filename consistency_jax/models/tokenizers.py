@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-import transformers
+from etils import epy
 from tokenizers import decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
 
 from consistency_jax.data.trees.tokenization import bos_of
 from consistency_jax.errors import UserError
 from consistency_jax.runtime.files import read_json
+
+with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
+    import transformers
 
 SPACE = "▁"
 TOKENIZER_FILES = (
@@ -40,7 +43,7 @@ class TokenizerError(UserError):
     """A tokenizer file that is there but cannot be read."""
 
 
-def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast | None:
+def load_tokenizer(folder: str | Path) -> "transformers.PreTrainedTokenizerFast | None":
     """The fast tokenizer of a checkpoint folder, None where it has none; TokenizerError where broken."""
     folder = Path(folder)
     try:
@@ -52,7 +55,7 @@ def load_tokenizer(folder: str | Path) -> transformers.PreTrainedTokenizerFast |
         raise TokenizerError(f"{folder}: the tokenizer cannot be read: {error}") from error
 
 
-def _read(folder: Path) -> transformers.PreTrainedTokenizerFast | None:
+def _read(folder: Path) -> "transformers.PreTrainedTokenizerFast | None":
     model_file = folder / "tokenizer.model"
     if (folder / "tokenizer.json").is_file():
         return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
@@ -67,7 +70,7 @@ def _read(folder: Path) -> transformers.PreTrainedTokenizerFast | None:
     return tokenizer
 
 
-def check_rows(tokenizer: transformers.PreTrainedTokenizerFast, rows: int, where: str) -> None:
+def check_rows(tokenizer: "transformers.PreTrainedTokenizerFast", rows: int, where: str) -> None:
     """That every token that a text can have, and BOS and EOS, has a row in an embedding of so many.
 
     Special tokens that no text becomes may lie beyond: Gemma 3's for images does.
@@ -85,7 +88,7 @@ def check_rows(tokenizer: transformers.PreTrainedTokenizerFast, rows: int, where
         )
 
 
-def put_bos(tokenizer: transformers.PreTrainedTokenizerFast) -> None:
+def put_bos(tokenizer: "transformers.PreTrainedTokenizerFast") -> None:
     """Has a tokenizer put the BOS that it names, if any, before a text; one that puts something stays as it is."""
     if tokenizer.bos_token_id is None or bos_of(tokenizer) is not None:
         return
@@ -121,7 +124,7 @@ def copy_tokenizer_files(source: Path, target: Path) -> list[str]:
     return present
 
 
-def from_sentencepiece(model_file: str | Path) -> transformers.PreTrainedTokenizerFast:
+def from_sentencepiece(model_file: str | Path) -> "transformers.PreTrainedTokenizerFast":
     """A fast tokenizer that segments as sentencepiece does with this `tokenizer.model` (BPE or unigram).
 
     It puts nothing around a text. Control pieces are special tokens and never come from text.
@@ -236,7 +239,7 @@ def _is_tiktoken(model_file: Path) -> bool:
     return len(first) == 2 and first[1].isdigit()
 
 
-def _from_tiktoken(model_file: Path) -> transformers.PreTrainedTokenizerFast:
+def _from_tiktoken(model_file: Path) -> "transformers.PreTrainedTokenizerFast":
     """Llama 3's original `tokenizer.model`: its pattern and 256 special tokens are fixed, not in the file."""
     from transformers.convert_slow_tokenizer import TikTokenConverter
 

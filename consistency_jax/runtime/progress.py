@@ -10,6 +10,18 @@ from consistency_jax.runtime.processes import is_main
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # without tqdm's own rate, of steps dispatched
 
 
+def span(seconds: float) -> str:
+    """A time as one reads it: 95 s, 23 min, 2 h 5 min."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
 class Progress:
     """A bar with rates and time left on a terminal, a plain line every few seconds elsewhere.
 
@@ -40,6 +52,7 @@ class Progress:
         self._begun: dict[str, float] = {}  # what was counted, and may not have ended
         self._ended: dict[str, float] = {}
         self._ended_steps, self._elapsed = 0, 1e-9  # counted ones, and the seconds until then
+        self._values: dict[str, str] = {}
         self._peak = peak
         self._shown = is_main()
         terminal = self._shown and sys.stderr.isatty()
@@ -69,10 +82,15 @@ class Progress:
             self._bar.update()
         elif self._shown and (now - self._last > self._every_s or (self._done >= self._total and ended)):
             self._last = now
-            told = "".join(f", {rate} {name}" for name, rate in self._told().items())
-            print(f"{self._what}: {self._done}/{self._total}{told}", file=sys.stderr, flush=True)
+            values = [f"{name} {value}" for name, value in self._values.items()]
+            told = [*values, *(f"{rate} {name}" for name, rate in self._told().items())]
+            print(
+                ", ".join([f"{self._what}: {self._done}/{self._total}", *told]), file=sys.stderr, flush=True
+            )
 
     def show(self, **values: str) -> None:
+        """Values that stand beside the rates, until others come."""
+        self._values = values
         if self._bar:
             self._bar.set_postfix(values | self._told(), refresh=False)
 
@@ -85,10 +103,9 @@ class Progress:
     def _told(self) -> dict[str, str]:
         rates = self.rates()
         told = {"MFU": f"{rates.pop('mfu'):.1f} %"} if "mfu" in rates else {}
-        told = {name.replace("_per_s", "/s"): f"{rate:,.0f}" for name, rate in rates.items()} | told
-        if self._ended_steps:
-            left = (self._total - self._done) * self._elapsed / self._ended_steps
-            told["left"] = f"{left:.0f} s"
+        told = {name.replace("_per_s", "/s"): _rate(rate) for name, rate in rates.items()} | told
+        if self._ended_steps and self._done < self._total:
+            told["left"] = span((self._total - self._done) * self._elapsed / self._ended_steps)
         return told
 
     def close(self) -> None:

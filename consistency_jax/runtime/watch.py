@@ -2,6 +2,7 @@
 
 devices   8 x TPU v5 lite, mesh data 8 x fsdp 1 x tensor 1
 ...
+    15 s  building trees
 first step after 31.0 s: data 3.1 s, model 12.0 s, trees 2.2 s, compiling 13.7 s
 """
 
@@ -17,6 +18,7 @@ import jax
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import in_bucket
 from consistency_jax.runtime.processes import is_main
+from consistency_jax.runtime.progress import span
 
 
 def profiled_steps(profile: str, workdir: Path, total: int | None = None) -> range:
@@ -57,7 +59,8 @@ class Watch:
 
     def __init__(self, profile: range = range(0), folder: Path | None = None, unit: str = "step"):
         self._profile, self._folder, self._unit = profile, folder, unit
-        self._last = time.monotonic()
+        self._first = self._last = time.monotonic()
+        self._part = ""
         self._spent: dict[str, float] = {}
         self._reached = False
         self._counted, self._lock = itertools.count(1), threading.Lock()
@@ -70,11 +73,18 @@ class Watch:
         """One of the lines at the start."""
         print(f"{label:<10}{text}", flush=True)
 
-    def spent(self, part: str) -> None:
-        """The time since the last call, or since the start, went there."""
+    def part(self, name: str, doing: str = "") -> None:
+        """The time from now on goes to that part of the command.
+
+        Args:
+          doing: what is told of it, behind the time since the start.
+        """
         now = time.monotonic()
-        self._spent[part] = self._spent.get(part, 0.0) + now - self._last
-        self._last = now
+        if self._part:
+            self._spent[self._part] = self._spent.get(self._part, 0.0) + now - self._last
+        self._part, self._last = name, now
+        if doing:
+            print(f"{span(now - self._first):>8}  {doing}", flush=True)
 
     def reached(self, what: str) -> None:
         """Prints where the time until now went, once; nothing where no part was told."""
@@ -106,9 +116,9 @@ class Watch:
         self._done = self._done + 1 if step is None else step
         if self._mark:
             self._mark = self._mark.__exit__(None, None, None)
-        if not self._reached and self._spent:
+        if not self._reached and self._part:
             jax.block_until_ready(outputs)
-            self.spent("compiling")
+            self.part("")
             self.reached(f"first {self._unit}")
         if self._trace and self._done >= self._profile[-1]:
             jax.block_until_ready(outputs)

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,22 +54,32 @@ def table_key(config: DecoderConfig, params_key: str, trees: Forest, **options: 
     return digest.hexdigest()[:32]
 
 
-def stored(key: str, folder: Path, make: Callable[[Path], Table]) -> Table:
+def stored(key: str, folder: Path, make: Callable[[Path], Table], told: str = "") -> Table:
     """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
 
     `make` is given a folder for its finished batches, which stays when it is killed. Processes: see `found_or_made`.
 
+    Args:
+      told: what it is called where it is found, on the terminal; empty: nothing is told.
+
     Raises:
       ConfigError: where processes have models or tokenizers that differ.
     """
-    batches = folder / f"{key}.batches"
+    batches, made = folder / f"{key}.batches", []
+
+    def make_now() -> Table:
+        made.append(key)
+        return make(batches)
 
     def save(path: Path, table: Table) -> None:
         table.save(path)
         shutil.rmtree(batches, ignore_errors=True)
 
     what = "parameters, or trees of the data"
-    return found_or_made(folder / f"{key}.npz", lambda: make(batches), Table.load, save, what)
+    table = found_or_made(folder / f"{key}.npz", make_now, Table.load, save, what)
+    if told and not made:
+        print(f"{told}: kept from before", file=sys.stderr, flush=True)
+    return table
 
 
 EVERY_S = 5.0  # between two files: what a killed pass loses

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
+from etils import epy
 
 from consistency_jax.errors import CheckpointError
 from consistency_jax.runtime.files import errno_of, location
 from consistency_jax.runtime.processes import on_main, several
 from consistency_jax.scoring.stored import bit_sums
+
+with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
+    import orbax.checkpoint as ocp
 
 # Bytes of a piece of an array, and of a file. What is written is compressed in memory, piece by piece, and kept there
 # until a file is full: as Orbax has it (whole arrays, 2 GB) all of a state would lie there once more.
@@ -147,7 +150,7 @@ class Checkpointer:
         )
 
 
-def _writing(tree: Any) -> ocp.args.PyTreeSave:
+def _writing(tree: Any) -> "ocp.args.PyTreeSave":
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE), tree)
     return ocp.args.PyTreeSave(tree, save_args=pieces, ocdbt_target_data_file_size=FILE)
 

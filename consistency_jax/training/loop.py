@@ -34,6 +34,8 @@ from consistency_jax.training.optimizer import make_optimizer, make_schedule
 from consistency_jax.training.step import TrainState, init_auxiliary, init_state, sharded_step
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
 
+SHOWN = ("loss", "pair_agreement", "pair_accuracy")  # of what is logged, beside the bar
+
 
 class OnPolicy(Protocol):
     """Batches that depend on the parameters of the moment, besides the seed and the step."""
@@ -160,12 +162,13 @@ def fit(
             if to_log or to_save:
                 values = _fetch(waiting, step)
                 waiting = []
+            if to_log:
+                progress.show(**{name: f"{values[name]:.4f}" for name in SHOWN if name in values})
             progress.advance(ended=not waiting, **counts)
             if to_log:
                 with jax.transfer_guard("allow"):
                     values["learning_rate"] = float(schedule(step - 1))
                 log.write(step, values | progress.rates())
-                progress.show(loss=f"{values['loss']:.4f}")
             if validate and (step % config.evaluation.every == 0 or step == total_steps):
                 with jax.transfer_guard("allow"):
                     log.write(step, validate(merge_params(state.params, frozen)))

@@ -16,7 +16,7 @@ import filelock
 import jax
 import numpy as np
 import sentencepiece
-import transformers
+from etils import epy
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -37,6 +37,9 @@ from consistency_jax.runtime.mesh import row_groups
 from consistency_jax.runtime.processes import check_shared, is_main, on_main, share_folder
 from consistency_jax.training.loop import fit
 from consistency_jax.training.stages import make_pipeline
+
+with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
+    import transformers
 
 FORMAT = 3  # raise it when the same settings would give another model
 
@@ -143,7 +146,7 @@ def _stage(config: ConfigDict) -> Stage:
 
 def train_tokenizer(
     sentences: Sequence[str], size: int, folder: Path
-) -> transformers.PreTrainedTokenizerFast:
+) -> "transformers.PreTrainedTokenizerFast":
     """A sentencepiece BPE model with byte fallback, as folder/tokenizer.model.
 
     Raises:
@@ -176,7 +179,7 @@ def train_tokenizer(
 
 
 def sentence_set(
-    sentences: Sequence[str], tokenizer: transformers.PreTrainedTokenizerFast, max_length: int
+    sentences: Sequence[str], tokenizer: "transformers.PreTrainedTokenizerFast", max_length: int
 ) -> TrainingSet:
     """Sentences as trees: the BOS that the tokenizer puts is the trunk and the sentence its one branch, so that every
     token is a target."""

@@ -30,7 +30,6 @@ from dataclasses import replace
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.special import logsumexp
 
 from consistency_jax.config.parsing import named_function
 from consistency_jax.data.examples import Examples, StepInput
@@ -269,7 +268,7 @@ class Rollouts:
                 places = [(column[b, i].get((text, answer.end)), weight) for text, weight in ways.items()]
                 known = [logp[b, i, k] + weight for k, weight in places if k is not None]
                 if known:
-                    result[b, i, s] = logsumexp(known)
+                    result[b, i, s] = np.logaddexp.reduce(known)
         return result
 
     def _tree(

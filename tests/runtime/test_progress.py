@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from consistency_jax.runtime.progress import Progress
+from consistency_jax.runtime.progress import Progress, span
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_rates_and_time_left_leave_out_the_first_step(clock, capsys):
     bar.advance(items=4, tokens=5000)
     assert bar.rates() == {"items_per_s": 8 / 40, "tokens_per_s": 8000 / 40}
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["train: 1/10", "train: 3/10, 0 items/s, 200 tokens/s, 140 s left"]  # 7 steps of 20 s
+    assert lines == ["train: 1/10", "train: 3/10, 0.2 items/s, 200 tokens/s, 2 min left"]  # 7 steps of 20 s
 
 
 def test_rates_and_the_last_line_are_of_steps_that_have_ended(clock, capsys):
@@ -40,7 +40,7 @@ def test_rates_and_the_last_line_are_of_steps_that_have_ended(clock, capsys):
     assert bar.rates() == {"items_per_s": pytest.approx(8 / 0.4)}  # of the two behind the first
     clock[0] += 60  # what is done in between, a validation say, belongs to the next steps
     assert bar.rates() == {"items_per_s": pytest.approx(8 / 0.4)}
-    assert capsys.readouterr().err.splitlines() == ["dco: 3/3, 20 items/s, 0 s left"]
+    assert capsys.readouterr().err.splitlines() == ["dco: 3/3, 20 items/s"]
 
 
 def test_steps_that_were_under_way_when_the_clock_started_are_no_rate(clock, capsys):
@@ -54,7 +54,7 @@ def test_steps_that_were_under_way_when_the_clock_started_are_no_rate(clock, cap
         clock[0] += 1
         bar.advance(prompts=7)
     assert bar.rates() == {"prompts_per_s": 5 * 7 / 7}  # 8 less the first and those two, in 7 s
-    assert capsys.readouterr().err.splitlines() == ["base test: 9/9, 5 prompts/s, 0 s left"]
+    assert capsys.readouterr().err.splitlines() == ["base test: 9/9, 5 prompts/s"]
 
 
 def test_mfu_is_useful_flops_over_time_and_peak(clock, capsys):
@@ -71,7 +71,30 @@ def test_a_resumed_run_counts_its_own_steps_and_the_last_is_always_told(clock, c
     for _ in range(3):
         clock[0] += 1
         bar.advance()
-    assert capsys.readouterr().err.splitlines() == ["score: 8/8, 0 s left"]
-    bar.show(loss="1")  # of a terminal's bar alone
+    assert capsys.readouterr().err.splitlines() == ["score: 8/8"]
+    bar.show(loss="1")  # told with the next step
     bar.close()
     assert capsys.readouterr().err == ""
+
+
+def test_values_stand_before_the_rates(clock, capsys):
+    bar = Progress("dco", total=2)
+    for loss in ("0.5000", "0.2500"):
+        clock[0] += 16
+        bar.show(loss=loss, pair_agreement="0.8")
+        bar.advance(items=4)
+    assert capsys.readouterr().err.splitlines() == [
+        "dco: 1/2, loss 0.5000, pair_agreement 0.8",
+        "dco: 2/2, loss 0.2500, pair_agreement 0.8, 0.25 items/s",
+    ]
+
+
+def test_a_time_as_one_reads_it():
+    assert [span(s) for s in (0.4, 99, 100, 5400, 5999, 7200)] == [
+        "0 s",
+        "99 s",
+        "2 min",
+        "90 min",
+        "1 h 40 min",
+        "2 h 0 min",
+    ]

@@ -40,13 +40,16 @@ def test_the_time_until_the_first_step_is_told_once_and_by_parts(monkeypatch, ca
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     watch = Watch()
     for part, seconds in (("data", 2), ("model", 30), ("data", 0.5)):
+        watch.part(part)
         now[0] += seconds
-        watch.spent(part)
+    watch.part("compiling", "training")
     for _ in range(2):
         watch.begin()
         now[0] += 10
         watch.end(jnp.zeros(1))
-    assert capsys.readouterr().out == "first step after 42.5 s: data 2.5 s, model 30.0 s, compiling 10.0 s\n"
+    assert capsys.readouterr().out == (
+        "    32 s  training\nfirst step after 42.5 s: data 2.5 s, model 30.0 s, compiling 10.0 s\n"
+    )
 
 
 def test_a_watch_that_was_told_nothing_says_nothing(tmp_path, capsys):

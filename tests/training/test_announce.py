@@ -75,8 +75,12 @@ def test_the_line_of_a_stage_tells_the_rates_of_the_log(small_config, tmp_path, 
     train(small_config, tmp_path / "run")
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dco: ")]
-    rates = [f"{logged[-1][f'{name}_per_s']:,.0f} {name}/s" for name in ("items", "tokens")]
-    assert told == [f"dco: 4/4, {rates[0]}, {rates[1]}, 0 s left"]
+    last = logged[-1]
+    values = [f"{name} {last[name]:.4f}" for name in ("loss", "pair_agreement")]
+    assert told[-1].split(", ")[:3] == ["dco: 4/4", *values]
+    rates = dict(reversed(each.split(" ")) for each in told[-1].split(", ")[3:])
+    for name in ("items", "tokens"):
+        assert float(rates[f"{name}/s"].replace(",", "")) == pytest.approx(last[f"{name}_per_s"], rel=0.05)
 
 
 def test_what_is_trained_on_is_told_apart_from_what_is_measured(small_config, tmp_path, capsys):
