@@ -22,6 +22,10 @@ class WithConfigs(build_py):
             self.copy_file(str(file), str(folder / file.name))
 
 
+# The address of the repository, https://github.com/NAME/consistency_jax, once it has one: the one place, from which
+# notebooks/execute.py puts "Open in Colab" beside each notebook.
+REPOSITORY = ""
+
 setup(
     name="consistency_jax",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "consistency_jax" / "__init__.py").read_text("utf8"))[
@@ -30,7 +34,7 @@ setup(
     description="Post-training language models towards crosslingual consistency, in JAX",
     long_description=(ROOT / "README.md").read_text(encoding="utf8"),
     long_description_content_type="text/markdown",
-    url="https://github.com/OWNER/consistency_jax",  # the one place: notebooks/execute.py writes it into every link
+    url=REPOSITORY or None,
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["consistency_jax", "consistency_jax.*"]),
@@ -57,6 +61,7 @@ setup(
         "etils[epath,epy]>=1.9",  # paths of buckets, lazy imports
         "filelock>=4.2",
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord
+        "huggingface_hub>=1.0",
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it
         "jinja2>=3.1",
         "ml_collections>=1.1",

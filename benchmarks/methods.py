@@ -11,7 +11,6 @@ finished is not run again, what was stopped goes on. Writes into runs/methods/SE
 """
 
 import argparse
-import importlib.util
 import os
 import queue
 import shlex
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.compare import compare
+from consistency_jax.config import get_config
 from consistency_jax.config.parsing import to_json
 from consistency_jax.errors import ConfigError
 from consistency_jax.report.charts import verdict
@@ -161,15 +161,6 @@ def run(config: str, options: str, workdir: Path, cpus: Sequence[int] = ()) -> N
             status, said = subprocess.run(pinned, stdout=out, stderr=out).returncode, f"see {log}"
     if status:
         sys.exit(f"{shlex.join(command)}\nended with exit status {status}; {said}")
-
-
-def get_config(name: str, options: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(options)
 
 
 def compared(workdirs: dict[str, list[Path]], runs: dict[str, str]) -> dict[str, Any]:

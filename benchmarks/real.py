@@ -16,8 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from methods import chosen, compared, get_config, run_all
+from methods import chosen, compared, run_all
 
+from consistency_jax.config import get_config
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import load_tests
 from consistency_jax.report.comparison import markdown_comparison, terminal_comparison, write_comparison

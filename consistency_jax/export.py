@@ -2,7 +2,9 @@
 
 Writes the newest checkpoint of a workdir (or --step) as a Hugging Face folder that transformers and vLLM load:
 safetensors, the source's config.json, its tokenizer and generation files. Adapters (lora.rank > 0) are merged into the
-weights; with --adapter they are written alone, as a PEFT folder that belongs beside the base model.
+weights; with --adapter they are written alone, as a PEFT folder that belongs beside the base model. --push=OWNER/NAME
+also puts it on the Hugging Face Hub, in a private repository unless --public; the token is HF_TOKEN, or that of
+`hf auth login`.
 """
 
 from collections.abc import Sequence
@@ -13,26 +15,44 @@ from absl import flags
 
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
+from consistency_jax.models import hub
 from consistency_jax.models.adapters import merge_adapters, save_adapter
 from consistency_jax.models.huggingface import WEIGHTS, save_pretrained
 from consistency_jax.report.card import CARD, model_card
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import run_app, run_command
-from consistency_jax.runtime.files import local, location, refuse_input, write_text
+from consistency_jax.runtime.files import expanded, local, location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.workdir import damaged_report, holds_run, inputs_of, read_config, read_report
+from consistency_jax.training.workdir import (
+    damaged_report,
+    holds_run,
+    inputs_of,
+    read_command,
+    read_config,
+    read_report,
+)
 
 
-def export(workdir: str | Path, out: str | Path, step: int | None = None, adapter: bool = False) -> Path:
+def export(
+    workdir: str | Path,
+    out: str | Path,
+    step: int | None = None,
+    adapter: bool = False,
+    push: str = "",
+    public: bool = False,
+) -> Path:
     """Writes a checkpoint of a workdir (the newest one for None) as a Hugging Face folder.
 
     Args:
       adapter: write the adapters alone, as a PEFT folder, instead of merging them.
+      push: OWNER/NAME, a repository of the Hub that it goes to as well; "": none.
+      public: whether that is made public, where it is new.
 
     Raises:
-      ConfigError: a folder that is no workdir, one that has no checkpoint yet, or `adapter` where it has no adapters.
+      ConfigError: a folder that is no workdir, one that has no checkpoint yet, or `adapter` where it has no adapters;
+        or a repository that it cannot be pushed to.
       CheckpointError: a checkpoint that is not there or cannot be read.
     """
     workdir, out = location(workdir), local(out, "--out")
@@ -51,6 +71,8 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         )
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
+    if push:
+        on_main(lambda: hub.check_repository(push, ours=lambda card: CARD in card))
     summary = on_main(lambda: read_report(workdir))
     step = latest_step(workdir) if step is None else step
     if step is None:
@@ -70,7 +92,17 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
         trained = {
             name for stage in (*before, last) for name in stage.config.data.train.languages or languages
         }
-        card = model_card(source, [name for name in languages if name in trained], training, summary)
+        sources = [stage.config.data.train.pairs or stage.config.data.source for stage in (*before, last)]
+        card = model_card(
+            source,
+            [name for name in languages if name in trained],
+            training,
+            summary,
+            on_hub=bool(config.model.path) and not expanded(config.model.path).exists(),
+            licence=hub.licence_of(config.model.path) if config.model.path else "",
+            data=" and ".join(dict.fromkeys(sources)),
+            command=on_main(lambda: read_command(workdir)),
+        )
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
@@ -89,6 +121,8 @@ def export(workdir: str | Path, out: str | Path, step: int | None = None, adapte
     unfinished = "" if step >= total and last.name == stages[-1].name else ": training is not finished"
     what = f"step {step:,} of {total:,}" + (f" of stage {last.name}" if len(stages) > 1 else "")
     print(f"exported {what}{unfinished}, {model.config.param_dtype}, to {out}")
+    if push:
+        print(f"pushed to {on_main(lambda: hub.push(out, push, public))}")
     return out
 
 
@@ -104,7 +138,8 @@ def _foreign(out: Path) -> bool:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_command(export, _WORKDIR.value, _OUT.value, _STEP.value, _ADAPTER.value)
+    given = (_WORKDIR, _OUT, _STEP, _ADAPTER, _PUSH, _PUBLIC)
+    run_command(export, *(flag.value for flag in given))
 
 
 if __name__ == "__main__":
@@ -112,5 +147,9 @@ if __name__ == "__main__":
     _OUT = flags.DEFINE_string("out", None, "Folder to write.")
     _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
     _ADAPTER = flags.DEFINE_bool("adapter", False, "Write the adapters alone, as a PEFT folder.")
+    _PUSH = flags.DEFINE_string(
+        "push", "", "OWNER/NAME: a repository of the Hugging Face Hub to put it in, too."
+    )
+    _PUBLIC = flags.DEFINE_bool("public", False, "Make that repository public, where it is new.")
     flags.mark_flags_as_required(["workdir", "out"])
     run_app(main, joint=True)

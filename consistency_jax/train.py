@@ -21,7 +21,7 @@ from consistency_jax.config.stages import Stage, generates, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.evaluation.splits import write_skipped
 from consistency_jax.objectives import make_objective
-from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
+from consistency_jax.runtime.cli import config_flag, own_command, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import location
 from consistency_jax.runtime.mesh import make_mesh, mesh_shape
 from consistency_jax.runtime.processes import on_main
@@ -45,7 +45,7 @@ from consistency_jax.training.stages import (
     training_splits,
 )
 from consistency_jax.training.trainable import trained_names
-from consistency_jax.training.workdir import check_data, open_workdir
+from consistency_jax.training.workdir import check_data, keep_command, open_workdir
 
 
 def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[str, Any]:
@@ -65,6 +65,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
     longest = max(stage.config.total_steps for stage in stages)
     watch = Watch(profiled_steps(profile, location(workdir), longest), location(workdir) / "profile")
     with open_workdir(workdir, config) as workdir:  # held for this run alone
+        on_main(functools.partial(keep_command, workdir, own_command()))
         return _train(config, stages, workdir, watch)
 
 

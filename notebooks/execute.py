@@ -3,7 +3,8 @@
 Each runs from top to bottom in a kernel of its own, at the repository's root. Dropped from the outputs is what differs
 from run to run: progress and rates (standard error), times, and where the repository lies. The values of SHOWN take the
 place of those in the cell tagged "parameters", in that run alone; tests/test_notebooks.py has others, to be quick.
-Before that, links to the repository in the notebooks and in README.md become those of `url` in setup.py.
+Before that, the notebooks and README.md get their links "Open in Colab", to REPOSITORY of setup.py; none where that
+is empty.
 """
 
 import argparse
@@ -25,19 +26,35 @@ SHOWN: dict[str, dict[str, Any]] = {
     "audit_your_model": {"MODEL": GEMMA},
     "gemma3_270m_lora": {"OPTIONS": f"path={GEMMA},data=cldr,method=dco_all,en=40,steps=90,lora=16,lr=1e-4"},
 }
-LINK = re.compile(r"(https://(?:github\.com|colab\.research\.google\.com/github)/)[\w.-]+/consistency_jax")
+BADGE = re.compile(r"\s*\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+IMAGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
 def repository() -> str:
-    """OWNER/NAME of `url` in setup.py."""
-    found = re.search(r'url="https://github\.com/([\w.-]+/[\w.-]+)"', (ROOT / "setup.py").read_text("utf8"))
-    assert found, "setup.py has no url of the form https://github.com/OWNER/NAME"
-    return found[1]
+    """NAME/consistency_jax of REPOSITORY in setup.py; "" where there is none yet."""
+    text = (ROOT / "setup.py").read_text("utf8")
+    found = re.search(r'^REPOSITORY = "(?:https://github\.com/([\w.-]+/[\w.-]+))?"', text, re.MULTILINE)
+    assert found, "REPOSITORY in setup.py is not of the form https://github.com/NAME/consistency_jax"
+    return found[1] or ""
 
 
-def linked(text: str) -> str:
-    """The text with the links to the repository that setup.py names."""
-    return LINK.sub(rf"\g<1>{repository()}", text)
+def badge(name: str, of: str) -> str:
+    """The link that opens a notebook of a repository in Colab."""
+    return f"[![Open in Colab]({IMAGE})](https://colab.research.google.com/github/{of}/blob/main/notebooks/{name}.ipynb)"
+
+
+def linked(readme: str, of: str) -> str:
+    """README.md with a link behind each notebook's, or without."""
+    behind = (lambda name: f" {badge(name, of)}") if of else (lambda name: "")
+    return re.sub(
+        r"\(notebooks/(\w+)\.ipynb\)", lambda found: found[0] + behind(found[1]), BADGE.sub("", readme)
+    )
+
+
+def titled(first: str, name: str, of: str) -> str:
+    """The first cell of a notebook with the link below its title, or without."""
+    title, _, rest = BADGE.sub("", first).partition("\n")
+    return "\n".join([title, *(["", badge(name, of)] if of else []), rest])
 
 
 def executed(notebook: NotebookNode, parameters: dict[str, Any], timeout: int = 3600) -> NotebookNode:
@@ -101,10 +118,11 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.names) - set(NOTEBOOKS):
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(NOTEBOOKS)}")
-    for path in (ROOT / "README.md", *NOTEBOOKS.values()):
-        path.write_text(linked(path.read_text("utf8")), "utf8")
+    readme = ROOT / "README.md"
+    readme.write_text(linked(readme.read_text("utf8"), repository()), "utf8")
     for name in args.names or NOTEBOOKS:
         notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
+        notebook.cells[0].source = titled(notebook.cells[0].source, name, repository())
         nbformat.write(tidy(executed(notebook, SHOWN.get(name, {}))), NOTEBOOKS[name])
         print(f"{NOTEBOOKS[name].relative_to(ROOT)}: {NOTEBOOKS[name].stat().st_size / 1000:.0f} kB")
 

@@ -1,5 +1,6 @@
 """`consistency-jax COMMAND`, and `python -m consistency_jax`, which is the same."""
 
+import json
 import os
 import subprocess
 import sys
@@ -90,10 +91,9 @@ def test_a_run_by_short_names_in_any_folder(small_model, questions, tmp_path):
     assert "audit has no tables/final.npz" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_wheel_holds_all_that_a_command_needs(tmp_path):
-    """Its files alone, in a folder of their own, before the checkout on the path."""
-    root = Path(__file__).parents[1]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    root, folder = Path(__file__).parents[1], tmp_path_factory.mktemp("wheel")
     build = [
         sys.executable,
         "-m",
@@ -102,11 +102,16 @@ def test_a_wheel_holds_all_that_a_command_needs(tmp_path):
         "--quiet",
         "--no-deps",
         "--wheel-dir",
-        str(tmp_path),
+        str(folder),
         str(root),
     ]
     subprocess.run(build, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_all_that_a_command_needs(tmp_path, wheel):
+    """Its files alone, in a folder of their own, before the checkout on the path."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "JAX_PLATFORMS": "cpu"}
 
@@ -124,3 +129,39 @@ def test_a_wheel_holds_all_that_a_command_needs(tmp_path):
     run("export", "--workdir=run", "--out=model")
     run("audit", "--path=model", "--data=cldr", "--items=20", "--workdir=audit", "--languages=en,ru")
     assert (tmp_path / "audit" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["audit_your_model", "gemma3_270m_lora", "methods", "quickstart"])
+def test_the_first_cell_of_a_notebook_installs_once(name, tmp_path, wheel):
+    """Twice, in an environment that has the package's requirements and not the package, far from the checkout."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    # The files of this environment alone: what it says of itself as installed from a checkout is not read from there.
+    where = [sys.executable, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    here = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+    of = [str(python), *where[1:]]
+    there = subprocess.run(of, capture_output=True, text=True, check=True).stdout.strip()
+    Path(there, "requirements.pth").write_text(f"{here}\n")
+    notebook = json.loads((Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb").read_text("utf8"))
+    first = "".join(next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")["source"])
+    code = f"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for _ in range(2):
+    assert shell.run_cell({first!r}).success
+shell.run_cell("import consistency_jax; print(consistency_jax.__file__)")
+"""
+    # IPython would put an activated environment's packages on the path.
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    pip = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        "PIP_IGNORE_INSTALLED": "1",
+        "PIP_FIND_LINKS": str(wheel.parent),
+    }
+    environment = own | pip | {"JAX_PLATFORMS": "cpu", "IPYTHONDIR": str(tmp_path / "ipython")}
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"{there}/consistency_jax/__init__.py"
+    assert done.stdout.count("JAX ") == 2

@@ -36,17 +36,19 @@ def test_what_is_committed_is_small_and_of_no_machine(name: str):
 
 def test_links_lead_to_the_repository_of_setup_py():
     readme = (ROOT / "README.md").read_text("utf8")
-    for name, path in execute.NOTEBOOKS.items():
-        text = path.read_text("utf8")
-        badge = f"https://colab.research.google.com/github/{execute.repository()}/blob/main/notebooks/{name}.ipynb"
-        assert badge in text
-        assert badge in readme
-        assert f"git clone --quiet --depth 1 https://github.com/{execute.repository()}\\n" in text
-        assert execute.linked(text) == text
-    assert execute.linked(readme) == readme
-    assert execute.linked("https://github.com/a/consistency_jax/x") == (
-        f"https://github.com/{execute.repository()}/x"
-    )
+    assert execute.linked(readme, execute.repository()) == readme
+    for name in execute.NOTEBOOKS:
+        first = read(name).cells[0].source
+        assert execute.titled(first, name, execute.repository()) == first
+        badge = execute.badge(name, "me/consistency_jax")
+        assert f"/github/me/consistency_jax/blob/main/notebooks/{name}.ipynb" in badge
+        linked = execute.linked(readme, "me/consistency_jax")
+        assert f"(notebooks/{name}.ipynb) {badge}" in linked
+        assert execute.linked(linked, "") == execute.linked(readme, "")
+        titled = execute.titled(first, name, "me/consistency_jax")
+        assert titled.splitlines()[2] == badge
+        assert execute.titled(titled, name, "me/consistency_jax") == titled
+        assert execute.titled(titled, name, "") == execute.titled(first, name, "")
 
 
 # quickstart and gemma3 prepare data and pretrain: seconds of a fast test that test_recipes.py spends already.

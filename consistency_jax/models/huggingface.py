@@ -131,7 +131,7 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the hub client raises network, permission and name errors of many kinds
         reason = str(error).strip().split("\n")[0]

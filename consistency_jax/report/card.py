@@ -15,6 +15,11 @@ def model_card(
     languages: list[str],
     training: Sequence[tuple[str, int]],
     summary: Mapping[str, Any] | None,
+    *,
+    on_hub: bool = True,
+    licence: str = "",
+    data: str = "",
+    command: str = "",
 ) -> str:
     """README.md of an exported model, as the Hugging Face Hub reads it.
 
@@ -23,10 +28,16 @@ def model_card(
       languages: those that it was trained on.
       training: its stages, each with its steps.
       summary: what report.json holds; None where the run has not been measured.
+      on_hub: whether `base` is a name of the Hub, and not a folder or file.
+      licence: of the base model, as the Hub spells it; "": not known.
+      data: what it was trained on.
+      command: that trained it.
     """
     front = ["---", "library_name: transformers"]
-    if not base.startswith(("/", ".", "~")):
+    if on_hub and not base.startswith(("/", ".", "~")):
         front.append(f"base_model: {_yaml(base)}")
+    if licence:
+        front.append(f"license: {_yaml(licence)}")
     front += [
         "language:",
         *(f"- {_yaml(language)}" for language in languages),
@@ -40,9 +51,13 @@ def model_card(
         f"# {base.rstrip('/').rpartition('/')[2]}, trained for crosslingual consistency",
         "",
         f"{', then '.join(f'{name.upper()}, {steps:,} steps' for name, steps in training)}, {CARD}; "
-        f"base model: `{base}`.",
+        f"base model: `{base}`{f', licence {licence}' if licence else ', whose licence holds for this one too'}.",
         "",
     ]
+    if data:
+        lines += [f"Trained on {data}.", ""]
+    if command:
+        lines += ["```sh", command, "```", ""]
     if summary and "final" in summary:  # not of the base model alone
         lines += [
             "Before and after: accuracy, and CLC (RankC x 100: how alike two languages rank the same candidate "

@@ -218,6 +218,12 @@ def command_line() -> str:
     return shlex.join([*start, *sys.argv[1:]])
 
 
+def own_command() -> str:
+    """`command_line`, where this process is a command of this package; else ""."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return command_line() if spec and spec.name.startswith(__package__.partition(".")[0]) else ""
+
+
 def version() -> str:
     """The package's name and version, and the commit of the checkout that it runs from, where it is one's."""
     name = __package__.partition(".")[0]

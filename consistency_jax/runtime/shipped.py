@@ -1,7 +1,9 @@
 """The configs that come with the package: configs/ of a checkout, which an installation carries inside it."""
 
+import importlib.util
 import shutil
 from pathlib import Path
+from typing import Any
 
 from consistency_jax.errors import ConfigError, nearest
 
@@ -33,6 +35,19 @@ def config_file(name: str) -> Path:
     raise ConfigError(
         f"--config={name}: there is no such file{near}; configs that come along: {', '.join(known)}"
     )
+
+
+def get_config(name: str, options: str = "") -> Any:
+    """The ConfigDict that --config=NAME:OPTIONS makes: of a shipped config by its name, or of a file.
+
+    Raises:
+      ConfigError: there is no such file, or an option that it does not take.
+    """
+    file = config_file(name)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(options)
 
 
 def copy(name: str, out: str = ".") -> Path:

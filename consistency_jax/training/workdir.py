@@ -38,6 +38,7 @@ RANKING = ("evaluation.normalization", "evaluation.boundary")
 OUTPUTS = (
     "base_model.txt",
     "checkpoints",
+    "command.txt",
     "data.txt",
     "metrics.jsonl",
     "profile",
@@ -52,6 +53,7 @@ OUTPUTS = (
     "written",
 )
 HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
+COMMAND = "command.txt"  # of a workdir: what began its run
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
 
@@ -206,6 +208,18 @@ def read_config(workdir: Path) -> ConfigDict:
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
+
+
+def keep_command(workdir: Path, command: str) -> None:
+    """Keeps the command that began a run, for the card of what is exported; "" keeps none."""
+    if command and not begun(workdir):
+        write_text(workdir / COMMAND, command + "\n")
+
+
+def read_command(workdir: Path) -> str:
+    """That command; "" where none was kept."""
+    path = workdir / COMMAND
+    return path.read_text(encoding="utf8", errors="replace").strip() if path.is_file() else ""
 
 
 def read_report(workdir: Path) -> dict[str, Any] | None:

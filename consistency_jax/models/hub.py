@@ -1,0 +1,100 @@
+"""The Hugging Face Hub: a folder that goes there, and what a base model's own card says."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from consistency_jax.errors import CheckpointError, ConfigError
+from consistency_jax.models.gguf import is_gguf, read_header
+from consistency_jax.models.huggingface import COPIED, WEIGHTS, find_checkpoint
+from consistency_jax.models.tokenizers import TOKENIZER_FILES
+
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_LICENCE = re.compile(r"^license:\s*['\"]?([\w.-]+)['\"]?\s*$", re.MULTILINE)
+
+
+def licence_of(path: str) -> str:
+    """The licence of a checkpoint, as its README.md or its GGUF metadata name it; "" where neither does."""
+    try:
+        found = find_checkpoint(path)
+        if is_gguf(found):
+            told = read_header(found)[0].get("general.license", "")
+            return told if isinstance(told, str) else ""
+        text = (found / "README.md").read_text(encoding="utf8", errors="replace")
+    except (CheckpointError, OSError, ValueError):
+        return ""
+    head = text.split("---")[1] if text.startswith("---") else ""
+    named = _LICENCE.search(head)
+    return named[1] if named else ""
+
+
+def part_of_export(name: str) -> bool:
+    """Whether a file of this name is one that an export writes."""
+    known = ("README.md", "config.json", *COPIED, *TOKENIZER_FILES, *ADAPTER)
+    return name in known or bool(WEIGHTS.fullmatch(name))
+
+
+def check_repository(name: str, ours: Callable[[str], bool]) -> None:
+    """Whether a model may be pushed to a repository: before any work, so that it does not fail after it.
+
+    Args:
+      name: OWNER/NAME.
+      ours: tells whether the README of a repository that is there is one that an export wrote.
+
+    Raises:
+      ConfigError: another name, no token or one that the Hub does not take, or a repository of other things.
+    """
+    if not _REPOSITORY.fullmatch(name):
+        raise ConfigError(f"--push={name} should be OWNER/NAME, of a repository of the Hub")
+    import huggingface_hub as hub
+
+    if not hub.get_token():
+        raise ConfigError(f"--push={name} needs a token that may write: set HF_TOKEN, or run `hf auth login`")
+    api = hub.HfApi()
+    try:
+        api.whoami()
+        if not api.repo_exists(name):
+            return
+        files = api.list_repo_files(name)
+        card = "README.md" in files and Path(hub.hf_hub_download(name, "README.md")).read_text("utf8")
+    except Exception as error:  # network, permission and name errors of many kinds
+        raise _refused(name, error) from error
+    if (card and not ours(card)) or (not card and any(part_of_export(file) for file in files)):
+        raise ConfigError(f"--push={name} holds a model that no export wrote: choose another name")
+
+
+def push(folder: Path, name: str, public: bool) -> str:
+    """Uploads what an export wrote; a repository that is not there yet is made. Returns its address.
+
+    Args:
+      public: whether a new repository is one that anyone may see. One that is there stays as it is.
+
+    Raises:
+      ConfigError: the Hub does not take it. The folder stays, and the same command tries again.
+    """
+    import huggingface_hub as hub
+
+    api = hub.HfApi()
+    try:
+        address = api.create_repo(name, private=not public, exist_ok=True)
+        files = _names(folder)
+        api.upload_folder(
+            folder_path=folder, repo_id=name, allow_patterns=files, commit_message="Export of consistency_jax"
+        )
+    except Exception as error:
+        raise _refused(name, error) from error
+    return str(address)
+
+
+def _names(folder: Path) -> list[str]:
+    paths: Iterable[Path] = folder.iterdir()
+    return [path.name for path in paths if part_of_export(path.name)]
+
+
+def _refused(name: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())[:200]
+    return ConfigError(
+        f"--push={name}: the Hub refuses or cannot be reached ({type(error).__name__}: {reason}); look at the token, "
+        "the name and the network"
+    )
