@@ -73,7 +73,7 @@ $(VENV)/.installed-test: setup.py constraints.txt $(VENV)/.installed
 
 $(VENV)/.installed-lm-eval: setup.py constraints.txt $(VENV)/.installed-test
 	@echo "Installing lm-evaluation-harness into $(VENV) (first time only) ..."
-	$(PIP) --constraint constraints.txt --editable '.[test,lm-eval]'
+	$(PIP) --constraint constraints.txt --editable '.[test,lm-eval,wandb]'
 	@touch $@
 
 $(VENV)-aot/.installed: setup.py constraints.txt

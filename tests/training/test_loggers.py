@@ -73,3 +73,20 @@ def test_a_package_that_is_missing_is_told_with_the_mend(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"pip install 'consistency_jax\[wandb\]'.*logging.wandb="):
         _start_wandb("project", tmp_path)
+
+
+@pytest.mark.slow
+def test_wandb_offline_keeps_every_value(tmp_path, monkeypatch):
+    """What W&B would upload, read back from the file that it keeps without a network."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for stage, first in (("dpo", 0), ("dco", 0), ("dco", 1)):  # the last one resumes
+        log = MetricsLog(tmp_path, stage=stage, first_step=first, tensorboard=False, wandb="project")
+        log.write(first + 1, {"loss": 0.515625 - 0.25 * first})
+        log.close()
+    runs = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    kept = b"".join(path.read_bytes() for path in runs)
+    for told in (b"dpo/loss", b"dco/loss", b"dco/step", b"0.515625", b"0.265625"):
+        assert told in kept
+    assert {path.stem for path in runs} == {f"run-{(tmp_path / 'wandb_id').read_text()}"}  # one run a workdir
