@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from consistency_jax.config.stages import stages_of
+from consistency_jax.config.stages import method_of, model_name, stages_of
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics import correct, interval, weighted_means
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
@@ -25,7 +25,7 @@ from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, R
 from consistency_jax.report.paired import CONFIDENCE, Design, figures, plain, replicates
 from consistency_jax.runtime.cli import command_line, run_app, run_command
 from consistency_jax.runtime.files import expanded, local
-from consistency_jax.table import Table, read_tables
+from consistency_jax.table import NORMALIZATIONS, Table, read_tables
 from consistency_jax.training.loggers import metric_lines
 from consistency_jax.training.workdir import fixed, read_config
 
@@ -55,12 +55,13 @@ def compare(
     workdirs: Sequence[str | Path],
     *,
     names: Mapping[str, str] | None = None,
+    normalization: str = "",
     resamples: int = 2000,
 ) -> dict[str, Any]:
     """Compares runs; returns what compare.json holds.
 
-        {"settings": {...}, "methods": [{"name", "runs", "seeds", "items_per_s"}], "splits": {split: {method: {
-            "figures": {key: {"mean", "sd"}},
+        {"settings": {...}, "methods": [{"name", "model", "method", "runs", "seeds", "items_per_s"}],
+         "splits": {split: {method: {"figures": {key: {"mean", "sd"}},
             "against_base" and "against_first": {key: {"mean", "sd", "low", "high"}}}}}}
 
     Percentages 0..100, differences in points. Means are over the seeds of a method, "sd" is the sample standard
@@ -74,11 +75,12 @@ def compare(
     Args:
       workdirs: of finished runs.
       names: workdir -> name of its method; made from the folders' names by default.
+      normalization: what candidates are ranked by; "": what the runs' configs say.
 
     Raises:
       UserError: a workdir without tables, or runs that did not measure the same.
     """
-    runs = read_runs(workdirs)
+    runs = read_runs(workdirs, normalization)
     methods = group(runs, names and [names[str(workdir)] for workdir in workdirs])
     splits = {name: table.languages for name, table in runs[0].base.items()}
     _check_parallel(runs)
@@ -125,8 +127,9 @@ def compare(
 
 
 # ------------------------------------------------------------------------------------------------------------- the runs
-def read_runs(workdirs: Sequence[str | Path]) -> list[Run]:
-    """What finished workdirs hold, labelled by their paths below what they have in common.
+def read_runs(workdirs: Sequence[str | Path], normalization: str = "") -> list[Run]:
+    """What finished workdirs hold, labelled by their paths below what they have in common; with another
+    `evaluation.normalization` in their configs, where one is given.
 
     Raises:
       UserError: a folder that is no workdir, or has not measured anything.
@@ -137,11 +140,12 @@ def read_runs(workdirs: Sequence[str | Path]) -> list[Run]:
     if len(set(folders)) < len(folders):
         raise ConfigError("a workdir is given twice")
     parent = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return [_read_run(folder, str(folder.relative_to(parent))) for folder in folders]
+    return [_read_run(folder, str(folder.relative_to(parent)), normalization) for folder in folders]
 
 
-def _read_run(folder: Path, label: str) -> Run:
+def _read_run(folder: Path, label: str, normalization: str) -> Run:
     config = read_config(folder)
+    config.evaluation.normalization = normalization or config.evaluation.normalization
     tables = []
     for side in ("base", "final"):
         path = folder / "tables" / f"{side}.npz"
@@ -216,8 +220,11 @@ def _settings(config: ConfigDict) -> str:
 
 def _about(method: Method) -> dict[str, Any]:
     speeds = [run.items_per_s for run in method.runs.values() if run.items_per_s is not None]
+    config = next(iter(method.runs.values())).config
     return {
         "name": method.name,
+        "model": model_name(config),
+        "method": method_of(stages_of(config)),
         "runs": [run.label for run in method.runs.values()],
         "seeds": list(method.runs),
         "items_per_s": statistics.mean(speeds) if speeds else None,
@@ -227,9 +234,16 @@ def _about(method: Method) -> dict[str, Any]:
 def _check_parallel(runs: Sequence[Run]) -> None:
     """Refuses runs that did not measure the same: splits, languages and ranking; with one seed, items too."""
     first, known = runs[0], {}
+    ranked = list(dict.fromkeys(run.config.evaluation.normalization for run in runs))
+    if len(ranked) > 1:
+        tables = [table for run in runs for side in (run.base, run.final) for table in side.values()]
+        common = [name for name in NORMALIZATIONS if all(name in table.normalizations for table in tables)]
+        raise UserError(
+            f"the runs rank candidates by {' and '.join(ranked)}: give --normalization=NAME, one of "
+            f"{', '.join(common)}, and all are ranked by it; nothing has to be measured again"
+        )
     for run in runs:
         for what, values in {
-            "evaluation.normalization": [r.config.evaluation.normalization for r in (first, run)],
             "splits": [list(r.base) for r in (first, run)],
             "languages": [{name: list(t.languages) for name, t in r.base.items()} for r in (first, run)],
         }.items():
@@ -352,21 +366,26 @@ def _summary(samples: Sequence[np.ndarray]) -> dict[str, float | None]:
 
 
 # -------------------------------------------------------------------------------------------------------------- command
-def compare_workdirs(workdirs: Sequence[str], out: str | None = None, against: str = "base") -> None:
+def compare_workdirs(
+    workdirs: Sequence[str], out: str | None = None, against: str = "base", normalization: str = ""
+) -> None:
     """Compares runs, prints the table and writes compare.html and compare.json.
 
     Args:
       out: the folder to write to; None for the one that holds the workdirs.
       against: what changes are measured against, "base" or "first".
+      normalization: what candidates are ranked by; "": what the runs' configs say.
 
     Raises:
       UserError: as `compare`.
     """
+    if normalization and normalization not in NORMALIZATIONS:
+        raise ConfigError(f"--normalization={normalization} should be one of {', '.join(NORMALIZATIONS)}")
     if against not in ("base", "first"):
         raise ConfigError(f"--against={against} should be base or first")
     if len(workdirs) < 2:
         raise ConfigError("give two or more workdirs to compare")
-    result = compare(workdirs)
+    result = compare(workdirs, normalization=normalization)
     parents = [expanded(workdir).absolute().parent for workdir in workdirs]
     folder = local(out, "--out") if out else Path(os.path.commonpath(parents))
     page = write_comparison(folder, result, against=against, command=command_line())
@@ -375,10 +394,13 @@ def compare_workdirs(workdirs: Sequence[str], out: str | None = None, against: s
 
 
 def main(argv: Sequence[str]) -> None:
-    run_command(compare_workdirs, argv[1:], _OUT.value, _AGAINST.value)
+    run_command(compare_workdirs, argv[1:], _OUT.value, _AGAINST.value, _NORMALIZATION.value)
 
 
 if __name__ == "__main__":
     _OUT = flags.DEFINE_string("out", None, "Folder to write to; by default the one that holds the workdirs.")
     _AGAINST = flags.DEFINE_string("against", "base", "What changes are measured against: base, or first.")
+    _NORMALIZATION = flags.DEFINE_string(
+        "normalization", "", "What candidates are ranked by; by default what the runs' configs say."
+    )
     run_app(main)

@@ -13,7 +13,15 @@ from consistency_jax.runtime.files import location, read_arrays, write_arrays
 if TYPE_CHECKING:
     import pandas
 
-NORMALIZATIONS = ("sum", "mean", "mean_full", "bytes", "pmi")
+# What candidates may be ranked by: log-probabilities, of what.
+RANKED = {
+    "sum": "the sum over the answer’s tokens",
+    "mean": "the mean over the answer’s tokens",
+    "mean_full": "the mean over all tokens of question and answer",
+    "bytes": "per UTF-8 byte of the answer",
+    "pmi": "log p(answer | question) − log p(answer): how much likelier the question makes it",
+}
+NORMALIZATIONS = tuple(RANKED)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from consistency_jax.config.checks import check_pairs_fit, validate
 from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
-from consistency_jax.config.stages import Stage, generates, stages_of
+from consistency_jax.config.stages import Stage, generates, method_of, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.evaluation.splits import write_skipped
 from consistency_jax.objectives import make_objective
@@ -28,7 +28,7 @@ from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.watch import Watch, profiled_steps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.selection.making import selected_items
-from consistency_jax.training.announce import method_of, tell_model, tell_run, training_items
+from consistency_jax.training.announce import tell_model, tell_run, training_items
 from consistency_jax.training.loop import fit
 from consistency_jax.training.rollouts import check_translator
 from consistency_jax.training.run_models import base_model, keep_base_key, policy_model

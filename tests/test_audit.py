@@ -92,7 +92,7 @@ def test_the_page_reads_of_one_model(small_model, questions, tmp_path, own_cache
         tags: list[str] = []
 
         def handle_starttag(self, tag, attrs):
-            if tag not in ("meta", "link", "br"):
+            if tag not in ("meta", "link", "br", "input"):
                 self.tags.append(tag)
 
         def handle_endtag(self, tag):
@@ -102,8 +102,10 @@ def test_the_page_reads_of_one_model(small_model, questions, tmp_path, own_cache
     parser.feed(page)
     assert parser.tags == []
     assert page.count("<svg") >= 1 + 3  # the map, and a bar a language
+    for told in ("how alike it answers", str(small_model), "Ranked by", "consistency_jax 0.1.0"):
+        assert told in page.partition("<nav")[0], told
     for word in ("before", "Before", "After", "final", "→", "http", "None", "nan"):
-        assert word not in page.partition("<h2>Command")[0].partition("</style>")[2], word
+        assert word not in page.partition("<h2>Config")[0].partition("</style>")[2], word
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -1,5 +1,7 @@
 """Runs side by side: the figures are those of their reports, seeds are put together, what differs is refused."""
 
+import dataclasses
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -10,11 +12,11 @@ import pytest
 from consistency_jax.compare import compare, compare_workdirs
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
-from consistency_jax.errors import UserError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics import accuracy
 from consistency_jax.report import summarise
 from consistency_jax.report.comparison import columns, markdown_comparison, picture, terminal_comparison
-from consistency_jax.table import Table, write_tables
+from consistency_jax.table import Table, read_tables, write_tables
 
 LANGUAGES = ("en", "fr", "hi", "sw")
 KEYS = ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en")
@@ -193,6 +195,29 @@ def test_a_model_measured_again_with_other_settings_is_refused(make_run, changes
     (other / "config.json").write_text(to_json(config))
     with pytest.raises(UserError, match=message):
         compare([one, other], resamples=5)
+
+
+def test_runs_that_rank_otherwise_are_compared_by_what_all_have(make_run):
+    one, other = make_run("a"), make_run("b", total_steps=7)
+    lengths = np.random.default_rng(0).integers(1, 5, (60, 4, 4)).astype(np.int32)
+    for run, side in itertools.product((one, other), ("base", "final")):
+        path = run / "tables" / f"{side}.npz"
+        write_tables(path, {"test": dataclasses.replace(read_tables(path)["test"], length=lengths)})
+    stored = compare([one, other], resamples=5)
+    config = default()
+    config.update(json.loads((other / "config.json").read_text()))
+    config.evaluation.normalization = "mean"
+    (other / "config.json").write_text(to_json(config))
+    with pytest.raises(
+        UserError, match="by sum and mean: give --normalization=NAME, one of sum, mean, bytes, and all"
+    ):
+        compare([one, other], resamples=5)
+    by_sum, by_mean = (compare([one, other], resamples=5, normalization=name) for name in ("sum", "mean"))
+    assert by_sum == stored
+    assert by_mean["settings"]["normalization"] == "mean"
+    assert by_sum["splits"] != by_mean["splits"]
+    with pytest.raises(ConfigError, match="--normalization=median should be one of sum, mean"):
+        compare_workdirs([one, other], normalization="median")
 
 
 def test_the_command_writes_a_page_that_needs_nothing(make_run, tmp_path, capsys):

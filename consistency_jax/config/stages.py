@@ -1,7 +1,7 @@
 """The stages of a run, each with a config of its own: the run's, with what `config.stage` says of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -166,3 +166,20 @@ def languages_apart(config: ConfigDict) -> bool:
 def generates(config: ConfigDict) -> bool:
     """Whether the answers that a config trains on are drawn from the policy, step by step, as free text."""
     return config.objective.name == "pco_rollout" and config.rollout.source == "generate"
+
+
+def method_of(stages: Sequence[Stage]) -> str:
+    """The objectives of a run, their steps and items."""
+    told = []
+    for name, _, _, config in stages:
+        objective = (
+            config.objective.name if name == config.objective.name else f"{name} ({config.objective.name})"
+        )
+        made = f" on pairs of {config.selection.name}" if selects(config) else ""
+        told.append(f"{objective}{made}, {config.total_steps:,} steps of {config.batching['items']:,} items")
+    return "; then ".join(told)
+
+
+def model_name(config: ConfigDict) -> str:
+    """What a run's model is called: the last part of its path."""
+    return config.model.path.rstrip("/").rpartition("/")[2] or "embedded base model"

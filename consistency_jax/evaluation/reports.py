@@ -1,5 +1,6 @@
 """Writes down what was measured: report.json and report.html, before and after, or of a model alone."""
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from consistency_jax import report
-from consistency_jax.config.stages import filled, stages_of
+from consistency_jax.config.stages import filled, method_of, model_name, stages_of
 from consistency_jax.evaluation.free_text import (
     GenerationTask,
     Responses,
@@ -16,8 +17,8 @@ from consistency_jax.evaluation.free_text import (
 )
 from consistency_jax.evaluation.splits import Split
 from consistency_jax.objectives import options_of
-from consistency_jax.runtime.cli import command_line
-from consistency_jax.table import Table
+from consistency_jax.runtime.cli import command_line, version
+from consistency_jax.table import RANKED, Table
 
 
 def write_report(
@@ -61,10 +62,32 @@ def write_report(
         },
         config=filled(config).to_dict(),
         command=command_line(),
+        title=_title(config, final is None),
+        about=_about(config, final is None),
     )
     print(report.terminal_table(summary))
     print(f"report: {page}")
     return summary
+
+
+def _title(config: ConfigDict, alone: bool) -> str:
+    names = " then ".join(stage.name.upper() for stage in stages_of(config))
+    return (
+        f"{model_name(config)}: how alike it answers"
+        if alone
+        else f"{model_name(config)}, before and after {names}"
+    )
+
+
+def _about(config: ConfigDict, alone: bool) -> dict[str, str]:
+    """What was measured, of what, by which version: the first lines of the page."""
+    told = {"Model": config.model.path or model_name(config)}
+    if not alone:
+        told["Method"] = method_of(stages_of(config))
+    data = config.data.source + (f" ({config.data.path})" if config.data.path else "")
+    ranked = f"{config.evaluation.normalization}, {RANKED[config.evaluation.normalization]}"
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return told | {"Data": data, "Ranked by": ranked, "Date": today, "Version": version()}
 
 
 def _steer(config: ConfigDict) -> dict[str, float]:

@@ -83,10 +83,15 @@ def _matrix(
     parts = [
         f'<svg class="heat marks" viewBox="0 0 {size} {size}" role="group" aria-label="{escape(label)}">'
     ]
+    long = any(len(language) > 4 for language in languages)  # eng_Latn: read upwards
     for i, language in enumerate(languages):
         middle, name = margin + (i + 0.5) * _CELL, escape(language_name(language))
         code = f"{escape(language)}<title>{name}</title>"
-        parts.append(f'<text class="axis" x="{middle:g}" y="{margin - 8}" text-anchor="middle">{code}</text>')
+        place = f'x="{middle:g}" y="{margin - 8}" text-anchor="middle"'
+        if long:
+            turned = f"rotate(-90 {middle + 4:g} {margin - 8})"
+            place = f'x="{middle + 4:g}" y="{margin - 8}" text-anchor="start" transform="{turned}"'
+        parts.append(f'<text class="axis" {place}>{code}</text>')
         parts.append(
             f'<text class="axis" x="{margin - 8}" y="{middle + 4:g}" text-anchor="end">{code}</text>'
         )
@@ -109,9 +114,10 @@ def _matrix(
                 written = f"on-{tone}{' faint' if faint(i, j) else ''}"
                 # "+ 0.0" rounds away the sign of -0.
                 text = f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+                fit = round(min(font, 48 / len(text)), 1)  # so high that its cell holds it
                 parts.append(
-                    f'<text class="{written}" x="{x + _CELL / 2:g}" y="{y + _CELL / 2 + font * 0.36:g}" '
-                    f'font-size="{font}" text-anchor="middle">{text}</text>'
+                    f'<text class="{written}" x="{x + _CELL / 2:g}" y="{y + _CELL / 2 + fit * 0.36:g}" '
+                    f'font-size="{fit:g}" text-anchor="middle">{text}</text>'
                 )
             parts.append("</g>")
     parts.append("</svg>")

@@ -45,6 +45,38 @@ def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
     )
 
 
+def lead(comparison: Mapping[str, Any], against: str) -> str:
+    """A sentence: which method gains most consistency on the first split, and what it does to accuracy."""
+    split, rows = next(iter(comparison["splits"].items()))
+    changes = {name: row[f"against_{against}"] for name, row in rows.items() if name != "base"}
+    known = {name: own for name, own in changes.items() if own["clc_all"]["mean"] is not None}
+    if not known:
+        return ""
+    best = max(known, key=lambda name: known[name]["clc_all"]["mean"])
+    change = known[best]["clc_all"]
+    sure = change["low"] is not None and change["low"] > 0
+    told = f"On the {comparison['settings']['splits'][split]['items']:,} questions of {split}, "
+    told += (
+        f"{best} gains most consistency between languages: CLC {_told(change)}"
+        if sure
+        else f"no method measurably gains consistency; the largest change in CLC is that of {best}: {_told(change)}"
+    )
+    accuracies = {"English accuracy": "accuracy_en", "accuracy in the other languages": "accuracy_non_en"}
+    also = [
+        f"{name} {_told(known[best][key])}"
+        for name, key in accuracies.items()
+        if known[best].get(key, {}).get("mean") is not None
+    ]
+    return f"{told}{''.join(f', {each}' for each in also)}."
+
+
+def _told(change: Mapping[str, Any]) -> str:
+    text = f"{change['mean']:+.1f}"
+    if change["low"] is not None:
+        text += f" [{change['low']:+.1f}, {change['high']:+.1f}]"
+    return text.replace("-", "\u2212")
+
+
 # ------------------------------------------------------------------------------------------------------------- terminal
 def terminal_comparison(
     comparison: Mapping[str, Any], *, against: str = "base", color: bool | None = None
@@ -167,6 +199,8 @@ def write_comparison(
         columns=[name for name, _ in columns().values()],
         speeds=_speeds(comparison),
         splits=[_split_view(comparison, split, against) for split in comparison["splits"]],
+        lead=lead(comparison, against),
+        models=list(dict.fromkeys(method["model"] for method in comparison["methods"])),
         command=command,
     )
     write_text(folder / "compare.html", page)

@@ -5,7 +5,8 @@
 An item is [id, group, gold, answers], gold a list, empty where unknown, with an answer for each of the split's
 languages (0 where it lacks the item): [prompt, {candidate: text}, before, after], before and after being the candidates
 that stand first (several where they tie), and the texts those of before, after and gold. Where the model wrote answers
-too, these follow: [..., free text before, free text after].
+too, these follow: [..., free text before, free text after]. Of a model alone before and after are the same, `alone` is
+true, and the items stand in the order of their consistency, the least consistent first.
 """
 
 import json
@@ -22,8 +23,8 @@ from consistency_jax.table import Table
 
 _GAP = "\u2026\u2026"
 
-# [N][L] texts that the model wrote before, and after, for the first N items of a split
-FreeText = tuple[Sequence[Sequence[str | None]], Sequence[Sequence[str | None]]]
+# [N][L] texts that the model wrote before, and after (or by a model alone), for the first N items of a split
+FreeText = Sequence[Sequence[Sequence[str | None]]]
 
 
 class Embedded(NamedTuple):
@@ -35,7 +36,7 @@ class Embedded(NamedTuple):
 
 def embedded(
     before: Mapping[str, Table],
-    after: Mapping[str, Table],
+    after: Mapping[str, Table] | None,
     items: Mapping[str, Iterable[ParallelItem]],
     *,
     normalization: str,
@@ -44,8 +45,11 @@ def embedded(
 ) -> Embedded:
     """The items of each split that fit into `room` bytes, which the splits share; those shown are drawn at random.
 
-    `items` are the splits' ParallelItems, found by id; `free_text` answers are in the order of `items`.
+    `items` are the splits' ParallelItems, found by id; `free_text` answers are in the order of `items`. Without `after`
+    they are of one model.
     """
+    alone = after is None
+    after = before if after is None else after
     languages = {
         code: [language_name(code), direction(code)]
         for name in before
@@ -68,7 +72,8 @@ def embedded(
         }
         parts.append(f'{_json(head)[:-1]},"items":[{",".join(kept)}]}}')
         counts.append((name, len(kept), len(before[name].ids)))
-    return Embedded(f'{{"languages":{_json(languages)},"splits":[{",".join(parts)}]}}', counts)
+    facts = f'"alone":{_json(alone)},"languages":{_json(languages)}'
+    return Embedded(f'{{{facts},"splits":[{",".join(parts)}]}}', counts)
 
 
 def _drawn(records: Sequence[str], room: int) -> list[str]:
@@ -85,8 +90,10 @@ def _records(
     # bool[N, L, K] each
     first = [top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)]
     right = right_cells(before.gold, before.mask.shape)
+    order = np.argsort(_agreement(first[0], before.mask), kind="stable") if after is before else None
     found = []
-    for row, name in enumerate(before.ids):
+    for row in range(len(before.ids)) if order is None else order.tolist():
+        name = before.ids[row]
         if name in known:
             gold = np.flatnonzero(right[row]).tolist()
             answers = [
@@ -98,6 +105,18 @@ def _records(
             ]
             found.append(_json([name, known[name].group, gold, answers]))
     return found
+
+
+def _agreement(first: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """f64[N]: the share of pairs of languages whose first answer is the same; 1 where there is no pair."""
+    there = mask.any(2)
+    same, pairs = np.zeros(len(first)), np.zeros(len(first))
+    for i in range(first.shape[1]):
+        for j in range(i):
+            both = there[:, i] & there[:, j]
+            pairs += both
+            same += both & (first[:, i] == first[:, j]).all(1)
+    return np.where(pairs > 0, same / np.maximum(pairs, 1), 1.0)
 
 
 def _answer(
@@ -115,7 +134,7 @@ def _by_id(items: Sequence[ParallelItem], table: Table, free_text: FreeText | No
     return {
         (item.id, language): [one, other]
         for item, *rows in zip(items, *(free_text or ((), ())))
-        for language, one, other in zip(table.languages, *rows)
+        for language, one, other in zip(table.languages, rows[0], rows[-1])
         if one is not None
     }
 

@@ -1,6 +1,7 @@
 """report.json and report.html: one self-contained page that asks the network for nothing."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from consistency_jax.report.names import language_name
 from consistency_jax.report.summary import Tables, by_split
 from consistency_jax.report.views import definitions, free_text_view, split_view
 from consistency_jax.runtime.files import write_text
+from consistency_jax.table import RANKED
 
 LIMIT = 5_700_000  # bytes of a page: figures and charts come first, questions take what is left
 _NOTES = 4_000  # of them for the words around the questions
@@ -31,17 +33,21 @@ def write_report(
     free_text: Mapping[str, FreeText] | None = None,
     config: Mapping[str, Any] | None = None,
     command: str | None = None,
+    title: str = "",
+    about: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes report.json and report.html into `folder`; each appears only when it is complete.
 
     Args:
       folder: an existing folder, or one to make.
       summary: what `summarise` returned, of two sides or of a model alone.
-      base: the table before, by split; final: the table after. Questions are shown with both of them.
+      base: the table before, by split; final: the table after. Questions are shown with both, or with the one there is.
       items: the ParallelItems of each split, to be searched in the page: all, or as many as there is room for.
       free_text: what the model wrote before and after for the first items of a split.
       config: shown as it is.
       command: the command line, shown as it is.
+      title: which model, and what was done to it.
+      about: what else is said of the run at the top of the page, by name.
 
     Returns:
       The path of report.html.
@@ -52,7 +58,9 @@ def write_report(
     write_text(folder / "report.json", text + "\n")
     alone = "final" not in summary
     shown = {
-        "title": f"Crosslingual consistency{' of one model' if alone else ''}",
+        "title": title or f"Crosslingual consistency{' of one model' if alone else ''}",
+        "about": about or {},
+        "ranked": RANKED,
         "alone": alone,
         "settings": summary["settings"],
         "splits": [split_view(summary, name) for name in summary["base"]],
@@ -63,11 +71,11 @@ def write_report(
         "anchor": language_name(ANCHOR),
     }
     page, questions = template("report.html.j2"), Embedded("", [])
-    if base is not None and final is not None:
+    if base is not None:
         room = LIMIT - len(page.render(**shown, questions=questions).encode()) - _NOTES
         questions = embedded(
             by_split(base),
-            by_split(final),
+            None if final is None else by_split(final),
             items or {},
             normalization=summary["settings"]["normalization"],
             free_text=free_text,
@@ -100,8 +108,12 @@ def _file(name: str) -> str:
 
 
 def _exact(value: float | None, sign: str = "") -> str:
-    """A number of any size to three digits that count; a dash where there is none."""
-    return "\u2013" if value is None else f"{value + 0.0:{sign if value else ''}.3g}".replace("-", "\u2212")
+    """A number of any size to three digits that count, written out; a dash where there is none."""
+    if value is None:
+        return "\u2013"
+    value = float(f"{value + 0.0:.3g}")
+    decimals = 0 if not value else min(9, max(0, 2 - math.floor(math.log10(abs(value)))))
+    return f"{value:{sign if value else ''},.{decimals}f}".replace("-", "\u2212")
 
 
 def _number(value: float | None, digits: int = 1, sign: str = "") -> str:

@@ -110,7 +110,7 @@
   // -------------------------------------------------------------------------------------------------------- questions
   const source = document.getElementById("questions");
   if (!source) return;
-  const { languages, splits } = JSON.parse(source.textContent);
+  const { languages, splits, alone } = JSON.parse(source.textContent);
   const PAGE = 20;
   const form = document.getElementById("filters");
   const list = document.getElementById("found");
@@ -123,6 +123,8 @@
   const credit = (first, gold) => (first.length ? first.filter((k) => gold.includes(k)).length / first.length : 0);
   const alike = (answers, side) => answers.every((answer) => same(answer[side], answers[0][side]));
   const BEFORE = 2, AFTER = 3;
+  const sides = alone ? [AFTER] : [BEFORE, AFTER];
+  const HEADS = alone ? { [AFTER]: "Answer" } : { [BEFORE]: "Before", [AFTER]: "After" };
 
   // What became of the answers of some languages to an item.
   function fate([, , gold, answers], places) {
@@ -168,7 +170,7 @@
     const places = chosen.map((code) => split.languages.indexOf(code));
     languagesShown = places.length ? places : split.languages.map((_, place) => place);
     const words = plain(fields.words.value).split(/\s+/).filter(Boolean);
-    const wanted = [fields.answers.value, fields.agreement.value].filter(Boolean);
+    const wanted = [fields.answers?.value, fields.agreement.value].filter(Boolean);
     found = split.items.filter((item) => {
       if (!places.every((place) => item[3][place])) return false;
       if (wanted.length) {
@@ -185,8 +187,8 @@
   }
 
   const MARKS = { right: "✓", wrong: "✗", tied: "=" };
-  function said(answer, side, gold, code) {
-    const cell = make("td", { className: side === BEFORE ? "before" : "after" });
+  function said(answer, side, gold, code, dir) {
+    const cell = make("td", { className: side === BEFORE ? "before" : "after", dir });
     if (gold.length) {
       const name = { 0: "wrong", 1: "right" }[credit(answer[side], gold)] ?? "tied";
       const mark = make("span", { className: `sign ${name}`, title: name, textContent: MARKS[name] });
@@ -209,20 +211,23 @@
       return make("tr", { className: same(answer[BEFORE], answer[AFTER]) ? "" : "moved" },
         make("td", { className: "l", textContent: name }),
         make("td", { className: "q", lang: code, dir, textContent: answer[0] }),
-        said(answer, BEFORE, gold, code),
-        said(answer, AFTER, gold, code));
+        ...sides.map((side) => said(answer, side, gold, code, dir)));
     });
     const present = answers.filter(Boolean).length, changed = answers.filter((a) => a && !same(a[BEFORE], a[AFTER]));
     const place = split.languages.indexOf(split.anchor);
     const named = answers[place] || answers.find(Boolean);
     const title = gold.map((k) => named?.[1][k]).join(" / ") || "Question";
-    const note = `${id}${group ? ` · ${group}` : ""} · changed in ${changed.length} of ${present} languages`;
+    const several = new Set(answers.filter(Boolean).map((a) => a[AFTER].join())).size;
+    const what = alone
+      ? `${several} different ${several > 1 ? "answers" : "answer"} in ${present} languages`
+      : `changed in ${changed.length} of ${present} languages`;
+    const note = `${id}${group ? ` · ${group}` : ""} · ${what}`;
     const head = (text, name = "") => make("th", { textContent: text, className: name, scope: "col" });
     const tail = freeText ? ", and in its own words" : "";
     return make("article", { className: "card scroll example", tabIndex: -1 },
       make("h3", {}, make("bdi", { textContent: title }), make("span", { className: "id", textContent: note })),
       make("table", {},
-        make("thead", {}, make("tr", {}, head("Language", "l"), head("Question", "q"), head(`Before${tail}`), head(`After${tail}`))),
+        make("thead", {}, make("tr", {}, head("Language", "l"), head("Question", "q"), ...sides.map((side) => head(`${HEADS[side]}${tail}`)))),
         make("tbody", {}, ...rows)));
   }
 

@@ -19,6 +19,8 @@ from consistency_jax.report.names import language_name
 
 PARTS = ("base", "final", "delta", "confidence")
 FEW = 100  # questions
+# Ends of the colour scales: of figures, and of their changes, the first that holds all; pages can be compared by eye.
+LEVELS, REACHES = (0.0, 100.0), (10.0, 25.0, 50.0, 100.0)
 # Keys of the tables of normalisations and of groups of questions.
 HEADS = (*CLC.headline, *ACCURACY.headline)
 # Figures of a language that are drawn as slopes, their name, and a word about them.
@@ -160,7 +162,7 @@ def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: s
     names = {"after": "base"} if alone else {"before": "base", "after": "final"}
     sides = {name: parts[part][key] for name, part in names.items()}
     cells = [v for side in sides.values() for v in _off_diagonal(side)]
-    low, high = (min(cells), max(cells)) if cells else (0.0, 100.0)
+    low, high = LEVELS
     found = {"large": len(languages) > 12, "low": low, "high": high}
     maps = {
         name: charts.heat_map(side, languages, low, high, label=label if alone else f"{label}, {name}")
@@ -169,7 +171,8 @@ def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: s
     if alone:
         return found | {"maps": maps if cells else {}}
     delta, sure = parts["delta"][key], parts["confidence"][key]
-    reach = max((abs(value) for value in _off_diagonal(delta)), default=0.0)
+    largest = max((abs(value) for value in _off_diagonal(delta)), default=0.0)
+    reach = next(reach for reach in REACHES if reach >= largest)
     maps["delta"] = charts.delta_map(delta, sure, languages, reach, label=f"{label}, change")
     return found | {"maps": maps, "reach": reach}
 
@@ -288,11 +291,11 @@ def _direction(parts, found, languages: Sequence[str], split: str) -> dict[str, 
             spots, "% of answers changed", f"points of {name}", f"Answers changed and {name}, {split}"
         ),
         "taken": charts.heat_map(
-            taken, languages, min(cells), max(cells), label=f"Whose answer was taken, {split}", tell=tell
+            taken, languages, *LEVELS, label=f"Whose answer was taken, {split}", tell=tell
         )
         if cells
         else None,
-        "ends": (min(cells), max(cells)) if cells else None,
+        "ends": LEVELS,
         "from_anchor": told.get("adopted_from_en"),
         "from_bounds": sure.get("adopted_from_en"),
         "by_anchor": told.get("adopted_by_en"),

@@ -6,7 +6,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from consistency_jax.config.stages import Stage, selects
+from consistency_jax.config.stages import Stage
 from consistency_jax.data.items import Items
 from consistency_jax.evaluation.splits import languages_of
 from consistency_jax.models.huggingface import Model
@@ -43,18 +43,6 @@ def training_items(
         name = stage.config.data.train.pairs or stage.config.data.train.split
         found[name if found.get(name, items) == items else f"{name} ({stage.name})"] = items
     return found
-
-
-def method_of(stages: Sequence[Stage]) -> str:
-    """The objectives of a run, their steps and items."""
-    told = []
-    for name, _, _, config in stages:
-        objective = (
-            config.objective.name if name == config.objective.name else f"{name} ({config.objective.name})"
-        )
-        made = f" on pairs of {config.selection.name}" if selects(config) else ""
-        told.append(f"{objective}{made}, {config.total_steps:,} steps of {config.batching['items']:,} items")
-    return "; then ".join(told)
 
 
 def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:

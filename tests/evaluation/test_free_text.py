@@ -150,7 +150,7 @@ def test_an_evaluation_of_a_model_alone_reports_what_it_wrote(writing_config, pr
     for parts in (summary["generation"]["test"], *summary["safety"].values()):
         assert set(parts) == {"base", "confidence", "settings"}
     page = (tmp_path / "run/report.html").read_text("utf8")
-    assert "Crosslingual consistency of one model" in page
+    assert "how alike it answers" in page
     for title in (
         "Harmful prompts: the more refused, the safer",
         '<h3 class="part">Free-text answers',
@@ -160,7 +160,7 @@ def test_an_evaluation_of_a_model_alone_reports_what_it_wrote(writing_config, pr
     assert page.count(">Same verdict (PAG), all pairs<") == 2
     assert page.count('aria-label="Same verdict (PAG), har') == 2
     for word in ("before", "Before", "After", "final", "→", "None", "nan"):
-        assert word not in page.partition("<h2>Command")[0].partition("</style>")[2], word
+        assert word not in page.partition("<h2>Config")[0].partition("</style>")[2], word
     assert json.loads((tmp_path / "run/report.json").read_text("utf8")) == summary
 
 

@@ -1,7 +1,9 @@
 """The report in a headless Chromium: what one sees, clicks, types and hears of it. Skipped where there is none."""
 
+import dataclasses
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from made import COUNTRIES, LANGUAGES, make_items, make_table
 
 from consistency_jax.metrics.accuracy import right_cells
 from consistency_jax.report import summarise, write_report
+from consistency_jax.report.comparison import columns, write_comparison
 
 pytest.importorskip("selenium")
 from selenium.webdriver import ActionChains, Keys
@@ -65,6 +68,10 @@ def search(page, words: str) -> int:
     return count(page)
 
 
+def unfold(page) -> None:
+    page.execute_script("document.querySelectorAll('details.expert').forEach((own) => { own.open = true; })")
+
+
 def settle(page) -> None:
     """Waits for what a scroll or a change of focus leads to."""
     frames = "requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))"
@@ -84,13 +91,16 @@ def tip(page) -> str:
 
 def test_charts_are_there_and_their_marks_tell_numbers_under_the_pointer(page, report):
     figures = report[1]["final"]["test"]
+    assert not page.find_element(By.CSS_SELECTOR, "#test-more svg").is_displayed()  # for experts: folded
+    unfold(page)
     section = page.find_element(By.ID, "test")
-    assert len(section.find_elements(By.CSS_SELECTOR, "svg.heat")) == 5
+    assert len(section.find_elements(By.CSS_SELECTOR, "svg.heat")) == 3
+    assert len(page.find_elements(By.CSS_SELECTOR, "#test-more svg.heat")) == 2
     assert len(section.find_elements(By.CSS_SELECTOR, ".slope")) == 8
     after = section.find_elements(By.CSS_SELECTOR, "svg.heat")[1]
     cells = after.find_elements(By.CSS_SELECTOR, "g[data-tip]")
     assert len(cells) == 12
-    charts = section.find_elements(By.CSS_SELECTOR, "svg.chart")
+    charts = page.find_elements(By.CSS_SELECTOR, "#test svg.chart, #test-more svg.chart")
     assert [chart.accessible_name for chart in charts] == [
         "Consistency of a language with the others, test",
         "Accuracy of a language, test",
@@ -106,6 +116,7 @@ def test_charts_are_there_and_their_marks_tell_numbers_under_the_pointer(page, r
 
 
 def test_the_keyboard_reaches_every_chart_and_control(page, report):
+    unfold(page)
     reached = []
     describe = """
         const e = document.activeElement, chart = e.closest("svg");
@@ -121,7 +132,7 @@ def test_the_keyboard_reaches_every_chart_and_control(page, report):
     wanted = ["words", "split", "one", "other", "answers", "agreement", "Clear", "more"]
     places = [reached.index(name) for name in wanted]
     assert places == sorted(places)
-    assert "command" in reached[places[-1] :]
+    assert reached.index("command") < places[0]
     charts = page.find_elements(By.CSS_SELECTOR, "svg.marks")
     assert [name for name in reached if name in {chart.accessible_name for chart in charts}] == [
         chart.accessible_name for chart in charts
@@ -279,6 +290,101 @@ def test_dark_light_and_print_differ(page, picture):
 def test_nothing_sticks_out_of_a_narrow_window(page, picture, width):
     picture.window(page, width, 800)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+# Text that its box, or the mark of a chart, does not hold; what scrolls may be wider.
+OVERFLOWING = """
+    const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+    const found = [];
+    for (const e of document.querySelectorAll("main *")) {
+        if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+        const box = e.getBoundingClientRect(), name = `${e.tagName} ${e.textContent.trim().slice(0, 40)}`;
+        if (!box.width || e.closest("math, script, style, option")) continue;
+        if (e instanceof SVGElement) {
+            const chart = e.ownerSVGElement.getBoundingClientRect();
+            const cell = e.parentElement.querySelector(":scope > rect")?.getBoundingClientRect() ?? chart;
+            const over = Math.max(chart.left - box.left, box.right - chart.right);
+            const out = e.closest(".heat g") ? Math.max(cell.left - box.left, box.right - cell.right) : over;
+            if (Math.max(over, out) > 1) found.push(`${name}: ${out}`);
+            continue;
+        }
+        if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth && !scrolls(e)) found.push(name);
+        if (box.right > document.documentElement.clientWidth + 1 && !scrolls(e)) found.push(`${name}: past the window`);
+        const lines = box.height / parseFloat(getComputedStyle(e).lineHeight);
+        if (e.tagName === "TH" && lines > 5) found.push(`${name}: ${lines} lines`);
+    }
+    return found;
+"""
+
+
+@pytest.fixture(scope="module")
+def pages(report, tmp_path_factory):
+    """Before and after, of a model alone, of languages with long codes, and a comparison."""
+    folder, (base, _) = tmp_path_factory.mktemp("pages"), report[2]
+    command = f"python -m consistency_jax.evaluate --config=audit.py:path={'long/' * 30}"
+    options = {"command": command, "title": "a-model"}
+    options["about"] = {"Model": "/a/folder/" + "of-some-length" * 8, "Ranked by": "mean_full"}
+    items = {split: make_items(table) for split, table in base.items()}
+    alone = write_report(folder / "alone", summarise(base, resamples=50), base, None, items, **options)
+    coded = {
+        k: dataclasses.replace(t, languages=("eng_Latn", "arb_Arab", "swh_Latn", "zho_Hans"))
+        for k, t in base.items()
+    }
+    long = write_report(folder / "long", summarise(coded, resamples=50), coded, None, **options)
+    rows = {"figures": {}, "against_base": {}, "against_first": {}}
+    for key in columns():
+        change = {"mean": 12.3, "sd": 1.2, "low": -10.1, "high": 30.4}
+        rows = {name: own | {key: change} for name, own in rows.items()}
+    methods = [
+        {
+            "name": name,
+            "model": "gemma.gguf",
+            "method": "dco, 9 steps of 4 items",
+            "runs": [name],
+            "seeds": [0, 1],
+        }
+        | {"items_per_s": 12.0}
+        for name in ("dco", "a method of a long name", "sft")
+    ]
+    settings = {"confidence": 0.95, "resamples": 20, "normalization": "sum", "first": "dco"}
+    settings["splits"] = {"test": {"items": 1200, "languages": list(LANGUAGES), "low_resource": ["sw"]}}
+    told = {
+        "settings": settings,
+        "methods": methods,
+        "splits": {"test": {own["name"]: rows for own in methods}},
+    }
+    return report[0], alone, long, write_comparison(folder, told, command="python -m x")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("which", range(4))
+def test_no_text_is_wider_than_its_box(chromium, picture, pages, which, width, scheme):
+    picture.window(chromium, width, 900)
+    picture.media(chromium, scheme=scheme)
+    chromium.get(pages[which].as_uri())
+    unfold(chromium)
+    assert chromium.execute_script(OVERFLOWING) == []
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_an_audit_shows_its_questions_the_least_consistent_first(chromium, picture, pages, report):
+    picture.window(chromium, 1200, 900)
+    chromium.get(pages[1].as_uri())
+    table = report[2][0]["test"]
+    first = np.where(table.mask, table.scores("mean_full"), -np.inf).argmax(-1)
+    kinds = [len(set(own[there.any(-1)])) for own, there in zip(first, table.mask, strict=True)]
+    shown = [note.text for note in chromium.find_elements(By.CSS_SELECTOR, "#found article .id")]
+    several = [int(re.search(r"(\d+) different", text)[1]) for text in shown]
+    assert several[0] == max(kinds) > 1
+    assert len(shown) == 20
+    assert chromium.find_elements(By.CSS_SELECTOR, "#found td.before, [name=answers]") == []
+    assert count(chromium) == 60
+    choose(chromium, agreement="agree")
+    several_languages = table.mask.any(-1).sum(1) > 1
+    assert count(chromium) == sum(
+        kind == 1 and own for kind, own in zip(kinds, several_languages, strict=True)
+    )
 
 
 def test_command_and_config_can_be_copied(page):

@@ -44,8 +44,16 @@ def comparison() -> dict:
             "splits": {"test": about},
         },
         "methods": [
-            {"name": "sft", "runs": ["sft"], "seeds": [0], "items_per_s": 12.4},
-            {"name": "dco <1>", "runs": ["a", "b", "c"], "seeds": [0, 1, 2], "items_per_s": None},
+            {
+                "name": "sft",
+                "model": "m<2>",
+                "method": "sft, 9 steps of 4 items",
+                "runs": ["sft"],
+                "seeds": [0],
+                "items_per_s": 12.4,
+            },
+            {"name": "dco <1>", "model": "m<2>", "method": "dco", "runs": ["a", "b", "c"], "seeds": [0, 1, 2]}
+            | {"items_per_s": None},
         ],
         "splits": {"test": rows},
     }
