@@ -57,7 +57,7 @@ setup(
         "orbax-checkpoint>=0.12",
         "tensorflow-datasets>=4.9.10",  # its ArrayRecord path: TensorFlow itself is not needed
         "array_record>=0.8",
-        "Babel>=2.18",  # the embedded world: Unicode CLDR
+        "Babel==2.18.*",  # the embedded world: with another Unicode CLDR it has other facts
         "etils[epath,epy]>=1.9",  # paths of buckets, lazy imports
         "filelock>=4.2",
         "grain>=0.2.18",  # how tensorflow-datasets reads ArrayRecord

@@ -32,10 +32,13 @@ def as_flags(argv: Sequence[str], known: Container[str], flags: Sequence[str]) -
     """
     words, options, config = [argv[0]], [], None
     for word, name, value in _pairs(argv[1:], known):
+        of_flag = words[-1].startswith("--") and "=" not in words[-1]  # the word may be that one's value
         if name == "config" and value is not None:
             config = value
         elif name and name.startswith("config."):
             words.append(word if value is None else f"--{name}={_as_tuple(name, value)}")
+        elif name is None and re.match(r"\w+=", word) and not of_flag:
+            raise ConfigError(f"{word!r} is neither a flag nor an option: write --{word}")
         elif name is None or name in known or name.removeprefix("no") in known:
             words.append(word)
         elif near := difflib.get_close_matches(name, flags, n=1, cutoff=0.8):

@@ -10,7 +10,7 @@ from consistency_jax.config.parsing import names, parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
 from consistency_jax.data.sources.language_files import ENDINGS, HUB_ID, data_files
 from consistency_jax.data.sources.source import Experiment
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, nearest
 from consistency_jax.models.families import find_family
 from consistency_jax.models.published import PUBLISHED, published_config
 from consistency_jax.runtime.files import expanded
@@ -116,8 +116,8 @@ def set_source(config: ConfigDict, given: ConfigDict) -> Experiment:
     if name not in SOURCES or not source_of(name).answers:
         known = [each for each in SOURCES if source_of(each).answers]
         raise ConfigError(
-            f"--config option data={given.data!r}; choose from {', '.join(known)}, or give a file, a folder or a data "
-            "set of the Hub, OWNER/NAME"
+            f"--config option data={given.data!r}{nearest(given.data, known)}; choose from {', '.join(known)}, or give "
+            "a file, a folder or a data set of the Hub, OWNER/NAME"
         )
     source = source_of(name)
     published = source.languages_at(path) if source.languages_at else source.experiment.languages

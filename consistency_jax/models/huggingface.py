@@ -127,7 +127,9 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     if path.is_file():
         raise CheckpointError(f"model.path: {name} is a file, and no GGUF; give the folder with config.json")
     if not isinstance(path_or_hub_id, str) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
-        raise CheckpointError(f"model.path: no checkpoint folder {name}")
+        raise CheckpointError(
+            f"model.path: no checkpoint folder or GGUF file {name}: give a Hugging Face folder, a GGUF file or a hub id"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -135,7 +137,10 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the hub client raises network, permission and name errors of many kinds
         reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"no folder {name}, and the Hub gave no such model: {reason}") from error
+        raise CheckpointError(
+            f"model.path: no folder {name}, and the Hub gave no such model ({type(error).__name__}: {reason}); look at "
+            "the name, the network, and HF_TOKEN for gated models"
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -149,9 +154,13 @@ def read_config(folder: Path) -> dict[str, Any]:
                 f"{folder} holds an adapter alone: give a folder with it merged into its base model "
                 "(peft: merge_and_unload, then save_pretrained)"
             ) from None
-        raise CheckpointError(
-            f"{folder} has no config.json: is it a Hugging Face checkpoint folder?"
-        ) from None
+        files = sorted(path.name for path in folder.glob("*.gguf"))
+        mend = (
+            f"name one of its GGUF files, {folder / files[0]} say"
+            if files
+            else "is it a Hugging Face checkpoint folder?"
+        )
+        raise CheckpointError(f"{folder} has no config.json: {mend}") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(parsed, dict):

@@ -18,7 +18,7 @@ from consistency_jax.report.figures import (
 from consistency_jax.report.names import language_name
 
 PARTS = ("base", "final", "delta", "confidence")
-FEW = 100  # questions
+FEW, TOO_FEW = 100, 10  # questions
 # Ends of the colour scales: of figures, and of their changes, the first that holds all; pages can be compared by eye.
 LEVELS, REACHES = (0.0, 100.0), (10.0, 25.0, 50.0, 100.0)
 # Keys of the tables of normalisations and of groups of questions.
@@ -81,13 +81,18 @@ def parts_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def few(parts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """A word about a split of few questions: how wide the interval of its consistency, or of the change in it, is; ""
-    for many."""
+    """A word about a split of one language, or of few questions: how wide the interval of its consistency, or of the
+    change in it, is; "" for many."""
+    if len(about["languages"]) < 2:
+        return "only one language: consistency is between two or more"
     low, high = parts["confidence"].get("clc_all") or (None, None)
     if about["items"] >= FEW or low is None:
         return ""
+    only = f"only {about['items']} question{'s' * (about['items'] > 1)}"
+    if about["items"] < TOO_FEW:  # a bootstrap of so few says that nothing varies
+        return f"{only}: too few to say how far its figures hold; read no interval of it as certainty"
     what = "the change in CLC" if "delta" in parts else "CLC"
-    return f"only {about['items']} questions: {what} has an interval of {high - low:.0f} points"
+    return f"{only}: {what} has an interval of {high - low:.0f} points"
 
 
 def definitions(summary: Mapping[str, Any]) -> list[Figure]:

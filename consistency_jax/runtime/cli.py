@@ -136,7 +136,12 @@ def run_app(
         except UserError as error:
             told = str(error)
         except flags.Error as error:
-            told = _last_of_traceback(str(error))
+            missing = re.match(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
+            told = (
+                f"--{missing[1]} is missing; --help tells what it is"
+                if missing
+                else _last_of_traceback(str(error))
+            )
         except OSError as error:  # of the config file; what went wrong stands behind its number
             told = f"--config: {str(error.__cause__).rpartition('] ')[2]}"
         except Exception as error:  # of a file that is no config or has a mistake, or of a --config.KEY

@@ -19,6 +19,7 @@ with epy.lazy_imports():  # when it is used: a command's first line need not wai
 # Bytes of a piece of an array, and of a file. What is written is compressed in memory, piece by piece, and kept there
 # until a file is full: as Orbax has it (whole arrays, 2 GB) all of a state would lie there once more.
 PIECE, FILE = 2**26, 2**27
+PARTS = ("params", "progress")  # of a state
 SUMS = "sums"  # in a step's metadata: `bit_sums` of each part of a state as it was written
 
 
@@ -40,8 +41,11 @@ class Checkpointer:
         # meanwhile could not be donated them, but would copy all of them.
         behind = jax.default_backend() != "cpu"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=behind)
+        handlers = {
+            name: ocp.PyTreeCheckpointHandler() for name in PARTS
+        }  # unnamed, each is warned of on reading
         try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except (ValueError, KeyError, TypeError) as error:  # it reads what each step says of itself
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(

@@ -53,6 +53,7 @@ OUTPUTS = (
     "written",
 )
 HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
+MOST_TOLD = 12  # keys of a config that differ
 COMMAND = "command.txt"  # of a workdir: what began its run
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
@@ -114,13 +115,21 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
             raise ConfigError(
                 f"{folder} has {theirs[0]}, and no config.json of a run: give another --workdir, or move what is there"
             )
-        if (folder / "checkpoints").exists():
+        kept = next((name for name in ("checkpoints", "report.json") if (folder / name).exists()), "")
+        if kept and stored.exists():
             differing = _differences(fixed(read_config(folder)), fixed(config))
         elif stored.exists() and not holds_run(folder):
             raise ConfigError(f"{stored} is not of a run (of a model?): give another --workdir")
         if differing:
-            lines = "".join(f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items())
+            told = [f"\n  {key}: {old!r} there, {new!r} now" for key, (old, new) in differing.items()]
+            lines = "".join(told[:MOST_TOLD]) + f"\n  and {len(told) - MOST_TOLD} more" * (
+                len(told) > MOST_TOLD
+            )
+            if begun_by := read_command(folder):
+                lines += f"\n  it was begun by: {begun_by}"
             mend = "Give the settings it was started with, or another --workdir."
+            if kept == "report.json":
+                mend = "It holds a report, which would be lost: give another --workdir."
             if set(differing) == {"total_steps"}:  # its schedule was made for so many
                 mend += f" To train on from its end: {exported(folder)}, in another --workdir."
             raise ConfigError(f"the workdir {folder} belongs to another config:{lines}\n{mend}")

@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from consistency_jax.data.items import DataError
 
-AGAIN = "Download the original file again"
+AGAIN = "Mend it, or download the original file again"
 LONGEST = 2**24  # bytes of one JSON line; the csv module has a limit of its own, 131,072 characters a field
 BYTE = re.compile("[\ud800-\udfff]")  # what "surrogateescape" makes of a byte that is no UTF-8
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}

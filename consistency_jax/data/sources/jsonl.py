@@ -19,7 +19,9 @@ from consistency_jax.data.items import DataError, ParallelItem, doubled_candidat
 from consistency_jax.data.sources.files import Line, id_of, json_lines, value_of
 from consistency_jax.data.sources.source import Row, Rows, Source, each
 
-SOURCE = Source("written", "Set data.path to a .jsonl file", values={"doubled": ("refuse", "keep")})
+SOURCE = Source(
+    "written", "Name a .jsonl file (data=FILE, or the key data.path)", values={"doubled": ("refuse", "keep")}
+)
 KEYS = ("id", "group", "gold", "prompts", "candidates", "context")
 
 
