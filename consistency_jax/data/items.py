@@ -330,7 +330,7 @@ def run_together(item: ParallelItem) -> list[str]:
         for candidate in item.candidates[language]:
             if _is_spaced_letter(prompt[-1]) and _is_spaced_letter(candidate[0]):
                 found.append(
-                    f"in {language!r} no space parts the prompt ...{prompt[-20:]!r} from the candidate {candidate!r}: "
+                    f"in {language!r} no space parts the prompt {prompt[-20:]!r} from the candidate {candidate!r}: "
                     f"write {' ' + candidate!r}, if the language does"
                 )
                 break

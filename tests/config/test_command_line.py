@@ -75,6 +75,7 @@ def test_what_is_a_flag_stays_one():
     [
         (["--config=custom", "--workdri=w"], r"--workdri is no flag .did you mean --workdir\?"),
         (["--path=x"], "--path=x is no flag of this command, and there is no --config"),
+        (["--config=custom", "path=x"], "'path=x' is neither a flag nor an option: write --path=x"),
     ],
 )
 def test_what_is_neither_is_told(words, message):

@@ -191,5 +191,5 @@ def test_what_a_recipe_does_not_know_is_named():
 def test_data_may_be_a_file_in_every_config(name, options):
     config = load(name).get_config(f"{options},data=some/questions.jsonl".lstrip(","))
     assert (config.data.source, config.data.path) == ("jsonl", "some/questions.jsonl")
-    with pytest.raises(ConfigError, match="--config option data='bmlama'; choose from"):
+    with pytest.raises(ConfigError, match="data='bmlama' .did you mean 'bmlama53'..; choose from"):
         load(name).get_config("path=x,data=bmlama")

@@ -126,7 +126,8 @@ def test_words_that_run_together_are_found():
     item = ParallelItem("x", "", prompts, {language: (text,) for language, text in answers.items()})
     found = run_together(item)
     assert len(found) == 2
-    assert found[0] == "in 'en' no space parts the prompt 'The capital is' from the candidate 'Rome'"
+    told = "in 'en' no space parts the prompt 'The capital is' from the candidate 'Rome'"
+    assert found[0] == f"{told}: write ' Rome', if the language does"
     assert "'ko'" in found[1]
 
 

@@ -1,9 +1,12 @@
 """The report on a terminal."""
 
+import dataclasses
 from functools import reduce
 from operator import getitem
 
-from consistency_jax.report import terminal_table
+from made import make_table
+
+from consistency_jax.report import summarise, terminal_table
 
 
 def test_terminal_table_shows_before_after_and_interval_of_each_split(summary):
@@ -40,3 +43,18 @@ def test_few_questions_are_told_with_what_they_leave_open(summary):
     many = {name: about | {"items": 100} for name, about in summary["settings"]["splits"].items()}
     more = summary | {"settings": summary["settings"] | {"splits": many}}
     assert "has an interval of" not in terminal_table(more, color=False)
+    for items, told in ((1, "only 1 question: too few to say"), (9, "only 9 questions: too few to say")):
+        counted = {name: about | {"items": items} for name, about in summary["settings"]["splits"].items()}
+        text = terminal_table(summary | {"settings": summary["settings"] | {"splits": counted}}, color=False)
+        assert told in text
+        assert "has an interval of" not in text
+
+
+def test_one_language_has_nothing_to_agree_with():
+    table = make_table(0)
+    names = ("logp", "length", "bytes", "mask", "prompt_logp", "prompt_length")
+    fields = {name: getattr(table, name)[:, :1] for name in names}
+    one = dataclasses.replace(table, languages=table.languages[:1], **fields)
+    assert "only one language: consistency is between" in terminal_table(
+        summarise(one, resamples=10), color=False
+    )

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def state(step: int) -> dict:
     return {
         "params": {"kernel": jnp.full((2, 3), step, jnp.bfloat16)},
-        "optimizer": {"count": jnp.int32(step), "mu": jnp.arange(3.0) * step},
+        "progress": {"count": jnp.int32(step), "mu": jnp.arange(3.0) * step},
     }
 
 

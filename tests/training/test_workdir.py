@@ -60,6 +60,22 @@ def test_a_report_of_another_config_does_not_pass_for_this_ones(small_config, tm
     assert not report.exists()
 
 
+def test_a_report_is_not_replaced_by_a_run_of_another_config(small_config, tmp_path):
+    """An audit's figures were gone once a training began in its folder."""
+    folder = opened(tmp_path, small_config)
+    (folder / "report.json").write_text("{}")
+    (folder / "command.txt").write_text("python -m consistency_jax.evaluate --config=mine\n")
+    small_config.optimizer.learning_rate /= 2
+    with pytest.raises(
+        ConfigError,
+        match="(?s)learning_rate: .*begun by: python -m .* It holds a report, which would be lost",
+    ):
+        opened(tmp_path, small_config)
+    assert (folder / "report.json").exists()
+    (folder / "report.json").unlink()
+    opened(tmp_path, small_config)
+
+
 def test_a_folder_that_is_no_workdir_is_told(tmp_path):
     with pytest.raises(ConfigError, match="has no config.json: give the --workdir of a training run"):
         read_config(tmp_path)

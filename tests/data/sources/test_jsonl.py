@@ -238,7 +238,7 @@ def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
         ({"name": "xsafety", "kinds": 5}, "kinds=5 is neither a text nor a list of texts"),
         ({"bare": "x"}, "bare='x' is neither True nor False"),
         ({"path": "~nobody-here/x"}, "~nobody-here/x: .*; write the whole path"),
-        ({"path": None}, "data.path: the source 'jsonl' needs a file or folder. Set data.path to a .jsonl"),
+        ({"path": None}, "data.path: the source 'jsonl' needs a file or folder. Name a .jsonl"),
         ({"path": "nowhere.jsonl"}, "nowhere.jsonl: no such file or folder"),
     ],
 )
