@@ -68,7 +68,7 @@ def test_a_report_is_not_replaced_by_a_run_of_another_config(small_config, tmp_p
     small_config.optimizer.learning_rate /= 2
     with pytest.raises(
         ConfigError,
-        match="(?s)learning_rate: .*begun by: python -m .* It holds a report, which would be lost",
+        match="(?s)learning_rate: .*begun by: python -m .*It holds a report, which would be lost",
     ):
         opened(tmp_path, small_config)
     assert (folder / "report.json").exists()
