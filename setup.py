@@ -86,6 +86,7 @@ setup(
             "peft>=0.21",
             "pytest>=9",
             "pytest-xdist>=3",
+            "resvg-py>=0.5",
             "PyYAML>=6",
             "ruff>=0.14",
             "selenium>=4.40",  # the report in a browser
@@ -98,7 +99,8 @@ setup(
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
         "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
-        "parquet": ["pyarrow>=15"],  # data.source=hub, where its files are Parquet
+        "parquet": ["pyarrow>=15"],  # data of the Hub, where its files are Parquet
+        "png": ["resvg-py>=0.5"],  # pictures of runs
         "wandb": ["wandb"],
     },
 )

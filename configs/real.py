@@ -92,7 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if (
         given.method == "dco" and experiment.instances and not unseen
     ):  # instances are drawn from all languages
-        config.data.options = {"instances": experiment.instances}
+        config.data.options["instances"] = experiment.instances
     if given.en != 1.0:
         config.objective.steer = {"en": given.en}
     if given.data == "cldr":  # each candidate is one name, however many tokens it has

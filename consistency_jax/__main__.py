@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pairs": ("consistency_jax.pairs", ()),
     "compare": ("consistency_jax.compare", ()),
     "export": ("consistency_jax.export", ()),
+    "picture": ("consistency_jax.picture", ()),
     "aot": ("consistency_jax.aot", ()),
     "harness": ("consistency_jax.harness", ()),
 }

@@ -38,6 +38,7 @@ class Run:
 
     label: str  # its path below the folder that holds all that are compared
     config: ConfigDict
+    ranked: str  # what its candidates are ranked by
     base: dict[str, Table]  # by split
     final: dict[str, Table]
     items_per_s: float | None  # median over the log's lines; None where nothing was logged
@@ -87,7 +88,7 @@ def compare(
     low = {split: _low_resource(methods[0], split) for split in splits}
     result: dict[str, Any] = {
         "settings": {
-            "normalization": runs[0].config.evaluation.normalization,
+            "normalization": runs[0].ranked,
             "anchor": ANCHOR,
             "confidence": CONFIDENCE,
             "resamples": resamples,
@@ -128,8 +129,8 @@ def compare(
 
 # ------------------------------------------------------------------------------------------------------------- the runs
 def read_runs(workdirs: Sequence[str | Path], normalization: str = "") -> list[Run]:
-    """What finished workdirs hold, labelled by their paths below what they have in common; with another
-    `evaluation.normalization` in their configs, where one is given.
+    """What finished workdirs hold, labelled by their paths below what they have in common. Candidates are
+    ranked by `normalization`; "": by what each one's config says.
 
     Raises:
       UserError: a folder that is no workdir, or has not measured anything.
@@ -145,7 +146,7 @@ def read_runs(workdirs: Sequence[str | Path], normalization: str = "") -> list[R
 
 def _read_run(folder: Path, label: str, normalization: str) -> Run:
     config = read_config(folder)
-    config.evaluation.normalization = normalization or config.evaluation.normalization
+    ranked = normalization or config.evaluation.normalization
     tables = []
     for side in ("base", "final"):
         path = folder / "tables" / f"{side}.npz"
@@ -158,11 +159,11 @@ def _read_run(folder: Path, label: str, normalization: str) -> Run:
             tables.append(read_tables(path))
         except ValueError as error:
             raise UserError(str(error)) from error
-    _check_whole(folder, config, *tables)
-    return Run(label, config, *tables, _items_per_s(config, folder))
+    _check_whole(folder, ranked, *tables)
+    return Run(label, config, ranked, *tables, _items_per_s(config, folder))
 
 
-def _check_whole(folder: Path, config: ConfigDict, base: dict[str, Table], final: dict[str, Table]) -> None:
+def _check_whole(folder: Path, ranked: str, base: dict[str, Table], final: dict[str, Table]) -> None:
     """Refuses tables that config.json does not speak of: a model was measured again, and with other settings."""
     mend = f"measure both models again: python -m consistency_jax.evaluate --workdir={folder}"
     if set(base) != set(final):
@@ -174,11 +175,11 @@ def _check_whole(folder: Path, config: ConfigDict, base: dict[str, Table], final
             raise UserError(f"{folder}: the tables of split {split!r} differ in their languages; {mend}")
         for side, own in (("base", table), ("final", final[split])):
             try:
-                own.scores(config.evaluation.normalization)
+                own.scores(ranked)
             except ValueError as error:
                 raise UserError(
-                    f"{folder}: tables/{side}.npz cannot be ranked by "
-                    f"evaluation.normalization={config.evaluation.normalization!r} ({error}); {mend}"
+                    f"{folder}: tables/{side}.npz cannot be ranked by {ranked} ({error}), but by "
+                    f"{', '.join(own.normalizations)}: give --normalization=NAME, or {mend}"
                 ) from error
 
 
@@ -234,7 +235,7 @@ def _about(method: Method) -> dict[str, Any]:
 def _check_parallel(runs: Sequence[Run]) -> None:
     """Refuses runs that did not measure the same: splits, languages and ranking; with one seed, items too."""
     first, known = runs[0], {}
-    ranked = list(dict.fromkeys(run.config.evaluation.normalization for run in runs))
+    ranked = list(dict.fromkeys(run.ranked for run in runs))
     if len(ranked) > 1:
         tables = [table for run in runs for side in (run.base, run.final) for table in side.values()]
         common = [name for name in NORMALIZATIONS if all(name in table.normalizations for table in tables)]
@@ -294,7 +295,7 @@ def _low_resource(method: Method, split: str) -> list[str]:
     right = []
     for run in method.runs.values():
         table = run.base[split]
-        scores = table.scores(run.config.evaluation.normalization)
+        scores = table.scores(run.ranked)
         right.append(weighted_means(correct(scores, table.gold, table.mask)))
     mean = np.mean(right, axis=0)
     return [name for name, value in zip(table.languages, mean, strict=True) if value < np.median(mean)]
@@ -305,7 +306,7 @@ def _replicates(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Side -> figure -> f64[1 + R]: its value, then those of R bootstrap samples of the items of all runs, the same
     ones for every run. `places` numbers those items by id; what a run does not have weighs nothing in it."""
-    base, normalization = run.base[split], run.config.evaluation.normalization
+    base, normalization = run.base[split], run.ranked
     design = Design(base.languages, {"low": low}, resamples=resamples)
     rows = [figure for figure in FIGURES if figure.compare]
     columns = [

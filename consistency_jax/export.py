@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
+from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
@@ -72,7 +73,9 @@ def export(
     if adapter and not config.lora.rank:
         raise ConfigError(f"{workdir} was trained without adapters (lora.rank=0): leave --adapter out")
     if push:
-        on_main(lambda: hub.check_repository(push, ours=lambda card: CARD in card))
+        on_main(lambda: hub.check_repository(push, adapter, ours=lambda card: CARD in card))
+    elif public:
+        raise ConfigError("--public is of --push=OWNER/NAME: give that, too")
     summary = on_main(lambda: read_report(workdir))
     step = latest_step(workdir) if step is None else step
     if step is None:
@@ -85,6 +88,7 @@ def export(
     stages, last = stages_of(config), latest_stage(config, workdir)
     before = stages[: [stage.name for stage in stages].index(last.name)]
     training = [*((stage.name, stage.config.total_steps) for stage in before), (last.name, step)]
+    licence, command = on_main(lambda: (hub.licence_of(config.model.path), read_command(workdir)))
     try:
         languages = list(config.data.languages)
         if summary and not languages:
@@ -92,16 +96,16 @@ def export(
         trained = {
             name for stage in (*before, last) for name in stage.config.data.train.languages or languages
         }
-        sources = [stage.config.data.train.pairs or stage.config.data.source for stage in (*before, last)]
+        sources = [_data(stage.config) for stage in (*before, last)]
         card = model_card(
             source,
             [name for name in languages if name in trained],
             training,
             summary,
             on_hub=bool(config.model.path) and not expanded(config.model.path).exists(),
-            licence=hub.licence_of(config.model.path) if config.model.path else "",
+            licence=licence,
             data=" and ".join(dict.fromkeys(sources)),
-            command=on_main(lambda: read_command(workdir)),
+            command=command,
         )
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
@@ -124,6 +128,13 @@ def export(
     if push:
         print(f"pushed to {on_main(lambda: hub.push(out, push, public))}")
     return out
+
+
+def _data(config: ConfigDict) -> str:
+    """What a stage is trained on, by its name alone: a card may be read by anyone."""
+    path = config.data.train.pairs or config.data.path
+    name = path.rstrip("/").rpartition("/")[2] if path.startswith(("/", ".", "~")) else path
+    return config.data.source + (f" ({name})" if name else "")
 
 
 def _foreign(out: Path) -> bool:

@@ -17,7 +17,9 @@ from consistency_jax.runtime.files import expanded
 
 SLOWER_ON_XCSQA = ("google/gemma-3-4b-pt", "google/gemma-3-12b-pt", "meta-llama/Llama-3.1-8B")  # lr 1e-6
 # Options of every config that reads a table of any columns, or a source that takes an option of this name.
-COLUMNS = dict.fromkeys(("prompt", "candidates", "gold", "language", "id", "group", "answers"), "")
+COLUMNS = dict.fromkeys(
+    ("prompt", "candidates", "gold", "language", "id", "group", "answers", "numbered", "part", "join"), ""
+)
 METHODS = ("dco", "dco_all", "sft", "dpo", "simpo", "orpo", "pco_exact", "pco_rollout")
 
 
@@ -30,7 +32,8 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         path       folder or hub id to load instead of the published one
         data       any source with answers (docs/data.md), as hub (JRQi/MMMLU, JRQi/BMLAMA17); data_path is its folder,
                    file or Hub id. Splits are the published ones, by seed. Or a file, a folder, a data set of the Hub
-        prompt, candidates, gold, language, id, group, answers    its columns (data/sources/mapped.py)
+        prompt, candidates, gold, language, id, group, answers, numbered, part, join
+                   its columns, and how they are read (data/sources/mapped.py)
         method     dco (the published loss on the published instances: 2 languages, 2 candidates), dco_all (all
                    candidates and all languages at once: no noise from the draw, exactly consistent target),
                    pco_exact (PCO on the candidates, of all languages at once), pco_rollout (the same from answers
@@ -78,7 +81,7 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
         config.batching.languages = 2
         config.objective.update(candidates="pair", partners="random")
         if experiment.instances:
-            config.data.options = {"instances": experiment.instances}
+            config.data.options["instances"] = experiment.instances
     config.objective.name = given.method.removesuffix("_all")
     if given.steer_en != 1.0:
         config.objective.steer = {"en": given.steer_en}

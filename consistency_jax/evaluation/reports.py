@@ -17,7 +17,7 @@ from consistency_jax.evaluation.free_text import (
 )
 from consistency_jax.evaluation.splits import Split
 from consistency_jax.objectives import options_of
-from consistency_jax.runtime.cli import command_line, version
+from consistency_jax.runtime.cli import own_command, version
 from consistency_jax.table import RANKED, Table
 
 
@@ -61,8 +61,8 @@ def write_report(
             if not task.safety
         },
         config=filled(config).to_dict(),
-        command=command_line(),
-        title=_title(config, final is None),
+        command=own_command() or None,
+        title=page_title(config, final is None),
         about=_about(config, final is None),
     )
     print(report.terminal_table(summary))
@@ -70,7 +70,8 @@ def write_report(
     return summary
 
 
-def _title(config: ConfigDict, alone: bool) -> str:
+def page_title(config: ConfigDict, alone: bool) -> str:
+    """Which model, and what was done to it; `alone`: nothing."""
     names = " then ".join(stage.name.upper() for stage in stages_of(config))
     return (
         f"{model_name(config)}: how alike it answers"

@@ -1,32 +1,31 @@
 """The Hugging Face Hub: a folder that goes there, and what a base model's own card says."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from consistency_jax.errors import CheckpointError, ConfigError
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.gguf import is_gguf, read_header
-from consistency_jax.models.huggingface import COPIED, WEIGHTS, find_checkpoint
+from consistency_jax.models.huggingface import COPIED, HUB_ID, WEIGHTS, find_checkpoint
 from consistency_jax.models.tokenizers import TOKENIZER_FILES
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_LICENCE = re.compile(r"^license:\s*['\"]?([\w.-]+)['\"]?\s*$", re.MULTILINE)
 
 
 def licence_of(path: str) -> str:
-    """The licence of a checkpoint, as its README.md or its GGUF metadata name it; "" where neither does."""
+    """The licence of a checkpoint, as its README.md or its GGUF metadata name it; "" where neither does, or no path."""
+    if not path:
+        return ""
     try:
         found = find_checkpoint(path)
         if is_gguf(found):
             told = read_header(found)[0].get("general.license", "")
-            return told if isinstance(told, str) else ""
-        text = (found / "README.md").read_text(encoding="utf8", errors="replace")
-    except (CheckpointError, OSError, ValueError):
+        else:
+            from huggingface_hub import metadata_load
+
+            told = (metadata_load(found / "README.md") or {}).get("license", "")
+    except Exception:  # of a file that is damaged in some way: its licence is not known
         return ""
-    head = text.split("---")[1] if text.startswith("---") else ""
-    named = _LICENCE.search(head)
-    return named[1] if named else ""
+    return told if isinstance(told, str) else ""
 
 
 def part_of_export(name: str) -> bool:
@@ -35,17 +34,18 @@ def part_of_export(name: str) -> bool:
     return name in known or bool(WEIGHTS.fullmatch(name))
 
 
-def check_repository(name: str, ours: Callable[[str], bool]) -> None:
+def check_repository(name: str, adapter: bool, ours: Callable[[str], bool]) -> None:
     """Whether a model may be pushed to a repository: before any work, so that it does not fail after it.
 
     Args:
       name: OWNER/NAME.
+      adapter: whether adapters are to be pushed, or a whole model; a repository holds one or the other.
       ours: tells whether the README of a repository that is there is one that an export wrote.
 
     Raises:
       ConfigError: another name, no token or one that the Hub does not take, or a repository of other things.
     """
-    if not _REPOSITORY.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise ConfigError(f"--push={name} should be OWNER/NAME, of a repository of the Hub")
     import huggingface_hub as hub
 
@@ -53,13 +53,19 @@ def check_repository(name: str, ours: Callable[[str], bool]) -> None:
         raise ConfigError(f"--push={name} needs a token that may write: set HF_TOKEN, or run `hf auth login`")
     api = hub.HfApi()
     try:
-        api.whoami()
+        told = api.whoami().get("auth", {}).get("accessToken", {})
+        if told.get("role") == "read":
+            raise PermissionError("the token may only read")
         if not api.repo_exists(name):
             return
         files = api.list_repo_files(name)
         card = "README.md" in files and Path(hub.hf_hub_download(name, "README.md")).read_text("utf8")
     except Exception as error:  # network, permission and name errors of many kinds
         raise _refused(name, error) from error
+    other = "config.json" if adapter else ADAPTER[0]
+    if other in files:
+        kind = "a whole model" if adapter else "adapters"
+        raise ConfigError(f"--push={name} holds {kind} already ({other}): choose another name")
     if (card and not ours(card)) or (not card and any(part_of_export(file) for file in files)):
         raise ConfigError(f"--push={name} holds a model that no export wrote: choose another name")
 
@@ -78,18 +84,18 @@ def push(folder: Path, name: str, public: bool) -> str:
     api = hub.HfApi()
     try:
         address = api.create_repo(name, private=not public, exist_ok=True)
-        files = _names(folder)
+        files = [path.name for path in folder.iterdir() if part_of_export(path.name)]
+        old = [file for file in api.list_repo_files(name) if part_of_export(file) and file not in files]
         api.upload_folder(
-            folder_path=folder, repo_id=name, allow_patterns=files, commit_message="Export of consistency_jax"
+            folder_path=folder,
+            repo_id=name,
+            allow_patterns=files,
+            delete_patterns=old,  # shards of an earlier export, say
+            commit_message="Export of consistency_jax",
         )
     except Exception as error:
         raise _refused(name, error) from error
     return str(address)
-
-
-def _names(folder: Path) -> list[str]:
-    paths: Iterable[Path] = folder.iterdir()
-    return [path.name for path in paths if part_of_export(path.name)]
 
 
 def _refused(name: str, error: Exception) -> ConfigError:

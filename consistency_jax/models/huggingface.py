@@ -46,6 +46,7 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stor
 PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
 # What an export replaces: its own files of weights, however many there were.
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 Tensors = TensorFiles | GgufFile
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -126,7 +127,7 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
         return path
     if path.is_file():
         raise CheckpointError(f"model.path: {name} is a file, and no GGUF; give the folder with config.json")
-    if not isinstance(path_or_hub_id, str) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+    if not isinstance(path_or_hub_id, str) or not HUB_ID.fullmatch(name):
         raise CheckpointError(
             f"model.path: no checkpoint folder or GGUF file {name}: give a Hugging Face folder, a GGUF file or a hub id"
         )

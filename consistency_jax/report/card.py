@@ -34,7 +34,7 @@ def model_card(
       command: that trained it.
     """
     front = ["---", "library_name: transformers"]
-    if on_hub and not base.startswith(("/", ".", "~")):
+    if on_hub:
         front.append(f"base_model: {_yaml(base)}")
     if licence:
         front.append(f"license: {_yaml(licence)}")
@@ -51,7 +51,7 @@ def model_card(
         f"# {base.rstrip('/').rpartition('/')[2]}, trained for crosslingual consistency",
         "",
         f"{', then '.join(f'{name.upper()}, {steps:,} steps' for name, steps in training)}, {CARD}; "
-        f"base model: `{base}`{f', licence {licence}' if licence else ', whose licence holds for this one too'}.",
+        f"base model: `{base}`{f', licence {licence}' if licence else ''}.",
         "",
     ]
     if data:

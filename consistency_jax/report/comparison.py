@@ -48,7 +48,8 @@ def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
 def lead(comparison: Mapping[str, Any], against: str) -> str:
     """A sentence: which method gains most consistency on the first split, and what it does to accuracy."""
     split, rows = next(iter(comparison["splits"].items()))
-    changes = {name: row[f"against_{against}"] for name, row in rows.items() if name != "base"}
+    apart = ("base", comparison["settings"]["first"] if against == "first" else "base")
+    changes = {name: row[f"against_{against}"] for name, row in rows.items() if name not in apart}
     known = {name: own for name, own in changes.items() if own["clc_all"]["mean"] is not None}
     if not known:
         return ""
@@ -59,7 +60,7 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
     told += (
         f"{best} gains most consistency between languages: CLC {_told(change)}"
         if sure
-        else f"no method measurably gains consistency; the largest change in CLC is that of {best}: {_told(change)}"
+        else f"no method measurably gains consistency; the best is {best}, CLC {_told(change)}"
     )
     accuracies = {"English accuracy": "accuracy_en", "accuracy in the other languages": "accuracy_non_en"}
     also = [
@@ -71,10 +72,15 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
 
 
 def _told(change: Mapping[str, Any]) -> str:
-    text = f"{change['mean']:+.1f}"
+    text = _signed(change["mean"])
     if change["low"] is not None:
-        text += f" [{change['low']:+.1f}, {change['high']:+.1f}]"
+        text += f" [{_signed(change['low'])}, {_signed(change['high'])}]"
     return text.replace("-", "\u2212")
+
+
+def _signed(value: float) -> str:
+    value = round(value, 1) + 0.0
+    return f"{value:{'+' if value else ''}.1f}"
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal

@@ -61,7 +61,7 @@ def embedded(
     for number, name in enumerate(shown_splits):
         own = list(items[name])
         texts = _by_id(own, before[name], (free_text or {}).get(name))
-        records = _records(before[name], after[name], own, texts, normalization)
+        records = _records(before[name], after[name], own, texts, normalization, alone)
         kept = _drawn(records, room // (len(shown_splits) - number))
         room -= sum(len(record.encode()) + 1 for record in kept)
         head = {
@@ -84,13 +84,13 @@ def _drawn(records: Sequence[str], room: int) -> list[str]:
 
 
 def _records(
-    before: Table, after: Table, items: Sequence[ParallelItem], free_text, normalization
+    before: Table, after: Table, items: Sequence[ParallelItem], free_text, normalization: str, alone: bool
 ) -> list[str]:
     known = {item.id: item for item in items}
     # bool[N, L, K] each
     first = [top_choice(table.scores(normalization), table.mask) > 0 for table in (before, after)]
     right = right_cells(before.gold, before.mask.shape)
-    order = np.argsort(_agreement(first[0], before.mask), kind="stable") if after is before else None
+    order = np.argsort(_agreement(first[0], before.mask), kind="stable") if alone else None
     found = []
     for row in range(len(before.ids)) if order is None else order.tolist():
         name = before.ids[row]

@@ -219,7 +219,7 @@
     const title = gold.map((k) => named?.[1][k]).join(" / ") || "Question";
     const several = new Set(answers.filter(Boolean).map((a) => a[AFTER].join())).size;
     const what = alone
-      ? `${several} different ${several > 1 ? "answers" : "answer"} in ${present} languages`
+      ? `${several > 1 ? `${several} different answers` : "the same answer"} in ${present} languages`
       : `changed in ${changed.length} of ${present} languages`;
     const note = `${id}${group ? ` · ${group}` : ""} · ${what}`;
     const head = (text, name = "") => make("th", { textContent: text, className: name, scope: "col" });

@@ -90,7 +90,7 @@ def few(parts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
         return ""
     only = f"only {about['items']} question{'s' * (about['items'] > 1)}"
     if about["items"] < TOO_FEW:  # a bootstrap of so few says that nothing varies
-        return f"{only}: too few to say how far its figures hold; read no interval of it as certainty"
+        return f"{only}: too few for an interval to mean much"
     what = "the change in CLC" if "delta" in parts else "CLC"
     return f"{only}: {what} has an interval of {high - low:.0f} points"
 
@@ -177,7 +177,7 @@ def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: s
         return found | {"maps": maps if cells else {}}
     delta, sure = parts["delta"][key], parts["confidence"][key]
     largest = max((abs(value) for value in _off_diagonal(delta)), default=0.0)
-    reach = next(reach for reach in REACHES if reach >= largest)
+    reach = next((reach for reach in REACHES if reach >= largest), REACHES[-1])
     maps["delta"] = charts.delta_map(delta, sure, languages, reach, label=f"{label}, change")
     return found | {"maps": maps, "reach": reach}
 

@@ -45,8 +45,12 @@ def get_config(name: str, options: str = "") -> Any:
     """
     file = config_file(name)
     spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None:
+        raise ConfigError(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{file} has no get_config(arg)")
     return module.get_config(options)
 
 

@@ -18,6 +18,7 @@ from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.runtime.cache import found_or_made
 from consistency_jax.runtime.files import read_arrays, write_arrays
 from consistency_jax.runtime.mesh import fetch
+from consistency_jax.runtime.processes import is_main
 from consistency_jax.table import Table
 
 
@@ -77,7 +78,7 @@ def stored(key: str, folder: Path, make: Callable[[Path], Table], told: str = ""
 
     what = "parameters, or trees of the data"
     table = found_or_made(folder / f"{key}.npz", make_now, Table.load, save, what)
-    if told and not made:
+    if told and not made and is_main():
         print(f"{told}: kept from before", file=sys.stderr, flush=True)
     return table
 

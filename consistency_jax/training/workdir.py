@@ -1,6 +1,6 @@
-"""The folder of a run: config.json, base_model.txt, data.txt, checkpoints/, metrics.jsonl, tensorboard/, tables/,
-report.json, report.html, skipped.jsonl where rows were left out, written/ where the model wrote answers, and profile/
-where steps were traced.
+"""The folder of a run: config.json, command.txt, base_model.txt, data.txt, checkpoints/, metrics.jsonl, tensorboard/,
+tables/, report.json, report.html, skipped.jsonl where rows were left out, written/ where the model wrote answers, and
+profile/ where steps were traced.
 
 With several stages, checkpoints/ holds a folder of each, and reference/ the tables of the references of later ones.
 """
@@ -64,8 +64,8 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
     that is there ran with the same config; stores the config. Of several processes the first does so, and all must see
     the folder.
 
-    report.json tells that a run is finished: one of another config is removed, and so is what a killed run left half
-    written.
+    report.json tells that a run is finished: where settings differ that are free to change it is removed, and so is
+    what a killed run left half written; where others do, it would be lost, and the folder is refused.
 
     Raises:
       ConfigError: the folder belongs to another config, or cannot be made or written.
@@ -130,7 +130,7 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
             mend = "Give the settings it was started with, or another --workdir."
             if kept == "report.json":
                 mend = "It holds a report, which would be lost: give another --workdir."
-            if set(differing) == {"total_steps"}:  # its schedule was made for so many
+            elif set(differing) == {"total_steps"}:  # its schedule was made for so many
                 mend += f" To train on from its end: {exported(folder)}, in another --workdir."
             raise ConfigError(f"the workdir {folder} belongs to another config:{lines}\n{mend}")
         for own in (folder, *(folder / name for name in ("tables", "reference", "written"))):
@@ -221,8 +221,8 @@ def read_config(workdir: Path) -> ConfigDict:
 
 def keep_command(workdir: Path, command: str) -> None:
     """Keeps the command that began a run, for the card of what is exported; "" keeps none."""
-    if command and not begun(workdir):
-        write_text(workdir / COMMAND, command + "\n")
+    if not begun(workdir):
+        write_text(workdir / COMMAND, command + "\n" * bool(command))
 
 
 def read_command(workdir: Path) -> str:

@@ -167,7 +167,11 @@ def test_an_export_goes_to_a_private_repository_and_is_found_there_again(small_c
     assert {name: text for name, text in found["files"].items() if name != ".gitattributes"} == written
     card = found["files"]["README.md"].decode()
     assert yaml.safe_load(card.split("---\n")[1])["language"] == ["en", "de", "ru"]
-    for told in ("Trained on jsonl.", "python -m consistency_jax.train --config=mine.py", "95% interval"):
+    for told in (
+        "Trained on jsonl (questions.jsonl).",
+        "python -m consistency_jax.train --config=mine.py",
+        "95% interval",
+    ):
         assert told in card
 
     done = export(hub, tmp_path, "--push=me/mine", "--public")  # again; it stays as private as it is

@@ -35,6 +35,6 @@ def test_a_head_says_what_names_say():
 
 
 def test_a_folder_of_one_machine_is_no_model_of_the_hub():
-    card = model_card("/home/me/models/mine/", ["en"], STAGES, {"base": {}})
+    card = model_card("/home/me/models/mine/", ["en"], STAGES, {"base": {}}, on_hub=False)
     assert "base_model" not in head(card)
     assert "# mine, trained" in card

@@ -43,7 +43,7 @@ def test_few_questions_are_told_with_what_they_leave_open(summary):
     many = {name: about | {"items": 100} for name, about in summary["settings"]["splits"].items()}
     more = summary | {"settings": summary["settings"] | {"splits": many}}
     assert "has an interval of" not in terminal_table(more, color=False)
-    for items, told in ((1, "only 1 question: too few to say"), (9, "only 9 questions: too few to say")):
+    for items, told in ((1, "only 1 question: too few for an"), (9, "only 9 questions: too few for an")):
         counted = {name: about | {"items": items} for name, about in summary["settings"]["splits"].items()}
         text = terminal_table(summary | {"settings": summary["settings"] | {"splits": counted}}, color=False)
         assert told in text

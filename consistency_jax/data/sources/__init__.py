@@ -73,6 +73,9 @@ def load_items(
     options = {
         key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()
     }
+    options |= {
+        key: str(options[key]) for key in source.values if isinstance(options.get(key), int)
+    }  # numbered=0
     _check_options(name, source, options)
     path = _path_of(name, source, path)
     if languages is not None:

@@ -11,7 +11,7 @@ from consistency_jax.data.sources.source import Row
 ANSWERS = ("letters", "full")
 LETTERS = "ABCDEFGHIJ"
 # Written without spaces between words, by their codes of two letters and of three.
-NO_SPACES = frozenset(("zh", "ja", "th", "zho", "yue", "jpn", "tha", "lao", "khm", "mya"))
+NO_SPACES = frozenset(("zh", "ja", "th", "lo", "km", "my", "zho", "yue", "jpn", "tha", "lao", "khm", "mya"))
 # The word that asks for the answer.
 ANSWER = {
     "ar": "الإجابة",
@@ -35,6 +35,12 @@ ANSWER = {
     "yo": "Ìdáhùn",
     "zh": "答案",
 }
+
+
+def answer_word(language: str) -> str | None:
+    """The word for "Answer" in a language (`pt`, `pt-BR`, `por_Latn`); None where it is not known."""
+    code = re.split("[-_]", language)[0]
+    return ANSWER.get(language) or ANSWER.get(THREE.get(code, code))
 
 
 def parted(language: str) -> bool:
@@ -82,11 +88,15 @@ def ask(language: str, question: str, options: Sequence[str], answers: str) -> t
     "letters" shows the options ("A. Rome") and answers with a letter; "full" asks the question alone and answers with
     an option's words. The wording is this project's; the word for "Answer" is the language's own, or else English.
     """
-    word = ANSWER.get(language, ANSWER["en"])
+    word = answer_word(language) or ANSWER["en"]
     if answers == "full":
         return f"{question}\n{word}:", tuple(f" {text}" for text in options)
     shown = [f"{letter}. {text}" for letter, text in zip(LETTERS, options)]
     return "\n".join([question, *shown, f"{word}:"]), _letters(len(options))
+
+
+_THREE = "arb ben deu eng spa fra hin ind ita jpn kor nld pol por rus swh urd vie yor zho"
+THREE = dict(zip(_THREE.split(" "), ANSWER, strict=True))  # codes of three letters -> those of two, of ANSWER
 
 
 @functools.cache

@@ -3,18 +3,26 @@ folder, one file, or a data set of the Hugging Face Hub.
 """
 
 import ast
+import io
 import itertools
+import json
 import re
+import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from babel import Locale, UnknownLocaleError
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import AGAIN, Line, json_lines, records
 from consistency_jax.runtime.files import expanded
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
-DOWNLOAD = "Set data.path to a folder with one file a language, or to a data set of the Hub, JRQi/MMMLU say"
+DOWNLOAD = (
+    "Give a folder with files named by their languages, or a data set of the Hub; where a column tells the language, "
+    "name it: language=COLUMN"
+)
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _LANGUAGE = re.compile("[a-z]{2,3}([-_]([A-Z][a-z]{3}|[A-Z]{2}))?")  # en, eng_Latn, pt-BR
 _SHARD = re.compile(r"-\d+-of-\d+$")
@@ -61,19 +69,32 @@ def _parquet_lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:
 
 
 def texts_of(value: Any, column: str, where: str) -> list[str]:
-    """The list of texts that a cell holds, or spells as a literal of Python or JSON; nothing is ever run.
+    """The list of texts that a cell holds, or spells as JSON or as a literal of Python; nothing is ever run.
 
     Raises:
-        DataError: it does not.
+        DataError: it does not, or two texts stand there without a comma, as numpy prints them.
     """
     if isinstance(value, str):
         try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise DataError.at(where, f"{column} {value!r:.60} is no list of texts", AGAIN) from None
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = _literal(value, column, where)
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise DataError.at(where, f"{column} {value!r:.60} is no list of texts", AGAIN)
     return list(value)
+
+
+def _literal(text: str, column: str, where: str) -> Any:
+    try:
+        value = ast.literal_eval(text)
+        words = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        raise DataError.at(where, f"{column} {text!r:.60} is no list of texts", AGAIN) from None
+    if (tokenize.STRING, tokenize.STRING) in zip(words, words[1:]):  # Python would join them
+        raise DataError.at(
+            where, f"{column} {text!r:.60} has texts without a comma between", "Write ['a', 'b']"
+        )
+    return value
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -112,7 +133,7 @@ def folder_of(path: str) -> Path:
     if local.exists():
         return local
     if not HUB_ID.fullmatch(path):
-        raise DataError.at(path, "no such folder", DOWNLOAD)
+        raise DataError.at(path, "no such file or folder", DOWNLOAD)
     from huggingface_hub import snapshot_download
 
     try:
@@ -121,21 +142,27 @@ def folder_of(path: str) -> Path:
     except Exception as error:  # the hub client raises network, permission and name errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise DataError.at(
-            path, f"no such folder, and the Hub gave no data set ({reason})", DOWNLOAD
+            path, f"no such file or folder, and the Hub gave no data set ({reason})", DOWNLOAD
         ) from error
 
 
 def files_of_all(path: str, part: str) -> list[Path]:
-    """The file itself, or the folder's files; of several those whose names hold the part, if any do.
+    """The file itself, or the folder's files; of several those whose names hold the part.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or none of several holds the part.
     """
     folder = folder_of(path)
     files = [folder] if folder.is_file() else data_files(folder)
     if not files:
         raise DataError.at(path, f"no file {', '.join(f'*{ending}' for ending in ENDINGS)} here", DOWNLOAD)
-    return [file for file in files if _has(file, part)] or files
+    named = [file for file in files if _has(file, part)]
+    if not named and len(files) > 1:
+        found = ", ".join(str(file.relative_to(folder)) for file in files[:6])
+        raise DataError.at(
+            path, f"{len(files)} files, and none is named {part!r} ({found})", "Say which: part=WORD"
+        )
+    return named or files
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -152,8 +179,11 @@ def _by_language(folder: Path, languages: Sequence[str] | None, part: str) -> di
         named = [
             word for name in folders for word in (name, name.rpartition("_")[2], name.rpartition("-")[2])
         ]
-        named = dict.fromkeys([*named, stem, *re.split(r"[-_.]", stem)])
-        words[file] = [word for word in named if word not in _SPLITS and _names(word, languages)]
+        # Of one file alone nothing tells which of its words may be a language: my_data.csv.
+        named = dict.fromkeys([*named, stem, *(re.split(r"[-_.]", stem) if folder.is_dir() else [])])
+        words[file] = [
+            word for word in named if word not in _SPLITS and _names(word, languages, folder.is_file())
+        ]
         whole[file] = {*folders, stem}
     # A word of every file's name (`set` of set_en, set_sw) is no language, where others tell the files apart.
     common = set.intersection(*map(set, words.values())) if len(words) > 1 and languages is None else set()
@@ -169,18 +199,30 @@ def _by_language(folder: Path, languages: Sequence[str] | None, part: str) -> di
     }
 
 
-def _names(word: str, languages: Sequence[str] | None) -> bool:
-    """Whether a word is a language: one of those wanted, or what looks like one."""
-    return bool(_LANGUAGE.fullmatch(word)) if languages is None else word in languages
+def _names(word: str, languages: Sequence[str] | None, known: bool) -> bool:
+    """Whether a word is a language: one of those wanted, or what looks like one, and (`known`) has a name."""
+    if languages is not None:
+        return word in languages
+    return looks_like_language(word) and (not known or _is_named(word))
+
+
+def looks_like_language(word: str) -> bool:
+    """en, eng_Latn, pt-BR."""
+    return bool(_LANGUAGE.fullmatch(word)) and word not in _SPLITS
+
+
+def _is_named(word: str) -> bool:
+    try:
+        return Locale.parse(word.replace("-", "_")).get_display_name("en") is not None
+    except (UnknownLocaleError, ValueError):
+        return False
 
 
 def _one(files: list[Path], where: str, part: str) -> list[Path]:
     named = [file for file in files if _has(file, part)] or files
     if len({file.with_name(_SHARD.sub("", file.stem)) for file in named}) != 1:
-        found = ", ".join(file.name for file in named[:6]) or "none"
-        raise DataError.at(
-            where, f"{len(named)} files where one is wanted ({found})", "Set data.options.part"
-        )
+        found = ", ".join("/".join(file.parts[-2:]) for file in named[:6]) or "none"
+        raise DataError.at(where, f"{len(named)} files where one is wanted ({found})", "Say which: part=WORD")
     return named
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem, check_languages
-from consistency_jax.data.sources.choices import ANSWER, LETTERS, Question, choice_row, parted
+from consistency_jax.data.sources.choices import LETTERS, Question, answer_word, choice_row, parted
 from consistency_jax.data.sources.files import Line
 from consistency_jax.data.sources.language_files import (
     files_by_language,
     files_of_all,
     lines_of,
+    looks_like_language,
     texts_of,
 )
 from consistency_jax.data.sources.parallel import by_id, by_place, check_alike
@@ -35,8 +36,8 @@ SOURCE = Source(
         "numbered": ("auto", "0", "1", "letter", "text"),
     },
 )
-LANGUAGE = "{language}"
-MAP = "Name columns: data.options.prompt=question, data.options.candidates=a+b+c+d (or one with lists), gold=answer"
+LANGUAGE, MARK = "{language}", "\0"
+MAP = "Name them: prompt=question,candidates=a+b+c+d (or one column of lists),gold=answer (docs/data.md)"
 _NAME = re.compile(r"\{([^{}]+)\}")
 _NUMBER = re.compile(r"(\d{1,4})(?:\.0)?")  # pandas writes whole numbers beside empty cells as 1.0
 
@@ -79,10 +80,10 @@ def read(
         group: the column of what to average by.
         answers: "plain": an answer follows its prompt; "letters" and "full" write a question as `choices.ask` does.
         numbered: how the right answer is told: counted from 0 or from 1, by letter, or by its text; "auto": as fits
-            every row, and where several do with other answers that is an error.
+            the most rows (another row is an error), and where several do with other answers that is an error.
         part: which files, where a language has several: their names hold this word.
-        join: "space": a plain answer is parted from its prompt by one space, except in Chinese, Japanese and Thai and
-            in the gap of a `<mask>`. "verbatim": as the file has it.
+        join: "space": a plain answer is parted from its prompt by one space, except in languages that write none
+            (`choices.NO_SPACES`) and in the gap of a `<mask>`. "verbatim": as the file has it.
 
     Raises:
         DataError: naming file, reason and mend.
@@ -94,9 +95,9 @@ def read(
     columns = Columns(prompt, candidates, gold, language, id, group)
     tables = _tables(str(path), languages, part, columns)
     cells = {name: _cells(lines, columns.of(name)) for name, lines in tables.items()}
-    right = _reading(cells, numbered) if gold else lambda cell: None
+    reading = _reading(cells, numbered) if gold else None
     questions = {
-        name: each(own, lambda _, cell, name=name: _question(cell, right(cell), name, answers, join))
+        name: each(own, lambda _, cell, name=name: _question(cell, reading, name, answers, join))
         for name, own in cells.items()
     }
     warnings: list[str] = []
@@ -106,7 +107,7 @@ def read(
         rows, warnings = by_id(next(iter(named.values())), named, places)
     else:
         rows = by_place(questions, path)
-    if answers != PLAIN and (unasked := [name for name in tables if name not in ANSWER]):
+    if answers != PLAIN and (unasked := [name for name in tables if not answer_word(name)]):
         named = ", ".join(unasked[:8]) + ", ..." * (len(unasked) > 8)
         warnings.append(f"{path}: the word 'Answer' is English in {named}; answers=plain has none")
 
@@ -206,42 +207,64 @@ def _tables(
     path: str, languages: Sequence[str] | None, part: str, columns: Columns
 ) -> dict[str, Iterable[Line]]:
     """language -> its rows."""
-    if LANGUAGE in columns.prompt + columns.candidates:
-        lines = list(lines_of(files_of_all(path, part)))
+    if LANGUAGE in columns.prompt + columns.candidates and LANGUAGE not in path:
+        lines = [line for line in lines_of(files_of_all(path, part)) if not _is_empty(line)]
         known = _named(lines, columns)
         return dict.fromkeys(check_languages(languages or known, known, path), lines)
     if not columns.language:
         files = files_by_language(path, languages, part)
         names = check_languages(languages or files, files, path)
-        return {name: lines_of(files[name]) for name in names}
+        return {name: [line for line in lines_of(files[name]) if not _is_empty(line)] for name in names}
     found: dict[str, list[Line]] = {}
     unread = []
     for line in lines_of(files_of_all(path, part)):
+        if _is_empty(line):
+            continue
         try:
-            found.setdefault(_text(line.get(), columns.language, line.where), []).append(line)
+            language = _text(line.get(), columns.language, line.where).strip()
+            if not language:
+                raise DataError.at(
+                    line.where, f"{columns.language} is empty", "Write the language of the row"
+                )
+            found.setdefault(language, []).append(line)
         except DataError as error:
             if not columns.id:  # which rows belong together is told by their order, and it is lost
                 raise
             unread.append(Line(line.where, error))
+    if not found:
+        raise unread[0].value
     tables = {name: found[name] for name in check_languages(languages or found, found, path)}
     next(iter(tables.values())).extend(unread)
     return tables
 
 
+def _is_empty(line: Line) -> bool:
+    """Whether nothing stands in any cell: what spreadsheets leave behind the last row."""
+    return isinstance(line.value, dict) and all(
+        cell is None or not str(cell).strip() for cell in line.value.values()
+    )
+
+
 def _named(lines: Sequence[Line], columns: Columns) -> list[str]:
-    """The languages that a table has columns of, by the prompt's (or else the candidates')."""
-    names = next((name for name in _NAME.findall(columns.prompt.replace(LANGUAGE, "\0")) if "\0" in name), "")
-    name = names or next(
-        each for each in (columns.prompt, *columns.candidates.split("+")) if LANGUAGE in each
-    ).replace(LANGUAGE, "\0")
-    pattern = re.compile(re.escape(name).replace("\0", "(.+)"))
-    record = lines[0].get()
-    found = [match[1] for key in record if (match := pattern.fullmatch(str(key)))]
-    if not found:
-        has = ", ".join(map(str, list(record)[:16]))
-        wanted = name.replace("\0", LANGUAGE)
-        raise DataError.at(lines[0].where, f"no column like {wanted}; the row has {has}", "Name one of these")
-    return found
+    """The languages that a table has all columns of: the words in the place of `{language}` that look like one."""
+    own = [columns.prompt, *columns.candidates.split("+"), columns.gold]
+    named = [
+        name
+        for text in own
+        for name in _NAME.findall(text.replace(LANGUAGE, MARK)) or [text.replace(LANGUAGE, MARK)]
+    ]
+    wanted = [name for name in named if MARK in name]
+    keys = dict.fromkeys(str(key) for line in lines if isinstance(line.value, dict) for key in line.value)
+    patterns = [re.compile(re.escape(name).replace(MARK, "(.+)")) for name in wanted]
+    found = [[match[1] for key in keys if (match := pattern.fullmatch(key))] for pattern in patterns]
+    languages = [word for word in found[0] if all(word in own for own in found) and looks_like_language(word)]
+    if not languages:
+        has = ", ".join(list(keys)[:16]) or "no columns"
+        told = ", ".join(name.replace(MARK, LANGUAGE) for name in wanted)
+        raise DataError.at(
+            lines[0].where, f"no language has the columns {told}; there are {has}", "Name these"
+        )
+    return languages
 
 
 def _by_key(
@@ -294,7 +317,9 @@ def _reading(cells: Mapping[str, Sequence[Cell | DataError]], numbered: str) -> 
     """
     if numbered != "auto":
         return READINGS[numbered]
-    every = [cell for own in cells.values() for cell in own if isinstance(cell, Cell)]
+    every = [
+        cell for own in cells.values() for cell in own if isinstance(cell, Cell) and cell.gold is not None
+    ]
     told = {name: [reading(cell) for cell in every] for name, reading in READINGS.items()}
     counts = {name: sum(each is not None for each in own) for name, own in told.items()}
     most = max(counts.values(), default=0)
@@ -302,15 +327,21 @@ def _reading(cells: Mapping[str, Sequence[Cell | DataError]], numbered: str) -> 
     if most and any(told[name] != told[best[0]] for name in best):
         words = {"0": "counted from 0", "1": "counted from 1", "letter": "by letter", "text": "by text"}
         kinds = " or ".join(words[name] for name in best)
-        reason = f"the right answer {every[0].gold!r:.40} may be told {kinds}"
-        raise DataError.at(every[0].where, reason, f"Say which: data.options.numbered={best[0]}")
+        cell = next(cell for cell, *own in zip(every, *(told[name] for name in best)) if len(set(own)) > 1)
+        reason = f"the right answer {cell.gold!r:.40} may be told {kinds}"
+        raise DataError.at(cell.where, reason, f"Say which: numbered={best[0]}")
     return READINGS[best[0]]
 
 
-def _question(cell: Cell, answer: int | None, language: str, answers: str, join: str) -> Question:
+def _question(
+    cell: Cell, reading: Callable[[Cell], int | None] | None, language: str, answers: str, join: str
+) -> Question:
+    answer = None if reading is None or cell.gold is None else reading(cell)
     if cell.gold is not None and answer is None:
         reason = f"the right answer is {cell.gold!r:.40}, of {len(cell.candidates)} candidates"
-        raise DataError.at(cell.where, reason, "Leave gold out where the set has no labels, or say numbered")
+        raise DataError.at(
+            cell.where, reason, "Leave gold out where the set has no labels, or say numbered=0, 1, ..."
+        )
     prompt, candidates = cell.prompt, cell.candidates
     if answers == "letters" and len(candidates) > len(LETTERS):
         reason = f"{len(candidates)} candidates, and letters for {len(LETTERS)}"

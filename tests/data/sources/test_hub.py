@@ -73,16 +73,20 @@ def test_a_hub_id_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("offline")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(DataError, match="JRQi/MMMLU: no such folder, and the Hub gave no data set .offline"):
+    with pytest.raises(
+        DataError, match="JRQi/MMMLU: no such file or folder, and the Hub gave no data set .offline"
+    ):
         load_items("hub", path="JRQi/MMMLU")
-    with pytest.raises(DataError, match="/nowhere: no such folder"):
+    with pytest.raises(DataError, match="/nowhere: no such file or folder"):
         load_items("hub", path="/nowhere")
 
 
 def test_which_file_is_meant_must_be_clear(tmp_path: Path):
     for name in ("one", "two"):
         source_files.write(tmp_path / "en" / f"{name}.csv", "Prompt,Ans,Candidate Ans\r\n")
-    with pytest.raises(DataError, match="language 'en': 2 files where one is wanted .one.csv, two.csv."):
+    with pytest.raises(
+        DataError, match="language 'en': 2 files where one is wanted .en/one.csv, en/two.csv."
+    ):
         load_items("hub", path=tmp_path, languages=["en"])
     with pytest.raises(DataError, match="needs to be told its languages"):
         load_items("hub", path=tmp_path / "{language}")

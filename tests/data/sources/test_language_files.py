@@ -1,5 +1,6 @@
 """Which file is a language's, by its name alone."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,21 +36,34 @@ def test_a_file_is_found_by_its_language(tmp_path: Path, names: tuple[str, ...],
     }
 
 
+def test_the_name_of_one_file_alone_is_no_language(tmp_path: Path):
+    for name in ("qa.csv", "my_data.csv", "all.csv"):
+        with pytest.raises(DataError, match="name it: language=COLUMN"):
+            files_by_language(folder(tmp_path / name, name) + f"/{name}", None, "test")
+    assert list(files_by_language(folder(tmp_path, "sw.csv") + "/sw.csv", None, "test")) == ["sw"]
+
+
 def test_parts_of_one_file_are_joined_and_others_are_not(tmp_path: Path):
     path = folder(tmp_path, "en/test-00000-of-00002.csv", "en/test-00001-of-00002.csv", "en/train.csv")
     own = files_by_language(path, ["en"], "test")["en"]
     assert [file.name for file in own] == ["test-00000-of-00002.csv", "test-00001-of-00002.csv"]
     assert [line.value for line in lines_of(own)] == [{"a": "1", "b": "2"}] * 2
-    with pytest.raises(DataError, match="3 files where one is wanted .*Set data.options.part"):
+    with pytest.raises(DataError, match="3 files where one is wanted .*Say which: part=WORD"):
         files_by_language(path, ["en"], "validation")
     assert [file.name for file in files_of_all(path, "train")] == ["train.csv"]
-    assert len(files_of_all(path, "validation")) == 3
+    with pytest.raises(DataError, match="3 files, and none is named 'validation' .en/test-.*part=WORD"):
+        files_of_all(path, "validation")
     with pytest.raises(DataError, match="no file .*csv.* here"):
         files_of_all(folder(tmp_path / "empty" / "more", "x.txt"), "test")
 
 
 def test_a_cell_of_texts():
     assert texts_of("['a', 'b']", "x", "f:1") == texts_of('["a", "b"]', "x", "f:1") == ["a", "b"]
+    for texts in (["\U0001f600", "b"], ["a/b", 'c"d', "e'f"]):
+        assert texts_of(json.dumps(texts), "x", "f:1") == texts_of(repr(texts), "x", "f:1") == texts
+    assert texts_of('["a\\/b"]', "x", "f:1") == ["a/b"]
+    with pytest.raises(DataError, match="texts without a comma between. Write"):
+        texts_of("['Paris' 'Rome' 'Oslo']", "x", "f:1")  # as numpy prints them
     for wrong in ("a b", "[1, 2]", 3, None, "__import__('os')"):
         with pytest.raises(DataError, match="f:1: x .* is no list of texts"):
             texts_of(wrong, "x", "f:1")

@@ -99,8 +99,12 @@ def test_the_columns_of_belebele(tmp_path: Path):
     items = load_items("mapped", path=tmp_path, answers="letters", **options)
     assert items.languages == ("deu_Latn", "eng_Latn")
     assert items[0].candidates["eng_Latn"] == (" A", " B", " C", " D")
-    assert items[0].prompts["deu_Latn"].endswith("0?\nA. Apfel\nB. Birne\nC. Pflaume\nD. Feige\nAnswer:")
-    assert "the word 'Answer' is English in deu_Latn, eng_Latn" in items.warnings[0]
+    assert items[0].prompts["deu_Latn"].endswith("0?\nA. Apfel\nB. Birne\nC. Pflaume\nD. Feige\nAntwort:")
+    assert items.warnings == []
+    (tmp_path / "data" / "deu_Latn.jsonl").rename(tmp_path / "data" / "quy_Latn.jsonl")
+    items = load_items("mapped", path=tmp_path, answers="letters", **options)
+    assert items[0].prompts["quy_Latn"].endswith("D. Feige\nAnswer:")
+    assert "the word 'Answer' is English in quy_Latn;" in items.warnings[0]
 
 
 def test_a_column_tells_the_language(tmp_path: Path):
@@ -150,7 +154,9 @@ def test_a_spreadsheet_has_columns_of_each_language(tmp_path: Path):
         load_items("mapped", path=write(file, as_csv(both)), gold="right_{language}", **options), ("en", "de")
     )
     check(load_items("mapped", path=file, languages=["de"], gold="right_{language}", **options), ("de",))
-    with pytest.raises(DataError, match="no column like ask_{language}; the row has question_en"):
+    with pytest.raises(
+        DataError, match="no language has the columns ask_{language}, a_.*; there are question_en"
+    ):
         load_items("mapped", path=file, **options | {"prompt": "ask_{language}"})
 
 
@@ -186,6 +192,50 @@ def test_what_may_be_read_in_two_ways_is_asked(tmp_path: Path):
     with pytest.raises(DataError, match="en.jsonl:3: the right answer is '9', of 4 candidates"):
         load_items("mapped", **options, numbered="0")
     assert len(load_items("mapped", **options, numbered="0", on_error="skip")) == 3
+
+
+def test_a_column_that_is_no_language_and_a_language_that_comes_late(tmp_path: Path):
+    options = {"prompt": "q_{language}", "candidates": "a_{language}+b_{language}"}
+    late = [{"q_en": "One?", "a_en": "x", "b_en": "y", "q_id": 17, "q_type": "t"}]
+    late += [{"q_en": "Two?", "a_en": "x", "b_en": "y", "q_sw": "Mbili?", "a_sw": "x", "b_sw": "y"}]
+    file = write(tmp_path / "sheet.jsonl", as_jsonl(late))
+    items = load_items("mapped", path=file, on_error="skip", **options)
+    assert items.languages == ("en", "sw")
+    assert len(items) == len(items.skipped) == 1
+    with pytest.raises(DataError, match="sheet.jsonl:1: no language has the columns"):
+        load_items("mapped", path=write(file, "5\n"), **options)
+
+
+def test_rows_of_empty_cells_and_unlabelled_ones(tmp_path: Path):
+    head = ["lang", "q", "a", "b", "g"]
+    told = [["en", "One?", "None", "Some", ""], ["en", "Two?", "None", "Some", "Some"], ["", "", "", "", ""]]
+    file = write(tmp_path / "x.csv", as_csv([head, *told]))
+    columns = {"prompt": "q", "candidates": "a+b", "gold": "g", "language": "lang"}
+    assert [item.gold for item in load_items("mapped", path=file, **columns)] == [None, 1]
+    file = write(tmp_path / "x.csv", as_csv([head, *told[:2], ["", "Three?", "x", "y", ""]]))
+    with pytest.raises(DataError, match="x.csv:4: lang is empty"):
+        load_items("mapped", path=file, **columns)
+
+
+def test_how_it_is_told_may_be_said_on_the_command_line(tmp_path: Path):
+    from consistency_jax.config import get_config
+
+    told = [row | {"answer": gold} for row, gold in zip(rows("en", 4), "1232", strict=True)]
+    file = write(tmp_path / "en.jsonl", as_jsonl(told))
+    columns = f"prompt=question,candidates={OPTIONS},gold=answer"
+    config = get_config("audit", f"path=x,data={file},{columns},numbered=1")
+    items = load_items(config.data.source, path=config.data.path, **config.data.options)
+    assert [item.gold for item in items] == [0, 1, 2, 1]
+    options = dict(config.data.options) | {"numbered": 0}  # as --config.data.options.numbered=0 comes
+    assert [item.gold for item in load_items("mapped", path=file, **options)] == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["audit", "custom", "real", "gemma3"])
+def test_every_config_keeps_what_a_source_is_told(name: str):
+    from consistency_jax.config import get_config
+
+    options = get_config(name, "path=x,data=mmmlu,data_path=y,answers=full").data.options
+    assert options["answers"] == "full"
 
 
 def test_fewer_candidates_are_empty_cells(tmp_path: Path):
