@@ -1,6 +1,7 @@
 """What --help says, read from the source of a command, so that it is there before anything heavy is imported."""
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -66,7 +67,7 @@ def configs(name: str) -> Iterator[str]:
         yield from (
             f"--config={name}, whose options may also be flags, --NAME=VALUE:",
             "",
-            doc(config_file(name)),
+            re.sub(r"(?<=\S) {4,}(?=--)", " ", doc(config_file(name))),  # a line that a backslash joined
         )
         return
     yield from (

@@ -7,6 +7,7 @@ import pytest
 from consistency_jax.report.comparison import (
     columns,
     explained,
+    lead,
     markdown_comparison,
     picture,
     terminal_comparison,
@@ -98,3 +99,15 @@ def test_the_page_escapes_names_and_needs_nothing(comparison, tmp_path):
     assert "dco <1>" not in page
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.html", "compare.json"]
+
+
+def test_the_page_opens_with_what_gains_most(comparison):
+    assert lead(comparison, "base") == (
+        "On the 1,200 questions of test, sft gains most consistency between languages: CLC +4.2 [+1.0, +7.5], "
+        "English accuracy +4.2 [+1.0, +7.5], accuracy in the other languages +4.2 [+1.0, +7.5]."
+    )
+    assert lead(comparison, "first") == ""  # nothing is known against it
+    rows = comparison["splits"]["test"]
+    rows["sft"]["against_base"] = dict.fromkeys(columns(), change(-0.02, -1.0, 1.0))
+    told = lead(comparison, "base")
+    assert "no method measurably gains consistency; the best is sft, CLC 0.0 [\u22121.0, +1.0]" in told

@@ -5,7 +5,7 @@ import re
 
 from consistency_jax.report import write_report
 from consistency_jax.report.figures import LANGUAGES, Figure
-from consistency_jax.report.views import row_of, rows_of
+from consistency_jax.report.views import row_of, rows_of, split_view
 
 PARTS = {
     "base": {"wrong_en": 20.0, "wrong_non_en": 30.0, "wrong": {"sw": 40.0}},
@@ -66,3 +66,10 @@ def test_the_page_shows_every_section(ragged, ragged_summary, tmp_path):
     for name in found["normalizations"]:
         assert f"<bdi>{name}</bdi>" in page
     assert "set evaluation.all_normalizations" not in page
+
+
+def test_maps_have_one_colour_scale_on_every_page(summary):
+    view = split_view(summary, "test")
+    assert (view["low"], view["high"]) == (0, 100)
+    largest = max(abs(v) for row in summary["delta"]["test"]["clc_matrix"] for v in row if v is not None)
+    assert view["reach"] == next(reach for reach in (10, 25, 50, 100) if reach >= largest)

@@ -241,3 +241,11 @@ def test_a_platform_that_is_not_there_is_one_line(capsys):
         run_command(command)
     assert ended.value.code == 1
     assert "error: JAX_PLATFORMS: Unable to initialize backend 'tpu'" in capsys.readouterr().err
+
+
+def test_a_process_of_another_program_has_no_command_of_ours(monkeypatch):
+    assert cli.own_command() == ""  # pytest's
+    spec = importlib.machinery.ModuleSpec("consistency_jax.train", None)
+    monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__spec__=spec))
+    monkeypatch.setattr(sys, "argv", ["train.py", "--workdir=a b"])
+    assert cli.own_command() == "python -m consistency_jax.train '--workdir=a b'"

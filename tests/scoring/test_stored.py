@@ -94,3 +94,9 @@ def test_what_another_plan_stored_does_not_count(model, questions, tmp_path, mon
     trees = np.concatenate([batch.trees for batch in plan[:2]])
     np.testing.assert_array_equal(again.arrays["logp"][trees, 0], trees)
     assert PassResults(["logp"], len(sizes), other, tmp_path).done == 0
+
+
+def test_a_table_that_was_kept_is_told(table, tmp_path, capsys):
+    for told in ("", "base test: kept from before\n"):
+        stored("key", tmp_path, lambda batches: table, "base test")
+        assert capsys.readouterr().err == told

@@ -18,7 +18,14 @@ from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.train import train
 from consistency_jax.training.loggers import MetricsLog, metric_lines
 from consistency_jax.training.stages import load_training
-from consistency_jax.training.workdir import check_data, open_workdir, read_config, read_report
+from consistency_jax.training.workdir import (
+    check_data,
+    keep_command,
+    open_workdir,
+    read_command,
+    read_config,
+    read_report,
+)
 
 
 def opened(folder, config):
@@ -348,3 +355,17 @@ def test_damaged_lines_of_the_log_are_passed_over(tmp_path):
     MetricsLog(tmp_path, first_step=2, stage="dco", tensorboard=False).close()
     assert metric_lines(path) == good[:2]
     assert path.read_text().count("\n") == 2
+
+
+def test_the_command_of_a_run_is_kept_until_it_has_begun(small_config, tmp_path):
+    folder = opened(tmp_path, small_config)
+    assert read_command(folder) == ""
+    keep_command(folder, "train --lr=1")
+    keep_command(folder, "train --lr=2")  # the first was killed before its first checkpoint
+    assert read_command(folder) == "train --lr=2"
+    keep_command(folder, "")  # from Python: of no command
+    assert read_command(folder) == ""
+    keep_command(folder, "train --lr=3")
+    (folder / "checkpoints" / "5").mkdir(parents=True)
+    keep_command(folder, "train --lr=3 --verbosity=1")  # which resumes it
+    assert read_command(folder) == "train --lr=3"

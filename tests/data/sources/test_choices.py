@@ -1,7 +1,7 @@
 """Multiple-choice questions as texts: letters of shown options, or the options' words."""
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.sources.choices import ANSWERS, Question, ask, choice_row
+from consistency_jax.data.sources.choices import ANSWERS, Question, answer_word, ask, choice_row, parted
 
 OPTIONS = ("Rome", "Oslo", "Bern")
 
@@ -42,3 +42,12 @@ def test_a_question_becomes_one_item_in_its_languages():
         1,
         {"en": "Before."},
     )
+
+
+def test_codes_of_a_language_in_every_spelling():
+    assert all(parted(code) for code in ("en", "eng_Latn", "sw"))
+    assert not any(parted(code) for code in ("zh", "zh-CN", "zho_Hans", "khm_Khmr", "km"))
+    assert {answer_word(code) for code in ("pt", "pt-BR", "por_Latn")} == {"Resposta"}
+    assert (answer_word("quy_Latn"), answer_word("sw")) == (None, "Jibu")
+    assert ask("pt-BR", "Q?", ("a",), "full")[0] == "Q?\nResposta:"
+    assert ask("quy", "Q?", ("a",), "full")[0] == "Q?\nAnswer:"
