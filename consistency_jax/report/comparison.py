@@ -15,6 +15,7 @@ from consistency_jax.report.html import template
 from consistency_jax.report.plots import Mark, forest
 from consistency_jax.report.terminal import STYLES, text_console
 from consistency_jax.runtime.files import write_text
+from consistency_jax.runtime.progress import readable
 
 
 def columns() -> dict[str, tuple[str, bool | None]]:
@@ -143,7 +144,7 @@ def _spread(text: str, sd: float | None) -> str:
 
 def _speeds(comparison: Mapping[str, Any]) -> dict[str, str]:
     speeds = {method["name"]: method["items_per_s"] for method in comparison["methods"]}
-    return {name: f"{speed:.0f}" for name, speed in speeds.items() if speed is not None}
+    return {name: readable(speed) for name, speed in speeds.items() if speed is not None}
 
 
 # ------------------------------------------------------------------------------------------------------------- markdown

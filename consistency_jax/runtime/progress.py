@@ -18,7 +18,8 @@ def span(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _rate(value: float) -> str:
+def readable(value: float) -> str:
+    """A rate: two digits that count below 10, whole above."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -103,7 +104,7 @@ class Progress:
     def _told(self) -> dict[str, str]:
         rates = self.rates()
         told = {"MFU": f"{rates.pop('mfu'):.1f} %"} if "mfu" in rates else {}
-        told = {name.replace("_per_s", "/s"): _rate(rate) for name, rate in rates.items()} | told
+        told = {name.replace("_per_s", "/s"): readable(rate) for name, rate in rates.items()} | told
         if self._ended_steps and self._done < self._total:
             told["left"] = span((self._total - self._done) * self._elapsed / self._ended_steps)
         return told
