@@ -84,6 +84,54 @@ def test_files_of_public_sets(source: str, tmp_path: Path, builder: TreeBuilder)
     assert outcomes.counts["error"] > EACH // 10
 
 
+def table(folder: Path, form: str) -> tuple[Path, dict[str, str]]:
+    """Eight questions in two languages in a form of `mapped`; its path and the names of its columns."""
+    told, wide = {"en": [], "zh": []}, []
+    for number in range(8):
+        both = {language: source_files.question(language, number) for language in told}
+        for language, (text, options, gold) in both.items():
+            own = {"id": f"q{number}", "q": text, "choices": options, "gold": gold, "lang": language}
+            told[language].append(own | dict(zip("abcd", options, strict=True)))
+        columns = {
+            f"{k}_{language}": v for language, own in told.items() for k, v in own[-1].items() if k in "qabcd"
+        }
+        wide.append(columns | {"gold": "ABCD"[number % 4]})
+    each = {"prompt": "q", "gold": "gold", "id": "id"}
+    if form == "jsonl":
+        for language, rows in told.items():
+            source_files.write(folder / f"{language}.jsonl", source_files.as_jsonl(rows))
+        return folder, each | {"candidates": "choices"}
+    rows = wide if form == "wide" else [row for pair in zip(*told.values(), strict=True) for row in pair]
+    file = source_files.write(
+        folder / "sheet.csv", source_files.as_csv([list(rows[0]), *(row.values() for row in rows)])
+    )
+    if form == "wide":
+        letters = "+".join(f"{k}_{{language}}" for k in "abcd")
+        return file, {"prompt": "q_{language}", "candidates": letters, "gold": "gold"}
+    return file, each | {"candidates": "a+b+c+d", "language": "lang"}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "long", "wide"])
+def test_tables_of_any_columns(form: str, tmp_path: Path, builder: TreeBuilder) -> None:
+    path, options = table(tmp_path / "data", form)
+    assert load_items("mapped", path=path, **options).languages == ("en", "zh")
+    files = sorted(file for file in (tmp_path / "data").rglob("*") if file.is_file())
+    draw, outcomes = random.Random(form), Outcomes()
+    for number in range(2 * EACH):
+        file = draw.choice(files)
+        whole = file.read_bytes()
+        if form == "jsonl" and number % 2:
+            lines = whole.decode().splitlines()
+            line = draw.randrange(len(lines))
+            lines[line] = json.dumps(broken_json(json.loads(lines[line]), draw))
+            file.write_text("\n".join(lines) + "\n")
+        else:
+            file.write_bytes(broken_bytes(whole, draw))
+        check_readers(outcomes, f"mapped {form} {number}", "mapped", path, options, builder)
+        file.write_bytes(whole)
+    assert outcomes.counts["error"] > EACH // 10
+
+
 def test_ones_own_questions(questions: Path, tmp_path: Path, builder: TreeBuilder) -> None:
     lines = questions.read_text("utf8").splitlines()[:6]
     file, draw, outcomes = tmp_path / "questions.jsonl", random.Random(1), Outcomes()
