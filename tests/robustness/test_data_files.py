@@ -57,6 +57,16 @@ def check_readers(
         outcomes.counts["skipped rows"] += len(lenient.skipped)
 
 
+def broken(whole: bytes, value: bool, draw: random.Random) -> bytes:
+    """A file with one fault: in a value of one of its JSON lines, or in its bytes."""
+    if not value:
+        return broken_bytes(whole, draw)
+    lines = whole.decode().splitlines()
+    line = draw.randrange(len(lines))
+    lines[line] = json.dumps(broken_json(json.loads(lines[line]), draw))
+    return ("\n".join(lines) + "\n").encode()
+
+
 @pytest.fixture
 def builder(small_tokenizer) -> TreeBuilder:
     return TreeBuilder(small_tokenizer, max_length=4096)
@@ -72,13 +82,7 @@ def test_files_of_public_sets(source: str, tmp_path: Path, builder: TreeBuilder)
     for number in range(EACH):
         file = draw.choice(files)
         whole = file.read_bytes()
-        if file.suffix == ".jsonl" and number % 2:
-            lines = whole.decode().splitlines()
-            line = draw.randrange(len(lines))
-            lines[line] = json.dumps(broken_json(json.loads(lines[line]), draw))
-            file.write_text("\n".join(lines) + "\n")
-        else:
-            file.write_bytes(broken_bytes(whole, draw))
+        file.write_bytes(broken(whole, file.suffix == ".jsonl" and number % 2 == 1, draw))
         check_readers(outcomes, f"{source} {number} ({file.name})", source, made, options, builder)
         file.write_bytes(whole)
     assert outcomes.counts["error"] > EACH // 10
@@ -120,13 +124,7 @@ def test_tables_of_any_columns(form: str, tmp_path: Path, builder: TreeBuilder) 
     for number in range(2 * EACH):
         file = draw.choice(files)
         whole = file.read_bytes()
-        if form == "jsonl" and number % 2:
-            lines = whole.decode().splitlines()
-            line = draw.randrange(len(lines))
-            lines[line] = json.dumps(broken_json(json.loads(lines[line]), draw))
-            file.write_text("\n".join(lines) + "\n")
-        else:
-            file.write_bytes(broken_bytes(whole, draw))
+        file.write_bytes(broken(whole, file.suffix == ".jsonl" and number % 2 == 1, draw))
         check_readers(outcomes, f"mapped {form} {number}", "mapped", path, options, builder)
         file.write_bytes(whole)
     assert outcomes.counts["error"] > EACH // 10
