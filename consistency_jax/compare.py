@@ -23,7 +23,7 @@ from consistency_jax.metrics import correct, interval, weighted_means
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
 from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, Ranked, measured
 from consistency_jax.report.paired import CONFIDENCE, Design, figures, plain, replicates
-from consistency_jax.runtime.cli import command_line, run_app, run_command
+from consistency_jax.runtime.cli import own_command, run_app, run_command
 from consistency_jax.runtime.files import expanded, local
 from consistency_jax.table import NORMALIZATIONS, Table, read_tables
 from consistency_jax.training.loggers import metric_lines
@@ -389,7 +389,7 @@ def compare_workdirs(
     result = compare(workdirs, normalization=normalization)
     parents = [expanded(workdir).absolute().parent for workdir in workdirs]
     folder = local(out, "--out") if out else Path(os.path.commonpath(parents))
-    page = write_comparison(folder, result, against=against, command=command_line())
+    page = write_comparison(folder, result, against=against, command=own_command() or None)
     print(terminal_comparison(result, against=against))
     print(f"comparison: {page}")
 

@@ -7,6 +7,7 @@ also puts it on the Hugging Face Hub, in a private repository unless --public; t
 `hf auth login`.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def export(
     if on_main((out / other).exists):
         kind = "a whole model" if adapter else "adapters"
         raise ConfigError(f"--out={out} holds {kind} already ({other}); choose another folder")
-    source = config.model.path or "embedded base model"
+    source = _public(config.model.path) or "embedded base model"
     stages, last = stages_of(config), latest_stage(config, workdir)
     before = stages[: [stage.name for stage in stages].index(last.name)]
     training = [*((stage.name, stage.config.total_steps) for stage in before), (last.name, step)]
@@ -133,8 +134,14 @@ def export(
 def _data(config: ConfigDict) -> str:
     """What a stage is trained on, by its name alone: a card may be read by anyone."""
     path = config.data.train.pairs or config.data.path
-    name = path.rstrip("/").rpartition("/")[2] if path.startswith(("/", ".", "~")) else path
-    return config.data.source + (f" ({name})" if name else "")
+    return config.data.source + (f" ({_public(path)})" if path else "")
+
+
+def _public(path: str) -> str:
+    """What a card says of a path: a name of the Hub, or the last part of another."""
+    on_hub = hub.HUB_ID.fullmatch(path) and not expanded(path).exists()
+    parts = [part for part in re.split(r"[/\\]", path) if part and part != "{language}"]
+    return path if on_hub or not parts else parts[-1]
 
 
 def _foreign(out: Path) -> bool:

@@ -35,12 +35,12 @@ def picture(workdir: str | Path, out: str | Path, split: str = "") -> Path:
         raise ConfigError(
             f"{workdir} has no report.json yet: train first, or measure with consistency_jax.evaluate"
         )
-    if split and split not in summary["base"]:
-        raise ConfigError(f"--split={split}: the report has {', '.join(summary['base'])}")
     drawn: str | bytes
     try:
+        if split and split not in summary["base"]:
+            raise ConfigError(f"--split={split}: the report has {', '.join(summary['base'])}")
         drawn = poster(summary, page_title(config, "final" not in summary), [config.data.source], split)
-    except (KeyError, TypeError, ValueError, IndexError) as error:  # of another shape
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
     if out.suffix == ".png":
         try:

@@ -26,9 +26,14 @@ def test_what_cannot_be_drawn_is_told(small_config, tmp_path):
         picture(tmp_path / "run", tmp_path / "x.pdf")
     with pytest.raises(ConfigError, match="--split=dev: the report has test"):
         picture(tmp_path / "run", tmp_path / "x.svg", "dev")
-    (tmp_path / "run" / "report.json").write_text('{"base": {"test": {}}, "settings": {"splits": {}}}')
-    with pytest.raises(ConfigError, match="report.json is damaged"):
-        picture(tmp_path / "run", tmp_path / "x.svg")
+    for text in (
+        '{"base": {"test": {}}, "settings": {"splits": {}}}',
+        '{"base": {}, "settings": {"splits": {}}}',
+        '{"base": {"t": []}, "confidence": {"t": []}, "settings": {"splits": {"t": {"items": 1, "languages": []}}}}',
+    ):
+        (tmp_path / "run" / "report.json").write_text(text)
+        with pytest.raises(ConfigError, match="report.json is damaged"):
+            picture(tmp_path / "run", tmp_path / "x.svg")
     (tmp_path / "run" / "report.json").unlink()
     with pytest.raises(ConfigError, match="has no report.json yet: train first"):
         picture(tmp_path / "run", tmp_path / "x.svg")

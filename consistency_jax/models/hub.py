@@ -53,8 +53,8 @@ def check_repository(name: str, adapter: bool, ours: Callable[[str], bool]) -> N
         raise ConfigError(f"--push={name} needs a token that may write: set HF_TOKEN, or run `hf auth login`")
     api = hub.HfApi()
     try:
-        told = api.whoami().get("auth", {}).get("accessToken", {})
-        if told.get("role") == "read":
+        token = (api.whoami().get("auth") or {}).get("accessToken") or {}
+        if token.get("role") == "read":
             raise PermissionError("the token may only read")
         if not api.repo_exists(name):
             return
@@ -85,7 +85,7 @@ def push(folder: Path, name: str, public: bool) -> str:
     try:
         address = api.create_repo(name, private=not public, exist_ok=True)
         files = [path.name for path in folder.iterdir() if part_of_export(path.name)]
-        old = [file for file in api.list_repo_files(name) if part_of_export(file) and file not in files]
+        old = [file for file in api.list_repo_files(name) if WEIGHTS.fullmatch(file) and file not in files]
         api.upload_folder(
             folder_path=folder,
             repo_id=name,

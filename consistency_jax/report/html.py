@@ -113,7 +113,7 @@ def _exact(value: float | None, sign: str = "") -> str:
         return "\u2013"
     value = float(f"{value + 0.0:.3g}")
     if value and abs(value) < 1e-6:
-        return ("\u2212" if value < 0 else "+" if sign else "") + "<0.000001"
+        return "\u2248 0"
     decimals = 0 if not value else min(9, max(0, 2 - math.floor(math.log10(abs(value)))))
     return f"{value:{sign if value else ''},.{decimals}f}".replace("-", "\u2212")
 

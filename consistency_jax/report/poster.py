@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 from markupsafe import Markup, escape
 
@@ -106,18 +107,22 @@ def _text(
     weight: int = 400,
     anchor: str = "start",
 ) -> str:
-    """A line of text, smaller where it would be wider than its room: a letter is about 0.56 of its height wide."""
-    size = min(size, room / (0.56 * max(1, len(text))))
+    """A line of text, smaller where it would be wider than its room, as wide as its letters are about."""
+    wide = sum(
+        1.0 if east_asian_width(letter) in "WF" else 0.72 if letter.isupper() else 0.56 for letter in text
+    )
+    size = min(size, room / max(1.0, wide))
     style = f'font-size="{size:.1f}" fill="{fill}" font-weight="{weight}" text-anchor="{anchor}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+def _signed(value: float, sign: str = "+") -> str:
+    value = round(value, 1) + 0.0
+    return f"{value:{sign if value else ''}.1f}".replace("-", "−")
 
 
 def _between(bounds: Sequence[float | None], sign: str) -> str:
     """[low, high]; "" where they are not known."""
     if None in bounds:
         return ""
-    return f"[{bounds[0]:{sign}.1f}, {bounds[1]:{sign}.1f}]".replace("-", "−")
+    return f"[{_signed(bounds[0], sign)}, {_signed(bounds[1], sign)}]"

@@ -41,11 +41,11 @@ def test_a_model_alone_has_no_change():
 
 
 def test_texts_stay_inside(summary):
-    """By the width that a letter is reckoned with."""
-    picture = poster(summary, "a model of a name that is far too long for one line " * 3, ["data" * 30])
+    """Of letters as wide as they are high, too, as those of Chinese."""
+    picture = poster(summary, "\u4e00" * 120, ["data" * 30])
     for found in ET.fromstring(picture).iter(f"{SVG}text"):
         x, size = float(found.get("x")), float(found.get("font-size"))
-        width = 0.56 * size * len(found.text)
+        width = size * sum(1 if letter == "\u4e00" else 0.56 for letter in found.text)
         left = x - width * {"start": 0, "middle": 0.5, "end": 1}[found.get("text-anchor")]
         assert left >= -1
         assert left + width <= WIDTH + 1

@@ -11,7 +11,8 @@ from consistency_jax.data.sources.source import Row
 ANSWERS = ("letters", "full")
 LETTERS = "ABCDEFGHIJ"
 # Written without spaces between words, by their codes of two letters and of three.
-NO_SPACES = frozenset(("zh", "ja", "th", "lo", "km", "my", "zho", "yue", "jpn", "tha", "lao", "khm", "mya"))
+_UNSPACED = "zh ja th lo km my bo dz zho cmn yue wuu jpn tha lao khm mya bod dzo"
+NO_SPACES = frozenset(_UNSPACED.split(" "))
 # The word that asks for the answer.
 ANSWER = {
     "ar": "الإجابة",
@@ -39,13 +40,13 @@ ANSWER = {
 
 def answer_word(language: str) -> str | None:
     """The word for "Answer" in a language (`pt`, `pt-BR`, `por_Latn`); None where it is not known."""
-    code = re.split("[-_]", language)[0]
+    code = re.split("[-_]", language.lower())[0]
     return ANSWER.get(language) or ANSWER.get(THREE.get(code, code))
 
 
 def parted(language: str) -> bool:
     """Whether a language (`zh`, `zho_Hans`, `zh-CN`) writes a space between a prompt and its answer."""
-    return re.split("[-_]", language)[0] not in NO_SPACES
+    return re.split("[-_]", language.lower())[0] not in NO_SPACES
 
 
 class Question(NamedTuple):
@@ -95,8 +96,9 @@ def ask(language: str, question: str, options: Sequence[str], answers: str) -> t
     return "\n".join([question, *shown, f"{word}:"]), _letters(len(options))
 
 
+# Codes of three letters -> those of two, of ANSWER.
 _THREE = "arb ben deu eng spa fra hin ind ita jpn kor nld pol por rus swh urd vie yor zho"
-THREE = dict(zip(_THREE.split(" "), ANSWER, strict=True))  # codes of three letters -> those of two, of ANSWER
+THREE = dict(zip(_THREE.split(" "), ANSWER, strict=True)) | {"ara": "ar", "cmn": "zh", "swa": "sw"}
 
 
 @functools.cache

@@ -64,7 +64,7 @@ def read(
         shuffle: the order of candidates: one seed a row, shared by the languages (in BMLAMA the gold stands last);
             False keeps the files'.
         join: "space": where the answer follows the prompt (there is no `<mask>`) it is parted from it by one space,
-            except in Chinese, Japanese and Thai. "verbatim": prompt and answer stand as the file has them, as the
+            except in `choices.NO_SPACES`. "verbatim": prompt and answer stand as the file has them, as the
             published code joins them.
 
     Returns:

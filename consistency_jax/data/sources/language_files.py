@@ -87,7 +87,9 @@ def texts_of(value: Any, column: str, where: str) -> list[str]:
 def _literal(text: str, column: str, where: str) -> Any:
     try:
         value = ast.literal_eval(text)
-        words = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+        tokens = tokenize.generate_tokens(io.StringIO(text.strip()).readline)
+        between = (tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT)
+        words = [token.type for token in tokens if token.type not in between]
     except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
         raise DataError.at(where, f"{column} {text!r:.60} is no list of texts", AGAIN) from None
     if (tokenize.STRING, tokenize.STRING) in zip(words, words[1:]):  # Python would join them
@@ -119,7 +121,9 @@ def files_by_language(path: str, languages: Sequence[str] | None, part: str) -> 
     files = {}
     for language in languages:
         folder = folder_of(path.replace("{language}", language))
-        files[language] = [folder] if folder.is_file() else _one(data_files(folder), str(folder), part)
+        files[language] = (
+            [folder] if folder.is_file() else _one(data_files(folder), str(folder), part, folder)
+        )
     return files
 
 
@@ -156,7 +160,7 @@ def files_of_all(path: str, part: str) -> list[Path]:
     files = [folder] if folder.is_file() else data_files(folder)
     if not files:
         raise DataError.at(path, f"no file {', '.join(f'*{ending}' for ending in ENDINGS)} here", DOWNLOAD)
-    named = [file for file in files if _has(file, part)]
+    named = [file for file in files if _has(file, part, folder if folder.is_dir() else folder.parent)]
     if not named and len(files) > 1:
         found = ", ".join(str(file.relative_to(folder)) for file in files[:6])
         raise DataError.at(
@@ -179,8 +183,9 @@ def _by_language(folder: Path, languages: Sequence[str] | None, part: str) -> di
         named = [
             word for name in folders for word in (name, name.rpartition("_")[2], name.rpartition("-")[2])
         ]
-        # Of one file alone nothing tells which of its words may be a language: my_data.csv.
-        named = dict.fromkeys([*named, stem, *(re.split(r"[-_.]", stem) if folder.is_dir() else [])])
+        # Of one file alone nothing tells which of its words is a language, unless that is said: my_data.csv.
+        several = folder.is_dir() or languages is not None
+        named = dict.fromkeys([*named, stem, *(re.split(r"[-_.]", stem) if several else [])])
         words[file] = [
             word for word in named if word not in _SPLITS and _names(word, languages, folder.is_file())
         ]
@@ -195,7 +200,8 @@ def _by_language(folder: Path, languages: Sequence[str] | None, part: str) -> di
     for language, files in own.items():  # `et` goes before `translation-et`
         own[language] = [file for file in files if language in whole[file]] or files
     return {
-        language: _one(files, f"{folder}, language {language!r}", part) for language, files in own.items()
+        language: _one(files, f"{folder}, language {language!r}", part, base)
+        for language, files in own.items()
     }
 
 
@@ -203,7 +209,7 @@ def _names(word: str, languages: Sequence[str] | None, known: bool) -> bool:
     """Whether a word is a language: one of those wanted, or what looks like one, and (`known`) has a name."""
     if languages is not None:
         return word in languages
-    return looks_like_language(word) and (not known or _is_named(word))
+    return looks_like_language(word) and (not known or len(word) > 3 or _is_named(word))
 
 
 def looks_like_language(word: str) -> bool:
@@ -218,13 +224,14 @@ def _is_named(word: str) -> bool:
         return False
 
 
-def _one(files: list[Path], where: str, part: str) -> list[Path]:
-    named = [file for file in files if _has(file, part)] or files
+def _one(files: list[Path], where: str, part: str, below: Path) -> list[Path]:
+    named = [file for file in files if _has(file, part, below)] or files
     if len({file.with_name(_SHARD.sub("", file.stem)) for file in named}) != 1:
         found = ", ".join("/".join(file.parts[-2:]) for file in named[:6]) or "none"
         raise DataError.at(where, f"{len(named)} files where one is wanted ({found})", "Say which: part=WORD")
     return named
 
 
-def _has(file: Path, part: str) -> bool:
-    return part in re.split(r"[-_.]", file.stem)
+def _has(file: Path, part: str, below: Path) -> bool:
+    """Whether a word of a file's name, or a folder that it lies in, is a part's."""
+    return part in (*re.split(r"[-_.]", file.stem), *file.relative_to(below).parts[:-1])

@@ -10,7 +10,7 @@ of its own, `prompt=question_{language}`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,9 +36,9 @@ SOURCE = Source(
         "numbered": ("auto", "0", "1", "letter", "text"),
     },
 )
-LANGUAGE, MARK = "{language}", "\0"
+LANGUAGE = "{language}"
 MAP = "Name them: prompt=question,candidates=a+b+c+d (or one column of lists),gold=answer (docs/data.md)"
-_NAME = re.compile(r"\{([^{}]+)\}")
+_NAME = re.compile(r"\{((?:[^{}]|\{language\})+)\}")
 _NUMBER = re.compile(r"(\d{1,4})(?:\.0)?")  # pandas writes whole numbers beside empty cells as 1.0
 
 
@@ -112,7 +112,11 @@ def read(
         warnings.append(f"{path}: the word 'Answer' is English in {named}; answers=plain has none")
 
     def make(i: int, own: Mapping[str, Question]) -> Row:
-        check_alike(own, "answer")
+        known = {language: question for language, question in own.items() if question.answer is not None}
+        if known:  # translations may leave out what the original tells
+            check_alike(known, "answer")
+            answer = next(iter(known.values())).answer
+            own = {language: question._replace(answer=answer) for language, question in own.items()}
         first = next(iter(own.values()))
         name = first.number or f"row-{i:05d}"
         if answers != PLAIN:
@@ -140,6 +144,12 @@ class Columns(NamedTuple):
     id: str
     group: str
 
+    @property
+    def by_language(self) -> list[str]:
+        """Those that are named by a language."""
+        prompt = [name for name in _NAME.findall(self.prompt) if f"{{{name}}}" != LANGUAGE] or [self.prompt]
+        return [name for name in (*prompt, *self.candidates.split("+"), self.gold) if LANGUAGE in name]
+
     def of(self, language: str) -> "Columns":
         """The columns of a language, where they are named by it."""
         return Columns(*(name.replace(LANGUAGE, language) for name in self))
@@ -166,7 +176,8 @@ class Columns(NamedTuple):
         key = "-".join(_text(record, name, where) for name in self.id.split("+")) if self.id else ""
         group = _text(record, self.group, where, empty=True) if self.group else ""
         gold = _value(record, self.gold, where) if self.gold else None
-        return Cell(prompt, tuple(texts), None if gold == "" else gold, key, group, where)
+        unknown = isinstance(gold, str) and not gold.strip()
+        return Cell(prompt, tuple(texts), None if unknown else gold, key, group, where)
 
 
 def _cells(lines: Iterable[Line], columns: Columns) -> list[Cell | DataError]:
@@ -205,21 +216,18 @@ def _columns(path: str, part: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- tables
 def _tables(
     path: str, languages: Sequence[str] | None, part: str, columns: Columns
-) -> dict[str, Iterable[Line]]:
+) -> dict[str, Sequence[Line]]:
     """language -> its rows."""
-    if LANGUAGE in columns.prompt + columns.candidates and LANGUAGE not in path:
-        lines = [line for line in lines_of(files_of_all(path, part)) if not _is_empty(line)]
-        known = _named(lines, columns)
+    if not columns.language and LANGUAGE not in path and columns.by_language:
+        lines = _rows(files_of_all(path, part))
+        known = _named(lines, columns.by_language, languages)
         return dict.fromkeys(check_languages(languages or known, known, path), lines)
     if not columns.language:
         files = files_by_language(path, languages, part)
-        names = check_languages(languages or files, files, path)
-        return {name: [line for line in lines_of(files[name]) if not _is_empty(line)] for name in names}
+        return {name: _rows(files[name]) for name in check_languages(languages or files, files, path)}
     found: dict[str, list[Line]] = {}
     unread = []
-    for line in lines_of(files_of_all(path, part)):
-        if _is_empty(line):
-            continue
+    for line in _rows(files_of_all(path, part)):
         try:
             language = _text(line.get(), columns.language, line.where).strip()
             if not language:
@@ -238,33 +246,59 @@ def _tables(
     return tables
 
 
+def _rows(files: Sequence[Path]) -> list[Line]:
+    """The rows of files, without those of empty cells that spreadsheets leave behind the last one.
+
+    Raises:
+        DataError: there are none.
+    """
+    lines = list(lines_of(files))
+    while lines and _is_empty(lines[-1]):
+        lines.pop()
+    if not lines:
+        raise DataError.at(str(files[0]), "every row is empty", "Give the file with the questions")
+    return lines
+
+
 def _is_empty(line: Line) -> bool:
-    """Whether nothing stands in any cell: what spreadsheets leave behind the last row."""
     return isinstance(line.value, dict) and all(
         cell is None or not str(cell).strip() for cell in line.value.values()
     )
 
 
-def _named(lines: Sequence[Line], columns: Columns) -> list[str]:
-    """The languages that a table has all columns of: the words in the place of `{language}` that look like one."""
-    own = [columns.prompt, *columns.candidates.split("+"), columns.gold]
-    named = [
-        name
-        for text in own
-        for name in _NAME.findall(text.replace(LANGUAGE, MARK)) or [text.replace(LANGUAGE, MARK)]
-    ]
-    wanted = [name for name in named if MARK in name]
-    keys = dict.fromkeys(str(key) for line in lines if isinstance(line.value, dict) for key in line.value)
-    patterns = [re.compile(re.escape(name).replace(MARK, "(.+)")) for name in wanted]
+def _named(lines: Sequence[Line], wanted: Sequence[str], languages: Sequence[str] | None) -> list[str]:
+    """The languages that a table has all columns of: those given, or the words in the place of `{language}` that look
+    like one, and whose prompts are texts."""
+    records = [line.value for line in lines if isinstance(line.value, dict)]
+    keys = dict.fromkeys(key for record in records for key in _keys(record))
+    patterns = [re.compile(re.escape(name).replace(re.escape(LANGUAGE), "(.+)")) for name in wanted]
     found = [[match[1] for key in keys if (match := pattern.fullmatch(key))] for pattern in patterns]
-    languages = [word for word in found[0] if all(word in own for own in found) and looks_like_language(word)]
-    if not languages:
+    words = [word for word in found[0] if all(word in own for own in found)]
+    if languages is None:
+        first = [wanted[0].replace(LANGUAGE, word) for word in words]
+        texts = [any(_is_words(record.get(name)) for record in records) or "." in name for name in first]
+        known = [word for word, own in zip(words, texts, strict=True) if own and looks_like_language(word)]
+    else:
+        known = words
+    if not known:
+        told = ", ".join(wanted)
         has = ", ".join(list(keys)[:16]) or "no columns"
-        told = ", ".join(name.replace(MARK, LANGUAGE) for name in wanted)
-        raise DataError.at(
-            lines[0].where, f"no language has the columns {told}; there are {has}", "Name these"
-        )
-    return languages
+        mend = f"Say which of {', '.join(words)} are: languages=A+B" if words else "Name these"
+        raise DataError.at(lines[0].where, f"no language has the columns {told}; there are {has}", mend)
+    return known
+
+
+def _keys(record: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The columns of a row, those of objects with a dot."""
+    for key, value in record.items():
+        yield f"{before}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{before}{key}.")
+
+
+def _is_words(value: Any) -> bool:
+    """Whether a cell holds a text, and no number."""
+    return isinstance(value, str) and bool(value.strip()) and not _NUMBER.fullmatch(value.strip())
 
 
 def _by_key(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from consistency_jax.data.items import DataError
@@ -40,7 +41,17 @@ def test_the_name_of_one_file_alone_is_no_language(tmp_path: Path):
     for name in ("qa.csv", "my_data.csv", "all.csv"):
         with pytest.raises(DataError, match="name it: language=COLUMN"):
             files_by_language(folder(tmp_path / name, name) + f"/{name}", None, "test")
-    assert list(files_by_language(folder(tmp_path, "sw.csv") + "/sw.csv", None, "test")) == ["sw"]
+    for name in ("sw", "quy_Latn"):
+        assert list(files_by_language(folder(tmp_path, f"{name}.csv") + f"/{name}.csv", None, "test")) == [
+            name
+        ]
+    assert list(files_by_language(folder(tmp_path, "my_en.csv") + "/my_en.csv", ["en"], "test")) == ["en"]
+
+
+def test_a_part_may_be_the_name_of_a_folder(tmp_path: Path):
+    path = folder(tmp_path, "en/test/data.csv", "en/train/data.csv")
+    assert files_by_language(path, None, "train")["en"] == [tmp_path / "en" / "train" / "data.csv"]
+    assert files_of_all(path, "test") == [tmp_path / "en" / "test" / "data.csv"]
 
 
 def test_parts_of_one_file_are_joined_and_others_are_not(tmp_path: Path):
@@ -63,7 +74,9 @@ def test_a_cell_of_texts():
         assert texts_of(json.dumps(texts), "x", "f:1") == texts_of(repr(texts), "x", "f:1") == texts
     assert texts_of('["a\\/b"]', "x", "f:1") == ["a/b"]
     with pytest.raises(DataError, match="texts without a comma between. Write"):
-        texts_of("['Paris' 'Rome' 'Oslo']", "x", "f:1")  # as numpy prints them
+        texts_of("['Paris' 'Rome' 'Oslo']", "x", "f:1")
+    with pytest.raises(DataError, match="texts without a comma between"):
+        texts_of(str(np.array(["a long name of a city"] * 6)), "x", "f:1")  # in several lines
     for wrong in ("a b", "[1, 2]", 3, None, "__import__('os')"):
         with pytest.raises(DataError, match="f:1: x .* is no list of texts"):
             texts_of(wrong, "x", "f:1")

@@ -206,6 +206,51 @@ def test_a_column_that_is_no_language_and_a_language_that_comes_late(tmp_path: P
         load_items("mapped", path=write(file, "5\n"), **options)
 
 
+def test_languages_of_columns_are_those_given_or_those_that_look_like_one(tmp_path: Path):
+    head = ["q_en", "q_sw", "q_id", "q_EN", "a", "b"]
+    file = write(tmp_path / "x.csv", as_csv([head, ["One?", "Moja?", 17, "ONE?", "x", "y"]]))
+    options = {"path": file, "prompt": "q_{language}", "candidates": "a+b"}
+    assert load_items("mapped", **options).languages == ("en", "sw")  # id holds numbers
+    assert load_items("mapped", languages=["EN", "sw"], **options)[0].prompts == {"EN": "ONE?", "sw": "Moja?"}
+    within = {"prompt": "In {language}: {q_en}", "language": "q_sw"}
+    assert load_items("mapped", **options | within)[0].prompts == {"Moja?": "In Moja?: One?"}
+    nested = [{"q": {"en": "One?", "sw": "Moja?"}, "o": {"en": ["x", "y"], "sw": ["z", "w"]}}]
+    file = write(tmp_path / "y.jsonl", as_jsonl(nested))
+    items = load_items("mapped", path=file, prompt="q.{language}", candidates="o.{language}")
+    assert items[0].candidates == {"en": (" x", " y"), "sw": (" z", " w")}
+    only = write(tmp_path / "z.csv", as_csv([["q_first", "a", "b"], ["One?", "x", "y"]]))
+    with pytest.raises(DataError, match="Say which of first are: languages=A"):
+        load_items("mapped", **options | {"path": only})
+
+
+@pytest.mark.parametrize("form", ["long", "wide", "each"])
+def test_a_table_of_empty_rows_is_one_error(tmp_path: Path, form: str):
+    head, name = (["q_en", "a", "b"], "x.csv") if form == "wide" else (["lang", "q", "a", "b"], "en.csv")
+    file = write(tmp_path / name, as_csv([head, [""] * len(head)]))
+    columns = {"prompt": "q_{language}" if form == "wide" else "q", "candidates": "a+b"}
+    columns |= {"language": "lang"} if form == "long" else {}
+    with pytest.raises(DataError, match="csv: every row is empty. Give the file with the questions"):
+        load_items("mapped", path=file, **columns)
+
+
+def test_an_empty_row_within_keeps_its_place_and_a_translation_may_leave_out_the_answer(tmp_path: Path):
+    head = ["q", "a", "b", "g"]
+    write(
+        tmp_path / "en.csv",
+        as_csv([head, *([f"E{n}", "x", "y", "A"] for n in (1, 2)), [" "] * 4, ["E4", "x", "y", "B"]]),
+    )
+    write(tmp_path / "sw.csv", as_csv([head, *([f"S{n}", "x", "y", ""] for n in (1, 2, 3, 4))]))
+    columns = {"prompt": "q", "candidates": "a+b", "gold": "g"}
+    items = load_items("mapped", path=tmp_path, on_error="skip", **columns)
+    assert [(item.prompts["en"], item.prompts["sw"], item.gold) for item in items] == [
+        ("E1", "S1", 0),
+        ("E2", "S2", 0),
+        ("E4", "S4", 1),
+    ]
+    with pytest.raises(DataError, match="en.csv:4"):
+        load_items("mapped", path=tmp_path, **columns)
+
+
 def test_rows_of_empty_cells_and_unlabelled_ones(tmp_path: Path):
     head = ["lang", "q", "a", "b", "g"]
     told = [["en", "One?", "None", "Some", ""], ["en", "Two?", "None", "Some", "Some"], ["", "", "", "", ""]]
