@@ -88,13 +88,13 @@ def test_going_on_from_a_checkpoint_is_exact(tmp_path, rounding, state_dtype):
     tx = make_optimizer(settings(learning_rate=1e-3, rounding=rounding, state_dtype=state_dtype), 10)
     params = start()
     unbroken = run(tx, params, tx.init(params), 10)
-    half = dict(zip(("params", "optimizer"), run(tx, params, tx.init(params), 5), strict=True))
+    half = dict(zip(("params", "progress"), run(tx, params, tx.init(params), 5), strict=True))
     checkpointer = Checkpointer(tmp_path)
     checkpointer.save(5, half)
     checkpointer.wait()
     again = checkpointer.restore(5, half)
     checkpointer.close()
-    resumed = run(tx, again["params"], again["optimizer"], 5)
+    resumed = run(tx, again["params"], again["progress"], 5)
     for one, other in zip(jax.tree.leaves(resumed), jax.tree.leaves(unbroken), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
