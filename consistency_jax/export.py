@@ -23,7 +23,7 @@ from consistency_jax.models.huggingface import WEIGHTS, save_pretrained
 from consistency_jax.report.card import CARD, model_card
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import run_app, run_command
-from consistency_jax.runtime.files import expanded, local, location, refuse_input, write_text
+from consistency_jax.runtime.files import HUB_ID, expanded, local, location, refuse_input, write_text
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
@@ -139,7 +139,7 @@ def _data(config: ConfigDict) -> str:
 
 def _public(path: str) -> str:
     """What a card says of a path: a name of the Hub, or the last part of another."""
-    on_hub = hub.HUB_ID.fullmatch(path) and not expanded(path).exists()
+    on_hub = HUB_ID.fullmatch(path) and not expanded(path).exists()
     parts = [part for part in re.split(r"[/\\]", path) if part and part != "{language}"]
     return path if on_hub or not parts else parts[-1]
 

@@ -8,12 +8,12 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import names, parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
-from consistency_jax.data.sources.language_files import ENDINGS, HUB_ID, data_files
+from consistency_jax.data.sources.language_files import ENDINGS, data_files
 from consistency_jax.data.sources.source import Experiment
 from consistency_jax.errors import ConfigError, nearest
 from consistency_jax.models.families import find_family
 from consistency_jax.models.published import PUBLISHED, published_config
-from consistency_jax.runtime.files import expanded
+from consistency_jax.runtime.files import HUB_ID, expanded
 
 SLOWER_ON_XCSQA = ("google/gemma-3-4b-pt", "google/gemma-3-12b-pt", "meta-llama/Llama-3.1-8B")  # lr 1e-6
 # Options of every config that reads a table of any columns, or a source that takes an option of this name.

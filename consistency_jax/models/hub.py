@@ -5,8 +5,9 @@ from pathlib import Path
 
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.gguf import is_gguf, read_header
-from consistency_jax.models.huggingface import COPIED, HUB_ID, WEIGHTS, find_checkpoint
+from consistency_jax.models.huggingface import COPIED, WEIGHTS, find_checkpoint
 from consistency_jax.models.tokenizers import TOKENIZER_FILES
+from consistency_jax.runtime.files import HUB_ID
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 

@@ -32,7 +32,7 @@ from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
-from consistency_jax.runtime.files import expanded, local, named, read_json, write_text
+from consistency_jax.runtime.files import HUB_ID, expanded, local, named, read_json, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
@@ -46,7 +46,6 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$")  # a buffer that old writers stor
 PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.language_model.": ""}
 # What an export replaces: its own files of weights, however many there were.
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 Tensors = TensorFiles | GgufFile
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from consistency_jax.report.charts import verdict
 from consistency_jax.report.figures import FIGURES
-from consistency_jax.report.html import template
+from consistency_jax.report.html import number, template
 from consistency_jax.report.plots import Mark, forest
 from consistency_jax.report.terminal import STYLES, text_console
 from consistency_jax.runtime.files import write_text
@@ -73,15 +73,10 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
 
 
 def _told(change: Mapping[str, Any]) -> str:
-    text = _signed(change["mean"])
+    text = number(change["mean"], sign="+")
     if change["low"] is not None:
-        text += f" [{_signed(change['low'])}, {_signed(change['high'])}]"
-    return text.replace("-", "\u2212")
-
-
-def _signed(value: float) -> str:
-    value = round(value, 1) + 0.0
-    return f"{value:{'+' if value else ''}.1f}"
+        text += f" [{number(change['low'], sign='+')}, {number(change['high'], sign='+')}]"
+    return text
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal

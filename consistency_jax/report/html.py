@@ -95,8 +95,8 @@ def template(name: str) -> jinja2.Template:
         loader=jinja2.PackageLoader("consistency_jax", "report"),
     )
     environment.filters["language"] = language_name
-    environment.filters["number"] = _number
-    environment.filters["signed"] = lambda value, digits=1: _number(value, digits, "+")
+    environment.filters["number"] = number
+    environment.filters["signed"] = lambda value, digits=1: number(value, digits, "+")
     environment.filters["exact"] = _exact
     environment.globals["style"] = Markup(_file("style.css").strip())
     environment.globals["script"] = Markup(_file("report.js").strip())
@@ -118,7 +118,7 @@ def _exact(value: float | None, sign: str = "") -> str:
     return f"{value:{sign if value else ''},.{decimals}f}".replace("-", "\u2212")
 
 
-def _number(value: float | None, digits: int = 1, sign: str = "") -> str:
+def number(value: float | None, digits: int = 1, sign: str = "") -> str:
     """A number with a true minus sign, no sign at 0; a dash where there is none."""
     if value is None:
         return "\u2013"

@@ -7,6 +7,7 @@ from unicodedata import east_asian_width
 from markupsafe import Markup, escape
 
 from consistency_jax.report.charts import verdict
+from consistency_jax.report.html import number
 from consistency_jax.report.views import parts_of
 
 WIDTH, HEIGHT = 1200, 630
@@ -59,7 +60,7 @@ def poster(summary: Mapping[str, Any], title: str, about: Sequence[str], split: 
             told = f"{told} → {final[key]:.1f}"
             out.append(_text(60, y + 8, told, 58, 600, weight=700))
             delta = parts["delta"][key]
-            change, tone = f"{_signed(delta)} {_between(bounds, '+')}", verdict(delta, bounds)
+            change, tone = f"{number(delta, sign='+')} {_between(bounds, '+')}", verdict(delta, bounds)
         out.append(_text(60, y + 44, change, 26, 600, fill=_TONES[tone]))
         y += 140
     out += _map((final or parts["base"])["clc_matrix"], languages, final is not None)
@@ -116,13 +117,8 @@ def _text(
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
 
 
-def _signed(value: float, sign: str = "+") -> str:
-    value = round(value, 1) + 0.0
-    return f"{value:{sign if value else ''}.1f}".replace("-", "−")
-
-
 def _between(bounds: Sequence[float | None], sign: str) -> str:
     """[low, high]; "" where they are not known."""
     if None in bounds:
         return ""
-    return f"[{_signed(bounds[0], sign)}, {_signed(bounds[1], sign)}]"
+    return f"[{number(bounds[0], sign=sign)}, {number(bounds[1], sign=sign)}]"

@@ -21,6 +21,7 @@ from etils import epath
 
 from consistency_jax.errors import UserError
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # a name of the Hugging Face Hub, and no path
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> the package that opens it
 
 

@@ -41,9 +41,8 @@ class Checkpointer:
         # meanwhile could not be donated them, but would copy all of them.
         behind = jax.default_backend() != "cpu"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=behind)
-        handlers = {
-            name: ocp.PyTreeCheckpointHandler() for name in PARTS
-        }  # unnamed, each is warned of on reading
+        # A part without a handler of its name is warned of, on reading.
+        handlers = {name: ocp.PyTreeCheckpointHandler() for name in PARTS}
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except (ValueError, KeyError, TypeError) as error:  # it reads what each step says of itself

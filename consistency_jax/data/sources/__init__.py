@@ -73,9 +73,8 @@ def load_items(
     options = {
         key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()
     }
-    options |= {
-        key: str(options[key]) for key in source.values if isinstance(options.get(key), int)
-    }  # numbered=0
+    # A command line makes numbered=0 a number.
+    options |= {key: str(options[key]) for key in source.values if isinstance(options.get(key), int)}
     _check_options(name, source, options)
     path = _path_of(name, source, path)
     if languages is not None:

@@ -16,14 +16,13 @@ from babel import Locale, UnknownLocaleError
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import AGAIN, Line, json_lines, records
-from consistency_jax.runtime.files import expanded
+from consistency_jax.runtime.files import HUB_ID, expanded
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 DOWNLOAD = (
     "Give a folder with files named by their languages, or a data set of the Hub; where a column tells the language, "
     "name it: language=COLUMN"
 )
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _LANGUAGE = re.compile("[a-z]{2,3}([-_]([A-Z][a-z]{3}|[A-Z]{2}))?")  # en, eng_Latn, pt-BR
 _SHARD = re.compile(r"-\d+-of-\d+$")
 _SPLITS = ("dev", "val")  # what looks like a language and is none
