@@ -79,6 +79,7 @@ setup(
     extras_require={
         "test": [
             "gguf>=0.17",
+            "gradio>=6",
             "ipykernel>=7",
             "nbclient>=0.10",
             "nbformat>=5.10",
@@ -100,6 +101,7 @@ setup(
         "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
         "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
         "parquet": ["pyarrow>=15"],  # data of the Hub, where its files are Parquet
+        "explore": ["gradio>=6"],  # the page of consistency_jax/explore/
         "png": ["resvg-py>=0.5"],  # pictures of runs
         "wandb": ["wandb"],
     },

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "compare": ("consistency_jax.compare", ()),
     "export": ("consistency_jax.export", ()),
     "picture": ("consistency_jax.picture", ()),
+    "explore": ("consistency_jax.explore", ()),
     "aot": ("consistency_jax.aot", ()),
     "harness": ("consistency_jax.harness", ()),
 }

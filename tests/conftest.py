@@ -160,3 +160,34 @@ def chromium(picture):
         pytest.skip(str(error))
     yield driver
     opened.__exit__(None, None, None)
+
+
+# Text that its box, or the mark of a chart, does not hold; what scrolls may be wider.
+OVERFLOWING = """
+    const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+    const found = [];
+    for (const e of document.querySelectorAll(`${arguments[0]} *`)) {
+        if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+        const box = e.getBoundingClientRect(), name = `${e.tagName} ${e.textContent.trim().slice(0, 40)}`;
+        if (!box.width || e.closest("math, script, style, option")) continue;
+        if (e instanceof SVGElement) {
+            const chart = e.ownerSVGElement.getBoundingClientRect();
+            const cell = e.parentElement.querySelector(":scope > rect")?.getBoundingClientRect() ?? chart;
+            const over = Math.max(chart.left - box.left, box.right - chart.right);
+            const out = e.closest(".heat g") ? Math.max(cell.left - box.left, box.right - cell.right) : over;
+            if (Math.max(over, out) > 1) found.push(`${name}: ${out}`);
+            continue;
+        }
+        if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth && !scrolls(e)) found.push(name);
+        if (box.right > document.documentElement.clientWidth + 1 && !scrolls(e)) found.push(`${name}: past the window`);
+        const lines = box.height / parseFloat(getComputedStyle(e).lineHeight);
+        if (e.tagName === "TH" && lines > 5) found.push(`${name}: ${lines} lines`);
+    }
+    return found;
+"""
+
+
+@pytest.fixture
+def overflowing(chromium):
+    """overflowing(selector): what is wider than its box inside these elements of the page that is open."""
+    return lambda selector: chromium.execute_script(OVERFLOWING, selector)

@@ -16,6 +16,7 @@ FLOORS = (
         "compare",
         "export",
         "picture",
+        "explore",
         "harness",
         "aot",
         "__main__",

@@ -67,7 +67,7 @@ class Spot(NamedTuple):
 
 def scatter(spots: Sequence[Spot], x_name: str, y_name: str, label: str) -> Markup:
     """Points with their intervals over two scales, with a line at y = 0; x begins at 0."""
-    width, height, left, bottom = 640, 380, 52, 332
+    width, height, left, bottom = 640, 380, 58, 332
     ends = [[s.x, *_known(s.x_bounds)] for s in spots], [[s.y, *_known(s.y_bounds)] for s in spots]
     far = max((value for own in ends[0] for value in own), default=1.0) or 1.0
     low, up = span([0.0, *(value for own in ends[1] for value in own)])
@@ -85,7 +85,7 @@ def scatter(spots: Sequence[Spot], x_name: str, y_name: str, label: str) -> Mark
         )
     parts.append(
         f'<text class="soft middle" x="{(left + width) / 2:g}" y="{height - 8}">{escape(x_name)}</text>'
-        f'<text class="soft middle" transform="translate(12 {(bottom + 14) / 2:g}) rotate(-90)">{escape(y_name)}</text>'
+        f'<text class="soft middle" transform="translate(17 {(bottom + 14) / 2:g}) rotate(-90)">{escape(y_name)}</text>'
     )
     taken = [(across(s.x) - 8, high(s.y) - 8, across(s.x) + 8, high(s.y) + 8) for s in spots]
     for spot in spots:

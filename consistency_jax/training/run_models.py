@@ -64,9 +64,10 @@ def checkpoint_model(config: ConfigDict, workdir: Path, step: int, base: Model) 
     return dataclasses.replace(policy, params=merge_params(restored, frozen))
 
 
-def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
+def base_model(config: ConfigDict, mesh: Mesh, workdir: Path | None = None) -> Model:
     """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
-    is pretrained here first, and logged in the workdir, where the cache does not have it.
+    is pretrained here first, and logged in the workdir, where the cache does not have it. Without a workdir the model
+    of a path, which no run started from.
 
     Raises:
       ConfigError, CheckpointError: a folder or architecture that cannot be used, or parameters that are not those which
@@ -81,7 +82,7 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path) -> Model:
     model.config = computing(config, model.config)
     if config.data.bos == "named" and model.tokenizer is not None:
         put_bos(model.tokenizer)  # here alone: whatever reads or writes a text asks the tokenizer
-    if on_main(lambda: begun(workdir)):
+    if workdir is not None and on_main(lambda: begun(workdir)):
         _check_base(workdir, model, path)
     return model
 

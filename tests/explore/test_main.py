@@ -1,0 +1,53 @@
+"""The command `explore`: what it serves, and what it refuses before anything is loaded."""
+
+import re
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from consistency_jax.config import get_config
+from consistency_jax.errors import ConfigError
+from consistency_jax.explore.__main__ import explore
+
+COMMAND = [sys.executable, "-m", "consistency_jax", "explore"]
+
+
+def test_the_command_serves_its_page_to_this_machine(served, questions):
+    assert f"questions 40, of {questions}" in served.told
+    page = urllib.request.urlopen(served.address, timeout=30).read().decode()
+    assert " and ".join(served.names) in page
+
+
+@pytest.mark.parametrize(
+    ("workdir", "models", "checkpoint", "told"),
+    [
+        (None, [], "latest", "give the --workdir of a run, or one or more --model"),
+        ("runs/x", ["a"], "latest", "give the --workdir of a run, or one or more --model"),
+        ("runs/x", [], "-1", "--checkpoint=-1 should be latest or the step"),
+        ("runs/x", [], "base", "--checkpoint=base should be latest or the step"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(workdir, models, checkpoint, told):
+    with pytest.raises(ConfigError, match=told):
+        explore(None, workdir, models, checkpoint)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    pytest.importorskip("gradio")
+    with pytest.raises(ConfigError, match="has no config.json"):
+        explore(None, str(tmp_path))
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "consistency_jax.explore.page", raising=False)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'consistency_jax[explore]'")):
+        explore(get_config("audit", "path=x,data=cldr"), None, ["x"])
+
+
+def test_help_tells_what_it_takes():
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    assert "--model" in done.stdout
+    assert "in several languages side by side" in done.stdout
