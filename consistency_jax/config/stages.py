@@ -176,7 +176,9 @@ def method_of(stages: Sequence[Stage]) -> str:
             config.objective.name if name == config.objective.name else f"{name} ({config.objective.name})"
         )
         made = f" on pairs of {config.selection.name}" if selects(config) else ""
-        told.append(f"{objective}{made}, {config.total_steps:,} steps of {config.batching['items']:,} items")
+        counts = {"step": config.total_steps, "item": config.batching["items"]}
+        steps, items = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        told.append(f"{objective}{made}, {steps} of {items}")
     return "; then ".join(told)
 
 

@@ -12,6 +12,7 @@ from consistency_jax.errors import UserError
 from consistency_jax.explore.asking import Answered, Asked, as_rows, from_rows
 from consistency_jax.report.names import language_name
 from consistency_jax.report.question import question_view, round_trip_view
+from consistency_jax.table import NORMALIZATIONS
 
 FONTS = {
     "font": ["system-ui", "sans-serif"],
@@ -45,9 +46,11 @@ def build_page(
     names = [f"{item.id}: {_short(item)}" for item in items]
 
     def rows_of(number: int) -> dict[str, Any]:
-        return gr.update(value=as_rows(items[number]), headers=_headers(items[number]))
+        return gr.update(**_table(items[number]))
 
-    def ask(rows: list[list[str]], number: int, written: bool) -> Iterator[tuple[Any, ...]]:
+    def ask(
+        rows: list[list[str]], number: int, written: bool, normalization: str
+    ) -> Iterator[tuple[Any, ...]]:
         try:
             item = from_rows(rows, None if number is None else items[number])
             answers = [model.rank(item) for model in models]
@@ -57,6 +60,9 @@ def build_page(
                 yield _parts(Shown(item, answers), normalization)
         except UserError as error:
             raise gr.Error(str(error), duration=None) from error
+
+    def ranked(shown: Shown | None, normalization: str) -> str:
+        return question_view(shown.item, shown.answers, normalization) if shown else ""
 
     def trip(shown: Shown | None, start: str, through: str) -> str:
         if shown is None or not {start, through} <= {*shown.item.languages}:
@@ -70,8 +76,7 @@ def build_page(
             list(zip(names, range(len(items)))), value=0, label=f"Questions ({len(items):,})", filterable=True
         )
         table = gr.Dataframe(
-            as_rows(items[0]),
-            headers=_headers(items[0]),
+            **_table(items[0]),
             type="array",
             interactive=True,
             wrap=True,
@@ -80,16 +85,19 @@ def build_page(
         with gr.Row():
             button = gr.Button("Ask", variant="primary")
             written = gr.Checkbox(True, label="and let them write an answer")
+            ways = [name for name in NORMALIZATIONS if name != "pmi" or normalization == "pmi"]
+            by = gr.Dropdown(ways, value=normalization, label="ranked by")
         result = gr.HTML(label="Answers")
         with gr.Accordion("Round trip between two languages", open=True):
             with gr.Row():
                 start, through = (gr.Dropdown([], label=label) for label in ("from", "through"))
             there = gr.HTML()
         outputs = [result, shown, start, through]
-        given = [table, picked, written]
+        given = [table, picked, written, by]
         picked.input(rows_of, picked, table, show_progress="hidden").then(ask, given, outputs)
         button.click(ask, given, outputs)
         page.load(ask, given, outputs)
+        by.change(ranked, [shown, by], result, show_progress="hidden")
         for changed in (shown, start, through):
             changed.change(trip, [shown, start, through], there, show_progress="hidden")
     return page
@@ -112,8 +120,11 @@ def _parts(shown: Shown, normalization: str) -> tuple[Any, ...]:
     )
 
 
-def _headers(item: ParallelItem) -> list[str]:
-    return ["language", "question", *(f"answer {k + 1}" for k in range(item.num_candidates))]
+def _table(item: ParallelItem) -> dict[str, Any]:
+    """The question as people edit it."""
+    answers = [f"answer {k + 1}" for k in range(item.num_candidates)]
+    widths = ["7rem", "20rem", *(["12rem"] * len(answers))]
+    return {"value": as_rows(item), "headers": ["language", "question", *answers], "column_widths": widths}
 
 
 def _short(item: ParallelItem) -> str:

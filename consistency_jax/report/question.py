@@ -56,7 +56,8 @@ def _side(item: ParallelItem, name: str, table: Table, texts: Mapping[str, str],
         [
             {
                 "text": item.candidates[code][k].strip(),
-                "share": 100 * shares[place, k],
+                "share": 100 * shares[place, k] if normalization == "sum" else None,
+                "score": scores[0, place, k],
                 "first": first[place, k] > 0,
                 "right": k in item.right,
             }

@@ -1,6 +1,8 @@
 """What a run tells of itself at its start: devices, data, method, model. The command's first line is the version's."""
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -11,6 +13,8 @@ from consistency_jax.data.items import Items
 from consistency_jax.evaluation.splits import languages_of
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.watch import Watch
+
+LARGE = 50e6  # parameters, from which on a model's precision is worth a word
 
 
 def tell_run(
@@ -46,10 +50,31 @@ def training_items(
 
 
 def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:
-    """Its name, size and precision."""
+    """Its name, size and precision, with a word on a precision that this device is slow in."""
     decoder = model.config
     size = f"{decoder.num_params / 1e6:,.2f} M parameters"
     adapters = f", adapters of rank {decoder.lora.rank}" if decoder.lora else ""
     computed = "" if decoder.dtype == decoder.param_dtype else f", computed in {decoder.dtype}"
     name = config.model.path or "embedded base model"
     watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{adapters}")
+    platform, cpu = jax.default_backend(), Path("/proc/cpuinfo")
+    features = cpu.read_text(errors="replace") if platform == "cpu" and cpu.exists() else ""
+    if (better := better_dtype(decoder.dtype, platform, features)) and decoder.num_params > LARGE:
+        keys = f"--config.model.dtype={better} --config.model.compute_dtype={better}"
+        told = f"dtype={better} (configs that have this option) or {keys}"
+        print(f"note: this {platform.upper()} is faster in {better}: {told}")
+
+
+def better_dtype(dtype: str, platform: str, features: str) -> str:
+    """The precision in which a device computes faster than in `dtype`; "" where none is known to be.
+
+    Args:
+      platform: cpu, gpu or tpu.
+      features: of a CPU, as /proc/cpuinfo has them; "": unknown.
+    """
+    if platform != "cpu":
+        return "bfloat16" if dtype == "float32" else ""
+    x86 = re.search(r"\bavx2\b", features)
+    return (
+        "float32" if dtype == "bfloat16" and x86 and not re.search(r"\b(avx512|amx)_bf16\b", features) else ""
+    )

@@ -53,10 +53,10 @@ def words(html: str) -> list[str]:
     return unescape(re.sub("<[^>]*>", " ", html)).split()
 
 
-def expected(model, served, item) -> list[str]:
+def expected(model, served, item, normalization: str = "mean_full") -> list[str]:
     """The texts and figures of the answers, as they stand in the page."""
     found = model.rank(item)._replace(texts=model.write(item))
-    return words(question_view(item, [found._replace(name=name) for name in served.names], "mean_full"))
+    return words(question_view(item, [found._replace(name=name) for name in served.names], normalization))
 
 
 def shown(page, place: int = 0) -> list[str]:
@@ -110,6 +110,16 @@ def test_a_question_is_changed(page, model, served, items):
     item = items[0]
     item.candidates["en"] = (" Oslo", *item.candidates["en"][1:])
     assert shown(page) == expected(model, served, item)
+
+
+def test_answers_are_ranked_anew(page, model, served, items):
+    field = page.find_element(By.CSS_SELECTOR, "[aria-label='ranked by']")
+    field.click()
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("sum")
+    field.send_keys(Keys.ENTER)
+    wait(page, "percentages are the probability")
+    assert shown(page) == expected(model, served, items[0], "sum")
 
 
 def test_what_is_no_question_is_told(page):

@@ -60,6 +60,16 @@ def test_answers_stand_as_they_are_ranked_with_their_probabilities():
     assert "writes: (nothing)" in words(html)
 
 
+def test_scores_of_other_rankings_stand_as_they_are():
+    told = words(question_view(ITEM, [("model", BEFORE, {})], "mean"))
+    assert "%" not in told
+    assert "the mean over the answer’s tokens, in nats." in told
+    assert (
+        f"b ✓ {np.log(0.5) - 3:.2f}".replace("-", "\u2212") not in told
+    )  # of Arabic, whose names are others
+    assert f"ب ✓ {np.log(0.5) - 3:.2f}".replace("-", "\u2212") in told
+
+
 def test_unknown_answers_and_a_single_language_are_left_out():
     item = ParallelItem("q", "", {"en": "It is"}, {"en": (" a", " b")})
     logp = np.zeros((1, 1, 2), np.float32)

@@ -13,6 +13,7 @@ from consistency_jax.pairs import write_selection
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.train import train
+from consistency_jax.training.announce import better_dtype
 from consistency_jax.training.stages import (
     Reference,
     load_training,
@@ -109,3 +110,31 @@ def test_a_profile_that_names_no_step_is_told_before_any_work(small_config, tmp_
     with pytest.raises(ConfigError, match="--profile='x' should be FIRST:LAST"):
         evaluate_workdir(small_config, tmp_path / "run", profile="x")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "platform", "features", "better"),
+    [
+        ("bfloat16", "cpu", "flags : sse2 avx2 fma", "float32"),
+        ("bfloat16", "cpu", "flags : avx2 avx512f avx512_bf16", ""),
+        ("bfloat16", "cpu", "flags : avx2 amx_bf16 amx_tile", ""),
+        ("bfloat16", "cpu", "", ""),  # of another system: not known
+        ("float32", "cpu", "flags : sse2 avx2 fma", ""),
+        ("float32", "gpu", "", "bfloat16"),
+        ("bfloat16", "tpu", "", ""),
+    ],
+)
+def test_a_precision_that_a_device_is_slow_in_has_a_better_one(dtype, platform, features, better):
+    assert better_dtype(dtype, platform, features) == better
+
+
+def test_the_better_precision_of_a_large_model_is_told(small_config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("consistency_jax.training.announce.better_dtype", lambda *_: "bfloat16")
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "small")
+    assert "note:" not in lines(capsys)
+    monkeypatch.setattr("consistency_jax.training.announce.LARGE", 0)
+    train(small_config, tmp_path / "run")
+    keys = "--config.model.dtype=bfloat16 --config.model.compute_dtype=bfloat16"
+    told = f"this CPU is faster in bfloat16: dtype=bfloat16 (configs that have this option) or {keys}"
+    assert lines(capsys)["note:"] == told
