@@ -123,7 +123,7 @@ def _parts(shown: Shown, normalization: str) -> tuple[Any, ...]:
 def _table(item: ParallelItem) -> dict[str, Any]:
     """The question as people edit it."""
     answers = [f"answer {k + 1}" for k in range(item.num_candidates)]
-    widths = ["7rem", "20rem", *(["12rem"] * len(answers))]
+    widths = ["110px", "320px", *(["180px"] * len(answers))]
     return {"value": as_rows(item), "headers": ["language", "question", *answers], "column_widths": widths}
 
 

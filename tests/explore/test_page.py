@@ -137,6 +137,8 @@ def test_no_text_is_wider_than_its_box(page, picture, overflowing, served, width
     page.get(served.address)
     wait(page, "writes:")
     assert overflowing(".asked") == []
+    assert cell(page, 0, 0).size["width"] > 80
+    assert cell(page, 0, 2).size["width"] > 120
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
