@@ -3,6 +3,7 @@
 Reads what the runs have measured (tables/*.npz) and prints a table of their figures and of their changes, against the
 base model or against the first run (`--against=first`), with paired bootstrap intervals; compare.html and compare.json
 hold both. Runs whose configs differ in nothing but the seed are one method: means and standard deviations over seeds.
+Audits are compared too, of one model with another: changes are then against the first.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from consistency_jax.runtime.cli import own_command, run_app, run_command
 from consistency_jax.runtime.files import expanded, local
 from consistency_jax.table import NORMALIZATIONS, Table, read_tables
 from consistency_jax.training.loggers import metric_lines
-from consistency_jax.training.workdir import fixed, read_config
+from consistency_jax.training.workdir import begun, fixed, read_config
 
 BASE = "base"
 
@@ -39,8 +40,9 @@ class Run:
     label: str  # its path below the folder that holds all that are compared
     config: ConfigDict
     ranked: str  # what its candidates are ranked by
-    base: dict[str, Table]  # by split
+    base: dict[str, Table]  # by split; of audits that of the first
     final: dict[str, Table]
+    alone: bool  # an audit, of a model as it is
     items_per_s: float | None  # median over the log's lines; None where nothing was logged
 
 
@@ -93,6 +95,7 @@ def compare(
             "confidence": CONFIDENCE,
             "resamples": resamples,
             "first": methods[0].name,
+            "alone": runs[0].alone,
             "splits": {
                 split: {
                     "items": len(runs[0].base[split].ids),
@@ -105,7 +108,7 @@ def compare(
         "methods": [_about(method) for method in methods],
         "splits": {},
     }
-    shared_base = all(_same_base(method, methods[0]) for method in methods[1:])
+    shared_base = not runs[0].alone and all(_same_base(method, methods[0]) for method in methods[1:])
     for split in splits:
         places = {
             name: n for n, name in enumerate(dict.fromkeys(i for run in runs for i in run.base[split].ids))
@@ -141,14 +144,16 @@ def read_runs(workdirs: Sequence[str | Path], normalization: str = "") -> list[R
     if len(set(folders)) < len(folders):
         raise ConfigError("a workdir is given twice")
     parent = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return [_read_run(folder, str(folder.relative_to(parent)), normalization) for folder in folders]
+    audits = not any((folder / "tables" / "final.npz").exists() or begun(folder) for folder in folders)
+    runs = [_read_run(folder, str(folder.relative_to(parent)), normalization, audits) for folder in folders]
+    return [dataclasses.replace(run, base=runs[0].base) for run in runs] if audits else runs
 
 
-def _read_run(folder: Path, label: str, normalization: str) -> Run:
+def _read_run(folder: Path, label: str, normalization: str, audit: bool) -> Run:
     config = read_config(folder)
     ranked = normalization or config.evaluation.normalization
     tables = []
-    for side in ("base", "final"):
+    for side in ("base", "base") if audit else ("base", "final"):
         path = folder / "tables" / f"{side}.npz"
         if not path.exists():
             raise UserError(
@@ -160,7 +165,7 @@ def _read_run(folder: Path, label: str, normalization: str) -> Run:
         except ValueError as error:
             raise UserError(str(error)) from error
     _check_whole(folder, ranked, *tables)
-    return Run(label, config, ranked, *tables, _items_per_s(config, folder))
+    return Run(label, config, ranked, *tables, audit, _items_per_s(config, folder))
 
 
 def _check_whole(folder: Path, ranked: str, base: dict[str, Table], final: dict[str, Table]) -> None:
@@ -221,11 +226,11 @@ def _settings(config: ConfigDict) -> str:
 
 def _about(method: Method) -> dict[str, Any]:
     speeds = [run.items_per_s for run in method.runs.values() if run.items_per_s is not None]
-    config = next(iter(method.runs.values())).config
+    run = next(iter(method.runs.values()))
     return {
         "name": method.name,
-        "model": model_name(config),
-        "method": method_of(stages_of(config)),
+        "model": model_name(run.config),
+        "method": "as it is" if run.alone else method_of(stages_of(run.config)),
         "runs": [run.label for run in method.runs.values()],
         "seeds": list(method.runs),
         "items_per_s": statistics.mean(speeds) if speeds else None,
@@ -245,14 +250,14 @@ def _check_parallel(runs: Sequence[Run]) -> None:
         )
     for run in runs:
         for what, values in {
-            "splits": [list(r.base) for r in (first, run)],
-            "languages": [{name: list(t.languages) for name, t in r.base.items()} for r in (first, run)],
+            "splits": [list(r.final) for r in (first, run)],
+            "languages": [{name: list(t.languages) for name, t in r.final.items()} for r in (first, run)],
         }.items():
             if values[0] != values[1]:
                 raise _differing(first, run, f"{what} {values[0]} and {values[1]}")
         same_seed = next(other for other in runs if other.config.seed == run.config.seed)
-        for split, table in run.base.items():
-            for other in (same_seed.base[split], run.final[split]):
+        for split, table in run.final.items():
+            for other in (same_seed.final[split], run.base[split]):
                 if table.ids != other.ids:
                     raise _differing(same_seed, run, f"other items of split {split!r}")
                 if not np.array_equal(table.mask, other.mask) or not np.array_equal(table.gold, other.gold):
@@ -387,6 +392,7 @@ def compare_workdirs(
     if len(workdirs) < 2:
         raise ConfigError("give two or more workdirs to compare")
     result = compare(workdirs, normalization=normalization)
+    against = "first" if result["settings"]["alone"] else against
     parents = [expanded(workdir).absolute().parent for workdir in workdirs]
     folder = local(out, "--out") if out else Path(os.path.commonpath(parents))
     page = write_comparison(folder, result, against=against, command=own_command() or None)

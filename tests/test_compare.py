@@ -60,6 +60,61 @@ def make_run(tmp_path):
     return make
 
 
+@pytest.fixture
+def make_audit(make_run):
+    """The same as an audit leaves it, of a model of another name."""
+
+    def make(name: str, strength: float, **changes):
+        folder = make_run(name, 0, strength, **changes)
+        config = json.loads((folder / "config.json").read_text())
+        config["model"]["path"] = f"{name}.gguf"
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "tables" / "final.npz").rename(folder / "tables" / "base.npz")
+        return folder
+
+    return make
+
+
+def test_audits_are_compared_with_the_first(make_audit, tmp_path, capsys):
+    audits = [make_audit("weak", 1.0), make_audit("strong", 3.0)]
+    result = compare(audits, resamples=300)
+    rows = result["splits"]["test"]
+    assert list(rows) == ["weak", "strong"]
+    report = summarise(table(0, 1.0), table(0, 3.0), normalization="sum", resamples=300, seed=0)
+    for key in KEYS:
+        for against in ("against_first", "against_base"):
+            change = rows["strong"][against][key]
+            assert change["mean"] == pytest.approx(report["delta"]["test"][key], abs=1e-5)
+            bounds = pytest.approx(report["confidence"]["test"][key], abs=1e-5)
+            assert [change["low"], change["high"]] == bounds
+    assert [(own["model"], own["method"]) for own in result["methods"]] == [
+        ("weak.gguf", "as it is"),
+        ("strong.gguf", "as it is"),
+    ]
+    compare_workdirs([str(folder) for folder in audits])
+    told = capsys.readouterr().out
+    assert "Changes are against weak;" in told
+    assert "they are not the answers of weak." in " ".join(told.split())
+    page = (tmp_path / "runs" / "compare.html").read_text()
+    assert "2 models compared" in page
+    assert "strong is more consistent between languages than weak: CLC +" in page
+    compare_workdirs([str(folder) for folder in reversed(audits)])
+    page = (tmp_path / "runs" / "compare.html").read_text()
+    assert "no model is measurably more consistent between languages than strong" in page
+
+
+def test_an_audit_is_not_compared_with_a_run(make_run, make_audit):
+    with pytest.raises(UserError, match="weak has no tables/final.npz"):
+        compare([make_run("run"), make_audit("weak", 1.0)])
+
+
+def test_audits_of_other_questions_are_not_compared(make_audit):
+    other = make_audit("other", 1.0)
+    write_tables(other / "tables" / "base.npz", {"test": table(1, 1.0)})
+    with pytest.raises(UserError, match="cannot be compared, they measured other items of split 'test'"):
+        compare([make_audit("weak", 1.0), other])
+
+
 def test_figures_and_intervals_are_those_of_the_reports(make_run):
     runs = make_run("weak", strength=1.2, total_steps=10), make_run("strong", strength=3.0, total_steps=20)
     result = compare(runs, resamples=300)

@@ -37,12 +37,13 @@ def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
     settings = comparison["settings"]
     low = settings["splits"][split]["low_resource"]
     other = "the base model" if against == "base" else settings["first"]
+    whose = f"the answers of {other}" if settings.get("alone") else "the base model's"
     seeds = max(len(method["seeds"]) for method in comparison["methods"])
     spread = f" Means of up to {seeds} seeds, ± their standard deviation." if seeds > 1 else ""
     return (
         f"Changes are against {other}; * where the {100 * settings['confidence']:g}% interval (paired bootstrap over "
         f"questions) excludes 0.{spread} Low-resource: languages whose base accuracy is below the median "
-        f"({', '.join(low) or 'none'}). Answers changed: they are no longer the base model's."
+        f"({', '.join(low) or 'none'}). Answers changed: they are not {whose}."
     )
 
 
@@ -58,11 +59,16 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
     change = known[best]["clc_all"]
     sure = change["low"] is not None and change["low"] > 0
     told = f"On the {comparison['settings']['splits'][split]['items']:,} questions of {split}, "
-    told += (
-        f"{best} gains most consistency between languages: CLC {_told(change)}"
-        if sure
-        else f"no method measurably gains consistency; the best is {best}, CLC {_told(change)}"
-    )
+    if comparison["settings"].get("alone"):
+        more = f"{best} is more consistent" if sure else "no model is measurably more consistent"
+        told += f"{more} between languages than {apart[1]}"
+        told += f": CLC {_told(change)}" if sure else f"; the best is {best}, CLC {_told(change)}"
+    else:
+        told += (
+            f"{best} gains most consistency between languages: CLC {_told(change)}"
+            if sure
+            else f"no method measurably gains consistency; the best is {best}, CLC {_told(change)}"
+        )
     accuracies = {"English accuracy": "accuracy_en", "accuracy in the other languages": "accuracy_non_en"}
     also = [
         f"{name} {_told(known[best][key])}"
@@ -197,6 +203,7 @@ def write_comparison(
     write_text(folder / "compare.json", text + "\n")
     page = template("compare.html.j2").render(
         settings=comparison["settings"],
+        compared=f"{len(comparison['methods'])} {'models' if comparison['settings'].get('alone') else 'methods'}",
         methods=comparison["methods"],
         columns=[name for name, _ in columns().values()],
         speeds=_speeds(comparison),
