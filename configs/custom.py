@@ -19,7 +19,7 @@ objective. `anchor` is the language to keep as it is, where languages are drawn 
 pco_rollout): it gets the steering weight `weight`, the others 1; auto is English, or none where `languages` has no
 "en"; another must be one of the languages; leave it empty to treat all alike. `lora` is the rank of adapters, 0 trains
 every weight (adapters want a higher `lr`, 1e-4 say). `dtype` is float32, as a laptop's CPU likes it; bfloat16 on
-accelerators: half the memory, and faster there, with stochastic rounding and moments in float32.
+accelerators: half the memory for weights, and faster there, with stochastic rounding and moments in float32.
 Time: `steps` steps of `items` items in all their languages.
 """
 

@@ -165,17 +165,8 @@ def split_of(
         items = _without(items, error, len(languages), name)
         trees = cached_trees(builder, items, languages)
     trees.check_rows(model.config.vocab_size, f"split {name!r}")
-    cut = int((trees.truncated > 0).sum())
-    if cut:
-        print(
-            f"data: split {name!r}: {cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
-        )
-    if beyond := trees.beyond(model.config.max_length):
-        print(f"data: split {name!r}: {beyond}")
-    if (alike := int(trees.alike().sum())) and (measured or not config.data.train.pairs):
-        print(
-            f"data: split {name!r}: {alike} of {len(trees)} prompts have candidates of the same tokens, which tie"
-        )
+    for told in odd_trees(trees, config, model, ties=measured or not config.data.train.pairs):
+        print(f"data: split {name!r}: {told}")
     read_back = round_trip(model.tokenizer, items, languages)
     if read_back.changed:
         print(f"data: split {name!r}: {read_back}")
@@ -183,6 +174,17 @@ def split_of(
     if measured and needs(config, "pmi"):
         neutral = neutral_answers(builder, items, languages)
     return Split(name, items, languages, trees, neutral)
+
+
+def odd_trees(trees: Forest, config: ConfigDict, model: Model, ties: bool = True) -> Iterator[str]:
+    """What is odd about trees, if anything is: prompts that were cut, or are longer than the model has positions, or
+    have candidates that tie."""
+    if cut := int((trees.truncated > 0).sum()):
+        yield f"{cut} of {len(trees)} prompts cut at data.max_length={config.data.max_length}"
+    if beyond := trees.beyond(model.config.max_length):
+        yield beyond
+    if ties and (alike := int(trees.alike().sum())):
+        yield f"{alike} of {len(trees)} prompts have candidates of the same tokens, which tie"
 
 
 def askable(config: ConfigDict, name: str, items: Items, model: Model, languages: Sequence[str]) -> Items:

@@ -12,9 +12,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 
+from consistency_jax.config.checks import validate
 from consistency_jax.config.command_line import as_flags
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.reports import page_title
@@ -47,6 +49,12 @@ def explore(
     """
     if bool(workdir) == bool(models):
         raise ConfigError("give the --workdir of a run, or one or more --model=FOLDER_OR_FILE")
+    if workdir and config is not None:
+        raise ConfigError("a run is asked as its own config says: give --config beside --model alone")
+    if models and checkpoint != "latest":
+        raise ConfigError("--checkpoint is of a run: give --workdir, or export it and name the folder")
+    if not all(models):
+        raise ConfigError("--model= names nothing: a folder, a GGUF file or a hub id")
     if checkpoint != "latest" and not (checkpoint.isascii() and checkpoint.isdigit()):
         raise ConfigError(f"--checkpoint={checkpoint} should be latest or the step of a checkpoint")
     try:
@@ -57,10 +65,14 @@ def explore(
         raise ConfigError("the page needs gradio: pip install 'consistency_jax[explore]'") from error
     from consistency_jax.explore.asking import of_models, of_run
 
-    if workdir:
+    if (
+        workdir
+    ):  # compiled programs are not read from where a stored config says: a folder may come from anyone
         config = read_config(location(workdir))
-    assert config is not None
-    use_compile_cache(config)
+    else:
+        assert config is not None
+        use_compile_cache(config)
+    validate(config, jax.device_count())
     items = [item for own in load_tests(config).values() for item in own]
     print(f"questions {len(items):,}, of {config.data.path or config.data.source}")
     if workdir:

@@ -1,41 +1,54 @@
 """One question, put to models: its table, and what each of them writes by itself."""
 
 import dataclasses
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
+from consistency_jax.config.stages import stages_of
 from consistency_jax.data.items import MASK, DataError, ParallelItem, open_prompt, require_answers, validate
 from consistency_jax.data.sources.choices import parted
 from consistency_jax.data.trees.builder import TreeBuilder
-from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.splits import chat_of
+from consistency_jax.errors import CheckpointError, ConfigError, UserError
+from consistency_jax.evaluation.splits import chat_of, needs, odd_trees
 from consistency_jax.generation import Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.mesh import make_mesh, mesh_of, mesh_shape
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.tables import neutral_answers, score_trees
-from consistency_jax.table import Table
-from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
+from consistency_jax.table import NORMALIZATIONS, Table
+from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
 
 WHERE = "the question"
+MOST = 50  # languages of a question that someone writes, and answers of each: a page may be public
 
 
 class Answered(NamedTuple):
-    """What one model says to a question: its table of one item, and by language what it writes (empty: not asked)."""
+    """What one model says to a question.
+
+    table: of one item, in the languages of the question.
+    notes: what is odd about how the model reads it.
+    texts: language -> what the model writes; empty where it was not asked to.
+    """
 
     name: str
     table: Table
-    texts: dict[str, str]
+    notes: tuple[str, ...]
+    texts: Mapping[str, str] = MappingProxyType({})
 
 
 class Asked:
     """A model that is asked one question after another, as `config.data` and `config.evaluation` say.
+
+    Attributes:
+      name: what it is called.
+      rankings: what its candidates can be ranked by.
 
     Raises:
       ConfigError: a model without a tokenizer.
@@ -44,39 +57,38 @@ class Asked:
     def __init__(self, name: str, config: ConfigDict, model: Model):
         if model.tokenizer is None:
             raise ConfigError(f"the model {model.folder} has no tokenizer; put its files beside config.json")
-        self.name, self._config, self._params = name, config, model.params
+        self.name, self._config, self._model = name, config, model
+        self._pmi = needs(config, "pmi")
+        self.rankings = tuple(way for way in NORMALIZATIONS if way != "pmi" or self._pmi)
         chat, longest = chat_of(config, model), config.data.max_length
         self._builder = TreeBuilder(
             model.tokenizer, boundary=config.evaluation.boundary, max_length=longest, chat=chat
         )
-        self._rows = model.config.vocab_size
         self._scorer = Scorer(model.config, mesh_of(model.params))
         self._sampler = Sampler(model, chat=chat, max_length=longest)
-        self._one = threading.Lock()  # a page has several visitors
 
     def rank(self, item: ParallelItem) -> Answered:
         """How it ranks the answers in every language of the item.
 
         Raises:
           DataError: a question that no tree can be made of.
+          UserError: a model that gives no finite number.
         """
-        evaluation = self._config.evaluation
         trees = self._builder.build([item], item.languages)
-        trees.check_rows(self._rows, WHERE)
-        neutral = None
-        if evaluation.normalization == "pmi":
-            neutral = neutral_answers(self._builder, [item], item.languages)
-        with self._one:
-            table = score_trees(
-                self._scorer,
-                self._params,
-                [item],
-                item.languages,
-                trees,
-                neutral=neutral,
-                tokens=evaluation.tokens,
-            )
-        return Answered(self.name, table, {})
+        trees.check_rows(self._model.config.vocab_size, WHERE)
+        neutral = neutral_answers(self._builder, [item], item.languages) if self._pmi else None
+        table = score_trees(
+            self._scorer,
+            self._model.params,
+            [item],
+            item.languages,
+            trees,
+            neutral=neutral,
+            tokens=self._config.evaluation.tokens,
+        )
+        if not np.isfinite(table.logp).all():
+            raise UserError(f"{self.name} gives a log-probability that is no finite number")
+        return Answered(self.name, table, tuple(odd_trees(trees, self._config, self._model)))
 
     def write(self, item: ParallelItem) -> dict[str, str]:
         """What it writes behind the question, the likeliest token each time, by language.
@@ -86,8 +98,7 @@ class Asked:
         """
         sampling = dataclasses.replace(Sampling.of(self._config.evaluation.generation), temperature=0.0)
         prompts = [open_prompt(item, language) for language in item.languages]
-        with self._one:
-            texts = self._sampler.generate(prompts, n=1, sampling=sampling, seed=self._config.seed)
+        texts = self._sampler.generate(prompts, n=1, sampling=sampling, seed=self._config.seed)
         return {language: text for language, (text,) in zip(item.languages, texts, strict=True)}
 
 
@@ -97,12 +108,17 @@ def of_run(config: ConfigDict, workdir: Path, checkpoint: str = "latest") -> lis
     Raises:
       CheckpointError: a step that is not there.
     """
+    newest = latest_step(workdir)
+    if newest is None and checkpoint != "latest":
+        raise CheckpointError(f"{workdir} has no checkpoint, and none of step {checkpoint}")
     base = base_model(config, make_mesh(mesh_shape(config, jax.device_count())), workdir)
-    step = latest_step(workdir) if checkpoint == "latest" else int(checkpoint)
-    asked = [Asked("before" if step is not None else "the model", config, base)]
-    if step is not None:
-        asked.append(Asked(f"after {step:,} steps", config, checkpoint_model(config, workdir, step, base)))
-    return asked
+    if newest is None:
+        return [Asked("the model", config, base)]
+    step = newest if checkpoint == "latest" else int(checkpoint)
+    stage = f" of {latest_stage(config, workdir).name}" if len(stages_of(config)) > 1 else ""
+    after = f"after {step:,} step{'s' * (step != 1)}{stage}"
+    trained = checkpoint_model(config, workdir, step, base)
+    return [Asked("before", config, base), Asked(after, config, trained)]
 
 
 def of_models(config: ConfigDict, paths: Sequence[str]) -> list[Asked]:
@@ -129,28 +145,23 @@ def _names(paths: Sequence[str]) -> list[str]:
 # -------------------------------------------------------------------------------------------------- questions by hand
 def as_rows(item: ParallelItem) -> list[list[str]]:
     """A question as a table of texts, [language, question, answer, answer, ...], a row a language."""
-    return [
-        [language, open_prompt(item, language), *item.candidates[language]] for language in item.languages
-    ]
+    return [[code, item.prompts[code], *item.candidates[code]] for code in item.languages]
 
 
-def from_rows(rows: Sequence[Sequence[str | None]], picked: ParallelItem | None = None) -> ParallelItem:
-    """The question that such a table holds, edited or written from nothing.
+def from_rows(rows: Sequence[Sequence[str | None]], picked: ParallelItem) -> ParallelItem:
+    """The question that such a table holds, which was `picked`'s before someone edited it.
 
-    A row is as it was in `picked` where nobody changed it; an answer that someone wrote is parted from its question by
-    one space, but for languages that write none, the gap of a `<mask>`, and a question that ends with a space. Rows
-    that say nothing are left out, as are answers that no row has, at the end. What is right is known while the answers
-    are as many as in `picked`.
+    A text that nobody changed is as it was. An answer that someone wrote is parted from its question by one space, but
+    for languages that write none, the gap of a `<mask>`, a question that ends with a space, and answers that had none.
+    Rows that say nothing are left out, as are empty answers at the end of a row. A right answer is known to be right
+    while it and its question are unchanged in some language.
 
     Raises:
-      DataError: a row without a language, a language twice, or answers that are not as many as in another.
+      DataError: what is no question, or a very large one.
     """
-    told = [[str(cell or "") for cell in row] for row in rows]
-    if picked is not None and told == as_rows(picked):
-        return picked  # with its context apart
-    known = {} if picked is None else dict(zip(picked.languages, as_rows(picked), strict=True))
+    known = {row[0]: row for row in as_rows(picked)}
     prompts, candidates = {}, {}
-    for language, prompt, *answers in told:
+    for language, prompt, *answers in [[str(cell or "") for cell in row] for row in rows]:
         while answers and not answers[-1].strip():
             answers.pop()
         if not (language.strip() or prompt.strip() or answers):
@@ -158,16 +169,32 @@ def from_rows(rows: Sequence[Sequence[str | None]], picked: ParallelItem | None 
         if not (language := language.strip()) or language in prompts:
             wrong = f"{language!r} stands twice" if language else "a row has no language"
             raise DataError.at(WHERE, wrong, "Name each language once: en, sw")
-        before = known.get(language, [])
-        apart = parted(language) and MASK not in prompt and not prompt[-1:].isspace()
+        if len(prompts) == MOST or len(answers) > MOST:
+            raise DataError.at(WHERE, f"more than {MOST} languages or answers", "Ask for fewer")
+        before = known.get(language, ())[2:]
+        joined = before and not any(text[:1].isspace() for text in before)
+        apart = not (joined or MASK in prompt or prompt[-1:].isspace()) and parted(language)
         prompts[language] = prompt
         candidates[language] = tuple(
-            answer if [answer] == before[k + 2 : k + 3] else " " * apart + answer.strip()
-            for k, answer in enumerate(answers)
+            text if (text,) == (*before[k : k + 1],) else " " * apart + text.strip()
+            for k, text in enumerate(answers)
         )
-    count = len(next(iter(candidates.values()), ()))
-    right = picked.right if picked is not None and picked.num_candidates == count else ()
-    item = ParallelItem("asked", "", prompts, candidates, gold=next(iter(right), None), also=right[1:])
+    same = [code for code in prompts if code in known and prompts[code] == picked.prompts[code]]
+    right = [
+        k
+        for k in picked.right
+        if any(candidates[code][k : k + 1] == picked.candidates[code][k : k + 1] for code in same)
+    ]
+    context = {code: text for code, text in (picked.context or {}).items() if code in prompts}
+    item = ParallelItem(
+        picked.id,
+        picked.group,
+        prompts,
+        candidates,
+        gold=right[0] if right else None,
+        context=context or None,
+        also=tuple(right[1:]),
+    )
     validate(item, WHERE)
     require_answers([item], WHERE)
     return item

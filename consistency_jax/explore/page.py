@@ -1,7 +1,9 @@
 """The page of `explore`: a question is picked or written, models answer, and what they say stands side by side."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -11,8 +13,7 @@ from consistency_jax.data.items import ParallelItem, open_prompt
 from consistency_jax.errors import UserError
 from consistency_jax.explore.asking import Answered, Asked, as_rows, from_rows
 from consistency_jax.report.names import language_name
-from consistency_jax.report.question import question_view, round_trip_view
-from consistency_jax.table import NORMALIZATIONS
+from consistency_jax.report.question import Side, question_view, round_trip_view
 
 FONTS = {
     "font": ["system-ui", "sans-serif"],
@@ -31,6 +32,16 @@ class Shown:
     item: ParallelItem
     answers: list[Answered]
 
+    def question(self, normalization: str) -> str:
+        return question_view(self.item, self.sides, normalization)
+
+    def trip(self, start: str, through: str) -> str:
+        return round_trip_view(self.item, self.sides, start, through) if start != through else ""
+
+    @property
+    def sides(self) -> list[Side]:
+        return [(own.name, own.table, own.texts) for own in self.answers]
+
 
 def build_page(
     title: str, models: Sequence[Asked], items: Sequence[ParallelItem], normalization: str
@@ -41,83 +52,82 @@ def build_page(
       title: its head.
       models: who is asked.
       items: questions to pick from, the first of which is asked when the page opens.
-      normalization: what candidates are ranked by.
+      normalization: what candidates are ranked by at first.
     """
-    names = [f"{item.id}: {_short(item)}" for item in items]
 
-    def rows_of(number: int) -> dict[str, Any]:
-        return gr.update(**_table(items[number]))
+    def ask(rows: list[list[str]], number: int, by: str, start: str, through: str) -> tuple[Any, ...]:
+        with told():
+            item = from_rows(rows, items[number])
+            shown = Shown(item, [model.rank(item) for model in models])
+        for note in {f"{own.name}: {note}" for own in shown.answers for note in own.notes}:
+            gr.Warning(escape(note))
+        codes = item.languages
+        if not {start, through} <= {*codes}:
+            start, through = codes[0], codes[-1]
+        choices = [(language_name(code), code) for code in codes]
+        pair = (gr.update(choices=choices, value=code) for code in (start, through))
+        return shown.question(by), shown, *pair, shown.trip(start, through)
 
-    def ask(
-        rows: list[list[str]], number: int, written: bool, normalization: str
-    ) -> Iterator[tuple[Any, ...]]:
-        try:
-            item = from_rows(rows, None if number is None else items[number])
-            answers = [model.rank(item) for model in models]
-            yield _parts(Shown(item, answers), normalization)
-            if written:
-                answers = [one._replace(texts=model.write(item)) for one, model in zip(answers, models)]
-                yield _parts(Shown(item, answers), normalization)
-        except UserError as error:
-            raise gr.Error(str(error), duration=None) from error
-
-    def ranked(shown: Shown | None, normalization: str) -> str:
-        return question_view(shown.item, shown.answers, normalization) if shown else ""
-
-    def trip(shown: Shown | None, start: str, through: str) -> str:
-        if shown is None or not {start, through} <= {*shown.item.languages}:
-            return ""
-        return round_trip_view(shown.item, shown.answers, start, through)
+    def write(shown: Shown, written: bool, by: str) -> tuple[str, Shown]:
+        if not written:
+            return gr.skip(), gr.skip()
+        with told():
+            texts = [model.write(shown.item) for model in models]
+        answers = [own._replace(texts=text) for own, text in zip(shown.answers, texts, strict=True)]
+        shown = Shown(shown.item, answers)
+        return shown.question(by), shown
 
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         gr.Markdown(f"# {title}\n\n{HOW}")
         shown = gr.State(None)
+        names = [f"{item.id}: {_short(item)}" for item in items]
         picked = gr.Dropdown(
             list(zip(names, range(len(items)))), value=0, label=f"Questions ({len(items):,})", filterable=True
         )
         table = gr.Dataframe(
-            **_table(items[0]),
-            type="array",
-            interactive=True,
-            wrap=True,
-            label="The question",
+            **_table(items[0]), type="array", interactive=True, wrap=True, label="The question"
         )
         with gr.Row():
             button = gr.Button("Ask", variant="primary")
             written = gr.Checkbox(True, label="and let them write an answer")
-            ways = [name for name in NORMALIZATIONS if name != "pmi" or normalization == "pmi"]
-            by = gr.Dropdown(ways, value=normalization, label="ranked by")
+            by = gr.Dropdown(list(models[0].rankings), value=normalization, label="ranked by")
         result = gr.HTML(label="Answers")
         with gr.Accordion("Round trip between two languages", open=True):
             with gr.Row():
                 start, through = (gr.Dropdown([], label=label) for label in ("from", "through"))
             there = gr.HTML()
-        outputs = [result, shown, start, through]
-        given = [table, picked, written, by]
-        picked.input(rows_of, picked, table, show_progress="hidden").then(ask, given, outputs)
-        button.click(ask, given, outputs)
-        page.load(ask, given, outputs)
-        by.change(ranked, [shown, by], result, show_progress="hidden")
-        for changed in (shown, start, through):
-            changed.change(trip, [shown, start, through], there, show_progress="hidden")
+        one = {"concurrency_id": "models", "concurrency_limit": 1}  # visitors take turns
+        fresh = picked.input(lambda number: gr.update(**_table(items[number])), picked, table)
+        for asked in (button.click, fresh.then, page.load):
+            answered = asked(
+                ask, [table, picked, by, start, through], [result, shown, start, through, there], **one
+            )
+            answered.success(write, [shown, written, by], [result, shown], **one)
+        quiet = {"show_progress": "hidden"}
+        by.input(lambda shown, by: shown.question(by) if shown else "", [shown, by], result, **quiet)
+        for changed in (start, through):
+            changed.input(
+                lambda shown, *pair: shown.trip(*pair) if shown else "",
+                [shown, start, through],
+                there,
+                **quiet,
+            )
     return page
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """What a visitor can mend is told on the page, and nowhere else."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(escape(str(error)), duration=None, print_exception=False) from None
 
 
 def style() -> dict[str, Any]:
     """Arguments of the page's `launch`: how it looks."""
     css = files("consistency_jax.report").joinpath("question.css").read_text("utf8")
     return {"css": css, "theme": gr.themes.Default(primary_hue="teal", **FONTS)}
-
-
-def _parts(shown: Shown, normalization: str) -> tuple[Any, ...]:
-    codes = shown.item.languages
-    choices = [(language_name(code), code) for code in codes]
-    return (
-        question_view(shown.item, shown.answers, normalization),
-        shown,
-        gr.update(choices=choices, value=codes[0]),
-        gr.update(choices=choices, value=codes[-1]),
-    )
 
 
 def _table(item: ParallelItem) -> dict[str, Any]:

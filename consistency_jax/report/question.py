@@ -10,7 +10,7 @@ from consistency_jax.data.items import ParallelItem, open_prompt
 from consistency_jax.metrics.accuracy import top_choice
 from consistency_jax.metrics.distribution import log_probabilities
 from consistency_jax.metrics.divergence import divergences
-from consistency_jax.metrics.rankc import pair_matrix, rankc_of_pairs
+from consistency_jax.metrics.rankc import clc_values, pair_matrix
 from consistency_jax.report.html import template
 from consistency_jax.report.names import direction, language_name
 from consistency_jax.table import RANKED, Table
@@ -42,6 +42,7 @@ def question_view(item: ParallelItem, sides: Sequence[Side], normalization: str)
             languages=languages,
             sides=[(name, facts) for name, *_, facts in told],
             codes=item.languages,
+            pairs=len(item.languages) * (len(item.languages) - 1) // 2,
             ranked=(normalization, RANKED[normalization]),
             known=bool(item.right),
         )
@@ -65,12 +66,12 @@ def _side(item: ParallelItem, name: str, table: Table, texts: Mapping[str, str],
         ]
         for place, code in enumerate(item.languages)
     ]
-    pairs = 100 * rankc_of_pairs(scores, mask)[0]
+    pairs = clc_values(scores, mask)[0]
     facts = {
         "matrix": pair_matrix(pairs, len(item.languages), np.nan).tolist(),
-        "clc": float(pairs.mean()) if pairs.size else None,
+        "clc": float(pairs.mean()) if pairs.size and np.isfinite(pairs).all() else None,
         "alike": int((first > 0).sum(0).max()),
-        "right": int((first[:, list(item.right)].sum(1) > 0).sum()),
+        "right": float(first[:, list(item.right)].sum()),  # of a tie, its share
     }
     return name, ranked, texts, facts
 

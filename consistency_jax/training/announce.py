@@ -58,7 +58,9 @@ def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:
     name = config.model.path or "embedded base model"
     watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{adapters}")
     platform, cpu = jax.default_backend(), Path("/proc/cpuinfo")
-    features = cpu.read_text(errors="replace") if platform == "cpu" and cpu.exists() else ""
+    features = str(getattr(jax.local_devices()[0], "compute_capability", ""))
+    if platform == "cpu" and cpu.exists():
+        features = cpu.read_text(errors="replace")
     if (better := better_dtype(decoder.dtype, platform, features)) and decoder.num_params > LARGE:
         keys = f"--config.model.dtype={better} --config.model.compute_dtype={better}"
         told = f"dtype={better} (configs that have this option) or {keys}"
@@ -70,10 +72,11 @@ def better_dtype(dtype: str, platform: str, features: str) -> str:
 
     Args:
       platform: cpu, gpu or tpu.
-      features: of a CPU, as /proc/cpuinfo has them; "": unknown.
+      features: of a CPU, as /proc/cpuinfo has them; of a GPU its compute capability, "8.0"; "": unknown.
     """
     if platform != "cpu":
-        return "bfloat16" if dtype == "float32" else ""
+        known = platform == "tpu" or re.match(r"[89]\.|\d\d", features)  # from Ampere on
+        return "bfloat16" if dtype == "float32" and known else ""
     x86 = re.search(r"\bavx2\b", features)
     return (
         "float32" if dtype == "bfloat16" and x86 and not re.search(r"\b(avx512|amx)_bf16\b", features) else ""

@@ -14,8 +14,8 @@ from consistency_jax.explore.__main__ import explore
 COMMAND = [sys.executable, "-m", "consistency_jax", "explore"]
 
 
-def test_the_command_serves_its_page_to_this_machine(served, questions):
-    assert f"questions 40, of {questions}" in served.told
+def test_the_command_serves_its_page_to_this_machine(served, asked):
+    assert f"questions 3, of {asked}" in served.told
     page = urllib.request.urlopen(served.address, timeout=30).read().decode()
     assert " and ".join(served.names) in page
 
@@ -25,6 +25,8 @@ def test_the_command_serves_its_page_to_this_machine(served, questions):
     [
         (None, [], "latest", "give the --workdir of a run, or one or more --model"),
         ("runs/x", ["a"], "latest", "give the --workdir of a run, or one or more --model"),
+        (None, [""], "latest", "--model= names nothing"),
+        (None, ["a"], "5", "--checkpoint is of a run"),
         ("runs/x", [], "-1", "--checkpoint=-1 should be latest or the step"),
         ("runs/x", [], "base", "--checkpoint=base should be latest or the step"),
     ],
@@ -32,6 +34,29 @@ def test_the_command_serves_its_page_to_this_machine(served, questions):
 def test_what_cannot_be_asked_for_is_refused(workdir, models, checkpoint, told):
     with pytest.raises(ConfigError, match=told):
         explore(None, workdir, models, checkpoint)
+
+
+def test_a_config_is_not_put_in_the_place_of_a_runs():
+    with pytest.raises(ConfigError, match="give --config beside --model alone"):
+        explore(get_config("audit", "path=x,data=cldr"), "runs/x")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model=m", "--normalization=bar"], "evaluation.normalization='bar'"),
+        (["--model=m", "--config.evaluation.normalisation=pmi"], "normalisation"),
+        (["--model=m", "--config.data.test=()"], "data.test=() must hold names"),
+        (["--model=m", "--langauges=en"], "(did you mean 'languages'?)"),
+        (["--model=m", "--hosts=0.0.0.0"], "(did you mean --host?)"),
+        (["--normalization=sum"], "no flag of this command"),
+    ],
+)
+def test_a_wrong_option_is_told_before_a_model_is_looked_for(words, told):
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

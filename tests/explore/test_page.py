@@ -26,8 +26,8 @@ def model(small_model):
 
 
 @pytest.fixture
-def items(questions):
-    return cj.load_items("jsonl", path=questions)
+def items(asked):
+    return cj.load_items("jsonl", path=asked)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def words(html: str) -> list[str]:
 
 def expected(model, served, item, normalization: str = "mean_full") -> list[str]:
     """The texts and figures of the answers, as they stand in the page."""
-    found = model.rank(item)._replace(texts=model.write(item))
-    return words(question_view(item, [found._replace(name=name) for name in served.names], normalization))
+    table, texts = model.rank(item).table, model.write(item)
+    return words(question_view(item, [(name, table, texts) for name in served.names], normalization))
 
 
 def shown(page, place: int = 0) -> list[str]:
@@ -78,6 +78,20 @@ def edit(page, row: int, column: int, text: str) -> None:
     field.send_keys(Keys.ENTER)
 
 
+def choose(page, label: str, text: str) -> None:
+    field = page.find_element(By.CSS_SELECTOR, f"[aria-label^='{label}']")
+    field.click()
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(text)
+    field.send_keys(Keys.ENTER)
+
+
+def toasts(page) -> str:
+    return page.execute_script(
+        "return [...document.querySelectorAll('.toast-body')].map((own) => own.textContent).join(' ')"
+    )
+
+
 def ask(page) -> None:
     page.find_element(By.XPATH, "//button[normalize-space()='Ask']").click()
 
@@ -85,48 +99,65 @@ def ask(page) -> None:
 def test_the_first_question_is_answered_when_the_page_opens(page, model, served, items):
     assert shown(page) == expected(model, served, items[0])
     assert page.title == " and ".join(served.names)
-    trip = round_trip_view(
-        items[0], [model.rank(items[0])._replace(name=name) for name in served.names], "en", "ru"
-    )
+    table = model.rank(items[0]).table
+    trip = round_trip_view(items[0], [(name, table, {}) for name in served.names], "en", "ru")
     WebDriverWait(page, 20).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, ".asked")) == 2)
     assert shown(page, 1) == words(trip)
 
 
-def test_a_question_is_picked(page, model, served, items):
-    field = page.find_element(By.CSS_SELECTOR, "[aria-label^=Questions]")
-    field.click()
-    field.send_keys(Keys.CONTROL, "a")
-    field.send_keys("q7:")
-    field.send_keys(Keys.ENTER)
-    wait(page, "place 7", "writes:")
-    assert shown(page) == expected(model, served, items[7])
-    assert cell(page, 0, 1).text == "The capital of place 7 is"
+def test_a_question_is_picked_of_other_languages_and_answers(page, model, served, items):
+    choose(page, "Questions", "kenya")
+    wait(page, "Swahili", "writes:")
+    assert shown(page) == expected(model, served, items[1])
+    assert cell(page, 1, 1).text == "肯尼亚的首都是"
+    assert "back from zh" in " ".join(shown(page, 1))
+    assert toasts(page) == ""
+    choose(page, "Questions", "spain")
+    wait(page, "Madrid", "writes:")
+    assert shown(page) == expected(model, served, items[2])
+    assert "RankC" not in answers(page)  # of one answer there is no order
+    assert toasts(page) == ""
 
 
 def test_a_question_is_changed(page, model, served, items):
-    edit(page, 0, 2, "Oslo")
+    choose(page, "through", "German")
+    wait(page, "back from de")
+    edit(page, 0, 2, "Lyon")
     ask(page)
-    wait(page, "Oslo", "writes:")
-    item = items[0]
-    item.candidates["en"] = (" Oslo", *item.candidates["en"][1:])
-    assert shown(page) == expected(model, served, item)
+    wait(page, "Lyon", "writes:")
+    items[0].candidates["en"] = (" Lyon", *items[0].candidates["en"][1:])
+    assert shown(page) == expected(model, served, items[0])
+    assert "back from de" in answers(page)  # what was chosen stays
+    assert toasts(page) == ""
 
 
 def test_answers_are_ranked_anew(page, model, served, items):
-    field = page.find_element(By.CSS_SELECTOR, "[aria-label='ranked by']")
-    field.click()
-    field.send_keys(Keys.CONTROL, "a")
-    field.send_keys("sum")
-    field.send_keys(Keys.ENTER)
+    choose(page, "ranked by", "sum")
     wait(page, "percentages are the probability")
     assert shown(page) == expected(model, served, items[0], "sum")
-
-
-def test_what_is_no_question_is_told(page):
-    edit(page, 0, 2, " ")
     ask(page)
-    script = "return document.querySelector('.toast-body')?.textContent ?? ''"
-    WebDriverWait(page, 20).until(lambda page: "candidate 0 in 'en' is empty" in page.execute_script(script))
+    choose(page, "ranked by", "bytes")  # while they may still write
+    wait(page, "per UTF-8 byte", "writes:")
+    assert shown(page) == expected(model, served, items[0], "bytes")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [(" ", "candidate 0 in 'en' is empty"), ("<b>\N{DIGIT ONE}</b> <mask>", "")],
+)
+def test_what_is_no_question_is_told(page, text, wrong):
+    edit(page, 0, 2, text)
+    ask(page)
+    if wrong:
+        WebDriverWait(page, 20).until(lambda page: wrong in toasts(page))
+    else:
+        wait(page, "<b>1</b> <mask>", "writes:")
+
+
+def test_an_error_tells_what_was_written_as_it_was(page):
+    edit(page, 0, 1, "<mask> is <mask> <i>")
+    ask(page)
+    WebDriverWait(page, 20).until(lambda page: "the prompt in 'en' has 2 <mask>" in toasts(page))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -95,6 +95,7 @@ def test_ties_share_the_first_place():
     html = question_view(ITEM, [("model", flat, {})], "sum")
     assert html.count('class="first"') == 5
     assert "commonest first answer 2 of 3" in words(html)
+    assert "first answer is right 1 of 3" in words(html)  # half of it in each of two languages
 
 
 def test_ranked_by_a_name_that_is_not_there_is_told():

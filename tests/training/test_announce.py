@@ -120,7 +120,11 @@ def test_a_profile_that_names_no_step_is_told_before_any_work(small_config, tmp_
         ("bfloat16", "cpu", "flags : avx2 amx_bf16 amx_tile", ""),
         ("bfloat16", "cpu", "", ""),  # of another system: not known
         ("float32", "cpu", "flags : sse2 avx2 fma", ""),
-        ("float32", "gpu", "", "bfloat16"),
+        ("float32", "gpu", "8.0", "bfloat16"),
+        ("float32", "gpu", "12.0", "bfloat16"),
+        ("float32", "gpu", "7.5", ""),
+        ("float32", "gpu", "", ""),
+        ("float32", "tpu", "", "bfloat16"),
         ("bfloat16", "tpu", "", ""),
     ],
 )
