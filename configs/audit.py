@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     given = parse_arg(
         arg,
         path="",
-        data="bmlama17",
+        data="",
         data_path="",
         **COLUMNS,
         languages="",
@@ -51,6 +51,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     if not given.path:
         raise ConfigError("--config option path is missing: a Hugging Face folder or hub id, path=...")
+    if not given.data and not given.data_path:
+        mend = "a file (data=questions.jsonl), cldr (facts that come along), or a data set and its data_path"
+        raise ConfigError(f"--config option data is missing: {mend}")
+    given.data = given.data or "bmlama17"
     config = default()
     config.seed = given.seed
     config.model.path = given.path

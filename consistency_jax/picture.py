@@ -36,10 +36,11 @@ def picture(workdir: str | Path, out: str | Path, split: str = "") -> Path:
             f"{workdir} has no report.json yet: train first, or measure with consistency_jax.evaluate"
         )
     drawn: str | bytes
+    if split and split not in (known := summary.get("base") or {}):
+        raise ConfigError(f"--split={split}: the report has {', '.join(known)}")
+    data = location(config.data.path).name or config.data.source
     try:
-        if split and split not in summary["base"]:
-            raise ConfigError(f"--split={split}: the report has {', '.join(summary['base'])}")
-        drawn = poster(summary, page_title(config, "final" not in summary), [config.data.source], split)
+        drawn = poster(summary, page_title(config, "final" not in summary), [data], split)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
     if out.suffix == ".png":

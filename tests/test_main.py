@@ -83,7 +83,16 @@ def test_a_run_by_short_names_in_any_folder(small_model, questions, tmp_path):
     done = call("audit", f"--path={small_model}", f"--data={questions}", "--workdir=audit", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "audit" / "report.html").exists()
-    done = call("audit", f"--path={small_model}", "--languages", "en", "fr", "--workdir=few", folder=tmp_path)
+    done = call(
+        "audit",
+        f"--path={small_model}",
+        "--data=cldr",
+        "--workdir=few",
+        "--languages",
+        "en",
+        "fr",
+        folder=tmp_path,
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: 'fr' is neither a flag nor an option: give options as --NAME=VALUE")
     done = call("compare", "run", "audit", folder=tmp_path)

@@ -19,7 +19,7 @@ def test_a_run_is_drawn_as_svg_and_as_png(small_config, tmp_path, capsys):
 
 
 def test_what_cannot_be_drawn_is_told(small_config, tmp_path):
-    with pytest.raises(ConfigError, match="has no config.json: give the --workdir of a training run"):
+    with pytest.raises(ConfigError, match="has no config.json: give the --workdir of a run"):
         picture(tmp_path, tmp_path / "x.svg")
     evaluate_workdir(small_config, tmp_path / "run")
     with pytest.raises(ConfigError, match="--out=.*x.pdf should end with .svg or .png"):

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from consistency_jax.config.defaults import KEYS
 from consistency_jax.config.parsing import names
+from consistency_jax.config.recipes import COLUMNS
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.keys import TEXTS
 from consistency_jax.runtime.shipped import config_file
@@ -44,14 +45,15 @@ def as_flags(argv: Sequence[str], known: Container[str], flags: Sequence[str]) -
         elif near := difflib.get_close_matches(name, flags, n=1, cutoff=0.8):
             raise ConfigError(f"--{name} is no flag (did you mean --{near[0]}?)")
         else:
-            options.append(name if value is None else f"{name}={_quoted(value)}")
+            options += [name] if value is None else _options(name, value)
     if config is not None:
         file, _, given = config.partition(":")
         told = ",".join(filter(None, [given, *options]))
         words.insert(1, f"--config={config_file(file)}{':' * bool(told)}{told}")
     elif options:
         raise ConfigError(
-            f"--{options[0]} is no flag of this command, and there is no --config to be an option of"
+            f"--{options[0]} is no flag of this command, and there is no config to be an option of: "
+            "name one, --config=NAME; `consistency-jax configs` lists them"
         )
     return words
 
@@ -75,6 +77,13 @@ def _pairs(words: Sequence[str], known: Container[str]) -> Iterator[tuple[str, s
             value = words[number]
             number += 1
         yield word, name, value
+
+
+def _options(name: str, value: str) -> list[str]:
+    """An option as its config takes it; --prompt=question,candidates=answers names two, as behind a colon."""
+    first, *others = re.split(rf",(?=(?:{'|'.join(COLUMNS)})=)", value)
+    pairs = [(name, first), *(other.split("=", 1) for other in others)]
+    return [f"{key}={_quoted(own)}" for key, own in pairs]
 
 
 def _quoted(value: str) -> str:

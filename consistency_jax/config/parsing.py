@@ -12,6 +12,7 @@ from consistency_jax.config.stages import filled
 from consistency_jax.errors import ConfigError, nearest
 
 # key, whether a value follows, and it; one in quotes is a JSON string, so that it may hold commas.
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _OPTION = re.compile(r'([^,=]*)(=)?("(?:[^"\\]|\\.)*"(?=,|$)|[^,]*)(?:,|$)')
 
 
@@ -48,7 +49,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
             else:
                 values[key] = kind(text)
         except (ValueError, KeyError) as error:
-            raise ConfigError(f"--config option {key}={text!r} is not of type {kind.__name__}") from error
+            raise ConfigError(f"--config option {key}={text!r} should be {KINDS[kind]}") from error
     return ConfigDict(values)
 
 

@@ -3,12 +3,14 @@
     consistency-jax explore --workdir=runs/tiny                         # before and after a run, its test questions
     consistency-jax explore --model=A --model=B --data=questions.jsonl  # any models, any data that an audit takes
 
+Behind --model stand the options of an audit (consistency-jax audit --help); a run is asked what it was tested on.
 A question is picked or written, in several languages; the page shows how each model ranks the answers, what it writes,
 how alike two languages are, and the round trip between them. Needs the extra [explore]. The page is served to this
 machine alone, http://127.0.0.1:7860; on a Hugging Face Space, to all who visit it.
 """
 
 import re
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +23,9 @@ from consistency_jax.config.command_line import as_flags
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.reports import page_title
 from consistency_jax.evaluation.splits import load_tests
+from consistency_jax.models.huggingface import find_checkpoint
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
-from consistency_jax.runtime.files import location
+from consistency_jax.runtime.files import HUB_ID, location
 from consistency_jax.training.workdir import read_config
 
 
@@ -57,6 +60,8 @@ def explore(
         raise ConfigError("--model= names nothing: a folder, a GGUF file or a hub id")
     if checkpoint != "latest" and not (checkpoint.isascii() and checkpoint.isdigit()):
         raise ConfigError(f"--checkpoint={checkpoint} should be latest or the step of a checkpoint")
+    if port and not _free(host or "127.0.0.1", port):
+        raise ConfigError(f"--port={port} is taken: give another one, or none")
     try:
         from consistency_jax.explore.page import build_page, style
     except ModuleNotFoundError as error:
@@ -73,8 +78,12 @@ def explore(
         assert config is not None
         use_compile_cache(config)
     validate(config, jax.device_count())
+    for path in models:
+        if not HUB_ID.fullmatch(path):
+            find_checkpoint(path)
     items = [item for own in load_tests(config).values() for item in own]
-    print(f"questions {len(items):,}, of {config.data.path or config.data.source}")
+    print(f"questions {len(items):,}, of {config.data.path or config.data.source}", flush=True)
+    print("loading " + (workdir or " and ".join(models)), flush=True)
     if workdir:
         asked = of_run(config, location(workdir), checkpoint)
         title = page_title(config, len(asked) == 1)
@@ -82,7 +91,26 @@ def explore(
         asked = of_models(config, models)
         title = " and ".join(one.name for one in asked)
     page = build_page(title, asked, items, config.evaluation.normalization)
-    page.launch(server_name=host or None, server_port=port or None, quiet=False, footer_links=[], **style())
+    _, address, _ = page.launch(
+        server_name=host or None,
+        server_port=port or None,
+        quiet=True,
+        prevent_thread_lock=True,
+        footer_links=[],
+        **style(),
+    )
+    print(f"the page: {address} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def _words(argv: Sequence[str], *known: Any) -> list[str]:

@@ -37,7 +37,8 @@ def poster(summary: Mapping[str, Any], title: str, about: Sequence[str], split: 
     split = split or next(iter(summary["base"]))
     parts, settings = parts_of(summary, split), summary["settings"]["splits"][split]
     languages, final = settings["languages"], parts.get("final")
-    counts = f"{settings['items']:,} questions of {split} in {len(languages)} languages"
+    part = "" if split == "every" else f" of {split}"
+    counts = f"{settings['items']:,} questions{part} in {len(languages)} languages"
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" role="img">',

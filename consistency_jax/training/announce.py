@@ -33,7 +33,8 @@ def tell_run(
     known = dict.fromkeys(language for own in read for language in languages_of(config, own))
     parts = (", ".join(f"{split} {len(own):,}" for split, own in part.items()) for part in items)
     counts = "; ".join(filter(None, parts))
-    watch.tell("data", f"{config.data.source}, {len(known)} languages ({' '.join(known)}), items: {counts}")
+    languages = f"{len(known)} language{'s' * (len(known) != 1)} ({' '.join(known)})"
+    watch.tell("data", f"{config.data.source}, {languages}, items: {counts}")
     watch.tell("method", method)
 
 

@@ -213,8 +213,8 @@ def read_config(workdir: Path) -> ConfigDict:
         config = default()
         config.update(read_json(path))
         return filled(config)
-    except FileNotFoundError:
-        raise ConfigError(f"{workdir} has no config.json: give the --workdir of a training run") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{workdir} has no config.json: give the --workdir of a run") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
 

@@ -70,11 +70,20 @@ def test_what_is_a_flag_stays_one():
     assert as_flags(["train", *words], known, [])[1:] == words
 
 
+def test_columns_behind_a_comma_are_options_of_their_own():
+    words = ["train", "--config=custom", "--data=a,b.csv", "--prompt={text}, x=1,candidates=a+b,gold=right"]
+    (config,) = [word for word in as_flags(words, {"config"}, []) if word.startswith("--config=")]
+    assert config.partition(":")[2] == 'data="a,b.csv",prompt="{text}, x=1",candidates=a+b,gold=right'
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--config=custom", "--workdri=w"], r"--workdri is no flag .did you mean --workdir\?"),
-        (["--path=x"], "--path=x is no flag of this command, and there is no --config"),
+        (
+            ["--path=x"],
+            "--path=x is no flag of this command, and there is no config to be an option of: name one",
+        ),
         (["--config=custom", "path=x"], "'path=x' is neither a flag nor an option: write --path=x"),
     ],
 )

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from consistency_jax.config import get_config
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.explore.__main__ import explore
 
 COMMAND = [sys.executable, "-m", "consistency_jax", "explore"]
@@ -59,6 +59,18 @@ def test_a_wrong_option_is_told_before_a_model_is_looked_for(words, told):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_port_that_is_taken_is_told_at_once(served):
+    port = int(served.address.rpartition(":")[2])
+    with pytest.raises(ConfigError, match=f"--port={port} is taken: give another one, or none"):
+        explore(get_config("audit", "path=x,data=cldr"), None, ["x"], port=port)
+
+
+def test_a_model_that_is_not_there_is_told_before_data_are_read():
+    pytest.importorskip("gradio")
+    with pytest.raises(CheckpointError, match="no checkpoint folder or GGUF file nowhere.gguf"):
+        explore(get_config("audit", "path=x,data=no-such.jsonl"), None, ["nowhere.gguf"])
+
+
 def test_a_folder_without_a_run_is_told(tmp_path):
     pytest.importorskip("gradio")
     with pytest.raises(ConfigError, match="has no config.json"):
@@ -69,7 +81,7 @@ def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "consistency_jax.explore.page", raising=False)
     with pytest.raises(ConfigError, match=re.escape("pip install 'consistency_jax[explore]'")):
-        explore(get_config("audit", "path=x,data=cldr"), None, ["x"])
+        explore(get_config("audit", "path=x,data=cldr"), None, ["org/x"])
 
 
 def test_help_tells_what_it_takes():

@@ -84,7 +84,7 @@ def test_a_report_is_not_replaced_by_a_run_of_another_config(small_config, tmp_p
 
 
 def test_a_folder_that_is_no_workdir_is_told(tmp_path):
-    with pytest.raises(ConfigError, match="has no config.json: give the --workdir of a training run"):
+    with pytest.raises(ConfigError, match="has no config.json: give the --workdir of a run"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(ConfigError, match="config.json is damaged"):

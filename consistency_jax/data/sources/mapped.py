@@ -37,6 +37,7 @@ SOURCE = Source(
     },
 )
 LANGUAGE = "{language}"
+IDS = ("id", "ID", "Id", "idx", "qid", "question_id", "sample_id")  # columns that look like `id`
 MAP = "Name them: prompt=question,candidates=a+b+c+d (or one column of lists),gold=answer (docs/data.md)"
 _NAME = re.compile(r"\{((?:[^{}]|\{language\})+)\}")
 _NUMBER = re.compile(r"(\d{1,4})(?:\.0)?")  # pandas writes whole numbers beside empty cells as 1.0
@@ -107,6 +108,14 @@ def read(
         rows, warnings = by_id(next(iter(named.values())), named, places)
     else:
         rows = by_place(questions, path)
+        lines = next(iter(tables.values()))
+        if (
+            named := language
+            and isinstance(lines[0].value, dict)
+            and [key for key in lines[0].value if key in IDS]
+        ):
+            told = "rows of the languages belong together by their order"
+            warnings.append(f"{path}: {told}; the column {named[0]!r} may say which do: id={named[0]}")
     if answers != PLAIN and (unasked := [name for name in tables if not answer_word(name)]):
         named = ", ".join(unasked[:8]) + ", ..." * (len(unasked) > 8)
         warnings.append(f"{path}: the word 'Answer' is English in {named}; answers=plain has none")

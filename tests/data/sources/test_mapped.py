@@ -341,3 +341,15 @@ def test_data_is_a_set_a_file_a_folder_or_of_the_hub(tmp_path: Path, monkeypatch
     assert source(f"data=mapped,data_path=sheets,{columns}") == ("mapped", "sheets", told)
     assert source("data=missing/q.jsonl") == ("jsonl", "missing/q.jsonl", {})
     assert source("data=mmmlu,data_path=x,answers=full") == ("mmmlu", "x", {"answers": "full"})
+
+
+def test_rows_that_are_paired_by_their_order_though_a_column_may_name_them_are_told(tmp_path: Path):
+    long = [{"lang": name, "id": row.pop("sample_id"), **row} for name in ("en", "zh") for row in rows(name)]
+    write(tmp_path / "long.jsonl", as_jsonl(long))
+    columns = {"prompt": "question", "candidates": OPTIONS, "gold": "answer", "language": "lang"}
+    items = load_items("mapped", path=tmp_path / "long.jsonl", **columns)
+    assert items.warnings == [
+        f"{tmp_path / 'long.jsonl'}: rows of the languages belong together by their order; "
+        "the column 'id' may say which do: id=id"
+    ]
+    assert load_items("mapped", path=tmp_path / "long.jsonl", id="id", **columns).warnings == []
