@@ -8,6 +8,7 @@
 """
 
 import io
+import re
 import runpy
 import signal
 import sys
@@ -30,6 +31,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "aot": ("consistency_jax.aot", ()),
     "harness": ("consistency_jax.harness", ()),
 }
+FROM_LOGS = "consistency_jax.logs"  # audit --from=FOLDER
 CONFIGS = "Configs that come along; `consistency-jax configs copy NAME .` gives one to edit."
 WITH_CONFIG = ("train", "evaluate", "pairs", "aot")  # whose first word may be the name of one
 
@@ -57,6 +59,8 @@ def main() -> None:
         near = nearest(name, [*COMMANDS, "configs"])
         sys.exit(f"error: no command {name!r}{near}; consistency-jax --help lists them")
     module, words = COMMANDS[name]
+    if name == "audit" and any(re.match("--?from(=|$)", word) for word in rest):
+        module, words = FROM_LOGS, ()
     if name in WITH_CONFIG and rest and not rest[0].startswith("-"):
         rest = [f"--config={rest[0]}", *rest[1:]]
     # What stands behind a word of the harness is its own.

@@ -71,6 +71,8 @@ class Table:
         if normalization == "sum":
             values = logp
         elif normalization == "mean":
+            if not self.length.any():
+                raise ValueError("mean needs the number of tokens of each answer, which a log does not tell")
             values = logp / np.maximum(self.length, 1)
         elif normalization == "bytes":
             values = logp / np.maximum(self.bytes, 1)
@@ -128,7 +130,11 @@ class Table:
     @property
     def normalizations(self) -> tuple[str, ...]:
         """Those that this table has what it takes for."""
-        absent = {"mean_full": self.prompt_logp is None, "pmi": self.neutral_logp is None}
+        absent = {
+            "mean": not self.length.any(),
+            "mean_full": self.prompt_logp is None,
+            "pmi": self.neutral_logp is None,
+        }
         return tuple(name for name in NORMALIZATIONS if not absent.get(name))
 
     def save(self, path: str | Path) -> None:

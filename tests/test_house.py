@@ -16,6 +16,7 @@ FLOORS = (
         "compare",
         "export",
         "picture",
+        "logs",
         "explore",
         "harness",
         "aot",

@@ -91,8 +91,9 @@ class Evaluation:
         """Writes down what was measured, before and after or of a model alone; returns what report.json holds."""
         after = final and final.tables
         responses = [side.responses for side in (base, final) if side]
+        items = {split.name: split.items for split in self.splits}
         return on_main(
-            lambda: write_report(self.config, workdir, self.splits, base.tables, after, self.tasks, responses)
+            lambda: write_report(self.config, workdir, items, base.tables, after, self.tasks, responses)
         )
 
 

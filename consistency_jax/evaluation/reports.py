@@ -1,7 +1,7 @@
 """Writes down what was measured: report.json and report.html, before and after, or of a model alone."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 
 from consistency_jax import report
 from consistency_jax.config.stages import filled, method_of, model_name, stages_of
+from consistency_jax.data.items import Items
 from consistency_jax.evaluation.free_text import (
     GenerationTask,
     Responses,
     free_text_figures,
     write_responses,
 )
-from consistency_jax.evaluation.splits import Split
 from consistency_jax.objectives import options_of
 from consistency_jax.runtime.cli import own_command, version
 from consistency_jax.table import RANKED, Table
@@ -24,7 +24,7 @@ from consistency_jax.table import RANKED, Table
 def write_report(
     config: ConfigDict,
     workdir: Path,
-    splits: Sequence[Split],
+    items: Mapping[str, Items],
     base: dict[str, Table],
     final: dict[str, Table] | None,
     tasks: Sequence[GenerationTask],
@@ -33,6 +33,7 @@ def write_report(
     """report.json, report.html, and the table on the terminal; returns what report.json holds.
 
     Args:
+      items: of each split.
       final: None for a report of the base model alone.
       tasks: what was answered in free text; responses: those before, and those after.
     """
@@ -42,7 +43,7 @@ def write_report(
         normalization=config.evaluation.normalization,
         seed=config.seed,
         resamples=config.evaluation.bootstrap,
-        groups={split.name: [item.group for item in split.items] for split in splits},
+        groups={name: [item.group for item in own] for name, own in items.items()},
         language_groups=config.evaluation.groups.to_dict(),
         steer=_steer(config) if final is not None else None,
     )
@@ -54,7 +55,7 @@ def write_report(
         summary,
         base,
         final,
-        {split.name: split.items for split in splits},
+        items,
         free_text={
             task.name: tuple(side.texts for side in sides)
             for task, *sides in zip(tasks, *responses, strict=True)

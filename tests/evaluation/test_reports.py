@@ -7,9 +7,7 @@ from made import make_items, make_table
 
 from consistency_jax.config.defaults import default
 from consistency_jax.data.items import Items
-from consistency_jax.data.trees.forest import Forest
 from consistency_jax.evaluation.reports import _steer, write_report
-from consistency_jax.evaluation.splits import Split
 
 
 @pytest.fixture
@@ -21,8 +19,8 @@ def config():
 
 def test_a_report_is_of_the_splits_that_were_measured(config, tmp_path, capsys):
     base, final = make_table(0), make_table(2, 2.0)
-    split = Split("test", Items(make_items(base)), base.languages, Forest.of([]))
-    summary = write_report(config, tmp_path, [split], {"test": base}, {"test": final}, [], [[], []])
+    items = {"test": Items(make_items(base))}
+    summary = write_report(config, tmp_path, items, {"test": base}, {"test": final}, [], [[], []])
     assert json.loads((tmp_path / "report.json").read_text("utf8")) == json.loads(json.dumps(summary))
     assert summary["settings"]["normalization"] == "sum"
     assert list(summary["delta"]) == ["test"]

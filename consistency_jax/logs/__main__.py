@@ -1,0 +1,75 @@
+"""How consistent is a model, by what others have logged of it? consistency-jax audit --from=FOLDER --workdir=RUN
+
+`--from` is a folder of lm-evaluation-harness (`lm_eval ... --output_path=FOLDER --log_samples`), whose tasks in several
+languages are told by their names (xcopa_it, xcopa_sw), or a JSONL file with a line for each question and language:
+
+    {"id": "q1", "language": "sw", "scores": [-1.5, -3.2], "gold": 0}      (also: task, prompt, candidates, group)
+
+No model is loaded. Report, intervals, tables and `compare` are those of an audit; ranked by `sum`, or by `bytes`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from consistency_jax.config.defaults import default
+from consistency_jax.errors import ConfigError
+from consistency_jax.evaluation.reports import write_report
+from consistency_jax.logs import read_logs
+from consistency_jax.runtime.cli import run_app, run_command
+from consistency_jax.runtime.files import local
+from consistency_jax.table import write_tables
+from consistency_jax.training.workdir import open_workdir
+
+RANKINGS = ("sum", "bytes")  # what needs no tokens, which are not logged
+
+
+def audit_logs(
+    logs: str | Path, workdir: str | Path, tasks: str = "", join: str = "", normalization: str = "sum"
+) -> dict[str, Any]:
+    """Reads logs and writes the report of an audit into a workdir; returns what report.json holds.
+
+    Args:
+      logs: a folder or a file.
+      tasks: which tasks, joined by +, with {language} in their names; "": every one that is there in two languages.
+      join: the field by which questions of the languages belong together; "": as the format has it.
+      normalization: what candidates are ranked by, sum or bytes.
+
+    Raises:
+      ConfigError: another normalization, or a workdir of something else.
+      DataError: as `read_logs`.
+    """
+    if normalization not in RANKINGS:
+        raise ConfigError(f"--normalization={normalization} should be one of {', '.join(RANKINGS)}")
+    path = local(logs, "--from")
+    logged = read_logs(path, tasks, join)
+    config = default()
+    config.model.path, config.data.source, config.data.path = logged.model, "logs", str(path)
+    config.data.test, config.evaluation.normalization = tuple(logged.items), normalization
+    for note in logged.notes:
+        print(f"note: {note}")
+    with open_workdir(workdir, config) as folder:
+        write_tables(folder / "tables" / "base.npz", logged.tables)
+        return write_report(config, folder, logged.items, logged.tables, None, [], [])
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION)
+    run_command(audit_logs, *(flag.value for flag in given))
+
+
+if __name__ == "__main__":
+    _FROM = flags.DEFINE_string("from", None, "Folder or file of logs.")
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the report (made if it is not there).")
+    _TASKS = flags.DEFINE_string(
+        "tasks", "", "Which, joined by +: xcopa_{language}; all in two languages by default."
+    )
+    _JOIN = flags.DEFINE_string("join", "", "Field by which questions of the languages belong together.")
+    _NORMALIZATION = flags.DEFINE_string(
+        "normalization", "sum", "What candidates are ranked by: sum or bytes."
+    )
+    flags.mark_flags_as_required(["from", "workdir"])
+    run_app(main)

@@ -1,0 +1,98 @@
+"""Scored answers of one task in several languages -> parallel items and their table."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from consistency_jax.data.items import DataError, Items, ParallelItem, right_answers
+from consistency_jax.table import Table
+
+
+class Scored(NamedTuple):
+    """One question in one language, as it was logged.
+
+    scores: of each candidate, higher is better: log-probabilities, nats.
+    right: indices of those that are right; () where that is not told.
+    where: file:line.
+    """
+
+    prompt: str
+    candidates: tuple[str, ...]
+    scores: tuple[float, ...]
+    right: tuple[int, ...]
+    group: str
+    where: str
+
+
+class Logged(NamedTuple):
+    """What was logged of one model, by task.
+
+    model: its name, as the log tells it.
+    notes: what was left out.
+    """
+
+    model: str
+    items: dict[str, Items]
+    tables: dict[str, Table]
+    notes: list[str]
+
+
+def joined(task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str) -> tuple[Items, Table]:
+    """The items and the table of a task.
+
+    Args:
+      answers: language -> key of the question -> what was logged. A language may lack some.
+      mend: what helps where the languages do not ask the same under one key.
+
+    Raises:
+      DataError: languages that differ in the number of candidates of a question, or in what is right; no question that
+        two languages have; or a score that is no finite number.
+    """
+    keys = dict.fromkeys(key for own in answers.values() for key in own)
+    keys = [key for key in keys if sum(key in own for own in answers.values()) > 1]
+    if not keys:
+        raise DataError.at(task, f"no question is there in two languages of {', '.join(answers)}", mend)
+    items = Items(
+        _item(key, {name: own[key] for name, own in answers.items() if key in own}, mend) for key in keys
+    )
+    shape = (len(items), len(answers), max(item.num_candidates for item in items))
+    logp, size, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, bool)
+    for n, key in enumerate(keys):
+        for l, own in enumerate(answers.values()):
+            if key in own:
+                told = own[key]
+                count = len(told.candidates)
+                logp[n, l, :count], mask[n, l, :count] = told.scores, True
+                size[n, l, :count] = [len(text.encode()) for text in told.candidates]
+    length = np.zeros(shape, np.int32)  # in tokens: not logged
+    ids, right = tuple(item.id for item in items), right_answers(items, shape[2])
+    return items, Table(ids, tuple(answers), logp, length, size, mask, right)
+
+
+def _item(key: str, own: Mapping[str, Scored], mend: str) -> ParallelItem:
+    first, *others = own.values()
+    for told in others:
+        if len(told.candidates) != len(first.candidates):
+            reason = f"{len(told.candidates)} candidates, where {first.where} has {len(first.candidates)}"
+            raise DataError.at(told.where, reason, mend)
+        if told.right and first.right and set(told.right) != set(first.right):
+            reason = f"the right answer is {_named(told.right)}, at {first.where} it is {_named(first.right)}"
+            raise DataError.at(told.where, reason, mend)
+    for told in own.values():
+        if not np.isfinite(told.scores).all():
+            raise DataError.at(told.where, "a score is no finite number", "Have the model measured again")
+    right: Sequence[int] = next((told.right for told in own.values() if told.right), ())
+    return ParallelItem(
+        id=key,
+        group=first.group,
+        prompts={language: told.prompt for language, told in own.items()},
+        candidates={language: told.candidates for language, told in own.items()},
+        gold=right[0] if right else None,
+        also=tuple(right[1:]),
+        where=first.where,
+    )
+
+
+def _named(right: Sequence[int]) -> str:
+    return " and ".join(map(str, right))

@@ -1,0 +1,182 @@
+"""Samples of lm-evaluation-harness: which tasks are one, what belongs together, and what cannot be read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consistency_jax.data.items import DataError
+from consistency_jax.logs import read_logs
+
+DATE = "2026-11-29T09-46-03.600470"
+MODEL = "org__model"
+
+
+def sample(number: int, scores: list[float], right: object, **changes: object) -> dict:
+    """A line as the harness writes it: numbers as texts."""
+    texts = [f" answer {k}" for k in range(len(scores))]
+    answers = [[str(score), "False"] for score in scores]
+    return {
+        "doc_id": number,
+        "doc": {"name": f"doc {number}"},
+        "target": str(right),
+        "arguments": {
+            f"gen_args_{k}": {"arg_0": f"Q{number}:", "arg_1": text} for k, text in enumerate(texts)
+        },
+        "resps": [[answer] for answer in answers],
+        "filtered_resps": answers,
+        "filter": "none",
+    } | changes
+
+
+def write(folder: Path, task: str, samples: list[dict], date: str = DATE) -> Path:
+    file = folder / MODEL / f"samples_{task}_{date}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(own) + "\n" for own in samples), encoding="utf8")
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two questions in two languages, one of them asked in the second language alone."""
+    write(tmp_path, "facts_en", [sample(0, [-1.5, -2.0], 0), sample(1, [-1.0, -3.0, -2.0], 2)])
+    write(
+        tmp_path,
+        "facts_sw",
+        [sample(1, [-4.0, -3.0, -2.0], 2), sample(0, [-1.5, -2.5], 0), sample(2, [-1.0], 0)],
+    )
+    return tmp_path
+
+
+def test_scores_stand_in_the_table_by_question_and_language(folder):
+    logged = read_logs(folder)
+    assert logged.model == MODEL
+    assert list(logged.tables) == ["facts"]
+    table, items = logged.tables["facts"], logged.items["facts"]
+    assert table.ids == ("0", "1")
+    assert table.languages == ("en", "sw")
+    assert table.gold.tolist() == [0, 2]
+    np.testing.assert_array_equal(table.logp[0], [[-1.5, -2, 0], [-1.5, -2.5, 0]])
+    np.testing.assert_array_equal(table.logp[1], [[-1, -3, -2], [-4, -3, -2]])
+    np.testing.assert_array_equal(table.mask[:, :, 2], [[False, False], [True, True]])
+    assert table.bytes[0, 0].tolist() == [9, 9, 0]
+    assert table.normalizations == ("sum", "bytes")
+    assert items[1].candidates["sw"] == (" answer 0", " answer 1", " answer 2")
+    with pytest.raises(ValueError, match="mean needs the number of tokens"):
+        table.scores("mean")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "families"),
+    [
+        (["xcopa_it", "xcopa_sw", "copa"], {"xcopa": ("it", "sw")}),
+        (["belebele_eng_Latn", "belebele_swh_Latn"], {"belebele": ("eng_Latn", "swh_Latn")}),
+        (["m_mmlu_fr", "m_mmlu_de", "arc_fr", "arc_de"], {"m_mmlu": ("de", "fr"), "arc": ("de", "fr")}),
+        (["mmlu_en_law", "mmlu_sw_law"], {"mmlu_law": ("en", "sw")}),
+    ],
+)
+def test_tasks_of_one_name_but_for_its_language_are_one(tmp_path, tasks, families):
+    for task in tasks:
+        write(tmp_path, task, [sample(0, [-1.0, -2.0], 0)])
+    logged = read_logs(tmp_path)
+    assert {name: table.languages for name, table in logged.tables.items()} == families
+    assert logged.notes == (["in one language alone, left out: copa"] if "copa" in tasks else [])
+
+
+def test_tasks_are_chosen_by_a_pattern(tmp_path):
+    for task in ("a-en-x", "a-sw-x", "b_en", "b_sw"):
+        write(tmp_path, task, [sample(0, [-1.0, -2.0], 0)])
+    logged = read_logs(tmp_path, tasks="a-{language}-x")
+    assert [table.languages for table in logged.tables.values()] == [("en", "sw")]
+
+
+def test_the_newest_samples_of_a_task_count(folder):
+    write(folder, "facts_en", [sample(0, [-9.0, -2.0], 0)], "2026-11-30T00-00-00.0")
+    table = read_logs(folder).tables["facts"]
+    assert table.ids == ("0",)
+    assert table.logp[0, 0].tolist() == [-9, -2]
+
+
+def test_questions_are_joined_by_a_field(folder):
+    write(folder, "facts_sw", [sample(7, [-1.5, -2.5], 0, doc={"name": "doc 0"})])
+    with pytest.raises(DataError, match="no question is there in two languages of en, sw. .*--join=FIELD"):
+        read_logs(folder)
+    table = read_logs(folder, join="name").tables["facts"]
+    assert table.ids == ("doc 0",)
+
+
+@pytest.mark.parametrize(
+    ("target", "right"),
+    [("1", [1]), ("[0, 1]", [0, 1]), (" answer 1", [1]), ("other", []), ("7", []), ("[]", [])],
+)
+def test_what_is_right_is_a_number_a_list_or_a_text(tmp_path, target, right):
+    for language in ("en", "sw"):
+        write(tmp_path, f"facts_{language}", [sample(0, [-1.0, -2.0], target)])
+    assert list(read_logs(tmp_path).items["facts"][0].right) == right
+
+
+def test_requests_without_their_context_are_no_candidates(tmp_path):
+    own = sample(0, [-1.0, -2.0, -5.0, -6.0], 1)
+    for k, request in enumerate(own["arguments"].values()):
+        request["arg_0"], request["arg_1"] = "Q0:" if k < 2 else "", f" answer {k % 2}"
+    for language in ("en", "sw"):
+        write(tmp_path, f"facts_{language}", [own])
+    assert read_logs(tmp_path).tables["facts"].logp[0].tolist() == [[-1, -2], [-1, -2]]
+
+
+def test_the_first_of_several_filters_counts(tmp_path):
+    for language in ("en", "sw"):
+        other = sample(0, [-7.0, -8.0], 0, filter="other")
+        write(tmp_path, f"facts_{language}", [sample(0, [-1.0, -2.0], 0), other])
+    assert read_logs(tmp_path).tables["facts"].logp[0, 0].tolist() == [-1, -2]
+
+
+def test_written_answers_are_left_out_and_told(folder):
+    written = sample(0, [-1.0], 0)
+    written["arguments"]["gen_args_0"]["arg_1"] = {"until": ["\n"]}
+    write(folder, "facts_de", [written])
+    logged = read_logs(folder)
+    assert logged.tables["facts"].languages == ("en", "sw")
+    assert logged.notes == ["task facts_de has no log-probabilities of candidates: left out"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"target": "1"}, "the right answer is 1, at .* it is 0"),
+        ({"filtered_resps": [["nan", "False"], ["-1", "False"]]}, "a score is no finite number"),
+        ({"filtered_resps": [["x", "False"], ["-1", "False"]]}, "no sample of lm_eval"),
+        ({"filtered_resps": [["-1", "False"]]}, "no sample of lm_eval"),
+        ({"arguments": {}}, "no sample of lm_eval"),
+        (
+            {"arguments": {"gen_args_0": {"arg_0": "Q", "arg_1": " a"}}},
+            "no sample of lm_eval",
+        ),
+        ({"doc_id": 1}, "doc_id '1' stands twice"),
+        ({"doc": None, "doc_id": None}, "no question is there in two|2 candidates"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(tmp_path, changes, told):
+    write(tmp_path, "facts_en", [sample(0, [-1.5, -2.0], 0)])
+    write(tmp_path, "facts_sw", [sample(0, [-1.5, -2.0], 0, **changes), sample(1, [-1.0, -2.0], 0)])
+    with pytest.raises(DataError, match=told):
+        read_logs(tmp_path)
+
+
+def test_several_models_one_language_and_no_logs_are_told(folder, tmp_path):
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        read_logs(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no file samples_\*.jsonl or \*.jsonl"):
+        read_logs(tmp_path / "empty")
+    write(tmp_path / "alone", "facts_en", [sample(0, [-1.0, -2.0], 0)])
+    with pytest.raises(
+        DataError, match="no task is there in two languages: facts_en. .*--tasks=xcopa_{language}"
+    ):
+        read_logs(tmp_path / "alone")
+    other = folder / "other_model" / f"samples_facts_fr_{DATE}.jsonl"
+    other.parent.mkdir()
+    other.write_text(json.dumps(sample(0, [-1.0, -2.0], 0)) + "\n")
+    with pytest.raises(DataError, match="samples of several models or runs, .*org__model, other_model"):
+        read_logs(folder)

@@ -1,0 +1,78 @@
+"""An audit of what was logged is the audit of the model that it was logged of."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import consistency_jax as cj
+from consistency_jax.errors import ConfigError
+from consistency_jax.logs.__main__ import audit_logs
+from consistency_jax.report import summarise
+from consistency_jax.table import read_tables
+
+COMMAND = [sys.executable, "-m", "consistency_jax", "audit"]
+
+
+@pytest.fixture
+def logs(small_model, questions, tmp_path):
+    """(file, table): what the model says to the questions, as JSON lines."""
+    items = cj.load_items("jsonl", path=questions)
+    table = cj.score(cj.load_pretrained(small_model), items)
+    lines = [
+        {
+            "id": item.id,
+            "language": language,
+            "scores": table.logp[n, l].astype(float).tolist(),
+            "gold": item.gold,
+            "prompt": item.prompts[language],
+            "candidates": item.candidates[language],
+        }
+        for n, item in enumerate(items)
+        for l, language in enumerate(table.languages)
+    ]
+    path = tmp_path / "model.jsonl"
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
+    return path, table
+
+
+def test_figures_and_intervals_are_those_of_the_models_own_table(logs, tmp_path):
+    path, table = logs
+    for way in ("sum", "bytes"):
+        found = audit_logs(path, tmp_path / way, normalization=way)
+        expected = summarise({"answers": table}, normalization=way)
+        for part in ("base", "confidence"):
+            for key in ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en"):
+                assert found[part]["answers"][key] == pytest.approx(expected[part]["answers"][key], abs=1e-9)
+    kept = read_tables(tmp_path / "sum" / "tables" / "base.npz")["answers"]
+    np.testing.assert_array_equal(kept.logp, table.logp)
+
+
+def test_the_command_needs_no_model_and_its_audits_are_compared(logs, tmp_path):
+    path, _ = logs
+    other = path.with_name("other.jsonl")
+    other.write_text(path.read_text(encoding="utf8"), encoding="utf8")
+    for file in (path, other):
+        words = [f"--from={file}", f"--workdir={tmp_path / file.stem}"]
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "answers: 40 questions in 3 languages" in done.stdout
+    page = (tmp_path / "model" / "report.html").read_text(encoding="utf8")
+    assert "model.jsonl" in page
+    words = [str(tmp_path / "model"), str(tmp_path / "other")]
+    compare = [sys.executable, "-m", "consistency_jax", "compare", *words]
+    done = subprocess.run(compare, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Changes are against model;" in done.stdout
+    done = subprocess.run(
+        [*COMMAND, "--from=absent", "--workdir=x"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stderr.endswith("absent: there is no such file or folder. Name what holds the logs\n")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_ranking_that_needs_tokens_is_refused(logs, tmp_path):
+    with pytest.raises(ConfigError, match="--normalization=mean should be one of sum, bytes"):
+        audit_logs(logs[0], tmp_path / "run", normalization="mean")
