@@ -1,13 +1,18 @@
 """Samples of lm-evaluation-harness: which tasks are one, what belongs together, and what cannot be read."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import consistency_jax as cj
 from consistency_jax.data.items import DataError
 from consistency_jax.logs import read_logs
+from consistency_jax.report import summarise
 
 DATE = "2026-11-29T09-46-03.600470"
 MODEL = "org__model"
@@ -180,3 +185,48 @@ def test_several_models_one_language_and_no_logs_are_told(folder, tmp_path):
     other.write_text(json.dumps(sample(0, [-1.0, -2.0], 0)) + "\n")
     with pytest.raises(DataError, match="samples of several models or runs, .*org__model, other_model"):
         read_logs(folder)
+
+
+TASK = """
+task: capital_{language}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{prompt}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: gold
+target_delimiter: ""
+metric_list: [{{metric: acc}}]
+"""
+
+
+@pytest.mark.slow
+def test_samples_of_the_harness_give_the_figures_of_our_own_audit(small_model, questions, tmp_path):
+    pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
+    items = cj.load_items("jsonl", path=questions)
+    for language in items.languages:
+        file = tmp_path / f"{language}.json"
+        documents = [
+            {"prompt": item.prompts[language], "choices": item.candidates[language], "gold": item.gold}
+            for item in items
+        ]
+        file.write_text("".join(json.dumps(own) + "\n" for own in documents), encoding="utf8")
+        (tmp_path / f"{language}.yaml").write_text(TASK.format(language=language, file=file))
+    tasks = ",".join(f"capital_{language}" for language in items.languages)
+    words = ["run", "--model", "consistency_jax", "--model_args", f"path={small_model}", "--tasks", tasks]
+    words += ["--include_path", str(tmp_path), "--log_samples", "--output_path", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "consistency_jax.harness", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = read_logs(tmp_path / "out").tables["capital"]
+    own = cj.score(cj.load_pretrained(small_model), items, languages=found.languages)
+    np.testing.assert_allclose(found.logp, own.logp, rtol=1e-6)
+    for way in ("sum", "bytes"):
+        figures = [summarise(table, normalization=way)["base"]["test"] for table in (found, own)]
+        for key in ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en"):
+            assert figures[0][key] == pytest.approx(figures[1][key], abs=1e-6)
