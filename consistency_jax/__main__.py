@@ -66,7 +66,12 @@ def main() -> None:
     # What stands behind a word of the harness is its own.
     if "--help" in (rest[:1] if name == "harness" else rest):
         try:
-            print(help_of(source(module), [*words, *rest]))
+            about = "audit" if words else ""
+            print(help_of(source(module), [*words, *rest], about))
+            if about:
+                print(
+                    "\nOf what others have logged: consistency-jax audit --from=FOLDER; --from --help tells more."
+                )
         except UserError as error:
             sys.exit(f"error: {error}")
         return

@@ -37,12 +37,13 @@ def first_line(file: Path) -> str:
     return doc(file).partition("\n")[0]
 
 
-def help_of(file: Path, words: Sequence[str]) -> str:
+def help_of(file: Path, words: Sequence[str], about: str = "") -> str:
     """The help of a command: what it says of itself, its flags, and what its config takes.
 
     Args:
       file: of the command.
       words: behind the command; a --config=NAME among them is told about.
+      about: the name of a config, where the command is that one's: what it says stands first.
 
     Raises:
       ConfigError: a config that is not there.
@@ -53,8 +54,9 @@ def help_of(file: Path, words: Sequence[str]) -> str:
     config = line if "config_flag()" in text else ""
     shared = common.values() if "joint=True" in text else ()
     flags = [*filter(None, [config]), *dict(_flags(file)).values(), *shared]
-    told = [doc(file), *(["", "flags:", *flags] if flags else [])]
-    if config:
+    told = [*configs(about)] if about else [doc(file)]
+    told += ["", "flags:", *flags] if flags else []
+    if config and not about:
         asked = " ".join(words).replace("--config ", "--config=").split()
         named = next((word.partition("=")[2] for word in asked if word.startswith("--config=")), "")
         told += ["", *configs(named.partition(":")[0]), "", "Every key of a config: --helpfull"]
