@@ -28,7 +28,7 @@ from consistency_jax.runtime.cli import own_command, run_app, run_command
 from consistency_jax.runtime.files import expanded, local
 from consistency_jax.table import NORMALIZATIONS, Table, read_tables
 from consistency_jax.training.loggers import metric_lines
-from consistency_jax.training.workdir import begun, fixed, read_config
+from consistency_jax.training.workdir import LOGS, begun, fixed, read_config
 
 BASE = "base"
 
@@ -278,10 +278,11 @@ def _told(table: Table, n: int) -> list[list[int]]:
 
 
 def _differing(one: Run, other: Run, what: str) -> UserError:
-    return UserError(
-        f"{one.label} and {other.label} cannot be compared, they measured {what}; measure both again with the same "
-        "evaluation.* and data.test* (python -m consistency_jax.evaluate --config=... --workdir=...)"
-    )
+    mend = "measure both again with the same evaluation.* and data.test* "
+    mend += "(python -m consistency_jax.evaluate --config=... --workdir=...)"
+    if LOGS in (one.config.data.source, other.config.data.source):
+        mend = "logs are compared with logs of the same tasks, joined alike (audit --from=... --tasks=... --join=...)"
+    return UserError(f"{one.label} and {other.label} cannot be compared, they measured {what}; {mend}")
 
 
 def _same_base(one: Method, other: Method) -> bool:

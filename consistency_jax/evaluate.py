@@ -59,7 +59,7 @@ def evaluate_workdir(
     if checkpoint not in ("base", "latest") and not (checkpoint.isascii() and checkpoint.isdigit()):
         raise ConfigError(f"--checkpoint={checkpoint} should be base, latest or the step of a checkpoint")
     if config is None:
-        config = on_main(lambda: read_config(location(workdir)))
+        config = on_main(lambda: read_config(location(workdir), model=True))
         if ":" in (judge := config.evaluation.safety.judge):
             raise ConfigError(
                 f"{workdir} names code to run, evaluation.safety.judge={judge!r}, and a folder may come from anyone: "

@@ -81,7 +81,9 @@ def _pairs(words: Sequence[str], known: Container[str]) -> Iterator[tuple[str, s
 
 def _options(name: str, value: str) -> list[str]:
     """An option as its config takes it; --prompt=question,candidates=answers names two, as behind a colon."""
-    first, *others = re.split(rf",(?=(?:{'|'.join(COLUMNS)})=)", value)
+    if name not in COLUMNS or value.startswith('"'):
+        return [f"{name}={_quoted(value)}"]
+    first, *others = re.split(rf",\s*(?=(?:{'|'.join(COLUMNS)})=)", value)
     pairs = [(name, first), *(other.split("=", 1) for other in others)]
     return [f"{key}={_quoted(own)}" for key, own in pairs]
 

@@ -9,6 +9,7 @@ how alike two languages are, and the round trip between them. Needs the extra [e
 machine alone, http://127.0.0.1:7860; on a Hugging Face Space, to all who visit it.
 """
 
+import errno
 import re
 import socket
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def explore(
         raise ConfigError("--model= names nothing: a folder, a GGUF file or a hub id")
     if checkpoint != "latest" and not (checkpoint.isascii() and checkpoint.isdigit()):
         raise ConfigError(f"--checkpoint={checkpoint} should be latest or the step of a checkpoint")
+    if not 0 <= port < 65536:
+        raise ConfigError(f"--port={port} should be 0 to 65535")
     if port and not _free(host or "127.0.0.1", port):
         raise ConfigError(f"--port={port} is taken: give another one, or none")
     try:
@@ -73,7 +76,7 @@ def explore(
     if (
         workdir
     ):  # compiled programs are not read from where a stored config says: a folder may come from anyone
-        config = read_config(location(workdir))
+        config = read_config(location(workdir), model=True)
     else:
         assert config is not None
         use_compile_cache(config)
@@ -104,12 +107,12 @@ def explore(
 
 
 def _free(host: str, port: int) -> bool:
-    with socket.socket() as tried:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # anything else is told when it is served
     return True
 
 

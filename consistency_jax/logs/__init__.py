@@ -1,5 +1,6 @@
 """What other tools have logged of a model's answers, as items and tables: a reader and a row of READERS a format."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,10 @@ from consistency_jax.data.items import DataError
 from consistency_jax.logs import lm_eval, plain
 from consistency_jax.logs.answers import Logged
 
-# Name -> (files of it, relative to the folder; what reads them).
-READERS: dict[str, tuple[str, Callable[..., Logged]]] = {
-    "lm_eval": (lm_eval.FILES, lm_eval.read),
-    "plain": (plain.FILES, plain.read),
+# Name -> (names of its files; what reads them).
+READERS: dict[str, tuple[re.Pattern, Callable[..., Logged]]] = {
+    "lm_eval": (lm_eval.NAME, lm_eval.read),
+    "plain": (plain.NAME, plain.read),
 }
 
 
@@ -27,10 +28,7 @@ def read_logs(path: Path, tasks: str = "", join: str = "") -> Logged:
     if not path.exists():
         raise DataError.at(str(path), "there is no such file or folder", "Name what holds the logs")
     for files, read in READERS.values():
-        found = [path] if path.is_file() and path.match(files) else sorted(path.rglob(files))
-        if found:
+        found = [path] if path.is_file() else sorted(path.rglob("*"))
+        if found := [file for file in found if files.fullmatch(file.name)]:
             return read(path, found, tasks, join)
-    known = " or ".join(files for files, _ in READERS.values())
-    raise DataError.at(
-        str(path), f"no file {known}", "Name a folder of lm_eval --log_samples, or a JSONL file"
-    )
+    raise DataError.at(str(path), "no logs", "Name a folder of lm_eval --log_samples, or a JSONL file")

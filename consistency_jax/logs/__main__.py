@@ -21,7 +21,7 @@ from consistency_jax.logs import read_logs
 from consistency_jax.runtime.cli import run_app, run_command
 from consistency_jax.runtime.files import local
 from consistency_jax.table import write_tables
-from consistency_jax.training.workdir import open_workdir
+from consistency_jax.training.workdir import LOGS, open_workdir
 
 RANKINGS = ("sum", "bytes")  # what needs no tokens, which are not logged
 
@@ -43,10 +43,12 @@ def audit_logs(
     """
     if normalization not in RANKINGS:
         raise ConfigError(f"--normalization={normalization} should be one of {', '.join(RANKINGS)}")
+    if not str(logs):
+        raise ConfigError("--from= names nothing: a folder or a file of logs")
     path = local(logs, "--from")
     logged = read_logs(path, tasks, join)
     config = default()
-    config.model.path, config.data.source, config.data.path = logged.model, "logs", str(path)
+    config.model.path, config.data.source, config.data.path = logged.model, LOGS, str(path)
     config.data.test, config.evaluation.normalization = tuple(logged.items), normalization
     for note in logged.notes:
         print(f"note: {note}")
@@ -56,7 +58,8 @@ def audit_logs(
 
 
 def main(argv: Sequence[str]) -> None:
-    del argv
+    if argv[1:]:
+        raise SystemExit(f"error: {argv[1]!r} is no flag: --from=FOLDER --workdir=RUN")
     given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION)
     run_command(audit_logs, *(flag.value for flag in given))
 

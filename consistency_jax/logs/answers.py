@@ -1,11 +1,11 @@
 """Scored answers of one task in several languages -> parallel items and their table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, right_answers
+from consistency_jax.data.items import DataError, Items, ParallelItem, check_names, right_answers
 from consistency_jax.table import Table
 
 
@@ -38,8 +38,10 @@ class Logged(NamedTuple):
     notes: list[str]
 
 
-def joined(task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str) -> tuple[Items, Table]:
-    """The items and the table of a task.
+def joined(
+    task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str
+) -> tuple[Items, Table, list[str]]:
+    """The items and the table of a task, and what is odd about them.
 
     Args:
       answers: language -> key of the question -> what was logged. A language may lack some.
@@ -47,10 +49,10 @@ def joined(task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str) ->
 
     Raises:
       DataError: languages that differ in the number of candidates of a question, or in what is right; no question that
-        two languages have; or a score that is no finite number.
+        two languages have; or a name or a score that cannot be one.
     """
-    keys = dict.fromkeys(key for own in answers.values() for key in own)
-    keys = [key for key in keys if sum(key in own for own in answers.values()) > 1]
+    every = dict.fromkeys(key for own in answers.values() for key in own)
+    keys = [key for key in every if sum(key in own for own in answers.values()) > 1]
     if not keys:
         raise DataError.at(task, f"no question is there in two languages of {', '.join(answers)}", mend)
     items = Items(
@@ -67,29 +69,42 @@ def joined(task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str) ->
                 size[n, l, :count] = [len(text.encode()) for text in told.candidates]
     length = np.zeros(shape, np.int32)  # in tokens: not logged
     ids, right = tuple(item.id for item in items), right_answers(items, shape[2])
-    return items, Table(ids, tuple(answers), logp, length, size, mask, right)
+    table = Table(ids, tuple(answers), logp, length, size, mask, right)
+    return items, table, list(_odd(task, items, len(every), len(answers)))
+
+
+def _odd(task: str, items: Items, asked: int, languages: int) -> Iterator[str]:
+    whole = sum(len(item.prompts) == languages for item in items)
+    if whole < asked:
+        yield f"{task}: {whole:,} of {asked:,} questions are there in all languages"
+    right = [item.right for item in items]
+    if unknown := right.count(()):
+        yield f"{task}: what is right is not told of {unknown:,} of {len(items):,} questions"
+    elif len(items) > 9 and len({*right}) == 1:
+        yield f"{task}: every right answer is {right[0][0]}, which cannot show whether the languages ask the same"
 
 
 def _item(key: str, own: Mapping[str, Scored], mend: str) -> ParallelItem:
-    first, *others = own.values()
-    for told in others:
+    first = next(iter(own.values()))
+    known = next((told for told in own.values() if told.right), first)
+    check_names([key, *own], first.where)
+    for told in own.values():
         if len(told.candidates) != len(first.candidates):
             reason = f"{len(told.candidates)} candidates, where {first.where} has {len(first.candidates)}"
             raise DataError.at(told.where, reason, mend)
-        if told.right and first.right and set(told.right) != set(first.right):
-            reason = f"the right answer is {_named(told.right)}, at {first.where} it is {_named(first.right)}"
+        if told.right and set(told.right) != set(known.right):
+            reason = f"the right answer is {_named(told.right)}, at {known.where} it is {_named(known.right)}"
             raise DataError.at(told.where, reason, mend)
-    for told in own.values():
-        if not np.isfinite(told.scores).all():
-            raise DataError.at(told.where, "a score is no finite number", "Have the model measured again")
-    right: Sequence[int] = next((told.right for told in own.values() if told.right), ())
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.array(told.scores, np.float32)).all():
+                raise DataError.at(told.where, "a score is no finite number", "Have the model measured again")
     return ParallelItem(
         id=key,
         group=first.group,
         prompts={language: told.prompt for language, told in own.items()},
         candidates={language: told.candidates for language, told in own.items()},
-        gold=right[0] if right else None,
-        also=tuple(right[1:]),
+        gold=known.right[0] if known.right else None,
+        also=known.right[1:],
         where=first.where,
     )
 

@@ -4,6 +4,7 @@ Further fields: "task", "prompt", "candidates" (texts), "gold" (a number or a li
 better; log-probabilities in nats make every figure mean what it says.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import json_lines
 from consistency_jax.logs.answers import Logged, Scored, joined
 
-FILES = "*.jsonl"
+NAME = re.compile(r".+\.jsonl")
 MEND = "Give the same questions one id, with candidates in one order"
 
 
@@ -28,32 +29,42 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
         for line in json_lines(file):
             record = line.get()
             try:
-                task, language, key = (
-                    str(record.get("task", "answers")),
-                    record["language"],
-                    record[join or "id"],
-                )
+                task, language, key = record.get("task", "answers"), record["language"], record[join or "id"]
+                if not all(isinstance(text, str) and text.strip() for text in (task, language)):
+                    raise ValueError(f"task {task!r}, language {language!r}")
                 told = _scored(record, line.where)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}'
                 raise DataError.at(line.where, f"no answer can be read ({error!r})", mend) from error
-            own = answers.setdefault(task, {}).setdefault(str(language), {})
+            own = answers.setdefault(task, {}).setdefault(language, {})
             if str(key) in own:
                 raise DataError.at(line.where, f"id {key!r} stands twice in {language!r}", MEND)
             own[str(key)] = told
-    found = {task: joined(task, own, MEND) for task, own in answers.items() if not wanted or task in wanted}
-    if not found:
-        raise DataError.at(str(path), f"no task {tasks}; there are {', '.join(answers)}", "Name one of these")
-    items, tables = ({task: own[part] for task, own in found.items()} for part in (0, 1))
-    return Logged(path.stem, items, tables, [])
+    if missing := [task for task in wanted if task not in answers]:
+        raise DataError.at(
+            str(path), f"no task {missing[0]}; there are {', '.join(answers)}", "Name one of these"
+        )
+    items, tables, notes = {}, {}, []
+    for task, own in answers.items():
+        if not wanted or task in wanted:
+            # in one order, however a file was written, so that audits can be compared
+            ordered = {language: dict(sorted(own[language].items())) for language in sorted(own)}
+            items[task], tables[task], odd = joined(task, ordered, MEND)
+            notes += odd
+    return Logged(path.stem, items, tables, notes)
 
 
 def _scored(record: Any, where: str) -> Scored:
-    scores = tuple(float(score) for score in record["scores"])
+    for name in ("scores", "candidates"):
+        if not isinstance(record.get(name, []), list):
+            raise ValueError(f"{name} is no list")
+    if not all(type(score) in (int, float) for score in record["scores"]):
+        raise ValueError("scores are no numbers")
+    scores = tuple(map(float, record["scores"]))
     texts = tuple(map(str, record.get("candidates", [f"answer {k + 1}" for k in range(len(scores))])))
     gold = record.get("gold")
-    right = () if gold is None else tuple(gold) if isinstance(gold, list) else (gold,)
-    if not scores or len(texts) != len(scores):
+    right = () if gold is None else tuple(dict.fromkeys(gold)) if isinstance(gold, list) else (gold,)
+    if len(scores) < 2 or len(texts) != len(scores):
         raise ValueError(f"{len(scores)} scores of {len(texts)} candidates")
     if not all(type(number) is int and 0 <= number < len(scores) for number in right):
         raise ValueError(f"gold is {gold!r}")

@@ -54,6 +54,7 @@ OUTPUTS = (
 )
 HALF = re.compile(r"\.[0-9a-f]{8}\.partial$")  # of `complete_path`
 MOST_TOLD = 12  # keys of a config that differ
+LOGS = "logs"  # data.source of an audit of logs, whose model.path is a name alone
 COMMAND = "command.txt"  # of a workdir: what began its run
 DATA_KEY = "data.txt"  # of a workdir: the digest of what its run trains on
 
@@ -102,7 +103,7 @@ def inputs_of(config: ConfigDict) -> tuple[dict[str, str], dict[str, str]]:
     for stage in stages_of(config):
         data, of = stage.config.data, f"of stage {stage.name}"
         paths |= {f"data.path {of}": data.path, f"data.train.pairs {of}": data.train.pairs}
-    return paths, {"model.path": config.model.path}
+    return paths, {} if config.data.source == LOGS else {"model.path": config.model.path}
 
 
 def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
@@ -202,21 +203,29 @@ def fixed(config: ConfigDict) -> dict[str, Any]:
     return {k: v for k, v in flat.items() if not k.startswith(FREE_TO_CHANGE) or selecting and k in RANKING}
 
 
-def read_config(workdir: Path) -> ConfigDict:
+def read_config(workdir: Path, model: bool = False) -> ConfigDict:
     """The config that a workdir's run was started with.
 
+    Args:
+      model: it is read for its model.
+
     Raises:
-      ConfigError: a folder that is no workdir, or whose config.json is damaged.
+      ConfigError: a folder that is no workdir, or whose config.json is damaged; or an audit of logs, for its model.
     """
     path = workdir / "config.json"
     try:
         config = default()
         config.update(read_json(path))
-        return filled(config)
+        config = filled(config)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{workdir} has no config.json: give the --workdir of a run") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ConfigError(f"{path} is damaged ({error}); delete the workdir or give another one") from error
+    if config.data.source == LOGS and model:
+        raise ConfigError(
+            f"{workdir} is an audit of logs, without a model: give its command again, audit --from=..."
+        )
+    return config
 
 
 def keep_command(workdir: Path, command: str) -> None:

@@ -1,12 +1,39 @@
 """Answers of several languages become one question: what is right is what the first that tells it says."""
 
+import pytest
+
+from consistency_jax.data.items import DataError
 from consistency_jax.logs.answers import Scored, joined
 
 
 def test_what_one_language_leaves_out_another_tells():
     told = Scored("Q", ("a", "b"), (-1.0, -2.0), (), "", "en:1")
     other = told._replace(right=(1,), where="sw:1")
-    items, table = joined("task", {"en": {"q": told}, "sw": {"q": other}, "fr": {}}, "mend")
+    items, table, notes = joined("task", {"en": {"q": told}, "sw": {"q": other}}, "mend")
     assert items[0].gold == 1
     assert table.gold.tolist() == [1]
-    assert table.mask[0].any(1).tolist() == [True, True, False]
+    assert table.mask[0].any(1).tolist() == [True, True]
+    assert notes == []
+    third = told._replace(right=(0,), where="fr:1")
+    with pytest.raises(DataError, match="fr:1: the right answer is 0, at sw:1 it is 1"):
+        joined("task", {"en": {"q": told}, "sw": {"q": other}, "fr": {"q": third}}, "mend")
+
+
+def test_what_is_odd_about_a_task_is_told():
+    told = Scored("Q", ("a", "b"), (-1.0, -2.0), (0,), "", "x:1")
+    whole = {str(n): told for n in range(12)}
+    _, _, notes = joined("task", {"en": whole, "sw": {key: whole[key] for key in list(whole)[:11]}}, "mend")
+    assert notes == [
+        "task: 11 of 12 questions are there in all languages",
+        "task: every right answer is 0, which cannot show whether the languages ask the same",
+    ]
+    unknown = {key: own._replace(right=()) for key, own in whole.items()}
+    _, _, notes = joined("task", {"en": unknown, "sw": unknown}, "mend")
+    assert notes == ["task: what is right is not told of 12 of 12 questions"]
+
+
+@pytest.mark.parametrize("score", [float("nan"), 1e300])
+def test_scores_are_finite_in_a_table_too(score):
+    told = Scored("Q", ("a", "b"), (score, -2.0), (), "", "x:1")
+    with pytest.raises(DataError, match="x:1: a score is no finite number"):
+        joined("task", {"en": {"q": told}, "sw": {"q": told}}, "mend")

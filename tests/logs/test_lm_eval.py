@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,7 +144,66 @@ def test_written_answers_are_left_out_and_told(folder):
     write(folder, "facts_de", [written])
     logged = read_logs(folder)
     assert logged.tables["facts"].languages == ("en", "sw")
-    assert logged.notes == ["task facts_de has no log-probabilities of candidates: left out"]
+    assert "facts is no multiple choice in de, left out" in logged.notes
+
+
+def test_several_contexts_before_one_text_have_no_known_answer(tmp_path):
+    """As xwinograd's; the harness logs the text as target, which says nothing."""
+    own = sample(0, [-1.0, -2.0], "end")
+    for k, request in enumerate(own["arguments"].values()):
+        request["arg_0"], request["arg_1"] = f"Start {k}", "end"
+    for language in ("en", "sw"):
+        write(tmp_path, f"facts_{language}", [own])
+    logged = read_logs(tmp_path)
+    (item,) = logged.items["facts"]
+    assert (item.candidates["en"], item.right) == (("Start 0", "Start 1"), ())
+    assert logged.notes == ["facts: what is right is not told of 1 of 1 questions"]
+
+
+def test_one_text_a_document_is_no_multiple_choice(tmp_path):
+    for language in ("en", "sw"):
+        write(tmp_path, f"lambada_{language}", [sample(0, [-1.0], " answer 0")])
+    with pytest.raises(DataError, match="it is no task of multiple choice"):
+        read_logs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "target", "acc", "right"),
+    [
+        ([" False", " True"], "True", 0.0, (1,)),  # scores put the first in front
+        ([" 1", " 2"], "1", 0.0, (1,)),
+        ([" a", " b"], "1", 1.0, ()),  # the harness gave credit for another
+    ],
+)
+def test_what_is_right_is_what_the_harness_gave_credit_for(tmp_path, texts, target, acc, right):
+    own = sample(0, [-1.0, -2.0], target, acc=acc)
+    for text, request in zip(texts, own["arguments"].values(), strict=True):
+        request["arg_1"] = text
+    for language in ("en", "sw"):
+        write(tmp_path, f"facts_{language}", [own])
+    assert read_logs(tmp_path).items["facts"][0].right == right
+
+
+def test_a_family_that_is_none_does_not_end_the_others(folder):
+    write(folder, "law_ar", [sample(0, [-1.0, -2.0], 0)])
+    write(folder, "law_la", [sample(0, [-1.0, -2.0], 1)])
+    logged = read_logs(folder)
+    assert list(logged.items) == ["facts"]
+    assert any("law (ar, la) is left out: " in note for note in logged.notes)
+    with pytest.raises(DataError, match="the right answer is 1, at .* it is 0"):
+        read_logs(folder, tasks="law_{language}")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        ("facts_en+facts_sw", "--tasks=facts_en has no place for its language. Write xcopa_{language}"),
+        ("facts_{language}+fakts_{language}", "--tasks=fakts_{language} is no task; there are facts_en"),
+    ],
+)
+def test_tasks_that_are_none_are_told(folder, tasks, told):
+    with pytest.raises(DataError, match=re.escape(told)):
+        read_logs(folder, tasks=tasks)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +211,7 @@ def test_written_answers_are_left_out_and_told(folder):
     [
         ({"target": "1"}, "the right answer is 1, at .* it is 0"),
         ({"filtered_resps": [["nan", "False"], ["-1", "False"]]}, "a score is no finite number"),
+        ({"filtered_resps": [["1e300", "False"], ["-1", "False"]]}, "a score is no finite number"),
         ({"filtered_resps": [["x", "False"], ["-1", "False"]]}, "no sample of lm_eval"),
         ({"filtered_resps": [["-1", "False"]]}, "no sample of lm_eval"),
         ({"arguments": {}}, "no sample of lm_eval"),
@@ -173,7 +234,7 @@ def test_several_models_one_language_and_no_logs_are_told(folder, tmp_path):
     with pytest.raises(DataError, match="there is no such file or folder"):
         read_logs(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no file samples_\*.jsonl or \*.jsonl"):
+    with pytest.raises(DataError, match="empty: no logs. Name a folder"):
         read_logs(tmp_path / "empty")
     write(tmp_path / "alone", "facts_en", [sample(0, [-1.0, -2.0], 0)])
     with pytest.raises(

@@ -19,8 +19,8 @@ COMMAND = [sys.executable, "-m", "consistency_jax", "audit"]
 @pytest.fixture
 def logs(small_model, questions, tmp_path):
     """(file, table): what the model says to the questions, as JSON lines."""
-    items = cj.load_items("jsonl", path=questions)
-    table = cj.score(cj.load_pretrained(small_model), items)
+    items = sorted(cj.load_items("jsonl", path=questions), key=lambda item: item.id)
+    table = cj.score(cj.load_pretrained(small_model), items, languages=["de", "en", "ru"])
     lines = [
         {
             "id": item.id,
@@ -34,6 +34,7 @@ def logs(small_model, questions, tmp_path):
         for l, language in enumerate(table.languages)
     ]
     path = tmp_path / "model.jsonl"
+    lines.reverse()  # a file may be written in any order
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
     return path, table
 

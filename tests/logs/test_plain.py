@@ -52,10 +52,16 @@ def test_what_else_a_line_may_hold_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"scores": [-1.0]}, "1 candidates, where .* has 2"),
+        ({"scores": [-1.0]}, "1 scores of 1 candidates"),
+        ({"scores": [-1.0, -2.0, -3.0]}, "3 candidates, where .* has 2"),
         ({"scores": []}, "no answer can be read"),
         ({"scores": ["x", 1]}, "no answer can be read"),
         ({"scores": None}, "no answer can be read"),
+        ({"scores": "12"}, "scores is no list"),
+        ({"scores": [True, 1]}, "scores are no numbers"),
+        ({"candidates": "ab"}, "candidates is no list"),
+        ({"language": None}, "language None"),
+        ({"task": " "}, "task ' '"),
         ({"scores": [float("nan"), 1]}, "no finite number|NaN"),
         ({"candidates": ["a"]}, "2 scores of 1 candidates"),
         ({"gold": 2}, "gold is 2"),
