@@ -108,7 +108,8 @@ def _patterns(task: str) -> list[tuple[str, str]]:
     found = []
     for start, end in spans:
         language = "".join(words[start:end])
-        if len(words) > end - start and looks_like_language(language) and language_name(language) != language:
+        known = len(language) > 3 or language_name(language) != language  # quy_Latn is a language by its form
+        if len(words) > end - start and looks_like_language(language) and known:
             found.append(("".join([*words[:start], LANGUAGE, *words[end:]]), language))
     return found
 

@@ -79,6 +79,7 @@ def test_scores_stand_in_the_table_by_question_and_language(folder):
         (["xcopa_it", "xcopa_sw", "copa"], {"xcopa": ("it", "sw")}),
         (["belebele_eng_Latn", "belebele_swh_Latn"], {"belebele": ("eng_Latn", "swh_Latn")}),
         (["m_mmlu_fr", "m_mmlu_de", "arc_fr", "arc_de"], {"m_mmlu": ("de", "fr"), "arc": ("de", "fr")}),
+        (["belebele_quy_Latn", "belebele_zho_Hans"], {"belebele": ("quy_Latn", "zho_Hans")}),
         (["mmlu_en_law", "mmlu_sw_law"], {"mmlu_law": ("en", "sw")}),
     ],
 )
