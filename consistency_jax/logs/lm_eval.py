@@ -134,13 +134,12 @@ def _answers(file: Path, join: str) -> dict[str, Scored]:
                 raise KeyError(f"{join}, a document has {', '.join(sample['doc'])}")
             key = str(sample["doc"][join] if join else sample["doc_id"])
             contexts, texts = (tuple(own[place] for own in requests) for place in (0, 1))
-            if not any(
-                contexts[len(contexts) // 2 :]
-            ):  # the same once more without their context: acc_mutual_info
-                contexts, texts, scores = (own[: len(own) // 2] for own in (contexts, texts, scores))
-            inputs = (
-                len({*contexts}) > 1
-            )  # several contexts, and one text behind them: what is right is not logged
+            half = len(texts) // 2
+            # The same once more without their context: acc_mutual_info.
+            if any(contexts[:half]) and not any(contexts[half:]):
+                contexts, texts, scores = (own[:half] for own in (contexts, texts, scores))
+            # Several contexts, and one text behind them: what is right is not logged.
+            inputs = len({*contexts}) > 1
             right = () if inputs else _right(sample["target"], texts, scores, sample.get("acc"))
             told = Scored(contexts[0], contexts if inputs else texts, scores, right, "", line.where)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -132,6 +132,15 @@ def test_requests_without_their_context_are_no_candidates(tmp_path):
     assert read_logs(tmp_path).tables["facts"].logp[0].tolist() == [[-1, -2], [-1, -2]]
 
 
+def test_contexts_may_all_be_empty(tmp_path):
+    own = sample(0, [-1.0, -2.0, -3.0, -4.0], 3)
+    for request in own["arguments"].values():
+        request["arg_0"] = ""
+    for language in ("en", "sw"):
+        write(tmp_path, f"facts_{language}", [own])
+    assert read_logs(tmp_path).tables["facts"].logp[0, 0].tolist() == [-1, -2, -3, -4]
+
+
 def test_the_first_of_several_filters_counts(tmp_path):
     for language in ("en", "sw"):
         other = sample(0, [-7.0, -8.0], 0, filter="other")
