@@ -22,6 +22,7 @@ MAKERS = {
     "bmlama17": (source_files.bmlama, {"languages": ["en", "zh"]}),
     "hub": (source_files.hub, {"languages": ["en", "zh"]}),
     "instructions": (source_files.instructions, {}),
+    "klar": (source_files.klar, {"languages": ["en", "zh-t2"]}),
     "mmmlu": (source_files.mmmlu, {"languages": ["en", "de", "ar"]}),
     "multijail": (source_files.multijail, {}),
     "pku_saferlhf": (source_files.pku, {}),

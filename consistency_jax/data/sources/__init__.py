@@ -25,6 +25,7 @@ SOURCES: dict[str, str] = {
     "cldr": "consistency_jax.data.sources.cldr",
     "bmlama17": "consistency_jax.data.sources.bmlama17",
     "bmlama53": "consistency_jax.data.sources.bmlama53",
+    "klar": "consistency_jax.data.sources.klar",
     "mmmlu": "consistency_jax.data.sources.mmmlu",
     "xcsqa": "consistency_jax.data.sources.xcsqa",
     "hub": "consistency_jax.data.sources.hub",

@@ -136,6 +136,33 @@ def xsafety(folder: Path, kinds: Sequence[str] = ("Insult", "commonsense"), coun
     return folder
 
 
+def klar(folder: Path, names: Sequence[str] = ("en", "zh", "sw"), count: int = 4) -> Path:
+    asked = {"en": ("Where is <subject>? In <mask>.", "<subject> is in <mask>")}
+    asked["zh"] = ("<subject>在哪里？在<mask>。",) * 2
+    for name in names:
+        for relation in ("capital", "country"):
+            samples = [
+                {
+                    "subject": f"{name} {relation} {n}",
+                    "object": f"{name} c",
+                    "object_candidates": ", ".join(f"{name} {letter}" for letter in "abcd"),
+                    "index": 10 * n,
+                    "subject_en": "x",
+                    "object_en": "x",
+                }
+                for n in range(count)
+            ]
+            templates = asked.get(name, ("<subject> ni <mask>", "Je, <subject> ni <mask> ?"))
+            record = {
+                "name": relation,
+                "prompt_templates": templates,
+                "samples": samples,
+                "relation_id": "P1",
+            }
+            write(folder / name / f"{relation}.json", as_jsonl([record]))
+    return folder
+
+
 def pku(folder: Path, count: int = 6) -> Path:
     for part in ("train", "test"):
         records = [
