@@ -69,7 +69,7 @@ def read(
     part: str = "test",
     join: str = "space",
 ) -> Rows:
-    r"""Reads a table by the names of its columns. `a.b` is what stands under b in column a.
+    r"""Reads a table by the names of its columns. `a.b` is what stands under b in column a, `a.0` the first of a list.
 
     Args:
         path: a file, a folder, or the id of a data set on the Hub; `{language}` in it stands for each language.
@@ -196,6 +196,9 @@ def _cells(lines: Iterable[Line], columns: Columns) -> list[Cell | DataError]:
 def _value(record: Any, name: str, where: str) -> Any:
     value = record
     for key in [name] if isinstance(record, dict) and name in record else name.split("."):
+        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+            continue
         if not isinstance(value, dict) or key not in value:
             found = ", ".join(map(str, list(record)[:16])) if isinstance(record, dict) else "no columns"
             raise DataError.at(where, f"no column {name!r}; the row has {found}", "Name one of these")

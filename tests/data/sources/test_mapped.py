@@ -1,5 +1,6 @@
 """Tables of any columns: the forms of public benchmarks, and of a spreadsheet."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -353,3 +354,44 @@ def test_rows_that_are_paired_by_their_order_though_a_column_may_name_them_are_t
         "the column 'id' may say which do: id=id"
     ]
     assert load_items("mapped", path=tmp_path / "long.jsonl", id="id", **columns).warnings == []
+
+
+NESTED = {
+    "prompt": "prompts.0.question",
+    "candidates": "+".join(f"prompts.0.option_{letter}" for letter in "abcd"),
+    "gold": "label",
+    "id": "metadata.sample_id",
+    "group": "metadata.cultural_sensitivity_label",
+}
+
+
+def test_columns_of_lists_and_of_objects_are_named_with_dots(tmp_path: Path):
+    for language in ("en", "zh"):
+        nested = [
+            {
+                "metadata": {"sample_id": own["sample_id"], "cultural_sensitivity_label": "CS"},
+                "prompts": [
+                    {key: value for key, value in own.items() if key in ("question", *OPTIONS.split("+"))}
+                ],
+                "label": own["answer"],
+            }
+            for own in rows(language)
+        ]
+        write(tmp_path / f"lite_{language}_test.jsonl", as_jsonl(nested))
+    items = load_items("mapped", path=tmp_path, **NESTED)
+    check(items, ("en", "zh"))
+    assert {item.group for item in items} == {"CS"}
+    for name in ("prompts.1.question", "prompts.x.question"):
+        with pytest.raises(DataError, match=f"no column '{name}'"):
+            load_items("mapped", path=tmp_path, **NESTED | {"prompt": name})
+
+
+def test_global_mmlu_lite_as_it_is_stored(data_folder: Path):
+    if not (folder := data_folder / "global_mmlu_lite").is_dir():
+        pytest.skip("no Global-MMLU-Lite")
+    for part, counts in (("test", {"CS": 200, "CA": 200}), ("dev", None)):
+        items = load_items("mapped", path=folder, part=part, answers="letters", **NESTED)
+        assert items.languages == ("en", "id", "vi", "zh")
+        assert len(items) == {"test": 400, "dev": 215}[part]
+        if counts:
+            assert Counter(item.group for item in items) == counts
