@@ -153,7 +153,7 @@ def _read_run(folder: Path, label: str, normalization: str, audit: bool) -> Run:
     config = read_config(folder)
     ranked = normalization or config.evaluation.normalization
     tables = []
-    for side in ("base", "base") if audit else ("base", "final"):
+    for side in ("base",) if audit else ("base", "final"):
         path = folder / "tables" / f"{side}.npz"
         if not path.exists():
             raise UserError(
@@ -164,8 +164,9 @@ def _read_run(folder: Path, label: str, normalization: str, audit: bool) -> Run:
             tables.append(read_tables(path))
         except ValueError as error:
             raise UserError(str(error)) from error
-    _check_whole(folder, ranked, *tables)
-    return Run(label, config, ranked, *tables, audit, _items_per_s(config, folder))
+    base, final = tables[0], tables[-1]
+    _check_whole(folder, ranked, base, final)
+    return Run(label, config, ranked, base, final, audit, _items_per_s(config, folder))
 
 
 def _check_whole(folder: Path, ranked: str, base: dict[str, Table], final: dict[str, Table]) -> None:

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from consistency_jax.config.stages import filled
 from consistency_jax.errors import ConfigError, nearest
 
-# key, whether a value follows, and it; one in quotes is a JSON string, so that it may hold commas.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+# key, whether a value follows, and it; one in quotes is a JSON string, so that it may hold commas.
 _OPTION = re.compile(r'([^,=]*)(=)?("(?:[^"\\]|\\.)*"(?=,|$)|[^,]*)(?:,|$)')
 
 

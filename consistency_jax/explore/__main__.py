@@ -73,9 +73,8 @@ def explore(
         raise ConfigError("the page needs gradio: pip install 'consistency_jax[explore]'") from error
     from consistency_jax.explore.asking import of_models, of_run
 
-    if (
-        workdir
-    ):  # compiled programs are not read from where a stored config says: a folder may come from anyone
+    # Compiled programs are not read from where a stored config says: a folder may come from anyone.
+    if workdir:
         config = read_config(location(workdir), model=True)
     else:
         assert config is not None

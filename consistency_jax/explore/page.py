@@ -15,10 +15,8 @@ from consistency_jax.explore.asking import Answered, Asked, as_rows, from_rows
 from consistency_jax.report.names import language_name
 from consistency_jax.report.question import Side, question_view, round_trip_view
 
-FONTS = {
-    "font": ["system-ui", "sans-serif"],
-    "font_mono": ["ui-monospace", "monospace"],
-}  # none of the network
+# None that is fetched from the network.
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 HOW = (
     "Pick a question, or write one: a row a language, the same answers in the same order. Each model ranks the answers "
     "in each language, and writes one of its own. Change a word, and ask again."

@@ -58,14 +58,19 @@ def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:
     computed = "" if decoder.dtype == decoder.param_dtype else f", computed in {decoder.dtype}"
     name = config.model.path or "embedded base model"
     watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{adapters}")
-    platform, cpu = jax.default_backend(), Path("/proc/cpuinfo")
-    features = str(getattr(jax.local_devices()[0], "compute_capability", ""))
-    if platform == "cpu" and cpu.exists():
-        features = cpu.read_text(errors="replace")
-    if (better := better_dtype(decoder.dtype, platform, features)) and decoder.num_params > LARGE:
+    platform = jax.default_backend()
+    if decoder.num_params > LARGE and (better := better_dtype(decoder.dtype, platform, _features(platform))):
         keys = f"--config.model.dtype={better} --config.model.compute_dtype={better}"
         told = f"dtype={better} (configs that have this option) or {keys}"
         print(f"note: this {platform.upper()} is faster in {better}: {told}")
+
+
+def _features(platform: str) -> str:
+    """What tells `better_dtype` of this device; "" where it is not known."""
+    cpu = Path("/proc/cpuinfo")
+    if platform == "cpu":
+        return cpu.read_text(errors="replace") if cpu.exists() else ""
+    return str(getattr(jax.local_devices()[0], "compute_capability", ""))
 
 
 def better_dtype(dtype: str, platform: str, features: str) -> str:
