@@ -40,6 +40,8 @@ class Table:
         template's opening), where asked for.
       state: f32[B, L, D] hidden state of each prompt's last token (of those that come before every answer), where
         asked for.
+      ranked: whether `logp` tells how likely each candidate is; if not, which one was answered is all that is known: it
+        has 0, all others -1.
     """
 
     ids: tuple[str, ...]
@@ -53,6 +55,7 @@ class Table:
     prompt_length: np.ndarray | None = None
     neutral_logp: np.ndarray | None = None
     state: np.ndarray | None = None
+    ranked: bool = True
 
     def scores(self, normalization: str = "mean_full") -> np.ndarray:
         """f64[B, L, K] to rank candidates by, higher is better; -inf outside the mask.
@@ -94,6 +97,8 @@ class Table:
         """In one line: its shape and what it can be ranked by."""
         languages = f"{len(self.languages)} languages ({', '.join(self.languages)})"
         shape = f"{len(self.ids):,} items x {languages} x {self.mask.shape[2]} candidates"
+        if not self.ranked:
+            return f"Table({shape}; the first answer alone is known)"
         return f"Table({shape}; {int(self.mask.sum()):,} answers, ranked by {', '.join(self.normalizations)})"
 
     def _repr_html_(self) -> str:
@@ -131,6 +136,7 @@ class Table:
     def normalizations(self) -> tuple[str, ...]:
         """Those that this table has what it takes for."""
         absent = {
+            "bytes": not self.ranked,
             "mean": not self.length.any(),
             "mean_full": self.prompt_logp is None,
             "pmi": self.neutral_logp is None,
@@ -146,8 +152,9 @@ class Table:
         return read_tables(path)[""]
 
     def _arrays(self) -> dict[str, np.ndarray | None]:
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("ids", "languages")]
-        return {name: getattr(self, name) for name in names}
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("ids", "languages", "ranked")]
+        own = {name: getattr(self, name) for name in names}
+        return own if self.ranked else own | {"ranked": np.array(False)}
 
 
 def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
@@ -177,6 +184,7 @@ def read_tables(path: str | Path) -> dict[str, Table]:
                 if name != "splits" and name.rpartition("/")[0] == split
             }
             own["ids"], own["languages"] = tuple(own["ids"].tolist()), tuple(own["languages"].tolist())
+            own["ranked"] = bool(own.get("ranked", True))
             tables[split] = Table(**own)
         return tables
     except FileNotFoundError:

@@ -64,7 +64,7 @@ def write_report(
         config=filled(config).to_dict(),
         command=own_command() or None,
         title=page_title(config, final is None),
-        about=_about(config, final is None),
+        about=_about(config, base, final is None),
     )
     print(report.terminal_table(summary))
     print(f"report: {page}")
@@ -81,13 +81,15 @@ def page_title(config: ConfigDict, alone: bool) -> str:
     )
 
 
-def _about(config: ConfigDict, alone: bool) -> dict[str, str]:
+def _about(config: ConfigDict, base: Mapping[str, Table], alone: bool) -> dict[str, str]:
     """What was measured, of what, by which version: the first lines of the page."""
     told = {"Model": config.model.path or model_name(config)}
     if not alone:
         told["Method"] = method_of(stages_of(config))
     data = config.data.source + (f" ({config.data.path})" if config.data.path else "")
     ranked = f"{config.evaluation.normalization}, {RANKED[config.evaluation.normalization]}"
+    if not any(table.ranked for table in base.values()):
+        ranked = "nothing: the first answers are all that is known"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return told | {"Data": data, "Ranked by": ranked, "Date": today, "Version": version()}
 

@@ -25,6 +25,55 @@ class Scored(NamedTuple):
     where: str
 
 
+class Given(NamedTuple):
+    """One question in one language, of which the answer that was given is all that was logged.
+
+    answer: its text; None: there was none.
+    right: those that are right; () where that is not told.
+    candidates: in one order in all languages; () where they are not told.
+    where: file:line.
+    """
+
+    answer: str | None
+    right: tuple[str, ...]
+    candidates: tuple[str, ...]
+    prompt: str
+    group: str
+    where: str
+
+
+NOTHING = "(no answer)"  # a candidate of its own: never right, and the same in all languages
+
+
+def scored(answers: Mapping[str, Mapping[str, Given]]) -> dict[str, dict[str, Scored]]:
+    """Answers alone as scores, 0 for the one that was given and -1 for all others, for `joined(..., ranked=False)`.
+
+    Where candidates are not told, all answers of the task stand for them: A, B, C and D, say.
+
+    Raises:
+      DataError: an answer, or a right one, that is none of its candidates.
+    """
+    every = [told for own in answers.values() for told in own.values()]
+    texts = sorted({text for told in every for text in (told.answer, *told.right) if text is not None})
+    empty = (NOTHING,) if any(told.answer is None for told in every) else ()
+    return {
+        language: {key: _scored(told, texts, empty) for key, told in own.items()}
+        for language, own in answers.items()
+    }
+
+
+def _scored(told: Given, texts: Sequence[str], empty: tuple[str, ...]) -> Scored:
+    names = told.candidates or tuple(texts)
+    for text in (told.answer, *told.right):
+        if text is not None and text not in names:
+            reason = f"{text!r} is none of the candidates {', '.join(names)}"
+            raise DataError.at(told.where, reason, "Give the text of a candidate of this language")
+    answer = NOTHING if told.answer is None else told.answer
+    scores = tuple(0.0 if name == answer else -1.0 for name in (*names, *empty))
+    right = tuple(names.index(text) for text in told.right)
+    return Scored(told.prompt, (*names, *empty), scores, right, told.group, told.where)
+
+
 class Logged(NamedTuple):
     """What was logged of one model, by task.
 
@@ -39,13 +88,14 @@ class Logged(NamedTuple):
 
 
 def joined(
-    task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str
+    task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str, ranked: bool = True
 ) -> tuple[Items, Table, list[str]]:
     """The items and the table of a task, and what is odd about them.
 
     Args:
       answers: language -> key of the question -> what was logged. A language may lack some.
       mend: what helps where the languages do not ask the same under one key.
+      ranked: whether scores tell more than which answer was given (`scored`).
 
     Raises:
       DataError: languages that differ in the number of candidates of a question, or in what is right; no question that
@@ -69,8 +119,14 @@ def joined(
                 size[n, l, :count] = [len(text.encode()) for text in told.candidates]
     length = np.zeros(shape, np.int32)  # in tokens: not logged
     ids, right = tuple(item.id for item in items), right_answers(items, shape[2])
-    table = Table(ids, tuple(answers), logp, length, size, mask, right)
-    return items, table, list(_odd(task, items, len(every), len(answers)))
+    table = Table(ids, tuple(answers), logp, length, size, mask, right, ranked=ranked)
+    odd = list(_odd(task, items, len(every), len(answers)))
+    if not ranked:
+        odd.append(f"{task}: nothing but the first answer is known: agreement and accuracy, no CLC")
+        every = [told for own in answers.values() for told in own.values()]
+        none = sum(told.candidates[told.scores.index(0)] == NOTHING for told in every)
+        odd += [f"{task}: {none:,} answers are empty, and count as one that is wrong"] if none else []
+    return items, table, odd
 
 
 def _odd(task: str, items: Items, asked: int, languages: int) -> Iterator[str]:

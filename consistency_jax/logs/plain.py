@@ -1,7 +1,9 @@
-"""Scores that anyone can write: JSON lines, a question in a language each, `{"id", "language", "scores": [...]}`.
+"""What anyone can write: JSON lines, a question in a language each, `{"id", "language", "scores": [...]}`.
 
 Further fields: "task", "prompt", "candidates" (texts), "gold" (a number or a list of them), "group". Higher scores are
-better; log-probabilities in nats make every figure mean what it says.
+better; log-probabilities in nats make every figure mean what it says. Where no more than the answer is known, "answer"
+takes the place of "scores": "B", or null for none; "gold" is then such an answer, or several. Answers of the languages
+are the same where their texts are, or, with "candidates", where these stand at one place.
 """
 
 import re
@@ -11,7 +13,7 @@ from typing import Any
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import json_lines
-from consistency_jax.logs.answers import Logged, Scored, joined
+from consistency_jax.logs.answers import Given, Logged, Scored, joined, scored
 
 NAME = re.compile(r".+\.jsonl")
 MEND = "Give the same questions one id, with candidates in one order"
@@ -23,7 +25,7 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
     Raises:
       DataError: a line that is none of these, or languages that do not ask the same.
     """
-    answers: dict[str, dict[str, dict[str, Scored]]] = {}
+    answers: dict[str, dict[str, dict[str, Scored | Given]]] = {}
     wanted = tasks.split("+") if tasks else []
     for file in files:
         for line in json_lines(file):
@@ -32,9 +34,9 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
                 task, language, key = record.get("task", "answers"), record["language"], record[join or "id"]
                 if not all(isinstance(text, str) and text.strip() for text in (task, language)):
                     raise ValueError(f"task {task!r}, language {language!r}")
-                told = _scored(record, line.where)
+                told = (_given if "answer" in record else _scored)(record, line.where)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}'
+                mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}, or "answer": "B"'
                 raise DataError.at(line.where, f"no answer can be read ({error!r})", mend) from error
             own = answers.setdefault(task, {}).setdefault(language, {})
             if str(key) in own:
@@ -49,7 +51,14 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
         if not wanted or task in wanted:
             # in one order, however a file was written, so that audits can be compared
             ordered = {language: dict(sorted(own[language].items())) for language in sorted(own)}
-            items[task], tables[task], odd = joined(task, ordered, MEND)
+            kinds = {type(told): told.where for each in ordered.values() for told in each.values()}
+            if len(kinds) > 1:
+                raise DataError.at(
+                    kinds[Given], f"an answer, where {kinds[Scored]} has scores", "Give one kind"
+                )
+            ranked = Given not in kinds
+            ordered = ordered if ranked else scored(ordered)
+            items[task], tables[task], odd = joined(task, ordered, MEND, ranked)
             notes += odd
     return Logged(path.stem, items, tables, notes)
 
@@ -69,3 +78,26 @@ def _scored(record: Any, where: str) -> Scored:
     if not all(type(number) is int and 0 <= number < len(scores) for number in right):
         raise ValueError(f"gold is {gold!r}")
     return Scored(str(record.get("prompt", "")), texts, scores, right, str(record.get("group", "")), where)
+
+
+def _given(record: Any, where: str) -> Given:
+    if not isinstance(record.get("candidates", []), list):
+        raise ValueError("candidates is no list")
+    texts, gold = tuple(map(str, record.get("candidates", ()))), record.get("gold")
+    right = () if gold is None else gold if isinstance(gold, list) else [gold]
+    answer = record["answer"]
+    names = [_named(text, texts) for text in (*right, *(() if answer is None else (answer,)))]
+    right = tuple(dict.fromkeys(names[: len(right)]))
+    prompt, group = str(record.get("prompt", "")), str(record.get("group", ""))
+    return Given(None if answer is None else names[-1], right, texts, prompt, group, where)
+
+
+def _named(answer: Any, texts: Sequence[str]) -> str:
+    """The text of an answer, which may be given by its number among the candidates."""
+    if type(answer) is int and texts:
+        if not 0 <= answer < len(texts):
+            raise ValueError(f"answer {answer} of {len(texts)} candidates")
+        return texts[answer]
+    if not isinstance(answer, str) or not answer.strip():
+        raise ValueError(f"answer {answer!r}")
+    return answer.strip()

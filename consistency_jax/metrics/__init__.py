@@ -5,7 +5,7 @@ favour an index: every figure is its expectation over random tie-breaks.
 """
 # ruff: noqa: F401  (what is imported here is what the outside calls)
 
-from consistency_jax.metrics.accuracy import Accuracy, accuracy, correct, top_choice
+from consistency_jax.metrics.accuracy import Accuracy, accuracy, correct, mother_tongue_effect, top_choice
 from consistency_jax.metrics.agreement import (
     agreement_if_either_right,
     all_agree,
@@ -35,6 +35,7 @@ from consistency_jax.metrics.divergence import (
 from consistency_jax.metrics.experts import Experts, experts
 from consistency_jax.metrics.generation import Matches, generated_agreement, match_answers, normalised
 from consistency_jax.metrics.groups import item_groups, pairs_within
+from consistency_jax.metrics.kappa import capa, fleiss_kappa, krippendorff_alpha
 from consistency_jax.metrics.rankc import (
     CLC,
     WEIGHTS,

@@ -36,6 +36,26 @@ def correct(scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None
     return np.where(right.any(2), (top_choice(scores, mask) * right).sum(2), np.nan)
 
 
+def mother_tongue_effect(
+    scores: np.ndarray,
+    gold: np.ndarray,
+    origin: np.ndarray,
+    anchor: int | None,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """f64[N, L]: credit of an item in the language it comes from, less its credit in the anchor; NaN in all others.
+
+    `origin` i[N], the language an item comes from, -1 unknown; `anchor` the place of English, whose own column is NaN.
+    Source: arXiv 2504.10356, of written answers; here of candidates.
+    """
+    credit = correct(scores, gold, mask)
+    if anchor is None:
+        return np.full(credit.shape, np.nan)
+    own = np.arange(credit.shape[1]) == np.asarray(origin)[:, None]
+    own[:, anchor] = False
+    return np.where(own, credit - credit[:, anchor, None], np.nan)
+
+
 def labelled(gold: np.ndarray) -> np.ndarray:
     """bool[N]: of which items something is known to be right."""
     gold = np.asarray(gold)

@@ -4,8 +4,9 @@
      "calibration"}
 
 Of a model alone there is no "response", "direction" and "calibration", and "temperature" and "tolerance" stand at the
-top. Percentages, 0..100, as in the figures; divergences and entropies in nats. Distributions are those of the sums of
-log-probabilities, whatever candidates are ranked by.
+top; where no more than its first answers is known, these two and "experts" are null. Percentages, 0..100, as in the
+figures; divergences and entropies in nats. Distributions are those of the sums of log-probabilities, whatever
+candidates are ranked by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from consistency_jax.report.figures import (
     LANGUAGES,
     ORDERED,
     SINGLE,
+    TOP1,
     Columns,
     Figure,
     Ranked,
@@ -77,7 +79,9 @@ def analyse(
         "groups": _groups(columns, design, groups),
     }
     if len(sides) == 1:
-        return _tolerance(sides[0], _FEW_EPSILONS) | shared
+        found = _tolerance(sides[0], _FEW_EPSILONS) | shared
+        unknown = () if sides[0].table.ranked else ("temperature", "tolerance", "tolerance_area", "experts")
+        return found | dict.fromkeys(unknown)
     parts = {name: _tolerance(side, _EPSILONS) for name, side in zip(("base", "final"), sides)}
     return shared | {
         "divergence": {
@@ -200,17 +204,18 @@ def _experts(sides: Sequence[Ranked], design: Design, steer: Mapping[str, float]
 
 
 def _groups(columns: Sequence[Columns], design: Design, groups: Sequence[str] | None) -> dict[str, Any]:
-    """CLC and accuracy of each group of items, the largest first; none where there is but one."""
+    """Agreement and accuracy of each group of items, the largest first; none where there is but one."""
     rows = item_groups(groups) if groups is not None else {}
     if len(rows) < 2:
         return {}
-    sides = [{row: side[row] for row in (CLC, ACCURACY)} for side in columns]
+    sides = [{row: side[row] for row in (CLC, TOP1, ACCURACY)} for side in columns]
+    dropped = ("_matrix", "_with_others") if len(sides) > 1 else ("_matrix",)
     found = {}
     for name in list(rows)[:_MOST_GROUPS]:
         parts = _compared([rows_of(side, rows[name]) for side in sides], design)
-        for part in parts.values():
-            del part["clc_matrix"]
-            if len(sides) > 1:
-                del part["clc_with_others"]
+        parts = {
+            end: {key: value for key, value in part.items() if not key.endswith(dropped)}
+            for end, part in parts.items()
+        }
         found[name] = {"items": len(rows[name])} | parts
     return found

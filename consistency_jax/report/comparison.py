@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from consistency_jax.report.charts import verdict
-from consistency_jax.report.figures import FIGURES
+from consistency_jax.report.figures import CLC, FIGURES, TOP1, leading
 from consistency_jax.report.html import number, template
 from consistency_jax.report.plots import Mark, forest
 from consistency_jax.report.terminal import STYLES, text_console
@@ -18,17 +18,26 @@ from consistency_jax.runtime.files import write_text
 from consistency_jax.runtime.progress import readable
 
 
-def columns() -> dict[str, tuple[str, bool | None]]:
-    """Key of compare.json -> what tables call it, and whether more is better (None: neither)."""
-    return {key: (figure.labels[key], figure.tone(key)) for figure in FIGURES for key in figure.compare}
+def columns(comparison: Mapping[str, Any] | None = None) -> dict[str, tuple[str, bool | None]]:
+    """Key of compare.json -> what tables call it, and whether more is better (None: neither); the same first answer
+    in the place of CLC where nothing else is known of the models."""
+    rows = [row for split in (comparison or {}).get("splits", {}).values() for row in split.values()]
+    known = {
+        key: each["mean"] for row in rows for key, each in row["figures"].items() if each["mean"] is not None
+    }
+    left_out = CLC if leading(known) is TOP1 else TOP1
+    shown = [figure for figure in FIGURES if figure is not left_out]
+    return {key: (figure.labels[key], figure.tone(key)) for figure in shown for key in figure.compare}
 
 
-def _cells(row: Mapping[str, Any], against: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
+def _cells(
+    comparison: Mapping[str, Any], row: Mapping[str, Any], against: str
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
     """(figure, its change, the tone of that) of each column."""
     changes = row[f"against_{against}"]
     return [
         (row["figures"][key], changes[key], _verdict(changes[key], better))
-        for key, (_, better) in columns().items()
+        for key, (_, better) in columns(comparison).items()
     ]
 
 
@@ -52,22 +61,24 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
     split, rows = next(iter(comparison["splits"].items()))
     apart = ("base", comparison["settings"]["first"] if against == "first" else "base")
     changes = {name: row[f"against_{against}"] for name, row in rows.items() if name not in apart}
-    known = {name: own for name, own in changes.items() if own["clc_all"]["mean"] is not None}
+    figure = TOP1 if "top1_agreement_all" in columns(comparison) else CLC
+    key, what = f"{figure.name}_all", figure.label if figure is CLC else "the same first answer, %,"
+    known = {name: own for name, own in changes.items() if own[key]["mean"] is not None}
     if not known:
         return ""
-    best = max(known, key=lambda name: known[name]["clc_all"]["mean"])
-    change = known[best]["clc_all"]
+    best = max(known, key=lambda name: known[name][key]["mean"])
+    change = known[best][key]
     sure = change["low"] is not None and change["low"] > 0
     told = f"On the {comparison['settings']['splits'][split]['items']:,} questions of {split}, "
     if comparison["settings"].get("alone"):
         more = f"{best} is more consistent" if sure else "no model is measurably more consistent"
         told += f"{more} between languages than {apart[1]}"
-        told += f": CLC {_told(change)}" if sure else f"; the best is {best}, CLC {_told(change)}"
+        told += f": {what} {_told(change)}" if sure else f"; the best is {best}, {what} {_told(change)}"
     else:
         told += (
-            f"{best} gains most consistency between languages: CLC {_told(change)}"
+            f"{best} gains most consistency between languages: {what} {_told(change)}"
             if sure
-            else f"no method measurably gains consistency; the best is {best}, CLC {_told(change)}"
+            else f"no method measurably gains consistency; the best is {best}, {what} {_told(change)}"
         )
     accuracies = {"English accuracy": "accuracy_en", "accuracy in the other languages": "accuracy_non_en"}
     also = [
@@ -96,7 +107,7 @@ def terminal_comparison(
       against: "base" or "first".
       color: with ANSI colours; by default where standard output is a terminal and NO_COLOR is not set.
     """
-    console = text_console(26 + 14 * len(columns()), color)
+    console = text_console(26 + 14 * len(columns(comparison)), color)
     for split, rows in comparison["splits"].items():
         about = comparison["settings"]["splits"][split]
         table = RichTable(
@@ -106,12 +117,12 @@ def terminal_comparison(
             title_justify="left",
         )
         table.add_column("")
-        for name, _ in columns().values():
+        for name, _ in columns(comparison).values():
             table.add_column(name, justify="right")
         table.add_column("items/s", justify="right")
         speeds = _speeds(comparison)
         for method, row in rows.items():
-            cells = [_terminal_cell(*cell) for cell in _cells(row, against)]
+            cells = [_terminal_cell(*cell) for cell in _cells(comparison, row, against)]
             table.add_row(Text(method), *cells, speeds.get(method, ""))
         console.print(table)
         console.print(Text(explained(comparison, split, against)), style="dim")
@@ -151,7 +162,7 @@ def _speeds(comparison: Mapping[str, Any]) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------- markdown
 def markdown_comparison(comparison: Mapping[str, Any], *, against: str = "base") -> str:
     """The same tables as markdown, with intervals."""
-    names, speeds, lines = [name for name, _ in columns().values()], _speeds(comparison), []
+    names, speeds, lines = [name for name, _ in columns(comparison).values()], _speeds(comparison), []
     for split, rows in comparison["splits"].items():
         lines += [
             f"`{split}`, {comparison['settings']['splits'][split]['items']:,} questions:",
@@ -161,7 +172,7 @@ def markdown_comparison(comparison: Mapping[str, Any], *, against: str = "base")
         ]
         for method, row in rows.items():
             cells = []
-            for figure, change, _ in _cells(row, against):
+            for figure, change, _ in _cells(comparison, row, against):
                 if figure["mean"] is None:
                     cells.append("–")
                     continue
@@ -179,8 +190,10 @@ def picture(comparison: Mapping[str, Any], split: str, *, against: str = "base")
     """The changes of a split with their intervals, as an SVG image that needs no page."""
     rows = comparison["splits"][split]
     shown = [name for name in rows if name != "base"]
-    marks = zip(*([_mark(*cell[1:]) for cell in _cells(rows[method], against)] for method in shown))
-    return forest(shown, list(zip([name for name, _ in columns().values()], marks)))
+    marks = zip(
+        *([_mark(*cell[1:]) for cell in _cells(comparison, rows[method], against)] for method in shown)
+    )
+    return forest(shown, list(zip([name for name, _ in columns(comparison).values()], marks)))
 
 
 def _mark(change: Mapping[str, Any], tone: str) -> Mark | None:
@@ -205,7 +218,7 @@ def write_comparison(
         settings=comparison["settings"],
         compared=f"{len(comparison['methods'])} {'models' if comparison['settings'].get('alone') else 'methods'}",
         methods=comparison["methods"],
-        columns=[name for name, _ in columns().values()],
+        columns=[name for name, _ in columns(comparison).values()],
         speeds=_speeds(comparison),
         splits=[_split_view(comparison, split, against) for split in comparison["splits"]],
         lead=lead(comparison, against),
@@ -222,7 +235,7 @@ def _split_view(comparison: Mapping[str, Any], split: str, against: str) -> dict
             "name": method,
             "cells": [
                 figure | {"change": change, "tone": tone, "moved": _moved(change)}
-                for figure, change, tone in _cells(row, against)
+                for figure, change, tone in _cells(comparison, row, against)
             ],
         }
         for method, row in comparison["splits"][split].items()

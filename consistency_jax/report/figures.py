@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from consistency_jax.data.examples import ANCHOR
-from consistency_jax.metrics.accuracy import correct, labelled
+from consistency_jax.metrics.accuracy import correct, labelled, mother_tongue_effect
 from consistency_jax.metrics.agreement import (
     agreement_if_either_right,
     all_agree,
@@ -24,6 +24,7 @@ from consistency_jax.metrics.agreement import (
 from consistency_jax.metrics.distribution import entropy
 from consistency_jax.metrics.divergence import both_ways, divergences, fit_temperatures
 from consistency_jax.metrics.generation import Matches, generated_agreement
+from consistency_jax.metrics.kappa import alpha_of, alpha_parts, capa_of, capa_parts, fleiss_of, fleiss_parts
 from consistency_jax.metrics.rankc import clc_values
 from consistency_jax.metrics.safety import pag
 from consistency_jax.report.names import language_name
@@ -62,16 +63,19 @@ class Figure:
       block: what the columns stand for: PAIRS (in the order of `language_pairs`), ORDERED, LANGUAGES or SINGLE.
       columns: of what is measured (`FIGURES`: a `Ranked` table), one value an item and column, f64[N, M] (of SINGLE
         f64[N]), or (values, weights); NaN where an item does not speak about it. Figures are means over items.
+      of_means: makes the M columns of means over items, f64[..., any, M], where they are no means themselves; `columns`
+        are then f64[N, any, M].
       label: what tables call it.
       better: whether more is better; None for neither: its change gets no colour.
       definition: for the page, in a sentence or two.
-      derived: further figures: "variance" over LANGUAGES, "matrix" of PAIRS with each language's mean, "groups": of
-        groups of languages.
+      derived: further figures: "variance" over LANGUAGES and "gap", their best less their worst, "matrix" of PAIRS with
+        each language's mean, "groups": of groups of languages.
       of_change: it compares with the model before: there is none of a model alone.
       section: of the page, "figures" or "divergence"; empty: it stands in report.json alone.
       headline: keys that open a split's part of the page.
       terminal: title of its lines on the terminal, and of the page's table of LANGUAGES; empty for none.
       compare: keys that are columns of `compare`'s tables.
+      first: it asks for nothing but each language's first answer, which may be all that is known of a table.
 
     Raises:
       ValueError: for keys that the figure does not have.
@@ -89,9 +93,13 @@ class Figure:
     headline: tuple[str, ...] = ()
     terminal: str = ""
     compare: tuple[str, ...] = ()
+    of_means: Callable[[np.ndarray], np.ndarray] | None = None
+    first: bool = False
 
     def __post_init__(self) -> None:
-        fitting = {"variance": self.block is LANGUAGES, "matrix": self.block is PAIRS}
+        fitting = {"matrix": self.block is PAIRS} | dict.fromkeys(
+            ("variance", "gap"), self.block is LANGUAGES
+        )
         fitting["groups"] = self.block in (PAIRS, LANGUAGES)
         wrong = [name for name in self.derived if not fitting.get(name)]
         wrong += ["terminal"] if self.terminal and not self.block.parts else []
@@ -110,11 +118,13 @@ class Figure:
             ends["_low"] = ", low-resource"  # in comparisons
         if "variance" in self.derived:
             ends["_variance"] = ", variance over languages"
+        if "gap" in self.derived:
+            ends["_gap"] = ", best language less worst"
         return {self.name + end: self.label + words for end, words in ends.items()}
 
     def tone(self, key: str) -> bool | None:
         """Whether more of the figure at `key` is better."""
-        return None if key.endswith("_variance") else self.better
+        return None if key.endswith(("_variance", "_gap")) else self.better
 
 
 Columns = Mapping[Figure, tuple[np.ndarray, np.ndarray]]  # (values, weights) f64[N, M]
@@ -129,10 +139,11 @@ def columns_of(values: Mapping[Figure, Any], languages: int) -> Columns:
     found = {}
     for figure, given in values.items():
         own, weights = given if isinstance(given, tuple) else (given, np.ones(np.shape(given)))
+        parts = np.shape(own)[1] if figure.of_means else 1
         own, weights = (
             np.reshape(part, (len(part), int(np.prod(np.shape(part)[1:])))) for part in (own, weights)
         )
-        if own.shape[1] != figure.block.size(languages) or own.shape != weights.shape:
+        if own.shape[1] != parts * figure.block.size(languages) or own.shape != weights.shape:
             raise ValueError(
                 f"the figure {figure.name!r} has {own.shape[1]} columns ({weights.shape[1]} of weights), but with "
                 f"{languages} languages there are {figure.block.size(languages)} of {figure.block.name}"
@@ -144,8 +155,13 @@ def columns_of(values: Mapping[Figure, Any], languages: int) -> Columns:
 
 
 def measured(figures: Sequence[Figure], source: Any, languages: int) -> Columns:
-    """The columns of rows, all of one source."""
-    return columns_of({figure: figure.columns(source) for figure in figures}, languages)
+    """The columns of rows, all of one source; NaN where they need more of a table than the first answers it has."""
+
+    found = columns_of({figure: figure.columns(source) for figure in figures}, languages)
+    if isinstance(source, Ranked) and not source.table.ranked:
+        unknown = [figure for figure in found if not figure.first]
+        found |= {figure: (np.nan * found[figure][0], found[figure][1]) for figure in unknown}
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- of a table of scores
@@ -156,11 +172,13 @@ class Ranked:
     scores: f64[N, L, K], higher is better; mask: bool[N, L, K]; gold: as metrics take it.
     sums: f64[N, L, K], sums of log-probabilities: what distributions over candidates are made of.
     temperatures: f64[L, L], fitted to each ordered pair of languages.
+    groups: of each item; () where it has none.
     """
 
     table: Table
     normalization: str
     before: Table | None = None  # None: of a model alone
+    groups: Sequence[str] = ()
 
     mask = property(lambda self: self.table.mask)
     gold = property(lambda self: self.table.gold)
@@ -188,6 +206,19 @@ def _both_right(r: Ranked) -> tuple[np.ndarray, np.ndarray]:
     return 100 * share, np.nan_to_num(either)
 
 
+def _where_known(r: Ranked) -> tuple[np.ndarray, np.ndarray]:
+    values = clc_values(r.scores, r.mask)
+    known = 1 - (1 - np.nan_to_num(correct(r.scores, r.gold, r.mask))).prod(1)
+    return values, np.repeat(known[:, None], values.shape[1], axis=1)
+
+
+def _mother_tongue(r: Ranked) -> np.ndarray:
+    languages = list(r.table.languages)
+    places = [languages.index(name) if name in languages else -1 for name in r.groups] or [-1] * len(r.mask)
+    anchor = languages.index(ANCHOR) if ANCHOR in languages else None
+    return 100 * mother_tongue_effect(r.scores, r.gold, np.array(places), anchor, r.mask)
+
+
 def _divergence(kind: str, label: str, definition: str, columns: Callable | None = None) -> Figure:
     columns = columns or (lambda r: r.round_trip(kind))
     about = {"better": False, "definition": definition, "section": "divergence"}
@@ -207,6 +238,18 @@ CLC = Figure(
     terminal="CLC (RankC x 100)",
     compare=("clc_all", "clc_en"),
 )
+TOP1 = Figure(
+    "top1_agreement",
+    PAIRS,
+    lambda r: 100 * top1_agreement(r.scores, r.mask),
+    "Same first answer",
+    definition="Share of questions for which two languages put the same candidate first.",
+    derived=("matrix", "groups"),
+    headline=("top1_agreement_all", "top1_agreement_en"),
+    terminal="Same first answer, %",
+    compare=("top1_agreement_all", "top1_agreement_en"),
+    first=True,
+)
 ACCURACY = Figure(
     "accuracy",
     LANGUAGES,
@@ -214,11 +257,13 @@ ACCURACY = Figure(
     "Accuracy",
     definition="Share of questions whose true answer, or one of several, is ranked first; of a tie for the first place "
     "counts the share that is right. Questions without a known answer are left out. The variance is in squared "
-    "percentage points.",
-    derived=("variance", "groups"),
+    "percentage points; the gap between the best and the worst language grows with the number of languages, and where "
+    "questions are few.",
+    derived=("variance", "gap", "groups"),
     headline=("accuracy_en", "accuracy_non_en"),
     terminal="Accuracy, %",
     compare=("accuracy_en", "accuracy_non_en", "accuracy_low"),
+    first=True,
 )
 FIGURES = [  # in the page's order
     CLC,
@@ -244,14 +289,7 @@ FIGURES = [  # in the page's order
         "CLC with norm2 weights",
         definition="With weights w_j ∝ (K−j+1)².",
     ),
-    Figure(
-        "top1_agreement",
-        PAIRS,
-        lambda r: 100 * top1_agreement(r.scores, r.mask),
-        "Same first answer",
-        definition="Share of questions for which two languages put the same candidate first.",
-        derived=("groups",),
-    ),
+    TOP1,
     Figure(
         "agreement_if_either_right",
         PAIRS,
@@ -259,6 +297,53 @@ FIGURES = [  # in the page's order
         "Both right, where either is",
         definition="Share that both languages get right, of the questions that at least one of the two gets right: "
         "|R ∩ R′| / |R ∪ R′| (also called correct overlap).",
+        first=True,
+    ),
+    Figure(
+        "clc_known",
+        PAIRS,
+        _where_known,
+        "CLC, where some language is right",
+        definition="Of the questions that the model answers right in at least one language: what it knows somewhere, "
+        "does it know it everywhere?",
+    ),
+    Figure(
+        "capa",
+        PAIRS,
+        lambda r: capa_parts(r.scores, r.gold, r.mask),
+        "Same first answer, beyond accuracy (CAPA x 100)",
+        of_means=lambda means: 100 * capa_of(means),
+        definition="κ = (same − expected) / (1 − expected), with what two languages of these accuracies have in common "
+        "if each is right, and picks its wrong answers, by chance: 0 for that, 100 for the same answers.",
+        first=True,
+    ),
+    Figure(
+        "capa_p",
+        PAIRS,
+        lambda r: capa_parts(r.sums, r.gold, r.mask, probabilities=True),
+        "Same answer drawn, beyond accuracy (κₚ x 100)",
+        of_means=lambda means: 100 * capa_of(means),
+        definition="The same of answers drawn from the distribution over candidates, so that all of it counts.",
+    ),
+    Figure(
+        "fleiss_kappa",
+        SINGLE,
+        lambda r: fleiss_parts(r.scores, r.mask),
+        "Fleiss’ kappa x 100",
+        of_means=lambda means: 100 * fleiss_of(means),
+        definition="Of the first answers of all languages at once, beyond what the share of each place among the "
+        "candidates (A to D of an exam) gives; of the questions that all languages have. Where the right answer has "
+        "one place in all questions, this is agreement beyond accuracy, too.",
+        first=True,
+    ),
+    Figure(
+        "krippendorff_alpha",
+        SINGLE,
+        lambda r: alpha_parts(r.scores, r.mask),
+        "Krippendorff’s alpha x 100",
+        of_means=lambda means: 100 * alpha_of(means),
+        definition="The same, also of questions that some languages lack, and corrected for few of them.",
+        first=True,
     ),
     Figure(
         "all_agree",
@@ -266,16 +351,34 @@ FIGURES = [  # in the page's order
         lambda r: 100 * all_agree(r.scores, r.mask),
         "All languages answer alike",
         definition="Share of questions, over all languages that have the question at once; so are the next two.",
+        first=True,
     ),
-    Figure("all_right", SINGLE, lambda r: 100 * all_right(r.scores, r.gold, r.mask), "All languages right"),
+    Figure(
+        "all_right",
+        SINGLE,
+        lambda r: 100 * all_right(r.scores, r.gold, r.mask),
+        "All languages right",
+        first=True,
+    ),
     Figure(
         "all_agree_but_wrong",
         SINGLE,
         lambda r: 100 * all_agree_but_wrong(r.scores, r.gold, r.mask),
         "All languages agree on a wrong answer",
         better=None,
+        first=True,
     ),
     ACCURACY,
+    Figure(
+        "mother_tongue",
+        LANGUAGES,
+        _mother_tongue,
+        "Mother-tongue effect",
+        better=None,
+        definition="Of the questions that come from a language (their group is its name): accuracy when asked in it, "
+        "less accuracy when asked in English.",
+        first=True,
+    ),
     Figure(
         "changed",
         LANGUAGES,
@@ -287,6 +390,7 @@ FIGURES = [  # in the page's order
         "several.",
         of_change=True,
         compare=("changed_en",),
+        first=True,
     ),
     Figure("entropy", LANGUAGES, lambda r: entropy(r.sums, r.mask), "Entropy", better=None, section=""),
     _divergence("jensen_shannon", "Jensen-Shannon", "At most log 2:"),
@@ -301,6 +405,11 @@ FIGURES = [  # in the page's order
     _divergence("squared_hellinger", "Squared Hellinger", "½ Σ (√p−√q)²"),
     _divergence("chi_squared", "Chi-squared", "Σ (p−q)²/q"),
 ]
+
+
+def leading(known: Mapping[str, Any]) -> Figure:
+    """What stands first, of known values by key: CLC, or the same first answer where nothing tells more."""
+    return TOP1 if known.get("clc_all") is None and known.get("top1_agreement_all") is not None else CLC
 
 
 def figures_of(alone: bool) -> list[Figure]:

@@ -67,6 +67,8 @@ def figures(means: Means, design: Design) -> dict[str, Any]:
             out[name] = own[..., 0]
         if "variance" in figure.derived:
             out[f"{name}_variance"] = variance_known(own)
+        if "gap" in figure.derived:
+            out[f"{name}_gap"] = np.fmax.reduce(own, axis=-1) - np.fmin.reduce(own, axis=-1)
         if "matrix" in figure.derived:
             matrix = pair_matrix(own, count, diagonal=np.nan)
             with_others = mean_known(matrix, axis=-1)
@@ -88,14 +90,17 @@ def _of_group(means: Means, design: Design, name: str) -> dict[str, Any]:
 
 
 def replicates(sides: Sequence[Columns], design: Design) -> list[dict[Figure, np.ndarray]]:
-    """Of each side the means f64[1 + R, M] over items, then over R bootstrap samples, the same ones for all sides."""
+    """Of each side the means f64[1 + R, M] over items, then over R bootstrap samples, the same ones for all sides; or
+    what a figure makes of them."""
     found: list[dict[Figure, np.ndarray]] = [{} for _ in sides]
     for figure in sides[0]:
         values, weights = (np.concatenate(parts, axis=1) for parts in zip(*(side[figure] for side in sides)))
         drawn = resampled_means(values, weights, replicates=design.resamples, seed=design.seed)
         means = np.concatenate([weighted_means(values, weights)[None], drawn])
         for own, part in zip(found, np.split(means, len(sides), axis=1)):
-            own[figure] = part
+            size = figure.block.size(len(design.languages))
+            of_means = figure.of_means if size else None
+            own[figure] = of_means(part.reshape(len(part), -1, size)) if of_means else part
     return found
 
 

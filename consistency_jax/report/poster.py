@@ -7,6 +7,7 @@ from unicodedata import east_asian_width
 from markupsafe import Markup, escape
 
 from consistency_jax.report.charts import verdict
+from consistency_jax.report.figures import leading
 from consistency_jax.report.html import number
 from consistency_jax.report.views import parts_of
 
@@ -17,6 +18,7 @@ _TONES = {"up": "#0f766e", "down": "#b4430c", "even": "#5b6873"}
 _MOST = 12  # languages whose cells have room for numbers
 FIGURES = {
     "clc_all": "Consistency (CLC)",
+    "top1_agreement_all": "Same first answer, %",
     "accuracy_en": "English, % right",
     "accuracy_non_en": "Other languages, % right",
 }
@@ -47,9 +49,9 @@ def poster(summary: Mapping[str, Any], title: str, about: Sequence[str], split: 
         _text(60, 92, title, 46, 1080, weight=700),
         _text(60, 136, " · ".join([counts, *about]), 22, 1080, fill="#5b6873"),
     ]
-    y = 232
+    y, lead = 232, leading(parts["base"])
     for key, name in FIGURES.items():
-        if parts["base"].get(key) is None:
+        if parts["base"].get(key) is None or (key == "top1_agreement_all" and lead.name not in key):
             continue
         bounds = parts["confidence"][key]
         told = f"{parts['base'][key]:.1f}"
@@ -64,14 +66,17 @@ def poster(summary: Mapping[str, Any], title: str, about: Sequence[str], split: 
             change, tone = f"{number(delta, sign='+')} {_between(bounds, '+')}", verdict(delta, bounds)
         out.append(_text(60, y + 44, change, 26, 600, fill=_TONES[tone]))
         y += 140
-    out += _map((final or parts["base"])["clc_matrix"], languages, final is not None)
+    matrix = (final or parts["base"])[f"{lead.name}_matrix"]
+    out += _map(matrix, lead.label, languages, final is not None)
     out.append(_text(60, HEIGHT - 26, "made with consistency_jax", 18, 500, fill="#5b6873"))
     return Markup("".join([*out, "</svg>"]))
 
 
-def _map(matrix: Sequence[Sequence[float | None]], languages: Sequence[str], after: bool) -> list[str]:
+def _map(
+    matrix: Sequence[Sequence[float | None]], what: str, languages: Sequence[str], after: bool
+) -> list[str]:
     left, top, size = 740, 196, _MAP / max(1, len(languages))
-    name = f"CLC of each two languages{', after' if after else ''}"
+    name = f"{what} of each two languages{', after' if after else ''}"
     out = [_text(left, 174, name, 24, _MAP, fill="#5b6873")]
     for i, row in enumerate(matrix):
         label = min(20.0, 0.8 * size, 60 / (0.62 * max(map(len, languages))))

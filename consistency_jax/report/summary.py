@@ -61,9 +61,10 @@ def summarise(
         _check_parallel(split, table, tables[-1])
         members = _known_languages(language_groups, table)
         design = Design(table.languages, members, resamples, seed)
-        ranked = [Ranked(own, normalization, table if final is not None else None) for own in tables]
-        columns = [measured(figures_of(final is None), side, len(table.languages)) for side in ranked]
         own_groups = _known_items(split, groups, table)
+        before = table if final is not None else None
+        ranked = [Ranked(own, normalization, before, own_groups or ()) for own in tables]
+        columns = [measured(figures_of(final is None), side, len(table.languages)) for side in ranked]
         parts = compare(columns, design) | {
             "analysis": analyse(ranked, columns, design, groups=own_groups, steer=steer or {})
         }
@@ -83,6 +84,7 @@ def summarise(
                     "labelled_items": int(labelled(table.gold).sum()),
                     "languages": list(table.languages),
                     "lacking": lacking(table),
+                    "ranked": table.ranked,
                 }
                 for split, table in sides[0].items()
             },

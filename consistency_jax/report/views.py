@@ -12,8 +12,10 @@ from consistency_jax.report.figures import (
     FREE_TEXT,
     LANGUAGES,
     SAFETY,
+    TOP1,
     Figure,
     figures_of,
+    leading,
 )
 from consistency_jax.report.names import language_name
 
@@ -21,8 +23,6 @@ PARTS = ("base", "final", "delta", "confidence")
 FEW, TOO_FEW = 100, 10  # questions
 # Ends of the colour scales: of figures, and of their changes, the first that holds all; pages can be compared by eye.
 LEVELS, REACHES = (0.0, 100.0), (10.0, 25.0, 50.0, 100.0)
-# Keys of the tables of normalisations and of groups of questions.
-HEADS = (*CLC.headline, *ACCURACY.headline)
 # Figures of a language that are drawn as slopes, their name, and a word about them.
 SLOPES = (
     ("clc_with_others", "Consistency of a language with the others", "Mean CLC of its pairs."),
@@ -85,19 +85,22 @@ def few(parts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     change in it, is; "" for many."""
     if len(about["languages"]) < 2:
         return "only one language: consistency is between two or more"
-    low, high = parts["confidence"].get("clc_all") or (None, None)
+    lead = leading(parts["base"])
+    low, high = parts["confidence"].get(f"{lead.name}_all") or (None, None)
     if about["items"] >= FEW or low is None:
         return ""
     only = f"only {about['items']} question{'s' * (about['items'] > 1)}"
     if about["items"] < TOO_FEW:  # a bootstrap of so few says that nothing varies
         return f"{only}: too few for an interval to mean much"
-    what = "the change in CLC" if "delta" in parts else "CLC"
+    what = f"the change in {lead.label}" if "delta" in parts else lead.label
     return f"{only}: {what} has an interval of {high - low:.0f} points"
 
 
 def definitions(summary: Mapping[str, Any]) -> list[Figure]:
     """The rows that the page shows and that say what they mean."""
     shown = figures_of("final" not in summary)
+    if not any(about["ranked"] for about in summary["settings"]["splits"].values()):
+        shown = [figure for figure in shown if figure.first]
     shown += [*(FREE_TEXT if "generation" in summary else ()), *(SAFETY if "safety" in summary else ())]
     return [figure for figure in shown if figure.definition]
 
@@ -106,7 +109,7 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     """All that the page shows of one split, charts included."""
     parts, about = parts_of(summary, split), summary["settings"]["splits"][split]
     languages, alone = about["languages"], "final" not in parts
-    shown = figures_of(alone)
+    shown, lead = figures_of(alone), leading(parts["base"])
     figures = rows_of(parts, (figure for figure in shown if figure.section == "figures"))
     of_languages = {
         figure.terminal: [
@@ -130,8 +133,19 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         if split in summary.get("generation", {})
         else None,
         "figures": figures,
-        "extremes": _extremes(parts["base"]["clc_matrix"], languages) if alone else None,
-        "headline": [figures[key] for figure in shown for key in figure.headline if key in figures],
+        "extremes": _extremes(parts["base"][f"{lead.name}_matrix"], languages) if alone else None,
+        "lead": figures.get(f"{lead.name}_all"),
+        "measure": "consistency between languages (CLC)"
+        if lead is CLC
+        else "the share of same first answers, %,",
+        "mapped": lead.label,
+        "headline": [
+            figures[key]
+            for figure in shown
+            if figure is lead or figure not in (CLC, TOP1)
+            for key in figure.headline
+            if key in figures
+        ],
         "of_languages": {name: rows for name, rows in of_languages.items() if rows},
         "slopes": []
         if alone
@@ -140,7 +154,7 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
             for key, name, note in SLOPES
             if any(value is not None for value in parts["base"][key].values())
         ],
-    } | _maps(parts, "clc_matrix", languages, f"CLC, {split}")
+    } | _maps(parts, f"{lead.name}_matrix", languages, f"{lead.label}, {split}")
 
 
 def _extremes(matrix: list[list[float | None]], languages: Sequence[str]) -> list[tuple[float, str, str]]:
@@ -194,49 +208,28 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     """The sections behind the figures: definition, response change, expert weights, normalisations, groups."""
     parts, found = parts_of(summary, split), summary["analysis"][split]
     languages, alone = summary["settings"]["splits"][split]["languages"], "final" not in parts
-    definition = found if alone else found["divergence"]
-    temperature = found["temperature"] if alone else definition["temperature"]["final"]
-    known = _off_diagonal(temperature)
-    lines = [("after", "T = 1", "plain"), ("after dashed", "T fitted", "fitted")]
-    if not alone:
-        lines = [
-            ("before", "before", "base"),
-            ("before dashed", "before, T fitted", "base_fitted"),
-            ("after", "after", "final"),
-            ("after dashed", "after, T fitted", "final_fitted"),
-        ]
-    tolerance = definition["tolerance"]
     groups = {
         name: {part: own["language_groups"][name] for part, own in parts.items()}
         for name in parts["base"].get("language_groups", {})
     }
     grouped = [figure for figure in figures_of(alone) if "groups" in figure.derived]
+    lead = leading(parts["base"])
+    keys = (*lead.headline, *ACCURACY.headline)  # of the tables of normalisations and of groups of questions
     view = {
-        "divergences": [
-            (figure.label, [row_of(parts, figure.name + end) for end in figure.block.parts])
-            for figure in figures_of(alone)
-            if figure.section == "divergence" and parts["base"][f"{figure.name}_all"] is not None
-        ],
-        "area": definition["tolerance_area"],
-        "tolerance": charts.curves(
-            tolerance["epsilon"],
-            [(tone, name, tolerance[key]) for tone, name, key in lines],
-            "epsilon (Jensen-Shannon divergence, nats)",
-            "% of questions",
-        ),
-        "temperature": charts.heat_map(
-            temperature, languages, min(known), min(4.0, max(known)), 2, f"Fitted T, {split}"
-        )
-        if known
-        else None,
-        "consensus": row_of(_as_parts(found["experts"]), "consensus_accuracy"),
-        "heads": [(CLC.labels | ACCURACY.labels)[key] for key in HEADS],
-        "normalizations": _side_by_side(found["normalizations"], HEADS),
-        "groups": _side_by_side(found["groups"], HEADS),
+        "divergences": [],
+        "normalizations": {},
+        "consensus": None,
+        "heads": [(lead.labels | ACCURACY.labels)[key] for key in keys],
+        "groups": _side_by_side(found["groups"], keys),
         "items": {name: group["items"] for name, group in found["groups"].items()},
         "language_groups": _side_by_side(groups, [figure.name for figure in grouped]),
         "grouped": [figure.label for figure in grouped],
     }
+    if found["experts"] is None:  # the first answers are all that is known
+        return view
+    view |= _definition_view(parts, found if alone else found["divergence"], languages, split)
+    view["normalizations"] = _side_by_side(found["normalizations"], keys)
+    view["consensus"] = row_of(_as_parts(found["experts"]), "consensus_accuracy")
     if alone:
         return view
     response = found["response"]["value"]
@@ -261,6 +254,42 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "experts": found["experts"]["value"],
         "experts_bounds": found["experts"]["confidence"],
         "weights": found["experts"]["weights"],
+    }
+
+
+def _definition_view(
+    parts: Mapping[str, Any], found: Mapping[str, Any], languages: Sequence[str], split: str
+) -> dict[str, Any]:
+    """The divergences of the definition, their curve, and the fitted temperatures."""
+    alone, tolerance = "final" not in parts, found["tolerance"]
+    temperature = found["temperature"] if alone else found["temperature"]["final"]
+    known = _off_diagonal(temperature)
+    lines = [("after", "T = 1", "plain"), ("after dashed", "T fitted", "fitted")]
+    if not alone:
+        lines = [
+            ("before", "before", "base"),
+            ("before dashed", "before, T fitted", "base_fitted"),
+            ("after", "after", "final"),
+            ("after dashed", "after, T fitted", "final_fitted"),
+        ]
+    return {
+        "divergences": [
+            (figure.label, [row_of(parts, figure.name + end) for end in figure.block.parts])
+            for figure in figures_of(alone)
+            if figure.section == "divergence" and parts["base"][f"{figure.name}_all"] is not None
+        ],
+        "area": found["tolerance_area"],
+        "tolerance": charts.curves(
+            tolerance["epsilon"],
+            [(tone, name, tolerance[key]) for tone, name, key in lines],
+            "epsilon (Jensen-Shannon divergence, nats)",
+            "% of questions",
+        ),
+        "temperature": charts.heat_map(
+            temperature, languages, min(known), min(4.0, max(known)), 2, f"Fitted T, {split}"
+        )
+        if known
+        else None,
     }
 
 

@@ -81,3 +81,70 @@ def test_a_line_that_is_none_is_told(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(text + "\n")
     with pytest.raises(DataError, match=r"x.jsonl:1: "):
         read_logs(tmp_path)
+
+
+def answer(question: int, code: str, text: str | None, **changes: object) -> dict:
+    return {"id": f"q{question}", "language": code, "answer": text} | changes
+
+
+def test_of_answers_alone_agreement_is_what_can_be_told(tmp_path):
+    rows = {"en": "ABCA", "sw": "ABDC"}
+    lines = [
+        answer(n, code, text, gold="ABCA"[n]) for code, texts in rows.items() for n, text in enumerate(texts)
+    ]
+    logged = read(tmp_path, *lines)
+    table = logged.tables["answers"]
+    assert not table.ranked
+    assert table.normalizations == ("sum",)
+    assert logged.items["answers"][0].candidates["sw"] == ("A", "B", "C", "D")
+    assert table.logp.argmax(-1).tolist() == [[0, 0], [1, 1], [2, 3], [0, 2]]
+    assert table.gold.tolist() == [0, 1, 2, 0]
+    assert "agreement and accuracy, no CLC" in logged.notes[0]
+
+
+def test_answers_are_texts_or_numbers_of_a_language_s_own_candidates(tmp_path):
+    places = {"en": ["Egypt", "Kenya"], "sw": ["Misri", "Kenya"]}
+    lines = [
+        answer(0, "en", "Egypt", candidates=places["en"], gold=["Egypt"]),
+        answer(0, "sw", 0, candidates=places["sw"], gold=0),
+    ]
+    logged = read(tmp_path, *lines)
+    assert logged.tables["answers"].logp.tolist() == [[[0, -1], [0, -1]]]
+    assert logged.tables["answers"].gold.tolist() == [0]
+    assert logged.items["answers"][0].candidates["sw"] == ("Misri", "Kenya")
+
+
+def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
+    lines = [answer(n, code, text, gold="A") for code in ("en", "sw") for n, text in enumerate(("A", None))]
+    logged = read(tmp_path, *lines)
+    assert logged.items["answers"][1].candidates["en"] == ("A", "(no answer)")
+    assert logged.tables["answers"].logp.argmax(-1).tolist() == [[0, 0], [1, 1]]
+    assert any("2 answers are empty" in note for note in logged.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"answer": "E", "candidates": ["A", "B"]}, "'E' is none of the candidates A, B"),
+        ({"gold": "E", "candidates": ["A", "B"]}, "'E' is none of the candidates A, B"),
+        ({"answer": 2, "candidates": ["A", "B"]}, "answer 2 of 2 candidates"),
+        ({"answer": -1, "candidates": ["A", "B"]}, "answer -1 of 2 candidates"),
+        ({"answer": 0}, "no answer can be read"),
+        ({"answer": " "}, "no answer can be read"),
+        ({"answer": ["A"]}, "no answer can be read"),
+        ({"answer": True, "candidates": ["A", "B"]}, "no answer can be read"),
+        ({"candidates": "AB"}, "candidates is no list"),
+        ({"gold": {"A": 1}}, "no answer can be read"),
+        ({"language": ""}, "no answer can be read"),
+    ],
+)
+def test_an_answer_that_cannot_be_one_is_told_with_its_line(tmp_path, changes, told):
+    lines = [answer(0, "en", "A"), answer(0, "sw", "A") | changes]
+    with pytest.raises(DataError, match=told) as error:
+        read(tmp_path, *lines)
+    assert "mine.jsonl:2" in str(error.value)
+
+
+def test_answers_and_scores_do_not_mix(tmp_path):
+    with pytest.raises(DataError, match=r"an answer, where .*mine.jsonl:1 has scores"):
+        read(tmp_path, line("en"), line("sw", answer="A") | {"id": "q1"})

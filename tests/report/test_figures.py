@@ -1,17 +1,25 @@
 """What a metric costs: one row in report/figures.py. Throw-away metrics stand everywhere with the right value."""
 
+import dataclasses
 import itertools
 import json
 import re
 
 import numpy as np
 import pytest
-from made import LANGUAGES, make_table
+from made import LANGUAGES, make_items, make_table
 
 from consistency_jax.compare import compare_workdirs
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
-from consistency_jax.metrics import bootstrap_delta
+from consistency_jax.metrics import (
+    bootstrap_delta,
+    capa,
+    clc_values,
+    correct,
+    fleiss_kappa,
+    krippendorff_alpha,
+)
 from consistency_jax.report import figures, summarise, terminal_table, write_report
 from consistency_jax.report.figures import (
     FIGURES,
@@ -24,7 +32,7 @@ from consistency_jax.report.figures import (
     columns_of,
 )
 from consistency_jax.report.views import split_view
-from consistency_jax.table import write_tables
+from consistency_jax.table import Table, write_tables
 
 
 # ----------------------------------------------------------------------------------------- three metrics and their rows
@@ -278,3 +286,79 @@ def test_keys_and_labels_name_one_figure_each(rows):
     )
     assert len(set(keys)) == len(keys)
     assert len(set(labels)) == len(labels)
+
+
+def test_figures_that_are_no_means_are_made_again_of_every_bootstrap_sample():
+    """Values and intervals, from the metrics themselves, of the questions drawn."""
+    table, resamples = make_table(0), 60
+    summary = summarise(table, normalization="sum", resamples=resamples, seed=5)
+    items = len(table.ids)
+    drawn = np.random.default_rng([5, items]).integers(0, items, (resamples, items))
+    anchored = [0, 1, 2]  # pairs of four languages with the first one
+    scores, p = table.scores("sum"), table.logp.astype(np.float64)
+    figures_by_hand = {
+        "capa_all": lambda rows: capa(scores[rows], table.gold[rows]).mean(),
+        "capa_en": lambda rows: capa(scores[rows], table.gold[rows])[anchored].mean(),
+        "capa_p_all": lambda rows: capa(p[rows], table.gold[rows], probabilities=True).mean(),
+        "fleiss_kappa": lambda rows: fleiss_kappa(scores[rows]),
+        "krippendorff_alpha": lambda rows: krippendorff_alpha(scores[rows]),
+        "accuracy_gap": lambda rows: np.ptp(correct(scores[rows], table.gold[rows]).mean(0)),
+    }
+    for key, by_hand in figures_by_hand.items():
+        again = [100 * by_hand(rows) for rows in drawn]
+        assert summary["base"]["test"][key] == pytest.approx(100 * by_hand(slice(None)), abs=1e-5), key
+        expected = np.quantile(again, [0.025, 0.975])
+        assert summary["confidence"]["test"][key] == pytest.approx(expected, abs=1e-5), key
+
+
+def test_consistency_where_some_language_is_right():
+    table = make_table(0)
+    scores = table.scores("sum")
+    right = (scores.argmax(-1) == table.gold[:, None]).any(1)
+    assert 0 < right.mean() < 1
+    expected = clc_values(scores[right], table.mask[right]).mean()
+    found = summarise(table, normalization="sum", resamples=10)["base"]["test"]["clc_known_all"]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_groups_that_are_languages_have_a_mother_tongue_effect():
+    table = make_table(0)
+    groups = [LANGUAGES[n % 4] for n in range(len(table.ids))]
+    found = summarise(table, normalization="sum", resamples=10, groups={"test": groups})["base"]["test"]
+    right = table.scores("sum").argmax(-1) == table.gold[:, None]
+    for place, language in list(enumerate(LANGUAGES))[1:]:
+        own = [n for n, group in enumerate(groups) if group == language]
+        expected = 100 * (right[own, place].mean() - right[own, 0].mean())
+        assert found["mother_tongue"][language] == pytest.approx(expected, abs=1e-5)
+    assert found["mother_tongue"]["en"] is None
+    assert summarise(table, resamples=10)["base"]["test"]["mother_tongue_non_en"] is None
+
+
+def test_of_first_answers_alone_nothing_else_is_told(tmp_path):
+    """What the answers give is what it is of the whole table; all else is null, on the page, too."""
+    whole = make_table(0)
+    chosen = np.eye(4)[whole.scores("sum").argmax(-1)]
+    table = dataclasses.replace(
+        whole,
+        logp=(chosen - 1).astype(np.float32),
+        prompt_logp=None,
+        prompt_length=None,
+        length=np.zeros_like(whole.length),
+        ranked=False,
+    )
+    told = summarise(whole, normalization="sum", resamples=50)
+    found = summarise(table, normalization="sum", resamples=50)
+    for part in ("base", "confidence"):
+        for figure in (row for row in FIGURES if not row.of_change):
+            for key in figure.labels.keys() & told[part]["test"].keys():
+                expected = told[part]["test"][key] if figure.first else None
+                assert found[part]["test"][key] in (expected, [None, None]), key
+    page = write_report(tmp_path, found, table, items={"test": make_items(table)}).read_text("utf8")
+    assert "the share of same first answers, %, is <b>" in page
+    assert "CLC" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert "CLC" not in terminal_table(found, color=False)
+    path = tmp_path / "table.npz"
+    table.save(path)
+    assert not Table.load(path).ranked
+    whole.save(path)
+    assert Table.load(path).ranked

@@ -1,0 +1,127 @@
+"""Agreement beyond chance: how much more alike do languages answer than they would anyway?
+
+All have one form, (observed - expected) / (1 - expected), and differ in what they expect: 1 is full agreement, 0 what
+chance gives, below 0 less than that. None is a mean over items, each is a function of such means. So a figure comes in
+two halves: `*_parts` gives what is averaged, one row an item, and `*_of` makes the figure of the means; between them
+stands any mean over items, resampled ones too. `capa`, `fleiss_kappa` and `krippendorff_alpha` are both at once.
+
+Where answers tie, an item counts with the chances of an even draw among them.
+
+Sources: CAPA, arXiv 2502.04313, between languages in arXiv 2509.04032; Fleiss 1971; Krippendorff 2011. Several right
+candidates in CAPA are this project's derivation: two that are right by chance name the same one in 1 of R cases.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from consistency_jax.metrics.accuracy import right_cells, top_choice
+from consistency_jax.metrics.arrays import checked_scores
+from consistency_jax.metrics.bootstrap import weighted_means
+from consistency_jax.metrics.distribution import log_probabilities
+from consistency_jax.metrics.rankc import language_pairs
+
+
+def capa(
+    scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None, *, probabilities: bool = False
+) -> np.ndarray:
+    """f64[P]: agreement of each two languages beyond what their accuracies give, -1..1; pairs as `language_pairs`.
+
+    Expected: each is right as often as it is, and one that is wrong names any wrong candidate alike,
+    a * b + (1 - a) * (1 - b) * mean(1 / (K - 1)). NaN where both are always right, for then nothing can be told.
+
+    Args:
+      scores: [N, L, K], higher is better; gold: as `correct` takes it; mask: bool[N, L, K].
+      probabilities: of the whole distributions that log-probabilities `scores` stand for, not of the first answers.
+    """
+    return _of(capa_of, capa_parts(scores, gold, mask, probabilities=probabilities))
+
+
+def capa_parts(
+    scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None, *, probabilities: bool = False
+) -> np.ndarray:
+    """f64[N, 5, P]: same answer, first right, second right, same by chance if both are right, and if both are wrong.
+
+    NaN for items that a language lacks, without gold, or with one candidate.
+    """
+    scores, mask = checked_scores(scores, mask)
+    chosen = np.exp(log_probabilities(scores, mask)) * mask if probabilities else top_choice(scores, mask)
+    first, second = language_pairs(scores.shape[1])
+    asked = mask.any(1)
+    right = right_cells(gold, scores.shape) & asked
+    credit = (chosen * right[:, None]).sum(2)
+    rights, wrongs = right.sum(1), (asked & ~right).sum(1)
+    ways = [np.divide(1.0, n, out=np.zeros(len(scores)), where=n > 0)[:, None] for n in (rights, wrongs)]
+    same = (chosen @ chosen.transpose(0, 2, 1))[:, first, second]
+    parts = np.stack(np.broadcast_arrays(same, credit[:, first], credit[:, second], *ways), axis=1)
+    there = mask.any(2)
+    known = there[:, first] & there[:, second] & ((rights > 0) & (rights + wrongs > 1))[:, None]
+    return np.where(known[:, None], parts, np.nan)
+
+
+def capa_of(means: np.ndarray) -> np.ndarray:
+    """[..., 5, P] means of `capa_parts` -> [..., P]."""
+    same, first, second, both_right, both_wrong = np.moveaxis(means, -2, 0)
+    return _beyond(same, first * second * both_right + (1 - first) * (1 - second) * both_wrong)
+
+
+def fleiss_kappa(scores: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Agreement of all languages at once, beyond what the share of each answer gives; of the items that all have.
+
+    Answers are told apart by their place among the candidates: A to D of an exam. `scores` [N, L, K], higher is better.
+    """
+    return float(_of(fleiss_of, fleiss_parts(scores, mask))[0])
+
+
+def fleiss_parts(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """f64[N, 1 + K, 1]: the shares of pairs of languages that agree, and of each answer; NaN where one is absent."""
+    agreeing, counts, raters = _answers(scores, mask)
+    total = counts.sum(1, keepdims=True)
+    parts = np.concatenate([agreeing / np.maximum(total - 1, 1), counts], axis=1) / np.maximum(total, 1)
+    return np.where(total > 1, np.where(total == raters, parts, np.nan), np.nan)[..., None]
+
+
+def fleiss_of(means: np.ndarray) -> np.ndarray:
+    """[..., 1 + K, 1] means of `fleiss_parts` -> [..., 1]."""
+    return _beyond(means[..., 0, :], (means[..., 1:, :] ** 2).sum(-2))
+
+
+def krippendorff_alpha(scores: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Nominal alpha of all languages at once: as `fleiss_kappa`, also of items that some languages lack, and with the
+    correction for small samples."""
+    return float(_of(alpha_of, alpha_parts(scores, mask))[0])
+
+
+def alpha_parts(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """f64[N, 2 + K, 1]: agreement, number of each answer, and N; zeros where fewer than two languages have the item."""
+    agreeing, counts, _ = _answers(scores, mask)
+    total = counts.sum(1, keepdims=True)
+    parts = np.where(total > 1, np.concatenate([agreeing / np.maximum(total - 1, 1), counts], axis=1), 0.0)
+    return np.concatenate([parts, np.full((len(parts), 1), float(len(parts)))], axis=1)[..., None]
+
+
+def alpha_of(means: np.ndarray) -> np.ndarray:
+    """[..., 2 + K, 1] means of `alpha_parts` -> [..., 1]."""
+    sums = means[..., :-1, :] * means[..., -1:, :]
+    agreeing, counts = sums[..., 0, :], sums[..., 1:, :]
+    total = counts.sum(-2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _beyond(agreeing / total, (counts * (counts - 1)).sum(-2) / (total * (total - 1)))
+
+
+def _answers(scores, mask) -> tuple[np.ndarray, np.ndarray, int]:
+    """[N, 1] ordered pairs of languages that agree, [N, K] languages that give each answer, and L."""
+    scores, mask = checked_scores(scores, mask)
+    chosen = top_choice(scores, mask)
+    counts = chosen.sum(1)
+    agreeing = (counts**2 - (chosen**2).sum(1)).sum(1, keepdims=True)
+    return agreeing, counts, scores.shape[1]
+
+
+def _beyond(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    room = 1 - expected
+    return np.divide(observed - expected, room, out=np.full(np.shape(room), np.nan), where=room > 1e-12)
+
+
+def _of(made: Callable[[np.ndarray], np.ndarray], parts: np.ndarray) -> np.ndarray:
+    return made(weighted_means(parts.reshape(len(parts), -1)).reshape(parts.shape[1:]))
