@@ -81,6 +81,7 @@ setup(
             "gguf>=0.17",
             "gradio>=6",
             "ipykernel>=7",
+            "krippendorff>=0.8",
             "nbclient>=0.10",
             "nbformat>=5.10",
             "pandas>=2.2",  # Table.to_pandas
@@ -99,6 +100,7 @@ setup(
         "tpu": ["jax[tpu]", "gcsfs>=2026.7"],  # workdirs in gs:// buckets
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
+        "inspect": ["inspect_ai>=0.3.69"],  # logs of Inspect
         "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
         "parquet": ["pyarrow>=15"],  # data of the Hub, where its files are Parquet
         "explore": ["gradio>=6"],  # the page of consistency_jax/explore/

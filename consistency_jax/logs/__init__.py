@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency_jax.data.items import DataError
-from consistency_jax.logs import lm_eval, plain
+from consistency_jax.logs import inspect, lighteval, lm_eval, plain
 from consistency_jax.logs.answers import Logged
 
 # Name -> (names of its files; what reads them).
 READERS: dict[str, tuple[re.Pattern, Callable[..., Logged]]] = {
     "lm_eval": (lm_eval.NAME, lm_eval.read),
+    "lighteval": (lighteval.NAME, lighteval.read),
+    "inspect": (inspect.NAME, inspect.read),
     "plain": (plain.NAME, plain.read),
 }
 
@@ -31,4 +33,6 @@ def read_logs(path: Path, tasks: str = "", join: str = "") -> Logged:
         found = [path] if path.is_file() else sorted(path.rglob("*"))
         if found := [file for file in found if files.fullmatch(file.name)]:
             return read(path, found, tasks, join)
-    raise DataError.at(str(path), "no logs", "Name a folder of lm_eval --log_samples, or a JSONL file")
+    raise DataError.at(
+        str(path), "no logs", "Name a folder of lm_eval, lighteval or Inspect, or a JSONL file"
+    )

@@ -42,24 +42,48 @@ class Given(NamedTuple):
     where: str
 
 
+MOST = 26  # answers of a task that are taken for its options
 NOTHING = "(no answer)"  # a candidate of its own: never right, and the same in all languages
 
 
 def scored(answers: Mapping[str, Mapping[str, Given]]) -> dict[str, dict[str, Scored]]:
     """Answers alone as scores, 0 for the one that was given and -1 for all others, for `joined(..., ranked=False)`.
 
-    Where candidates are not told, all answers of the task stand for them: A, B, C and D, say.
+    Where candidates are not told, all answers of the task stand for them: A, B, C and D, say; where these are more than
+    MOST, those of the question. What is right is then one answer, in whatever words of a language.
 
     Raises:
       DataError: an answer, or a right one, that is none of its candidates.
     """
-    every = [told for own in answers.values() for told in own.values()]
-    texts = sorted({text for told in every for text in (told.answer, *told.right) if text is not None})
-    empty = (NOTHING,) if any(told.answer is None for told in every) else ()
-    return {
-        language: {key: _scored(told, texts, empty) for key, told in own.items()}
+    first: dict[str, tuple[str, ...]] = {}
+    for own in answers.values():
+        for key, told in own.items():
+            first.setdefault(key, told.right)
+    answers = {
+        language: {key: _in_words_of(told, first[key]) for key, told in own.items()}
         for language, own in answers.items()
     }
+    every = [(key, told) for own in answers.values() for key, told in own.items()]
+    texts: dict[str, set[str]] = {}
+    for key, told in every:
+        texts.setdefault(key, set()).update(text for text in (told.answer, *told.right) if text is not None)
+    closed = sorted(set().union(*texts.values()))
+    empty = (NOTHING,) if any(told.answer is None for _, told in every) else ()
+    return {
+        language: {
+            key: _scored(told, closed if len(closed) <= MOST else sorted(texts[key]), empty)
+            for key, told in own.items()
+        }
+        for language, own in answers.items()
+    }
+
+
+def _in_words_of(told: Given, right: tuple[str, ...]) -> Given:
+    """The same with what is right as another language names it, where no candidates tell what belongs together."""
+    if told.candidates or len(right) != len(told.right):
+        return told
+    words = dict(zip(told.right, right, strict=True))
+    return told._replace(answer=words.get(told.answer, told.answer), right=right)
 
 
 def _scored(told: Given, texts: Sequence[str], empty: tuple[str, ...]) -> Scored:

@@ -1,24 +1,20 @@
 """Samples that lm-evaluation-harness writes with --log_samples: samples_TASK_DATE.jsonl, a line a document.
 
-Of a task of multiple choice each line holds the requests (context, candidate) and the log-probability of each. Which
-tasks are one in several languages is told by their names, xcopa_sw and xcopa_it, where another part is the same.
+Of a task of multiple choice each line holds the requests (context, candidate) and the log-probability of each.
 """
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.files import json_lines
-from consistency_jax.data.sources.language_files import looks_like_language
 from consistency_jax.logs.answers import Logged, Scored, joined
-from consistency_jax.report.names import language_name
+from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.table import Table
 
-LANGUAGE = "{language}"
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 MEND = "Name the field of a document that tells which belong together: --join=FIELD"
 
@@ -30,41 +26,13 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
       DataError: no samples of one task in two languages, of several models, or that do not ask the same. A task that
         was not asked for by name is then left out, and told.
     """
-    newest: dict[str, tuple[str, Path]] = {}
-    named = [(*match.groups(), file) for file in files if (match := NAME.fullmatch(file.name))]
-    for task, date, file in named:
-        newest[task] = max(newest.get(task, ("", file)), (date, file))
-    if len(folders := {file.parent for *_, file in named}) > 1:
-        told = ", ".join(sorted(str(folder.relative_to(path)) for folder in folders))
-        raise DataError.at(str(path), f"samples of several models or runs, {told}", "Name the folder of one")
-    items, tables, notes = {}, {}, []
-    families = _families(newest, tasks.split("+") if tasks else [], str(path))
-    if not families:
-        mend = "Say where a task's name has its language: --tasks=xcopa_{language}"
-        raise DataError.at(str(path), f"no task is there in two languages: {', '.join(newest)}", mend)
-    for family, names in families.items():
-        name = family.replace(f"_{LANGUAGE}", "").replace(f"{LANGUAGE}_", "")
-        name = family if name in items else name
-        try:
-            items[name], tables[name], odd = _joined(
-                name, {language: newest[task][1] for language, task in names.items()}, join
-            )
-        except DataError as error:
-            if tasks or len(families) == 1:
-                raise
-            notes.append(f"{name} ({', '.join(names)}) is left out: {error}")
-            continue
-        notes += odd
-        if len(dates := {newest[task][0] for task in names.values()}) > 1:
-            notes.append(f"{name}: its languages were measured in {len(dates)} runs of the harness")
-    used = {task for names in families.values() for task in names.values()}
-    if alone := sorted(set(newest) - used):
-        notes.append(f"in one language alone, left out: {', '.join(alone)}")
-    if not items:
-        raise DataError.at(
-            str(path), "; ".join(notes), "Log tasks of multiple choice, or say which: --tasks=..."
-        )
-    return Logged(next(iter(folders)).name, items, tables, notes)
+    runs = {}
+    for file in files:
+        task, date = NAME.fullmatch(file.name).groups()
+        folder = file.parent if file.parent == path or path.is_file() else file.parent.relative_to(path)
+        runs[file] = task, Run(str(folder), date, file)
+    logged = read_families(path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join))
+    return logged._replace(model=files[0].parent.name)
 
 
 def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Table, list[str]]:
@@ -76,42 +44,6 @@ def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Tab
         raise DataError.at(name, "it is no task of multiple choice", "Name others: --tasks=xcopa_{language}")
     items, table, odd = joined(name, answers, MEND)
     return items, table, notes + odd
-
-
-def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[str, dict[str, str]]:
-    """Pattern -> language -> task, of two languages or more: those wanted, or those that share the most tasks."""
-    found = {task: list(_patterns(task)) for task in tasks}
-    for pattern in wanted:
-        if pattern.count(LANGUAGE) != 1:
-            raise DataError.at(
-                where, f"--tasks={pattern} has no place for its language", "Write xcopa_{language}"
-            )
-        if not any(pattern == own for patterns in found.values() for own, _ in patterns):
-            raise DataError.at(
-                where, f"--tasks={pattern} is no task; there are {', '.join(tasks)}", "Name these"
-            )
-    if wanted:
-        found = {task: [own for own in patterns if own[0] in wanted] for task, patterns in found.items()}
-    counts = Counter(pattern for own in found.values() for pattern, _ in own)
-    families: dict[str, dict[str, str]] = {}
-    for task, own in found.items():
-        if own:
-            pattern, language = max(own, key=lambda each: counts[each[0]])  # the first of several
-            families.setdefault(pattern, {})[language] = task
-    return {pattern: names for pattern, names in families.items() if len(names) > 1}
-
-
-def _patterns(task: str) -> list[tuple[str, str]]:
-    """(the name with {language} in it, the language) for each part that may be one, from the right; eng_Latn is two."""
-    words = re.split("([_-])", task)
-    spans = [(end - length, end) for end in range(len(words), 0, -2) for length in (3, 1) if end >= length]
-    found = []
-    for start, end in spans:
-        language = "".join(words[start:end])
-        known = len(language) > 3 or language_name(language) != language  # quy_Latn is a language by its form
-        if len(words) > end - start and looks_like_language(language) and known:
-            found.append(("".join([*words[:start], LANGUAGE, *words[end:]]), language))
-    return found
 
 
 def _answers(file: Path, join: str) -> dict[str, Scored]:

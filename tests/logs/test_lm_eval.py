@@ -73,31 +73,6 @@ def test_scores_stand_in_the_table_by_question_and_language(folder):
         table.scores("mean")
 
 
-@pytest.mark.parametrize(
-    ("tasks", "families"),
-    [
-        (["xcopa_it", "xcopa_sw", "copa"], {"xcopa": ("it", "sw")}),
-        (["belebele_eng_Latn", "belebele_swh_Latn"], {"belebele": ("eng_Latn", "swh_Latn")}),
-        (["m_mmlu_fr", "m_mmlu_de", "arc_fr", "arc_de"], {"m_mmlu": ("de", "fr"), "arc": ("de", "fr")}),
-        (["belebele_quy_Latn", "belebele_zho_Hans"], {"belebele": ("quy_Latn", "zho_Hans")}),
-        (["mmlu_en_law", "mmlu_sw_law"], {"mmlu_law": ("en", "sw")}),
-    ],
-)
-def test_tasks_of_one_name_but_for_its_language_are_one(tmp_path, tasks, families):
-    for task in tasks:
-        write(tmp_path, task, [sample(0, [-1.0, -2.0], 0)])
-    logged = read_logs(tmp_path)
-    assert {name: table.languages for name, table in logged.tables.items()} == families
-    assert logged.notes == (["in one language alone, left out: copa"] if "copa" in tasks else [])
-
-
-def test_tasks_are_chosen_by_a_pattern(tmp_path):
-    for task in ("a-en-x", "a-sw-x", "b_en", "b_sw"):
-        write(tmp_path, task, [sample(0, [-1.0, -2.0], 0)])
-    logged = read_logs(tmp_path, tasks="a-{language}-x")
-    assert [table.languages for table in logged.tables.values()] == [("en", "sw")]
-
-
 def test_the_newest_samples_of_a_task_count(folder):
     write(folder, "facts_en", [sample(0, [-9.0, -2.0], 0)], "2026-11-30T00-00-00.0")
     table = read_logs(folder).tables["facts"]

@@ -114,6 +114,15 @@ def test_answers_are_texts_or_numbers_of_a_language_s_own_candidates(tmp_path):
     assert logged.items["answers"][0].candidates["sw"] == ("Misri", "Kenya")
 
 
+def test_what_is_right_is_one_answer_in_whatever_words(tmp_path):
+    words = {"en": ("Egypt", "Egypt"), "sw": ("Misri", "Misri"), "fr": ("Égypte", "Tchad")}
+    lines = [answer(0, code, given, gold=gold) for code, (gold, given) in words.items()]
+    logged = read(tmp_path, *lines)
+    table = logged.tables["answers"]
+    assert logged.items["answers"][0].candidates["sw"] == ("Egypt", "Tchad")  # in words of the first language
+    assert dict(zip(table.languages, table.logp[0].argmax(-1).tolist())) == {"en": 0, "fr": 1, "sw": 0}
+
+
 def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
     lines = [answer(n, code, text, gold="A") for code in ("en", "sw") for n, text in enumerate(("A", None))]
     logged = read(tmp_path, *lines)

@@ -1,0 +1,127 @@
+"""Which tasks are one in several languages: their names, xcopa_sw and xcopa_it, are the same but for the language."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from consistency_jax.data.examples import ANCHOR
+from consistency_jax.data.items import DataError, Items
+from consistency_jax.data.sources.language_files import looks_like_language
+from consistency_jax.logs.answers import Logged
+from consistency_jax.report.names import language_name
+from consistency_jax.table import Table
+
+LANGUAGE = "{language}"
+ENGLISH = ("eng", "eng_latn", "eng-latn", "english")  # names of the anchor, in small letters
+Source = TypeVar("Source")
+
+
+class Run(NamedTuple):
+    """A task as it was measured: by which model, when, and where that is logged."""
+
+    model: str
+    date: str
+    file: Path
+
+
+def newest(path: Path, runs: Mapping[Path, tuple[str, Run]]) -> dict[str, Run]:
+    """Task -> its newest run, of logs (file -> task and run) below a path.
+
+    Raises:
+      DataError: runs of several models.
+    """
+    if len(models := sorted({run.model for _, run in runs.values()})) > 1:
+        told = ", ".join(models)
+        raise DataError.at(str(path), f"samples of several models or runs, {told}", "Name the folder of one")
+    found: dict[str, Run] = {}
+    for task, run in runs.values():
+        if task not in found or (run.date, run.file) > (found[task].date, found[task].file):
+            found[task] = run
+    return found
+
+
+def read_families(
+    path: Path,
+    runs: Mapping[str, Run],
+    tasks: str,
+    joined: Callable[[str, Mapping[str, Path]], tuple[Items, Table, list[str]]],
+) -> Logged:
+    """What the runs of one model say, a task in several languages each.
+
+    Args:
+      runs: by task, not empty.
+      tasks: which, joined by +, with {language} in their names; "": every one that is there in two languages.
+      joined: makes items, table and notes of a task's name and the file of each language.
+
+    Raises:
+      DataError: no task in two languages, or as `joined`; a task that was not asked for by name is then left out, and
+        told.
+    """
+    items, tables, notes = {}, {}, []
+    families = _families(list(runs), tasks.split("+") if tasks else [], str(path))
+    if not families:
+        mend = "Say where a task's name has its language: --tasks=xcopa_{language}"
+        raise DataError.at(str(path), f"no task is there in two languages: {', '.join(runs)}", mend)
+    for family, names in families.items():
+        name = family.replace(f"_{LANGUAGE}", "").replace(f"{LANGUAGE}_", "")
+        name = family if name in items else name
+        try:
+            items[name], tables[name], odd = joined(
+                name, {language: runs[task].file for language, task in names.items()}
+            )
+        except DataError as error:
+            if tasks or len(families) == 1:
+                raise
+            notes.append(f"{name} ({', '.join(names)}) is left out: {error}")
+            continue
+        notes += odd
+        if len(dates := {runs[task].date for task in names.values()}) > 1:
+            notes.append(f"{name}: its languages were measured in {len(dates)} runs of the harness")
+    used = {task for names in families.values() for task in names.values()}
+    if alone := sorted(set(runs) - used):
+        notes.append(f"in one language alone, left out: {', '.join(alone)}")
+    if not items:
+        raise DataError.at(
+            str(path), "; ".join(notes), "Log tasks of multiple choice, or say which: --tasks=..."
+        )
+    return Logged(next(iter(runs.values())).model, items, tables, notes)
+
+
+def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[str, dict[str, str]]:
+    """Pattern -> language -> task, of two languages or more: those wanted, or those that share the most tasks. English
+    has its code, whatever a harness calls it."""
+    found = {task: list(_patterns(task)) for task in tasks}
+    for pattern in wanted:
+        if pattern.count(LANGUAGE) != 1:
+            raise DataError.at(
+                where, f"--tasks={pattern} has no place for its language", "Write xcopa_{language}"
+            )
+        if not any(pattern == own for patterns in found.values() for own, _ in patterns):
+            raise DataError.at(
+                where, f"--tasks={pattern} is no task; there are {', '.join(tasks)}", "Name these"
+            )
+    if wanted:
+        found = {task: [own for own in patterns if own[0] in wanted] for task, patterns in found.items()}
+    counts = Counter(pattern for own in found.values() for pattern, _ in own)
+    families: dict[str, dict[str, str]] = {}
+    for task, own in found.items():
+        if own:
+            pattern, language = max(own, key=lambda each: counts[each[0]])  # the first of several
+            known = families.setdefault(pattern, {})
+            known[ANCHOR if language.lower() in ENGLISH and ANCHOR not in known else language] = task
+    return {pattern: names for pattern, names in families.items() if len(names) > 1}
+
+
+def _patterns(task: str) -> list[tuple[str, str]]:
+    """(the name with {language} in it, the language) for each part that may be one, from the right; eng_Latn is two."""
+    words = re.split("([_-])", task)
+    spans = [(end - length, end) for end in range(len(words), 0, -2) for length in (3, 1) if end >= length]
+    found = []
+    for start, end in spans:
+        language = "".join(words[start:end])
+        known = len(language) > 3 or language_name(language) != language  # quy_Latn is a language by its form
+        if len(words) > end - start and looks_like_language(language) and known:
+            found.append(("".join([*words[:start], LANGUAGE, *words[end:]]), language))
+    return found
