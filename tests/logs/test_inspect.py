@@ -1,7 +1,7 @@
-"""Logs of Inspect, written by it with answers that are given to it in the place of a model's."""
+"""Logs of Inspect, in the form that its versions 0.3.69 and 0.3.285 wrote here, as JSON and packed."""
 
 import json
-import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -9,50 +9,64 @@ import pytest
 from consistency_jax.data.items import DataError
 from consistency_jax.logs import read_logs
 
-pytestmark = pytest.mark.slow
-inspect_ai = pytest.importorskip("inspect_ai")
-
 PLACES = {"en": ("Egypt", "Kenya", "Chad"), "sw": ("Misri", "Kenya", "Chadi")}
+DATE = "2026-11-29T13:06:54+00:00"
+PACKINGS = {"json": None, "stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED, "zstd": 93}
+
+
+def sample(number: int, language: str, answer: str, **changes: object) -> dict:
+    """Of three questions, of which the first, second and third place is right."""
+    right = "ABC"[number]
+    return {
+        "id": f"q{number}",
+        "epoch": 1,
+        "input": f"{language} {number}?",
+        "choices": list(PLACES[language]),
+        "target": right,
+        "scores": {
+            "choice": {"value": "C" if answer == right else "I", "answer": answer, "explanation": "..."}
+        },
+        "metadata": {"key": f"k{number}"},
+    } | changes
 
 
 def log(
-    folder: Path, language: str, answers: list[str], form: str = "eval", epochs: int = 1, **changes
-) -> None:
-    """A log of three questions, of which the first, second and third place is right."""
-    from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.model import ModelOutput, get_model
-    from inspect_ai.scorer import choice, match
-    from inspect_ai.solver import generate, multiple_choice
-
-    written = changes.pop("written", False)
-    samples = [
-        Sample(
-            id=f"q{n}",
-            input=f"{language} {n}?",
-            target=place if written else "ABC"[n],
-            choices=None if written else list(PLACES[language]),
-            metadata={"key": f"k{n}"},
-        )
-        for n, place in enumerate(PLACES[language])
-    ]
-    name = changes.pop("model", "model")
-    outputs = [ModelOutput.from_content(f"mockllm/{name}", text) for text in answers]
-    task = inspect_ai.Task(
-        name=f"places_{language}",
-        dataset=MemoryDataset(samples),
-        solver=generate() if written else multiple_choice(),
-        scorer=match(location="any") if written else choice(),
-    )
-    model = get_model(f"mockllm/{name}", custom_outputs=outputs, memoize=False)
-    inspect_ai.eval(
-        task, model=model, log_dir=str(folder), log_format=form, display="none", max_samples=1, epochs=epochs
-    )
+    folder: Path,
+    language: str,
+    samples: object,
+    packing: str = "json",
+    model: str = "mockllm/model",
+    date: str = DATE,
+    version: int = 2,
+    ended: bool = True,
+) -> Path:
+    about = {"task": f"places_{language}", "model": model, "created": date}
+    head = {"version": version, "status": "success", "eval": about}
+    name = f"{date.replace(':', '-')}_places-{language}_{model.replace('/', '-')}"
+    if packing == "json":
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(head | {"samples": samples}), "utf8")
+        return file
+    if packing == "zstd":
+        pytest.importorskip("zipfile_zstd")
+    file = folder / f"{name}.eval"
+    with zipfile.ZipFile(file, "w", PACKINGS[packing]) as archive:
+        archive.writestr("_journal/start.json", json.dumps(head))
+        for own in samples:
+            archive.writestr(f"samples/{own['id']}_epoch_{own['epoch']}.json", json.dumps(own))
+        if ended:
+            archive.writestr("header.json", json.dumps(head))
+    return file
 
 
-@pytest.mark.parametrize("form", ["eval", "json"])
-def test_answers_by_question_and_language(tmp_path, form):
-    log(tmp_path, "en", ["ANSWER: A", "ANSWER: B", "ANSWER: A"], form)
-    log(tmp_path, "sw", ["ANSWER: A", "ANSWER: C", "I do not know"], form)
+def answers(language: str, letters: str) -> list[dict]:
+    return [sample(n, language, letter.strip()) for n, letter in enumerate(letters)]
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_answers_by_question_and_language(tmp_path, packing):
+    log(tmp_path, "en", answers("en", "ABA"), packing)
+    log(tmp_path, "sw", answers("sw", "AC "), packing, ended=False)
     logged = read_logs(tmp_path)
     assert logged.model == "mockllm/model"
     table = logged.tables["places"]
@@ -62,68 +76,94 @@ def test_answers_by_question_and_language(tmp_path, form):
     item = logged.items["places"][0]
     assert item.candidates["sw"] == ("A) Misri", "B) Kenya", "C) Chadi", "(no answer)")
     assert item.prompts["en"] == "en 0?"
-    assert [note for note in logged.notes if "1 answers are empty" in note]
+    assert any("1 answers are empty" in note for note in logged.notes)
     assert read_logs(tmp_path, join="key").tables["places"].ids == ("k0", "k1", "k2")
     with pytest.raises(DataError, match="no name; its metadata has key"):
         read_logs(tmp_path, join="name")
 
 
 def test_answers_in_other_words_count_as_the_scorer_says(tmp_path):
-    log(tmp_path, "en", ["It lies in Egypt.", "Kenya", "Sudan"], written=True)
-    log(tmp_path, "sw", ["Misri", "Chadi", "Chadi"], written=True)
+    for language, given in {
+        "en": ("It is Egypt.", "Kenya", "Sudan"),
+        "sw": ("Misri", "Chadi", "Chadi"),
+    }.items():
+        samples = []
+        for n, (text, right) in enumerate(zip(given, PLACES[language], strict=True)):
+            score = {"match": {"value": "C" if right in text else "I", "answer": text}}
+            chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{n}?"}]
+            samples.append(sample(n, language, "", choices=None, target=[right], scores=score, input=chat))
+        log(tmp_path, language, samples)
     logged = read_logs(tmp_path)
+    items = logged.items["places"]
     names = [
         [item.candidates[language][row.argmax()] for language, row in zip(("en", "sw"), rows, strict=True)]
-        for item, rows in zip(logged.items["places"], logged.tables["places"].logp, strict=True)
+        for item, rows in zip(items, logged.tables["places"].logp, strict=True)
     ]
     assert names == [
         ["Egypt", "Egypt"],
         ["Kenya", "Chadi"],
         ["Sudan", "Chad"],
-    ]  # what is right in words of English
-    assert [item.candidates["en"][item.gold] for item in logged.items["places"]] == list(PLACES["en"])
+    ]  # what is right in English words
+    assert [item.candidates["en"][item.gold] for item in items] == list(PLACES["en"])
+    assert items[1].prompts["sw"] == "1?"
 
 
 def test_the_first_epoch_counts_and_the_newest_log(tmp_path):
-    log(tmp_path, "en", ["ANSWER: C"] * 3)
-    time.sleep(1.1)  # Inspect tells the second alone
-    log(tmp_path, "en", ["ANSWER: A", "ANSWER: B"] * 3, epochs=2)
-    log(tmp_path, "sw", ["ANSWER: A"] * 3)
-    answers = read_logs(tmp_path).tables["places"].logp.argmax(-1)
-    assert answers[:, 1].tolist() == [0, 0, 0]
-    assert set(answers[:, 0].tolist()) <= {0, 1}
+    log(tmp_path, "en", answers("en", "CCC"))
+    twice = answers("en", "AAA") + [own | {"epoch": 2} for own in answers("en", "BBB")]
+    log(tmp_path, "en", twice, "deflated", date="2026-11-30T00:00:00+00:00")
+    log(tmp_path, "sw", answers("sw", "AAA"))
+    logged = read_logs(tmp_path)
+    assert logged.tables["places"].logp.argmax(-1).tolist() == [[0, 0]] * 3
+    assert not any("runs" in note for note in logged.notes)
 
 
-def test_what_cannot_be_read(tmp_path):
-    log(tmp_path, "en", ["ANSWER: A"] * 3, "json")
-    with pytest.raises(DataError, match="no task is there in two languages: places_en"):
+ONE = sample(0, "en", "A")
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ([], "a log without samples"),
+        (3, "samples are no list"),
+        ([3], "no sample of Inspect"),
+        ([ONE, ONE], "id 'q0' stands twice"),
+        ([ONE | {"scores": None}], "no score .none was made"),
+        ([ONE | {"scores": {}, "error": {"message": "out of time"}}], "no score .out of time"),
+        ([ONE | {"target": "B"}], "the right answer is"),
+        ([ONE | {"target": "D"}], "'D' is none of the candidates"),
+        ([ONE | {"choices": ["Egypt", "Kenya"]}], "candidates, where"),
+        ([ONE | {"id": "other"}], "no question is there in two"),
+        ([{key: value for key, value in ONE.items() if key != "target"}], "no sample of Inspect .*target"),
+        ([ONE | {"target": {"a": 1}}], "no sample of Inspect"),
+        ([ONE | {"input": []}], "no sample of Inspect"),
+        ([ONE | {"scores": {"choice": 1}}], "no sample of Inspect"),
+    ],
+)
+def test_samples_that_do_not_fit_are_told(tmp_path, samples, told):
+    log(tmp_path, "en", samples)
+    log(tmp_path, "sw", answers("sw", "AAA"))
+    with pytest.raises(DataError, match=told):
         read_logs(tmp_path)
-    log(tmp_path, "sw", ["ANSWER: A"] * 3, "json")
-    log(tmp_path, "sw", ["ANSWER: A"] * 3, "json", model="another")
-    with pytest.raises(DataError, match="several models or runs, mockllm/another, mockllm/model"):
+
+
+def test_what_is_no_log_is_told(tmp_path):
+    packed = log(tmp_path, "sw", answers("sw", "AAA"), "deflated")
+    with pytest.raises(DataError, match="no task is there in two languages: places_sw"):
         read_logs(tmp_path)
-    another = next(file for file in tmp_path.iterdir() if "another" in file.read_text("utf8"))
-    another.unlink()
-    file = sorted(tmp_path.iterdir())[0]
-    whole = json.loads(file.read_text("utf8"))
-    for changes, told in [
-        ({"samples": []}, "a log without samples"),
-        ({"samples": whole["samples"] + whole["samples"][:1]}, "id 'q0' stands twice"),
-        ({"samples": [{**whole["samples"][0], "scores": None}]}, "no score"),
-        ({"samples": [{**whole["samples"][0], "target": "B"}]}, "the right answer is"),
-        ({"samples": [{**whole["samples"][0], "target": "D"}]}, "'D' is none of the candidates"),
-        ({"samples": [{**whole["samples"][0], "choices": ["a", "b"]}]}, "2 candidates|3 candidates|none of"),
-        (
-            {"samples": [{**own, "id": f"x{own['id']}"} for own in whole["samples"]]},
-            "no question is there in two",
-        ),
-        ({"samples": 3}, "no log of Inspect"),
-        ({"eval": {}}, "no log of Inspect"),
-        ({"version": 99}, "no log of Inspect"),
-    ]:
-        file.write_text(json.dumps(whole | changes), "utf8")
-        with pytest.raises(DataError, match=told):
+    file = log(tmp_path, "en", answers("en", "AAA"), version=3)
+    with pytest.raises(DataError, match=r"no log of Inspect .version 3"):
+        read_logs(tmp_path)
+    for text in ("{", "[]", '{"version": 2}', '{"version": 2, "eval": {"task": "x"}}'):
+        file.write_text(text, "utf8")
+        with pytest.raises(DataError, match="no log of Inspect"):
             read_logs(tmp_path)
-    file.write_text("{", "utf8")
-    with pytest.raises(DataError, match="no log of Inspect"):
+    file.unlink()
+    log(tmp_path, "en", answers("en", "AAA"), model="other")
+    with pytest.raises(DataError, match="several models or runs, mockllm/model, other"):
         read_logs(tmp_path)
+    whole, place = packed.read_bytes(), zipfile.ZipFile(packed).getinfo("header.json").header_offset + 50
+    for damaged in (whole[:100], whole[:place] + b"\0" * 20 + whole[place + 20 :]):
+        packed.write_bytes(damaged)
+        with pytest.raises(DataError, match="no log of Inspect"):
+            read_logs(packed)
