@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pairs": ("consistency_jax.pairs", ()),
     "compare": ("consistency_jax.compare", ()),
     "export": ("consistency_jax.export", ()),
+    "board": ("consistency_jax.board", ()),
     "picture": ("consistency_jax.picture", ()),
     "explore": ("consistency_jax.explore", ()),
     "aot": ("consistency_jax.aot", ()),

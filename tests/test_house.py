@@ -17,6 +17,7 @@ FLOORS = (
         "export",
         "picture",
         "logs",
+        "board",
         "explore",
         "harness",
         "aot",

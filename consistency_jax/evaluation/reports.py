@@ -47,6 +47,7 @@ def write_report(
         language_groups=config.evaluation.groups.to_dict(),
         steer=_steer(config) if final is not None else None,
     )
+    summary["settings"]["version"] = version()
     if tasks:
         write_responses(workdir, tasks, *responses)
         summary |= free_text_figures(config, tasks, *responses)

@@ -86,7 +86,7 @@ def write_report(
 
 
 def template(name: str) -> jinja2.Template:
-    """A page of this package; `style` in it is style.css, `script` report.js."""
+    """A page of this package; `style` in it is style.css, `script` report.js, `board_script` board.js."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -100,6 +100,7 @@ def template(name: str) -> jinja2.Template:
     environment.filters["exact"] = _exact
     environment.globals["style"] = Markup(_file("style.css").strip())
     environment.globals["script"] = Markup(_file("report.js").strip())
+    environment.globals["board_script"] = Markup(_file("board.js").strip())
     return environment.get_template(name)
 
 
