@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,7 @@ doc_to_target: gold
 target_delimiter: ""
 metric_list: [{{metric: acc}}]
 """
+CLC = Path(__file__).parents[2] / "benchmarks" / "lm_eval_clc"  # what could become a part of the harness
 
 
 @pytest.mark.slow
@@ -254,12 +256,23 @@ def test_samples_of_the_harness_give_the_figures_of_our_own_audit(small_model, q
     for language in items.languages:
         file = tmp_path / f"{language}.json"
         documents = [
-            {"prompt": item.prompts[language], "choices": item.candidates[language], "gold": item.gold}
+            {
+                "name": item.id,
+                "prompt": item.prompts[language],
+                "choices": item.candidates[language],
+                "gold": item.gold,
+            }
             for item in items
         ]
         file.write_text("".join(json.dumps(own) + "\n" for own in documents), encoding="utf8")
         (tmp_path / f"{language}.yaml").write_text(TASK.format(language=language, file=file))
-    tasks = ",".join(f"capital_{language}" for language in items.languages)
+    for file in (CLC / "clc.py", CLC / "_clc_template"):
+        shutil.copy(file, tmp_path)
+    own_tasks = {language: f"capital_{language}" for language in items.languages}
+    about = {"include_path": str(tmp_path), "key": "name", "tasks": own_tasks}
+    task = f"include: _clc_template\ntask: all_capitals\ndataset_kwargs: {json.dumps(about)}\n"
+    (tmp_path / "all_capitals.yaml").write_text(task)
+    tasks = ",".join([*own_tasks.values(), "all_capitals"])
     words = ["run", "--model", "consistency_jax", "--model_args", f"path={small_model}", "--tasks", tasks]
     words += ["--include_path", str(tmp_path), "--log_samples", "--output_path", str(tmp_path / "out")]
     done = subprocess.run(
@@ -276,3 +289,9 @@ def test_samples_of_the_harness_give_the_figures_of_our_own_audit(small_model, q
         figures = [summarise(table, normalization=way)["base"]["test"] for table in (found, own)]
         for key in ("clc_all", "clc_en", "accuracy_en", "accuracy_non_en"):
             assert figures[0][key] == pytest.approx(figures[1][key], abs=1e-6)
+    printed = json.loads(next((tmp_path / "out").rglob("results_*.json")).read_text("utf8"))
+    whole = printed["results"]["all_capitals"]
+    figures = summarise(found, normalization="sum")["base"]["test"]
+    for key, name in {"clc_all": "clc,none", "clc_en": "clc_en,none"}.items():
+        assert whole[name] == pytest.approx(figures[key], abs=1e-6)
+    assert 100 * whole["acc,none"] == pytest.approx(np.mean(list(figures["accuracy"].values())), abs=1e-4)
