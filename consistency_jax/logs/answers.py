@@ -1,11 +1,13 @@
 """Scored answers of one task in several languages -> parallel items and their table."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from consistency_jax.data.items import DataError, Items, ParallelItem, check_names, right_answers
+from consistency_jax.metrics.generation import normalised
 from consistency_jax.table import Table
 
 
@@ -29,7 +31,7 @@ class Given(NamedTuple):
     """One question in one language, of which the answer that was given is all that was logged.
 
     answer: its text; None: there was none.
-    right: those that are right; () where that is not told.
+    right: those that are right, or, where candidates are not told, words for what is right; () where that is not told.
     candidates: in one order in all languages; () where they are not told.
     where: file:line.
     """
@@ -42,6 +44,7 @@ class Given(NamedTuple):
     where: str
 
 
+_NUMBER, _THOUSANDS = re.compile(r"-?\d+(?:\.\d+)?"), re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 MOST = 26  # answers of a task that are taken for its options
 NOTHING = "(no answer)"  # a candidate of its own: never right, and the same in all languages
 
@@ -50,17 +53,21 @@ def scored(answers: Mapping[str, Mapping[str, Given]]) -> dict[str, dict[str, Sc
     """Answers alone as scores, 0 for the one that was given and -1 for all others, for `joined(..., ranked=False)`.
 
     Where candidates are not told, all answers of the task stand for them: A, B, C and D, say; where these are more than
-    MOST, those of the question. What is right is then one answer, in whatever words of a language.
+    MOST, those of the question. Answers are then the same as `spelling` has them, and what is right is one answer, in
+    whatever words of a language.
 
     Raises:
       DataError: an answer, or a right one, that is none of its candidates.
     """
-    first: dict[str, tuple[str, ...]] = {}
+    first: dict[str, str] = {}  # how each is written where it comes first
+    right: dict[str, tuple[str, ...]] = {}
     for own in answers.values():
         for key, told in own.items():
-            first.setdefault(key, told.right)
+            right[key] = right.get(key) or tuple(
+                first.setdefault(spelling(text), text) for text in told.right[:1]
+            )
     answers = {
-        language: {key: _in_words_of(told, first[key]) for key, told in own.items()}
+        language: {key: _in_words_of(told, right[key], first) for key, told in own.items()}
         for language, own in answers.items()
     }
     every = [(key, told) for own in answers.values() for key, told in own.items()]
@@ -78,12 +85,25 @@ def scored(answers: Mapping[str, Mapping[str, Given]]) -> dict[str, dict[str, Sc
     }
 
 
-def _in_words_of(told: Given, right: tuple[str, ...]) -> Given:
-    """The same with what is right as another language names it, where no candidates tell what belongs together."""
-    if told.candidates or len(right) != len(told.right):
+def spelling(text: str) -> str:
+    """A text without what does not make it another answer (`metrics.normalised`); a number as its value: 1,000.0 and
+    $1000 as 1000, 1,5 as 1.5."""
+    number = text.strip().strip("$€£¥%").strip().rstrip(".")
+    number = number.replace(",", "") if _THOUSANDS.fullmatch(number) else number.replace(",", ".")
+    if not _NUMBER.fullmatch(number):
+        return normalised(text)
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def _in_words_of(told: Given, right: tuple[str, ...], first: dict[str, str]) -> Given:
+    """The same as other languages write it, where no candidates tell what belongs together."""
+    if told.candidates:
         return told
-    words = dict(zip(told.right, right, strict=True))
-    return told._replace(answer=words.get(told.answer, told.answer), right=right)
+    answer = told.answer
+    if answer is not None:
+        known = spelling(answer) in {spelling(text) for text in told.right}
+        answer = right[0] if known else first.setdefault(spelling(answer), answer)
+    return told._replace(answer=answer, right=right if told.right else ())
 
 
 def _scored(told: Given, texts: Sequence[str], empty: tuple[str, ...]) -> Scored:
@@ -150,6 +170,8 @@ def joined(
         every = [told for own in answers.values() for told in own.values()]
         none = sum(told.candidates[told.scores.index(0)] == NOTHING for told in every)
         odd += [f"{task}: {none:,} answers are empty, and count as one that is wrong"] if none else []
+        if len({item.num_candidates for item in items}) > 1:
+            odd.append(f"{task}: with what else could be answered unknown, kappa, alpha and CAPA mean little")
     return items, table, odd
 
 

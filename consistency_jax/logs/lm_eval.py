@@ -1,6 +1,7 @@
 """Samples that lm-evaluation-harness writes with --log_samples: samples_TASK_DATE.jsonl, a line a document.
 
-Of a task of multiple choice each line holds the requests (context, candidate) and the log-probability of each.
+Of a task of multiple choice each line holds the requests (context, candidate) and the log-probability of each, of
+written answers (mgsm_direct_en) what was written, as a filter has it.
 """
 
 import ast
@@ -11,11 +12,12 @@ from typing import Any
 
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.files import json_lines
-from consistency_jax.logs.answers import Logged, Scored, joined
+from consistency_jax.logs.answers import Given, Logged, Scored, joined, scored
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.table import Table
 
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
+EXACT = ("exact_match", "em")  # metrics that are 1 where an answer is the target
 MEND = "Name the field of a document that tells which belong together: --join=FIELD"
 
 
@@ -36,51 +38,94 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
 
 
 def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Table, list[str]]:
+    """Of a task that is multiple choice in some languages and written answers in others, the former."""
     answers = {language: _answers(file, join) for language, file in files.items()}
-    none = [language for language, own in answers.items() if not own]
-    notes = [f"{name} is no multiple choice in {', '.join(none)}, left out"] if none else []
-    answers = {language: own for language, own in answers.items() if own}
-    if len(answers) < 2:
-        raise DataError.at(name, "it is no task of multiple choice", "Name others: --tasks=xcopa_{language}")
-    items, table, odd = joined(name, answers, MEND)
+    kinds = {kind: {l: own for l, own in answers.items() if _kind(own) is kind} for kind in (Scored, Given)}
+    ranked = len(kinds[Scored]) > 1
+    kept = kinds[Scored if ranked else Given]
+    if len(kept) < 2:
+        mend = "Name others: --tasks=xcopa_{language}"
+        raise DataError.at(name, "it is no task of multiple choice, nor of written answers", mend)
+    none = [language for language in answers if language not in kept]
+    what = "multiple choice" if ranked else "task of written answers"
+    notes = [f"{name} is no {what} in {', '.join(none)}, left out"] if none else []
+    items, table, odd = joined(name, kept if ranked else scored(kept), MEND, ranked)
     return items, table, notes + odd
 
 
-def _answers(file: Path, join: str) -> dict[str, Scored]:
-    """Key -> what was logged; nothing where the task is none of multiple choice."""
-    found: dict[str, Scored] = {}
-    first = None  # of several filters
+def _kind(own: Mapping[str, Scored | Given]) -> type | None:
+    kinds = {type(told) for told in own.values()}
+    single = all(isinstance(told, Scored) and len(told.candidates) < 2 for told in own.values())
+    return None if single or len(kinds) != 1 else kinds.pop()
+
+
+def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
+    """Key -> what was logged; nothing of a task of another kind. Of several filters the first counts, and of written
+    answers the last, which finds the most."""
+    found: dict[str, Scored | Given] = {}
+    filters: dict[str, str] = {}
+    first = None
     for line in json_lines(file):
         sample = line.get()
         try:
-            first = sample.get("filter", "none") if first is None else first
-            if sample.get("filter", "none") != first:
-                continue
+            name = sample.get("filter", "none")
+            first = name if first is None else first
             requests = [list(own.values()) for own in sample["arguments"].values()]
-            if any(len(own) < 2 or not isinstance(own[1], str) for own in requests):
+            written = any(isinstance(own[-1], dict) for own in requests)
+            if any(len(own) < 2 for own in requests):
                 return {}
-            scores = tuple(float(own[0]) for own in sample["filtered_resps"])
-            if not scores or len(scores) != len(requests):
-                raise ValueError(f"{len(scores)} answers to {len(requests)} requests")
+            if name != first and not written:
+                continue
             if join and join not in sample["doc"]:
                 raise KeyError(f"{join}, a document has {', '.join(sample['doc'])}")
             key = str(sample["doc"][join] if join else sample["doc_id"])
-            contexts, texts = (tuple(own[place] for own in requests) for place in (0, 1))
-            half = len(texts) // 2
-            # The same once more without their context: acc_mutual_info.
-            if any(contexts[:half]) and not any(contexts[half:]):
-                contexts, texts, scores = (own[:half] for own in (contexts, texts, scores))
-            # Several contexts, and one text behind them: what is right is not logged.
-            inputs = len({*contexts}) > 1
-            right = () if inputs else _right(sample["target"], texts, scores, sample.get("acc"))
-            told = Scored(contexts[0], contexts if inputs else texts, scores, right, "", line.where)
+            told = (_written if written else _chosen)(sample, requests, line.where)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             mend = MEND if join else "Take what --log_samples of lm_eval 0.4 writes"
             raise DataError.at(line.where, f"no sample of lm_eval ({error!r})", mend) from error
-        if key in found:
+        if filters.get(key) == name:
             raise DataError.at(line.where, f"{join or 'doc_id'} {key!r} stands twice", MEND)
-        found[key] = told
-    return found if any(len(told.candidates) > 1 for told in found.values()) else {}
+        filters[key], found[key] = name, told
+    return found
+
+
+def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Scored:
+    """The choices of a document, and their log-probabilities."""
+    scores = tuple(float(own[0]) for own in sample["filtered_resps"])
+    if not scores or len(scores) != len(requests):
+        raise ValueError(f"{len(scores)} answers to {len(requests)} requests")
+    contexts, texts = (tuple(own[place] for own in requests) for place in (0, 1))
+    half = len(texts) // 2
+    # The same once more without their context: acc_mutual_info.
+    if any(contexts[:half]) and not any(contexts[half:]):
+        contexts, texts, scores = (own[:half] for own in (contexts, texts, scores))
+    # Several contexts, and one text behind them: what is right is not logged.
+    inputs = len({*contexts}) > 1
+    right = () if inputs else _right(sample["target"], texts, scores, sample.get("acc"))
+    return Scored(contexts[0], contexts if inputs else texts, scores, right, "", where)
+
+
+def _written(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Given:
+    """The answer that was written, or found in what was; what the harness took for the target is that."""
+    (answer,), ((context, *_),) = sample["filtered_resps"], requests
+    if not isinstance(answer, str) or not isinstance(context, str):
+        raise ValueError(f"the answer is {answer!r:.40}")
+    targets = _list(sample["target"]) or [str(sample["target"])]
+    right = tuple(dict.fromkeys(text for each in targets if (text := str(each).strip())))
+    if right and any(float(sample.get(metric) or 0) == 1 for metric in EXACT):
+        answer = right[0]
+    return Given(
+        None if answer.strip() in ("", "[invalid]") else answer.strip(), right, (), context, "", where
+    )
+
+
+def _list(text: Any) -> list[Any]:
+    """The list that a text spells; [] where it spells none."""
+    try:
+        value = ast.literal_eval(str(text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _right(

@@ -3,7 +3,7 @@
 import pytest
 
 from consistency_jax.data.items import DataError
-from consistency_jax.logs.answers import Scored, joined
+from consistency_jax.logs.answers import Scored, joined, spelling
 
 
 def test_what_one_language_leaves_out_another_tells():
@@ -37,3 +37,26 @@ def test_scores_are_finite_in_a_table_too(score):
     told = Scored("Q", ("a", "b"), (score, -2.0), (), "", "x:1")
     with pytest.raises(DataError, match="x:1: a score is no finite number"):
         joined("task", {"en": {"q": told}, "sw": {"q": told}}, "mend")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("1,000.0", "1000", True),
+        ("18.", "18", True),
+        ("$18", "18", True),
+        ("-3.50", "-3.5", True),
+        ("70%", "70", True),
+        ("1.5", "15", False),
+        ("1,5", "15", False),
+        ("1,5", "1.5", True),
+        ("1,234,567", "1234567", True),
+        ("-3", "3", False),
+        ("Egypt.", " egypt", True),
+        ("ＡＢＣ", "abc", True),
+        ("A", "B", False),
+        ("100", "1", False),
+    ],
+)
+def test_what_makes_no_other_answer(one, other, same):
+    assert (spelling(one) == spelling(other)) is same

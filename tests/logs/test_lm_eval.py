@@ -124,10 +124,65 @@ def test_the_first_of_several_filters_counts(tmp_path):
     assert read_logs(tmp_path).tables["facts"].logp[0, 0].tolist() == [-1, -2]
 
 
-def test_written_answers_are_left_out_and_told(folder):
-    written = sample(0, [-1.0], 0)
-    written["arguments"]["gen_args_0"]["arg_1"] = {"until": ["\n"]}
-    write(folder, "facts_de", [written])
+def wrote(number: int, text: object, target: str, credit: float | None = None, name: str = "none") -> dict:
+    """A line of a task whose answers are written, as mgsm_direct_en."""
+    own = sample(number, [-1.0], target, filter=name, filtered_resps=[text])
+    own["arguments"]["gen_args_0"]["arg_1"] = {"until": ["\n"], "do_sample": False}
+    return own if credit is None else own | {"exact_match": credit}
+
+
+def test_written_answers_agree_by_text_and_number(tmp_path):
+    lines = {
+        "en": [
+            wrote(0, "18", "18"),
+            wrote(1, "1,000.", "1000"),
+            wrote(2, "[invalid]", "7"),
+            wrote(3, "Egypt", "Egypt"),
+        ],
+        "fr": [
+            wrote(0, "18.0", "18"),
+            wrote(1, "5", "1000"),
+            wrote(2, "8", "7"),
+            wrote(3, "l’Égypte", "Égypte", 1.0),
+        ],
+        "sw": [
+            wrote(0, "$18", "18"),
+            wrote(1, "1000", "1000"),
+            wrote(2, "8", "7"),
+            wrote(3, "misri!", "['Misri', 'Egipti']"),
+        ],
+    }
+    for language, samples in lines.items():
+        write(tmp_path, f"mgsm_{language}", samples)
+    logged = read_logs(tmp_path)
+    table, items = logged.tables["mgsm"], logged.items["mgsm"]
+    assert not table.ranked
+    answers = [
+        [item.candidates[code][row.argmax()] for code, row in zip(table.languages, rows, strict=True)]
+        for item, rows in zip(items, table.logp, strict=True)
+    ]
+    assert answers == [["18"] * 3, ["1000", "5", "1000"], ["(no answer)", "8", "8"], ["Egypt"] * 3]
+    assert [item.candidates["fr"][item.gold] for item in items] == ["18", "1000", "7", "Egypt"]
+    assert items[3].prompts["sw"] == "Q3:"
+
+
+def test_the_last_of_several_filters_counts_for_written_answers(tmp_path):
+    for language in ("en", "sw"):
+        strict = [wrote(n, "", str(n), 0.0, "strict-match") for n in range(2)]
+        found = [wrote(n, str(n), str(n), 1.0, "flexible-extract") for n in range(2)]
+        write(tmp_path, f"mgsm_{language}", strict + found)
+    table = read_logs(tmp_path).tables["mgsm"]
+    assert table.logp.argmax(-1).tolist() == [[0, 0], [1, 1]]
+    write(tmp_path, "mgsm_sw", [wrote(0, "0", "0"), wrote(0, "0", "0")])
+    with pytest.raises(DataError, match="doc_id '0' stands twice"):
+        read_logs(tmp_path)
+    write(tmp_path, "mgsm_sw", [wrote(0, ["0"], "0")])
+    with pytest.raises(DataError, match=r"no sample of lm_eval .*the answer is \['0'\]"):
+        read_logs(tmp_path)
+
+
+def test_written_answers_beside_choices_are_left_out_and_told(folder):
+    write(folder, "facts_de", [wrote(0, "answer 0", "answer 0")])
     logged = read_logs(folder)
     assert logged.tables["facts"].languages == ("en", "sw")
     assert "facts is no multiple choice in de, left out" in logged.notes
@@ -149,7 +204,7 @@ def test_several_contexts_before_one_text_have_no_known_answer(tmp_path):
 def test_one_text_a_document_is_no_multiple_choice(tmp_path):
     for language in ("en", "sw"):
         write(tmp_path, f"lambada_{language}", [sample(0, [-1.0], " answer 0")])
-    with pytest.raises(DataError, match="it is no task of multiple choice"):
+    with pytest.raises(DataError, match="it is no task of multiple choice, nor of written answers"):
         read_logs(tmp_path)
 
 
@@ -246,6 +301,17 @@ doc_to_target: gold
 target_delimiter: ""
 metric_list: [{{metric: acc}}]
 """
+SAID = """
+task: said_{language}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: generate_until
+generation_kwargs: {{until: ["\\n"], do_sample: false, max_gen_toks: 4}}
+doc_to_text: "{{{{prompt}}}}"
+doc_to_target: "{{{{choices[gold]}}}}"
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
 CLC = Path(__file__).parents[2] / "benchmarks" / "lm_eval_clc"  # what could become a part of the harness
 
 
@@ -265,14 +331,16 @@ def test_samples_of_the_harness_give_the_figures_of_our_own_audit(small_model, q
             for item in items
         ]
         file.write_text("".join(json.dumps(own) + "\n" for own in documents), encoding="utf8")
-        (tmp_path / f"{language}.yaml").write_text(TASK.format(language=language, file=file))
+        for name, task in {"capital": TASK, "said": SAID}.items():
+            (tmp_path / f"{name}_{language}.yaml").write_text(task.format(language=language, file=file))
     for file in (CLC / "clc.py", CLC / "_clc_template"):
         shutil.copy(file, tmp_path)
     own_tasks = {language: f"capital_{language}" for language in items.languages}
     about = {"include_path": str(tmp_path), "key": "name", "tasks": own_tasks}
     task = f"include: _clc_template\ntask: all_capitals\ndataset_kwargs: {json.dumps(about)}\n"
     (tmp_path / "all_capitals.yaml").write_text(task)
-    tasks = ",".join([*own_tasks.values(), "all_capitals"])
+    said = [f"said_{language}" for language in items.languages]
+    tasks = ",".join([*own_tasks.values(), "all_capitals", *said])
     words = ["run", "--model", "consistency_jax", "--model_args", f"path={small_model}", "--tasks", tasks]
     words += ["--include_path", str(tmp_path), "--log_samples", "--output_path", str(tmp_path / "out")]
     done = subprocess.run(
@@ -282,7 +350,12 @@ def test_samples_of_the_harness_give_the_figures_of_our_own_audit(small_model, q
         env=os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = read_logs(tmp_path / "out").tables["capital"]
+    logged = read_logs(tmp_path / "out")
+    found = logged.tables["capital"]
+    for item, rows in zip(logged.items["said"], logged.tables["said"].logp, strict=True):
+        assert [row.max() for row in rows] == [0] * len(items.languages)  # each has its answer
+        assert item.prompts == items[int(item.id)].prompts
+    assert any(note.startswith("said: nothing but the first answer") for note in logged.notes)
     own = cj.score(cj.load_pretrained(small_model), items, languages=found.languages)
     np.testing.assert_allclose(found.logp, own.logp, rtol=1e-6)
     for way in ("sum", "bytes"):
