@@ -261,7 +261,9 @@ def _check_parallel(runs: Sequence[Run]) -> None:
             for other in (same_seed.final[split], run.base[split]):
                 if table.ids != other.ids:
                     raise _differing(same_seed, run, f"other items of split {split!r}")
-                if not np.array_equal(table.mask, other.mask) or not np.array_equal(table.gold, other.gold):
+                # Candidates of answers alone are made of them, in part.
+                masks = table.known != "scores" or np.array_equal(table.mask, other.mask)
+                if not masks or not np.array_equal(table.gold, other.gold) or table.known != other.known:
                     raise _differing(same_seed, run, f"other candidates or answers in split {split!r}")
             # Of other seeds, too, whose splits share questions.
             for n, name in enumerate(table.ids):
@@ -272,10 +274,11 @@ def _check_parallel(runs: Sequence[Run]) -> None:
 
 
 def _told(table: Table, n: int) -> list[list[int]]:
-    """Which candidates item n of a table has in each language, and which are right."""
+    """Which candidates item n of a table has in each language, where they are told, and which are right."""
     right = table.gold[n]
+    mask = table.mask[n] if table.known == "scores" else ()
     right = np.flatnonzero(right).tolist() if right.ndim else [int(right)] * int(right >= 0)
-    return [*(np.flatnonzero(cells).tolist() for cells in table.mask[n]), right]
+    return [*(np.flatnonzero(cells).tolist() for cells in mask), right]
 
 
 def _differing(one: Run, other: Run, what: str) -> UserError:

@@ -24,6 +24,14 @@ RANKED = {
 NORMALIZATIONS = tuple(RANKED)
 
 
+# What may be known of a language's answer to a question; each tells less than the one before.
+KNOWN = {
+    "scores": "how likely each candidate is",
+    "answers": "which candidate was answered",
+    "texts": "what was answered, of which the candidates are made: there is no telling what else could have been",
+}
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Table:
     """Log-probabilities of B items in L languages with K candidates (numpy arrays).
@@ -40,8 +48,8 @@ class Table:
         template's opening), where asked for.
       state: f32[B, L, D] hidden state of each prompt's last token (of those that come before every answer), where
         asked for.
-      ranked: whether `logp` tells how likely each candidate is; if not, which one was answered is all that is known: it
-        has 0, all others -1.
+      known: what of a language's answer, of KNOWN. Of other tables than of scores `logp` is 0 for the candidate that
+        was answered, and -1 for all others.
     """
 
     ids: tuple[str, ...]
@@ -55,7 +63,7 @@ class Table:
     prompt_length: np.ndarray | None = None
     neutral_logp: np.ndarray | None = None
     state: np.ndarray | None = None
-    ranked: bool = True
+    known: str = "scores"
 
     def scores(self, normalization: str = "mean_full") -> np.ndarray:
         """f64[B, L, K] to rank candidates by, higher is better; -inf outside the mask.
@@ -97,8 +105,8 @@ class Table:
         """In one line: its shape and what it can be ranked by."""
         languages = f"{len(self.languages)} languages ({', '.join(self.languages)})"
         shape = f"{len(self.ids):,} items x {languages} x {self.mask.shape[2]} candidates"
-        if not self.ranked:
-            return f"Table({shape}; the first answer alone is known)"
+        if self.known != "scores":
+            return f"Table({shape}; of {self.known} alone)"
         return f"Table({shape}; {int(self.mask.sum()):,} answers, ranked by {', '.join(self.normalizations)})"
 
     def _repr_html_(self) -> str:
@@ -136,7 +144,7 @@ class Table:
     def normalizations(self) -> tuple[str, ...]:
         """Those that this table has what it takes for."""
         absent = {
-            "bytes": not self.ranked,
+            "bytes": self.known != "scores",
             "mean": not self.length.any(),
             "mean_full": self.prompt_logp is None,
             "pmi": self.neutral_logp is None,
@@ -152,9 +160,9 @@ class Table:
         return read_tables(path)[""]
 
     def _arrays(self) -> dict[str, np.ndarray | None]:
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("ids", "languages", "ranked")]
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("ids", "languages", "known")]
         own = {name: getattr(self, name) for name in names}
-        return own if self.ranked else own | {"ranked": np.array(False)}
+        return own if self.known == "scores" else own | {"known": np.array(self.known)}
 
 
 def write_tables(path: str | Path, tables: dict[str, Table]) -> None:
@@ -184,7 +192,7 @@ def read_tables(path: str | Path) -> dict[str, Table]:
                 if name != "splits" and name.rpartition("/")[0] == split
             }
             own["ids"], own["languages"] = tuple(own["ids"].tolist()), tuple(own["languages"].tolist())
-            own["ranked"] = bool(own.get("ranked", True))
+            own["known"] = str(own.get("known", "scores"))
             tables[split] = Table(**own)
         return tables
     except FileNotFoundError:

@@ -89,7 +89,7 @@ def _about(config: ConfigDict, base: Mapping[str, Table], alone: bool) -> dict[s
         told["Method"] = method_of(stages_of(config))
     data = config.data.source + (f" ({config.data.path})" if config.data.path else "")
     ranked = f"{config.evaluation.normalization}, {RANKED[config.evaluation.normalization]}"
-    if not any(table.ranked for table in base.values()):
+    if all(table.known != "scores" for table in base.values()):
         ranked = "nothing: the first answers are all that is known"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return told | {"Data": data, "Ranked by": ranked, "Date": today, "Version": version()}

@@ -1,7 +1,9 @@
 """Scored answers of one task in several languages -> parallel items and their table."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -44,78 +46,103 @@ class Given(NamedTuple):
     where: str
 
 
-_NUMBER, _THOUSANDS = re.compile(r"-?\d+(?:\.\d+)?"), re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-MOST = 26  # answers of a task that are taken for its options
+RIGHT = "right"  # key of what is right
 NOTHING = "(no answer)"  # a candidate of its own: never right, and the same in all languages
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
 
 
-def scored(answers: Mapping[str, Mapping[str, Given]]) -> dict[str, dict[str, Scored]]:
-    """Answers alone as scores, 0 for the one that was given and -1 for all others, for `joined(..., ranked=False)`.
+def scored(answers: Mapping[str, Mapping[str, Given]], mend: str) -> tuple[dict[str, dict[str, Scored]], str]:
+    """Answers alone as scores, 0 for the one that was given and -1 for all others, and what is known of them (KNOWN).
 
-    Where candidates are not told, all answers of the task stand for them: A, B, C and D, say; where these are more than
-    MOST, those of the question. Answers are then the same as `spelling` has them, and what is right is one answer, in
-    whatever words of a language.
+    Where candidates are not told, what was answered to a question stands for them, what is right first. Answers are
+    then the same as `spelling` has them, and what is right is one answer, in whatever words of a language.
 
     Raises:
-      DataError: an answer, or a right one, that is none of its candidates.
+      DataError: an answer, or a right one, that is none of its candidates; or languages in which another letter or
+        number is right.
     """
-    first: dict[str, str] = {}  # how each is written where it comes first
-    right: dict[str, tuple[str, ...]] = {}
-    for own in answers.values():
-        for key, told in own.items():
-            right[key] = right.get(key) or tuple(
-                first.setdefault(spelling(text), text) for text in told.right[:1]
-            )
-    answers = {
-        language: {key: _in_words_of(told, right[key], first) for key, told in own.items()}
-        for language, own in answers.items()
-    }
-    every = [(key, told) for own in answers.values() for key, told in own.items()]
-    texts: dict[str, set[str]] = {}
-    for key, told in every:
-        texts.setdefault(key, set()).update(text for text in (told.answer, *told.right) if text is not None)
-    closed = sorted(set().union(*texts.values()))
-    empty = (NOTHING,) if any(told.answer is None for _, told in every) else ()
-    return {
-        language: {
-            key: _scored(told, closed if len(closed) <= MOST else sorted(texts[key]), empty)
-            for key, told in own.items()
+    every = [told for own in answers.values() for told in own.values()]
+    if all(told.candidates for told in every):
+        empty = {key for own in answers.values() for key, told in own.items() if told.answer is None}
+        placed = {
+            language: {key: _place(told, key in empty) for key, told in own.items()}
+            for language, own in answers.items()
         }
-        for language, own in answers.items()
+        return placed, "answers"
+    if mixed := next((told for told in every if told.candidates), None):
+        raise DataError.at(
+            mixed.where, "candidates, which other lines do not have", "Give them in all, or in none"
+        )
+    found: dict[str, dict[str, Scored]] = {language: {} for language in answers}
+    for key in dict.fromkeys(key for own in answers.values() for key in own):
+        asked = {language: own[key] for language, own in answers.items() if key in own}
+        for language, told in _together(asked, mend).items():
+            found[language][key] = told
+    return found, "texts"
+
+
+def _place(told: Given, empty: bool) -> Scored:
+    """The place of an answer among its candidates; behind them where it, or that of another language, is empty."""
+    names = told.candidates + (NOTHING,) * empty
+    for text in (told.answer, *told.right):
+        if text is not None and text not in told.candidates:
+            reason = f"{text!r} is none of the candidates {', '.join(told.candidates)}"
+            raise DataError.at(told.where, reason, "Give the text of a candidate of this language")
+    answer = NOTHING if told.answer is None else told.answer
+    scores = tuple(0.0 if name == answer else -1.0 for name in names)
+    right = tuple(names.index(text) for text in told.right)
+    return Scored(told.prompt, names, scores, right, told.group, told.where)
+
+
+def _together(asked: Mapping[str, Given], mend: str) -> dict[str, Scored]:
+    """What was answered to one question in each language, as places among all that was answered to it."""
+    known = next((told for told in asked.values() if told.right), None)
+    names: dict[str, str] = {RIGHT: known.right[0]} if known else {}
+    places = {}
+    for language, told in asked.items():
+        right = {spelling(text) for text in told.right}
+        if right and not right & {spelling(text) for text in known.right} and _one_for_all(told, known):
+            reason = f"the right answer is {told.right[0]}, at {known.where} it is {known.right[0]}"
+            raise DataError.at(told.where, reason, f"{mend}; or give candidates, where these are letters")
+        own = "" if told.answer is None else spelling(told.answer)
+        place = RIGHT if own in right else f"={own}" if told.answer is not None else NOTHING
+        names.setdefault(place, NOTHING if told.answer is None else told.answer)
+        places[language] = place
+    texts, order = tuple(names.values()), list(names)
+    return {
+        language: Scored(
+            told.prompt,
+            texts,
+            tuple(0.0 if place == places[language] else -1.0 for place in order),
+            (0,) if told.right else (),
+            told.group,
+            told.where,
+        )
+        for language, told in asked.items()
     }
+
+
+def _one_for_all(told: Given, known: Given) -> bool:
+    """Whether what is right is a letter or a number in both, which is no word of a language."""
+    return all(
+        any(len(own) == 1 or _DECIMAL.fullmatch(own) for own in map(spelling, each.right))
+        for each in (told, known)
+    )
 
 
 def spelling(text: str) -> str:
-    """A text without what does not make it another answer (`metrics.normalised`); a number as its value: 1,000.0 and
-    $1000 as 1000, 1,5 as 1.5."""
-    number = text.strip().strip("$€£¥%").strip().rstrip(".")
-    number = number.replace(",", "") if _THOUSANDS.fullmatch(number) else number.replace(",", ".")
-    if not _NUMBER.fullmatch(number):
-        return normalised(text)
-    return number.rstrip("0").rstrip(".") if "." in number else number
-
-
-def _in_words_of(told: Given, right: tuple[str, ...], first: dict[str, str]) -> Given:
-    """The same as other languages write it, where no candidates tell what belongs together."""
-    if told.candidates:
-        return told
-    answer = told.answer
-    if answer is not None:
-        known = spelling(answer) in {spelling(text) for text in told.right}
-        answer = right[0] if known else first.setdefault(spelling(answer), answer)
-    return told._replace(answer=answer, right=right if told.right else ())
-
-
-def _scored(told: Given, texts: Sequence[str], empty: tuple[str, ...]) -> Scored:
-    names = told.candidates or tuple(texts)
-    for text in (told.answer, *told.right):
-        if text is not None and text not in names:
-            reason = f"{text!r} is none of the candidates {', '.join(names)}"
-            raise DataError.at(told.where, reason, "Give the text of a candidate of this language")
-    answer = NOTHING if told.answer is None else told.answer
-    scores = tuple(0.0 if name == answer else -1.0 for name in (*names, *empty))
-    right = tuple(names.index(text) for text in told.right)
-    return Scored(told.prompt, (*names, *empty), scores, right, told.group, told.where)
+    """A text without what does not make it another answer (`metrics.normalised`); a number as its value, in any digits:
+    1,000.0 and $1000 as 1000, 1,5 as 1.5."""
+    folded = unicodedata.normalize("NFKC", text).strip()
+    number = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
+    number = number.strip("$€£¥% ").rstrip(". ").replace("−", "-")
+    number = number.replace(",", "") if _THOUSANDS.fullmatch(number) else number
+    if _DECIMAL.fullmatch(number):
+        return f"{Decimal(number.replace(',', '.')).normalize():f}"
+    if any(letter.isdecimal() for letter in folded):  # 10:30, 3/4: what parts digits is not dropped
+        return " ".join(folded.casefold().split()).strip(".,;:!?()[]'\" ")
+    return normalised(text)
 
 
 class Logged(NamedTuple):
@@ -132,14 +159,14 @@ class Logged(NamedTuple):
 
 
 def joined(
-    task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str, ranked: bool = True
+    task: str, answers: Mapping[str, Mapping[str, Scored]], mend: str, known: str = "scores"
 ) -> tuple[Items, Table, list[str]]:
     """The items and the table of a task, and what is odd about them.
 
     Args:
       answers: language -> key of the question -> what was logged. A language may lack some.
       mend: what helps where the languages do not ask the same under one key.
-      ranked: whether scores tell more than which answer was given (`scored`).
+      known: what scores tell, of `table.KNOWN`.
 
     Raises:
       DataError: languages that differ in the number of candidates of a question, or in what is right; no question that
@@ -163,26 +190,27 @@ def joined(
                 size[n, l, :count] = [len(text.encode()) for text in told.candidates]
     length = np.zeros(shape, np.int32)  # in tokens: not logged
     ids, right = tuple(item.id for item in items), right_answers(items, shape[2])
-    table = Table(ids, tuple(answers), logp, length, size, mask, right, ranked=ranked)
-    odd = list(_odd(task, items, len(every), len(answers)))
-    if not ranked:
-        odd.append(f"{task}: nothing but the first answer is known: agreement and accuracy, no CLC")
+    table = Table(ids, tuple(answers), logp, length, size, mask, right, known=known)
+    odd = list(_odd(task, items, len(every), len(answers), known))
+    if known != "scores":
+        less = " and with what else could be answered unknown, no kappas" * (known == "texts")
+        odd.append(f"{task}: nothing but the answer is known: agreement and accuracy, no CLC{less}")
         every = [told for own in answers.values() for told in own.values()]
         none = sum(told.candidates[told.scores.index(0)] == NOTHING for told in every)
-        odd += [f"{task}: {none:,} answers are empty, and count as one that is wrong"] if none else []
-        if len({item.num_candidates for item in items}) > 1:
-            odd.append(f"{task}: with what else could be answered unknown, kappa, alpha and CAPA mean little")
+        odd += (
+            [f"{task}: {none:,} of {len(every):,} answers are empty, which counts as wrong"] if none else []
+        )
     return items, table, odd
 
 
-def _odd(task: str, items: Items, asked: int, languages: int) -> Iterator[str]:
+def _odd(task: str, items: Items, asked: int, languages: int, known: str) -> Iterator[str]:
     whole = sum(len(item.prompts) == languages for item in items)
     if whole < asked:
         yield f"{task}: {whole:,} of {asked:,} questions are there in all languages"
     right = [item.right for item in items]
     if unknown := right.count(()):
         yield f"{task}: what is right is not told of {unknown:,} of {len(items):,} questions"
-    elif len(items) > 9 and len({*right}) == 1:
+    elif known != "texts" and len(items) > 9 and len({*right}) == 1:
         yield f"{task}: every right answer is {right[0][0]}, which cannot show whether the languages ask the same"
 
 

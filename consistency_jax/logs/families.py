@@ -47,6 +47,7 @@ def read_families(
     runs: Mapping[str, Run],
     tasks: str,
     joined: Callable[[str, Mapping[str, Path]], tuple[Items, Table, list[str]]],
+    one_run: bool = True,
 ) -> Logged:
     """What the runs of one model say, a task in several languages each.
 
@@ -54,6 +55,7 @@ def read_families(
       runs: by task, not empty.
       tasks: which, joined by +, with {language} in their names; "": every one that is there in two languages.
       joined: makes items, table and notes of a task's name and the file of each language.
+      one_run: whether the tool measures several tasks in one run; that they were measured in several is then told.
 
     Raises:
       DataError: no task in two languages, or as `joined`; a task that was not asked for by name is then left out, and
@@ -77,7 +79,7 @@ def read_families(
             notes.append(f"{name} ({', '.join(names)}) is left out: {error}")
             continue
         notes += odd
-        if len(dates := {runs[task].date for task in names.values()}) > 1:
+        if one_run and len(dates := {runs[task].date for task in names.values()}) > 1:
             notes.append(f"{name}: its languages were measured in {len(dates)} runs of the harness")
     used = {task for names in families.values() for task in names.values()}
     if alone := sorted(set(runs) - used):
@@ -109,8 +111,11 @@ def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[s
     for task, own in found.items():
         if own:
             pattern, language = max(own, key=lambda each: counts[each[0]])  # the first of several
-            known = families.setdefault(pattern, {})
-            known[ANCHOR if language.lower() in ENGLISH and ANCHOR not in known else language] = task
+            families.setdefault(pattern, {})[language] = task
+    for pattern, names in families.items():
+        english = [language for language in names if language.lower() in ENGLISH]
+        if len(english) == 1 and ANCHOR not in names:
+            families[pattern] = {ANCHOR if own == english[0] else own: task for own, task in names.items()}
     return {pattern: names for pattern, names in families.items() if len(names) > 1}
 
 

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,15 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
             runs[file] = about["task"].rpartition("/")[2], Run(about["model"], about["created"], file)
         except (KeyError, TypeError, AttributeError) as error:
             raise _damaged(file, error) from error
-    logged = read_families(path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join))
-    # each task is a run of its own, always
-    return logged._replace(notes=[note for note in logged.notes if "runs of the harness" not in note])
+    return read_families(
+        path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join), one_run=False
+    )
 
 
 def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Table, list[str]]:
     answers = {language: _answers(file, join) for language, file in files.items()}
-    return joined(name, scored(answers), MEND, ranked=False)
+    placed, known = scored(answers, MEND)
+    return joined(name, placed, MEND, known)
 
 
 # ------------------------------------------------------------------------------------------------------------ the files
@@ -97,7 +97,7 @@ def _member(file: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     except NotImplementedError as error:
         mend = "pip install zipfile-zstd, or: inspect log convert --to json"
         raise DataError.at(str(file), "the log is packed with Zstandard", mend) from error
-    except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # whatever one of several packings makes of a damaged file
         raise _damaged(file, error) from error
 
 
@@ -131,7 +131,7 @@ def _answers(file: Path, join: str) -> dict[str, Given]:
         found[key] = given
     if not found:
         raise DataError.at(str(file), "a log without samples", "Log them: inspect eval ... --log-samples")
-    return found
+    return dict(sorted(found.items()))  # as they were asked, not as they came back
 
 
 def _given(sample: Mapping[str, Any], where: str) -> Given:
@@ -143,12 +143,17 @@ def _given(sample: Mapping[str, Any], where: str) -> Given:
     answer = (score.get("answer") or "").strip() or None
     names = [f"{chr(65 + n)}) {text}" for n, text in enumerate(sample.get("choices") or ())]
     if names:  # letters
+        if len(targets) > 1:
+            mend = "Leave the task out: --tasks=..."
+            raise DataError.at(
+                where, f"{', '.join(targets)} are right together, which is no single answer", mend
+            )
         places = {name[0]: name for name in names}
         right = [places.get(target.strip(), target) for target in targets]
         answer = None if answer is None else places.get(answer)
     else:
-        right = [target.strip() for target in targets]
-        if score["value"] == "C":  # in other words than the target, perhaps
+        right = [target.strip() for target in targets if target.strip()]
+        if right and score["value"] in ("C", 1):  # in other words than the target, perhaps
             answer = right[0]
     prompt = sample["input"] if isinstance(sample["input"], str) else sample["input"][-1]["content"]
     return Given(answer, tuple(dict.fromkeys(right)), tuple(names), str(prompt), "", where)

@@ -17,7 +17,8 @@ from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.table import Table
 
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
-EXACT = ("exact_match", "em")  # metrics that are 1 where an answer is the target
+# Metrics that are 1 where an answer is the target.
+EXACT = ("exact_match", "em")
 MEND = "Name the field of a document that tells which belong together: --join=FIELD"
 
 
@@ -49,7 +50,8 @@ def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Tab
     none = [language for language in answers if language not in kept]
     what = "multiple choice" if ranked else "task of written answers"
     notes = [f"{name} is no {what} in {', '.join(none)}, left out"] if none else []
-    items, table, odd = joined(name, kept if ranked else scored(kept), MEND, ranked)
+    kept, known = (kept, "scores") if ranked else scored(kept, MEND)
+    items, table, odd = joined(name, kept, MEND, known)
     return items, table, notes + odd
 
 
@@ -60,8 +62,8 @@ def _kind(own: Mapping[str, Scored | Given]) -> type | None:
 
 
 def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
-    """Key -> what was logged; nothing of a task of another kind. Of several filters the first counts, and of written
-    answers the last, which finds the most."""
+    """Key -> what was logged; nothing of a task of another kind, a translation say. Of several filters the first
+    counts, of written answers the last, which finds the most."""
     found: dict[str, Scored | Given] = {}
     filters: dict[str, str] = {}
     first = None
@@ -78,6 +80,8 @@ def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
                 continue
             if join and join not in sample["doc"]:
                 raise KeyError(f"{join}, a document has {', '.join(sample['doc'])}")
+            if written and not any(metric in sample for metric in EXACT):
+                return {}
             key = str(sample["doc"][join] if join else sample["doc_id"])
             told = (_written if written else _chosen)(sample, requests, line.where)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -107,10 +111,13 @@ def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where:
 
 def _written(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Given:
     """The answer that was written, or found in what was; what the harness took for the target is that."""
-    (answer,), ((context, *_),) = sample["filtered_resps"], requests
-    if not isinstance(answer, str) or not isinstance(context, str):
-        raise ValueError(f"the answer is {answer!r:.40}")
-    targets = _list(sample["target"]) or [str(sample["target"])]
+    answers, ((context, *_),) = sample["filtered_resps"], requests
+    if len(answers) != 1 or not isinstance(answers[0], str) or not isinstance(context, str):
+        raise ValueError(f"one answer is read, not {answers!r:.60}")
+    answer = answers[0]
+    target = str(sample["target"])
+    targets = _literal(target) if target.startswith("[") else [target]
+    targets = targets if isinstance(targets, list) else [target]
     right = tuple(dict.fromkeys(text for each in targets if (text := str(each).strip())))
     if right and any(float(sample.get(metric) or 0) == 1 for metric in EXACT):
         answer = right[0]
@@ -119,13 +126,12 @@ def _written(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where
     )
 
 
-def _list(text: Any) -> list[Any]:
-    """The list that a text spells; [] where it spells none."""
+def _literal(text: Any) -> Any:
+    """What a text spells as a literal of Python; the text where it spells none."""
     try:
-        value = ast.literal_eval(str(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return []
-    return list(value) if isinstance(value, list | tuple) else []
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text
 
 
 def _right(
@@ -134,10 +140,7 @@ def _right(
     """The index, the list of several, or the text of what is right, as a log has it; () where that is not told, or is
     not what the harness gave credit for."""
     texts = [text.strip() for text in candidates]
-    try:
-        value: Any = ast.literal_eval(target)
-    except (ValueError, SyntaxError):
-        value = target
+    value = _literal(target)
     numbers = value if isinstance(value, list | tuple) else [value]
     if not all(type(number) is int for number in numbers):
         text = str(target).strip()

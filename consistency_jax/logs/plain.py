@@ -2,8 +2,8 @@
 
 Further fields: "task", "prompt", "candidates" (texts), "gold" (a number or a list of them), "group". Higher scores are
 better; log-probabilities in nats make every figure mean what it says. Where no more than the answer is known, "answer"
-takes the place of "scores": "B", or null for none; "gold" is then such an answer, or several. Answers of the languages
-are the same where their texts are, or, with "candidates", where these stand at one place.
+takes the place of "scores": "B", or null for none. "gold" is then one of them, or several: of "candidates"; or, where
+there are none, words for the one that is right. Answers are one where these stand at one place, or where texts are one.
 """
 
 import re
@@ -34,7 +34,9 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
                 task, language, key = record.get("task", "answers"), record["language"], record[join or "id"]
                 if not all(isinstance(text, str) and text.strip() for text in (task, language)):
                     raise ValueError(f"task {task!r}, language {language!r}")
-                told = (_given if "answer" in record else _scored)(record, line.where)
+                told = (_scored if "scores" in record or "answer" not in record else _given)(
+                    record, line.where
+                )
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}, or "answer": "B"'
                 raise DataError.at(line.where, f"no answer can be read ({error!r})", mend) from error
@@ -56,9 +58,10 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
                 raise DataError.at(
                     kinds[Given], f"an answer, where {kinds[Scored]} has scores", "Give one kind"
                 )
-            ranked = Given not in kinds
-            ordered = ordered if ranked else scored(ordered)
-            items[task], tables[task], odd = joined(task, ordered, MEND, ranked)
+            known = "scores"
+            if Given in kinds:
+                ordered, known = scored(ordered, MEND)
+            items[task], tables[task], odd = joined(task, ordered, MEND, known)
             notes += odd
     return Logged(path.stem, items, tables, notes)
 
@@ -93,11 +96,11 @@ def _given(record: Any, where: str) -> Given:
 
 
 def _named(answer: Any, texts: Sequence[str]) -> str:
-    """The text of an answer, which may be given by its number among the candidates."""
+    """The text of an answer, which may be given by its number among the candidates; as these are written."""
     if type(answer) is int and texts:
         if not 0 <= answer < len(texts):
             raise ValueError(f"answer {answer} of {len(texts)} candidates")
         return texts[answer]
     if not isinstance(answer, str) or not answer.strip():
         raise ValueError(f"answer {answer!r}")
-    return answer.strip()
+    return next((text for text in texts if text.strip() == answer.strip()), answer.strip())

@@ -5,7 +5,7 @@ chance gives, below 0 less than that. None is a mean over items, each is a funct
 two halves: `*_parts` gives what is averaged, one row an item, and `*_of` makes the figure of the means; between them
 stands any mean over items, resampled ones too. `capa`, `fleiss_kappa` and `krippendorff_alpha` are both at once.
 
-Where answers tie, an item counts with the chances of an even draw among them.
+Where answers tie, parts are expectations over even draws among them.
 
 Sources: CAPA, arXiv 2502.04313, between languages in arXiv 2509.04032; Fleiss 1971; Krippendorff 2011. Several right
 candidates in CAPA are this project's derivation: two that are right by chance name the same one in 1 of R cases.
@@ -75,10 +75,10 @@ def fleiss_kappa(scores: np.ndarray, mask: np.ndarray | None = None) -> float:
 
 def fleiss_parts(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """f64[N, 1 + K, 1]: the shares of pairs of languages that agree, and of each answer; NaN where one is absent."""
-    agreeing, counts, raters = _answers(scores, mask)
-    total = counts.sum(1, keepdims=True)
-    parts = np.concatenate([agreeing / np.maximum(total - 1, 1), counts], axis=1) / np.maximum(total, 1)
-    return np.where(total > 1, np.where(total == raters, parts, np.nan), np.nan)[..., None]
+    chosen, agreeing, there = _answers(scores, mask)
+    languages = chosen.shape[1]
+    shares = [agreeing / max(languages * (languages - 1), 1), chosen.sum(1) / max(languages, 1)]
+    return np.where((there == languages) & (there > 1), np.concatenate(shares, axis=1), np.nan)[..., None]
 
 
 def fleiss_of(means: np.ndarray) -> np.ndarray:
@@ -93,29 +93,29 @@ def krippendorff_alpha(scores: np.ndarray, mask: np.ndarray | None = None) -> fl
 
 
 def alpha_parts(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """f64[N, 2 + K, 1]: agreement, number of each answer, and N; zeros where fewer than two languages have the item."""
-    agreeing, counts, _ = _answers(scores, mask)
-    total = counts.sum(1, keepdims=True)
-    parts = np.where(total > 1, np.concatenate([agreeing / np.maximum(total - 1, 1), counts], axis=1), 0.0)
-    return np.concatenate([parts, np.full((len(parts), 1), float(len(parts)))], axis=1)[..., None]
+    """f64[N, 2 + 2K, 1]: agreement, N, the number of each answer, and what of its square is an answer with itself;
+    zeros where fewer than two languages have the item."""
+    chosen, agreeing, there = _answers(scores, mask)
+    parts = [agreeing / np.maximum(there - 1, 1), chosen.sum(1), (chosen**2).sum(1)]
+    counted = np.where(there > 1, np.concatenate(parts, axis=1), 0.0)
+    return np.insert(counted, 1, len(counted), axis=1)[..., None]
 
 
 def alpha_of(means: np.ndarray) -> np.ndarray:
-    """[..., 2 + K, 1] means of `alpha_parts` -> [..., 1]."""
-    sums = means[..., :-1, :] * means[..., -1:, :]
-    agreeing, counts = sums[..., 0, :], sums[..., 1:, :]
+    """[..., 2 + 2K, 1] means of `alpha_parts` -> [..., 1]."""
+    agreeing, items, each = means[..., 0, :], means[..., 1, :], means[..., 2:, :]
+    counts, own = np.split(each * items[..., None, :], 2, axis=-2)
     total = counts.sum(-2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _beyond(agreeing / total, (counts * (counts - 1)).sum(-2) / (total * (total - 1)))
+        return _beyond(agreeing * items / total, (counts**2 - own).sum(-2) / (total * (total - 1)))
 
 
-def _answers(scores, mask) -> tuple[np.ndarray, np.ndarray, int]:
-    """[N, 1] ordered pairs of languages that agree, [N, K] languages that give each answer, and L."""
+def _answers(scores, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[N, L, K] what each language answers, [N, 1] ordered pairs of languages that agree, [N, 1] how many have it."""
     scores, mask = checked_scores(scores, mask)
     chosen = top_choice(scores, mask)
-    counts = chosen.sum(1)
-    agreeing = (counts**2 - (chosen**2).sum(1)).sum(1, keepdims=True)
-    return agreeing, counts, scores.shape[1]
+    agreeing = chosen.sum(1) ** 2 - (chosen**2).sum(1)
+    return chosen, agreeing.sum(1, keepdims=True), mask.any(2).sum(1, keepdims=True)
 
 
 def _beyond(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -124,4 +124,5 @@ def _beyond(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _of(made: Callable[[np.ndarray], np.ndarray], parts: np.ndarray) -> np.ndarray:
-    return made(weighted_means(parts.reshape(len(parts), -1)).reshape(parts.shape[1:]))
+    flat = parts.reshape(len(parts), int(np.prod(parts.shape[1:])))
+    return made(weighted_means(flat).reshape(parts.shape[1:]))

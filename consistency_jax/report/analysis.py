@@ -80,7 +80,11 @@ def analyse(
     }
     if len(sides) == 1:
         found = _tolerance(sides[0], _FEW_EPSILONS) | shared
-        unknown = () if sides[0].table.ranked else ("temperature", "tolerance", "tolerance_area", "experts")
+        unknown = (
+            ()
+            if sides[0].table.known == "scores"
+            else ("temperature", "tolerance", "tolerance_area", "experts")
+        )
         return found | dict.fromkeys(unknown)
     parts = {name: _tolerance(side, _EPSILONS) for name, side in zip(("base", "final"), sides)}
     return shared | {

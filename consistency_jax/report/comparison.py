@@ -62,7 +62,7 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
     apart = ("base", comparison["settings"]["first"] if against == "first" else "base")
     changes = {name: row[f"against_{against}"] for name, row in rows.items() if name not in apart}
     figure = TOP1 if "top1_agreement_all" in columns(comparison) else CLC
-    key, what = f"{figure.name}_all", figure.label if figure is CLC else "the same first answer, %,"
+    key, what = f"{figure.name}_all", figure.label if figure is CLC else "agreement of first answers, %,"
     known = {name: own for name, own in changes.items() if own[key]["mean"] is not None}
     if not known:
         return ""

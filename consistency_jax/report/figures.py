@@ -28,7 +28,7 @@ from consistency_jax.metrics.kappa import alpha_of, alpha_parts, capa_of, capa_p
 from consistency_jax.metrics.rankc import clc_values
 from consistency_jax.metrics.safety import pag
 from consistency_jax.report.names import language_name
-from consistency_jax.table import Table
+from consistency_jax.table import KNOWN, Table
 
 KIND = "jensen_shannon"  # of the fitted temperatures and the tolerance curve: symmetric, and it has a bound
 
@@ -63,8 +63,8 @@ class Figure:
       block: what the columns stand for: PAIRS (in the order of `language_pairs`), ORDERED, LANGUAGES or SINGLE.
       columns: of what is measured (`FIGURES`: a `Ranked` table), one value an item and column, f64[N, M] (of SINGLE
         f64[N]), or (values, weights); NaN where an item does not speak about it. Figures are means over items.
-      of_means: makes the M columns of means over items, f64[..., any, M], where they are no means themselves; `columns`
-        are then f64[N, any, M].
+      of_means: makes the M columns of means over items of S statistics, f64[..., S, M], where they are no means
+        themselves; `columns` are then f64[N, S, M].
       label: what tables call it.
       better: whether more is better; None for neither: its change gets no colour.
       definition: for the page, in a sentence or two.
@@ -75,7 +75,7 @@ class Figure:
       headline: keys that open a split's part of the page.
       terminal: title of its lines on the terminal, and of the page's table of LANGUAGES; empty for none.
       compare: keys that are columns of `compare`'s tables.
-      first: it asks for nothing but each language's first answer, which may be all that is known of a table.
+      needs: what must be known of a table, of `table.KNOWN`; else it is NaN.
 
     Raises:
       ValueError: for keys that the figure does not have.
@@ -94,7 +94,7 @@ class Figure:
     terminal: str = ""
     compare: tuple[str, ...] = ()
     of_means: Callable[[np.ndarray], np.ndarray] | None = None
-    first: bool = False
+    needs: str = "scores"
 
     def __post_init__(self) -> None:
         fitting = {"matrix": self.block is PAIRS} | dict.fromkeys(
@@ -139,14 +139,16 @@ def columns_of(values: Mapping[Figure, Any], languages: int) -> Columns:
     found = {}
     for figure, given in values.items():
         own, weights = given if isinstance(given, tuple) else (given, np.ones(np.shape(given)))
-        parts = np.shape(own)[1] if figure.of_means else 1
+        parts = np.shape(own)[1] if figure.of_means and np.ndim(own) == 3 else 1
         own, weights = (
             np.reshape(part, (len(part), int(np.prod(np.shape(part)[1:])))) for part in (own, weights)
         )
         if own.shape[1] != parts * figure.block.size(languages) or own.shape != weights.shape:
+            each = f" for each of its {parts} statistics" if figure.of_means else ""
             raise ValueError(
-                f"the figure {figure.name!r} has {own.shape[1]} columns ({weights.shape[1]} of weights), but with "
-                f"{languages} languages there are {figure.block.size(languages)} of {figure.block.name}"
+                f"the figure {figure.name!r} has {own.shape[1] // parts} columns ({weights.shape[1] // parts} of "
+                f"weights){each}, but with {languages} languages there are {figure.block.size(languages)} of "
+                f"{figure.block.name}"
             )
         found[figure] = own, weights
     if len({figure.name for figure in found}) < len(found):
@@ -154,14 +156,23 @@ def columns_of(values: Mapping[Figure, Any], languages: int) -> Columns:
     return found
 
 
-def measured(figures: Sequence[Figure], source: Any, languages: int) -> Columns:
-    """The columns of rows, all of one source; NaN where they need more of a table than the first answers it has."""
+def tells(known: str, figure: Figure) -> bool:
+    """Whether what is known of a table is enough for a figure."""
+    return list(KNOWN).index(known) <= list(KNOWN).index(figure.needs)
 
-    found = columns_of({figure: figure.columns(source) for figure in figures}, languages)
-    if isinstance(source, Ranked) and not source.table.ranked:
-        unknown = [figure for figure in found if not figure.first]
-        found |= {figure: (np.nan * found[figure][0], found[figure][1]) for figure in unknown}
-    return found
+
+def measured(figures: Sequence[Figure], source: Any, languages: int) -> Columns:
+    """The columns of rows, all of one source; NaN where they need more than is known of a table."""
+    known = source.table.known if isinstance(source, Ranked) else "scores"
+    return columns_of(
+        {
+            figure: figure.columns(source)
+            if tells(known, figure)
+            else np.full((len(source.mask), figure.block.size(languages)), np.nan)
+            for figure in figures
+        },
+        languages,
+    )
 
 
 # ------------------------------------------------------------------------------------------------- of a table of scores
@@ -248,7 +259,7 @@ TOP1 = Figure(
     headline=("top1_agreement_all", "top1_agreement_en"),
     terminal="Same first answer, %",
     compare=("top1_agreement_all", "top1_agreement_en"),
-    first=True,
+    needs="texts",
 )
 ACCURACY = Figure(
     "accuracy",
@@ -263,7 +274,7 @@ ACCURACY = Figure(
     headline=("accuracy_en", "accuracy_non_en"),
     terminal="Accuracy, %",
     compare=("accuracy_en", "accuracy_non_en", "accuracy_low"),
-    first=True,
+    needs="texts",
 )
 FIGURES = [  # in the page's order
     CLC,
@@ -297,7 +308,7 @@ FIGURES = [  # in the page's order
         "Both right, where either is",
         definition="Share that both languages get right, of the questions that at least one of the two gets right: "
         "|R ∩ R′| / |R ∪ R′| (also called correct overlap).",
-        first=True,
+        needs="texts",
     ),
     Figure(
         "clc_known",
@@ -315,7 +326,7 @@ FIGURES = [  # in the page's order
         of_means=lambda means: 100 * capa_of(means),
         definition="κ = (same − expected) / (1 − expected), with what two languages of these accuracies have in common "
         "if each is right, and picks its wrong answers, by chance: 0 for that, 100 for the same answers.",
-        first=True,
+        needs="answers",
     ),
     Figure(
         "capa_p",
@@ -334,7 +345,7 @@ FIGURES = [  # in the page's order
         definition="Of the first answers of all languages at once, beyond what the share of each place among the "
         "candidates (A to D of an exam) gives; of the questions that all languages have. Where the right answer has "
         "one place in all questions, this is agreement beyond accuracy, too.",
-        first=True,
+        needs="answers",
     ),
     Figure(
         "krippendorff_alpha",
@@ -342,8 +353,8 @@ FIGURES = [  # in the page's order
         lambda r: alpha_parts(r.scores, r.mask),
         "Krippendorff’s alpha x 100",
         of_means=lambda means: 100 * alpha_of(means),
-        definition="The same, also of questions that some languages lack, and corrected for few of them.",
-        first=True,
+        definition="The same, also of questions that some languages lack, and corrected for few questions.",
+        needs="answers",
     ),
     Figure(
         "all_agree",
@@ -351,14 +362,14 @@ FIGURES = [  # in the page's order
         lambda r: 100 * all_agree(r.scores, r.mask),
         "All languages answer alike",
         definition="Share of questions, over all languages that have the question at once; so are the next two.",
-        first=True,
+        needs="texts",
     ),
     Figure(
         "all_right",
         SINGLE,
         lambda r: 100 * all_right(r.scores, r.gold, r.mask),
         "All languages right",
-        first=True,
+        needs="texts",
     ),
     Figure(
         "all_agree_but_wrong",
@@ -366,7 +377,7 @@ FIGURES = [  # in the page's order
         lambda r: 100 * all_agree_but_wrong(r.scores, r.gold, r.mask),
         "All languages agree on a wrong answer",
         better=None,
-        first=True,
+        needs="texts",
     ),
     ACCURACY,
     Figure(
@@ -377,7 +388,7 @@ FIGURES = [  # in the page's order
         better=None,
         definition="Of the questions that come from a language (their group is its name): accuracy when asked in it, "
         "less accuracy when asked in English.",
-        first=True,
+        needs="texts",
     ),
     Figure(
         "changed",
@@ -390,7 +401,6 @@ FIGURES = [  # in the page's order
         "several.",
         of_change=True,
         compare=("changed_en",),
-        first=True,
     ),
     Figure("entropy", LANGUAGES, lambda r: entropy(r.sums, r.mask), "Entropy", better=None, section=""),
     _divergence("jensen_shannon", "Jensen-Shannon", "At most log 2:"),

@@ -99,7 +99,7 @@ def replicates(sides: Sequence[Columns], design: Design) -> list[dict[Figure, np
         means = np.concatenate([weighted_means(values, weights)[None], drawn])
         for own, part in zip(found, np.split(means, len(sides), axis=1)):
             size = figure.block.size(len(design.languages))
-            of_means = figure.of_means if size else None
+            of_means = figure.of_means if part.shape[1] > size else None  # else nothing is known of it
             own[figure] = of_means(part.reshape(len(part), -1, size)) if of_means else part
     return found
 

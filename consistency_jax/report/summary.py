@@ -58,6 +58,10 @@ def summarise(
     summary: dict[str, Any] = {part: {} for part in parts_told}
     for split, table in sides[0].items():
         tables = [side[split] for side in sides]
+        if final is not None and any(own.known != "scores" for own in tables):
+            raise ValueError(
+                f"split {split}: of answers alone there is no before and after; report each for itself"
+            )
         _check_parallel(split, table, tables[-1])
         members = _known_languages(language_groups, table)
         design = Design(table.languages, members, resamples, seed)
@@ -84,7 +88,7 @@ def summarise(
                     "labelled_items": int(labelled(table.gold).sum()),
                     "languages": list(table.languages),
                     "lacking": lacking(table),
-                    "ranked": table.ranked,
+                    "known": table.known,
                 }
                 for split, table in sides[0].items()
             },

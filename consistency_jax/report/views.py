@@ -16,6 +16,7 @@ from consistency_jax.report.figures import (
     Figure,
     figures_of,
     leading,
+    tells,
 )
 from consistency_jax.report.names import language_name
 
@@ -99,8 +100,8 @@ def few(parts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 def definitions(summary: Mapping[str, Any]) -> list[Figure]:
     """The rows that the page shows and that say what they mean."""
     shown = figures_of("final" not in summary)
-    if not any(about["ranked"] for about in summary["settings"]["splits"].values()):
-        shown = [figure for figure in shown if figure.first]
+    known = {about["known"] for about in summary["settings"]["splits"].values()}
+    shown = [figure for figure in shown if any(tells(each, figure) for each in known)]
     shown += [*(FREE_TEXT if "generation" in summary else ()), *(SAFETY if "safety" in summary else ())]
     return [figure for figure in shown if figure.definition]
 
@@ -137,7 +138,7 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "lead": figures.get(f"{lead.name}_all"),
         "measure": "consistency between languages (CLC)"
         if lead is CLC
-        else "the share of same first answers, %,",
+        else "agreement of first answers between languages, %,",
         "mapped": lead.label,
         "headline": [
             figures[key]
@@ -214,7 +215,8 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
     }
     grouped = [figure for figure in figures_of(alone) if "groups" in figure.derived]
     lead = leading(parts["base"])
-    keys = (*lead.headline, *ACCURACY.headline)  # of the tables of normalisations and of groups of questions
+    # of the tables of normalisations and of groups of questions
+    keys = (*lead.headline, *ACCURACY.headline)
     view = {
         "divergences": [],
         "normalizations": {},

@@ -31,6 +31,7 @@ def read(tasks: Sequence[str], wanted: str = "", failing: str = ""):
         (["belebele_quy_Latn", "belebele_zho_Hans"], {"belebele": ["quy_Latn", "zho_Hans"]}),
         (["mmlu_en_law", "mmlu_sw_law"], {"mmlu_law": ["en", "sw"]}),
         (["copa_en", "copa_eng"], {"copa": ["en", "eng"]}),
+        (["copa_eng", "copa_en"], {"copa": ["eng", "en"]}),
     ],
 )
 def test_tasks_of_one_name_but_for_its_language_are_one(tasks, families):

@@ -66,17 +66,18 @@ def answers(language: str, letters: str) -> list[dict]:
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_answers_by_question_and_language(tmp_path, packing):
     log(tmp_path, "en", answers("en", "ABA"), packing)
-    log(tmp_path, "sw", answers("sw", "AC "), packing, ended=False)
+    log(tmp_path, "sw", answers("sw", "AC ")[::-1], packing, ended=False)  # in another order
     logged = read_logs(tmp_path)
     assert logged.model == "mockllm/model"
     table = logged.tables["places"]
-    assert (table.ids, table.languages, table.ranked) == (("q0", "q1", "q2"), ("en", "sw"), False)
+    assert (table.ids, table.languages, table.known) == (("q0", "q1", "q2"), ("en", "sw"), "answers")
     assert table.logp.argmax(-1).tolist() == [[0, 0], [1, 2], [0, 3]]
     assert table.gold.tolist() == [0, 1, 2]
     item = logged.items["places"][0]
-    assert item.candidates["sw"] == ("A) Misri", "B) Kenya", "C) Chadi", "(no answer)")
+    assert item.candidates["sw"] == ("A) Misri", "B) Kenya", "C) Chadi")
+    assert logged.items["places"][2].candidates["en"] == ("A) Egypt", "B) Kenya", "C) Chad", "(no answer)")
     assert item.prompts["en"] == "en 0?"
-    assert any("1 answers are empty" in note for note in logged.notes)
+    assert any("1 of 6 answers are empty" in note for note in logged.notes)
     assert read_logs(tmp_path, join="key").tables["places"].ids == ("k0", "k1", "k2")
     with pytest.raises(DataError, match="no name; its metadata has key"):
         read_logs(tmp_path, join="name")
@@ -89,7 +90,8 @@ def test_answers_in_other_words_count_as_the_scorer_says(tmp_path):
     }.items():
         samples = []
         for n, (text, right) in enumerate(zip(given, PLACES[language], strict=True)):
-            score = {"match": {"value": "C" if right in text else "I", "answer": text}}
+            value = {"en": "C", "sw": 1.0}[language] if right in text else {"en": "I", "sw": 0.0}[language]
+            score = {"match": {"value": value, "answer": text}}
             chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{n}?"}]
             samples.append(sample(n, language, "", choices=None, target=[right], scores=score, input=chat))
         log(tmp_path, language, samples)
@@ -138,6 +140,7 @@ ONE = sample(0, "en", "A")
         ([ONE | {"target": {"a": 1}}], "no sample of Inspect"),
         ([ONE | {"input": []}], "no sample of Inspect"),
         ([ONE | {"scores": {"choice": 1}}], "no sample of Inspect"),
+        ([ONE | {"target": ["A", "B"]}], "A, B are right together"),
     ],
 )
 def test_samples_that_do_not_fit_are_told(tmp_path, samples, told):
@@ -148,7 +151,7 @@ def test_samples_that_do_not_fit_are_told(tmp_path, samples, told):
 
 
 def test_what_is_no_log_is_told(tmp_path):
-    packed = log(tmp_path, "sw", answers("sw", "AAA"), "deflated")
+    log(tmp_path, "sw", answers("sw", "AAA"), "deflated")
     with pytest.raises(DataError, match="no task is there in two languages: places_sw"):
         read_logs(tmp_path)
     file = log(tmp_path, "en", answers("en", "AAA"), version=3)
@@ -162,8 +165,13 @@ def test_what_is_no_log_is_told(tmp_path):
     log(tmp_path, "en", answers("en", "AAA"), model="other")
     with pytest.raises(DataError, match="several models or runs, mockllm/model, other"):
         read_logs(tmp_path)
-    whole, place = packed.read_bytes(), zipfile.ZipFile(packed).getinfo("header.json").header_offset + 50
+
+
+@pytest.mark.parametrize("packing", list(PACKINGS)[1:])
+def test_a_damaged_log_is_told(tmp_path, packing):
+    file = log(tmp_path, "sw", answers("sw", "AAA"), packing)
+    whole, place = file.read_bytes(), zipfile.ZipFile(file).getinfo("header.json").header_offset + 50
     for damaged in (whole[:100], whole[:place] + b"\0" * 20 + whole[place + 20 :]):
-        packed.write_bytes(damaged)
+        file.write_bytes(damaged)
         with pytest.raises(DataError, match="no log of Inspect"):
-            read_logs(packed)
+            read_logs(file)

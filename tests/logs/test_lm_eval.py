@@ -128,7 +128,7 @@ def wrote(number: int, text: object, target: str, credit: float | None = None, n
     """A line of a task whose answers are written, as mgsm_direct_en."""
     own = sample(number, [-1.0], target, filter=name, filtered_resps=[text])
     own["arguments"]["gen_args_0"]["arg_1"] = {"until": ["\n"], "do_sample": False}
-    return own if credit is None else own | {"exact_match": credit}
+    return own | {"exact_match": float(text == target) if credit is None else credit}
 
 
 def test_written_answers_agree_by_text_and_number(tmp_path):
@@ -156,7 +156,7 @@ def test_written_answers_agree_by_text_and_number(tmp_path):
         write(tmp_path, f"mgsm_{language}", samples)
     logged = read_logs(tmp_path)
     table, items = logged.tables["mgsm"], logged.items["mgsm"]
-    assert not table.ranked
+    assert table.known == "texts"
     answers = [
         [item.candidates[code][row.argmax()] for code, row in zip(table.languages, rows, strict=True)]
         for item, rows in zip(items, table.logp, strict=True)
@@ -172,12 +172,27 @@ def test_the_last_of_several_filters_counts_for_written_answers(tmp_path):
         found = [wrote(n, str(n), str(n), 1.0, "flexible-extract") for n in range(2)]
         write(tmp_path, f"mgsm_{language}", strict + found)
     table = read_logs(tmp_path).tables["mgsm"]
-    assert table.logp.argmax(-1).tolist() == [[0, 0], [1, 1]]
+    assert table.logp.argmax(-1).tolist() == [[0, 0], [0, 0]]
     write(tmp_path, "mgsm_sw", [wrote(0, "0", "0"), wrote(0, "0", "0")])
     with pytest.raises(DataError, match="doc_id '0' stands twice"):
         read_logs(tmp_path)
     write(tmp_path, "mgsm_sw", [wrote(0, ["0"], "0")])
-    with pytest.raises(DataError, match=r"no sample of lm_eval .*the answer is \['0'\]"):
+    with pytest.raises(DataError, match=r"no sample of lm_eval .*one answer is read, not \[\['0'\]\]"):
+        read_logs(tmp_path)
+
+
+def test_a_number_with_a_comma_is_no_list_of_numbers(tmp_path):
+    for language in ("en", "sw"):
+        write(tmp_path, f"mgsm_{language}", [wrote(0, "1", "1,000"), wrote(1, "1000", "1,000")])
+    assert read_logs(tmp_path).tables["mgsm"].logp.argmax(-1).tolist() == [[1, 1], [0, 0]]
+
+
+def test_what_is_written_without_one_right_answer_is_left_out(tmp_path):
+    for language in ("en", "sw"):
+        own = wrote(0, "a translation", "another")
+        del own["exact_match"]
+        write(tmp_path, f"flores_{language}", [own])
+    with pytest.raises(DataError, match="nor of written answers"):
         read_logs(tmp_path)
 
 

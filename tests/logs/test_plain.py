@@ -87,6 +87,19 @@ def answer(question: int, code: str, text: str | None, **changes: object) -> dic
     return {"id": f"q{question}", "language": code, "answer": text} | changes
 
 
+def given(logged) -> list[list[str]]:
+    """The answers of each question, by language."""
+    table, items = logged.tables["answers"], logged.items["answers"]
+    return [
+        [
+            item.candidates[code][row.argmax()]
+            for code, row in zip(table.languages, rows, strict=True)
+            if code in item.prompts
+        ]
+        for item, rows in zip(items, table.logp, strict=True)
+    ]
+
+
 def test_of_answers_alone_agreement_is_what_can_be_told(tmp_path):
     rows = {"en": "ABCA", "sw": "ABDC"}
     lines = [
@@ -94,41 +107,59 @@ def test_of_answers_alone_agreement_is_what_can_be_told(tmp_path):
     ]
     logged = read(tmp_path, *lines)
     table = logged.tables["answers"]
-    assert not table.ranked
+    assert table.known == "texts"
     assert table.normalizations == ("sum",)
-    assert logged.items["answers"][0].candidates["sw"] == ("A", "B", "C", "D")
-    assert table.logp.argmax(-1).tolist() == [[0, 0], [1, 1], [2, 3], [0, 2]]
-    assert table.gold.tolist() == [0, 1, 2, 0]
-    assert "agreement and accuracy, no CLC" in logged.notes[0]
+    assert given(logged) == [["A", "A"], ["B", "B"], ["C", "D"], ["A", "C"]]
+    assert table.gold.tolist() == [0, 0, 0, 0]  # what is right stands first
+    assert "no CLC and with what else could be answered unknown, no kappas" in logged.notes[0]
 
 
 def test_answers_are_texts_or_numbers_of_a_language_s_own_candidates(tmp_path):
-    places = {"en": ["Egypt", "Kenya"], "sw": ["Misri", "Kenya"]}
+    places = {"en": [" Egypt", " Kenya"], "sw": ["Misri", "Kenya"]}
     lines = [
-        answer(0, "en", "Egypt", candidates=places["en"], gold=["Egypt"]),
+        answer(0, "en", "Egypt ", candidates=places["en"], gold=["Egypt"]),
         answer(0, "sw", 0, candidates=places["sw"], gold=0),
     ]
     logged = read(tmp_path, *lines)
+    assert logged.tables["answers"].known == "answers"
     assert logged.tables["answers"].logp.tolist() == [[[0, -1], [0, -1]]]
     assert logged.tables["answers"].gold.tolist() == [0]
     assert logged.items["answers"][0].candidates["sw"] == ("Misri", "Kenya")
 
 
 def test_what_is_right_is_one_answer_in_whatever_words(tmp_path):
-    words = {"en": ("Egypt", "Egypt"), "sw": ("Misri", "Misri"), "fr": ("Égypte", "Tchad")}
-    lines = [answer(0, code, given, gold=gold) for code, (gold, given) in words.items()]
+    words = {"en": ("Egypt", "Egypt"), "sw": (["Misri", "Egipti"], "egipti."), "fr": ("Égypte", "Tchad")}
+    lines = [answer(0, code, text, gold=gold) for code, (gold, text) in words.items()]
     logged = read(tmp_path, *lines)
-    table = logged.tables["answers"]
-    assert logged.items["answers"][0].candidates["sw"] == ("Egypt", "Tchad")  # in words of the first language
-    assert dict(zip(table.languages, table.logp[0].argmax(-1).tolist())) == {"en": 0, "fr": 1, "sw": 0}
+    assert dict(zip(logged.tables["answers"].languages, given(logged)[0])) == {
+        "en": "Egypt",
+        "fr": "Tchad",
+        "sw": "Egypt",  # in words of the first language
+    }
+
+
+def test_what_is_right_in_one_language_is_not_right_in_another_by_its_letters_alone(tmp_path):
+    """Word for "red" in one, of another answer in the other."""
+    lines = [answer(0, "en", "rot", gold="decay"), answer(0, "de", "rot", gold="rot")]
+    logged = read(tmp_path, *lines)
+    assert logged.tables["answers"].logp.argmax(-1).tolist() == [[0, 1]]  # German, English
+    for one, other in (("A", "B"), ("18", "20")):
+        lines = [answer(0, "en", one, gold=one), answer(0, "sw", one, gold=other)]
+        with pytest.raises(
+            DataError, match=f"the right answer is {other}, at .*jsonl:1 it is {one}.*candidates"
+        ):
+            read(tmp_path, *lines)
 
 
 def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
     lines = [answer(n, code, text, gold="A") for code in ("en", "sw") for n, text in enumerate(("A", None))]
     logged = read(tmp_path, *lines)
-    assert logged.items["answers"][1].candidates["en"] == ("A", "(no answer)")
+    assert given(logged) == [["A", "A"], ["(no answer)", "(no answer)"]]
     assert logged.tables["answers"].logp.argmax(-1).tolist() == [[0, 0], [1, 1]]
-    assert any("2 answers are empty" in note for note in logged.notes)
+    assert any("2 of 4 answers are empty" in note for note in logged.notes)
+    logged = read(tmp_path, *(line | {"candidates": ["A", "B"]} for line in lines))
+    assert given(logged) == [["A", "A"], ["(no answer)", "(no answer)"]]
+    assert logged.tables["answers"].mask.sum(-1).tolist() == [[2, 2], [3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +176,12 @@ def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
         ({"candidates": "AB"}, "candidates is no list"),
         ({"gold": {"A": 1}}, "no answer can be read"),
         ({"language": ""}, "no answer can be read"),
+        ({"candidates": ["A", "B"]}, "candidates, which other lines do not have"),
     ],
 )
 def test_an_answer_that_cannot_be_one_is_told_with_its_line(tmp_path, changes, told):
-    lines = [answer(0, "en", "A"), answer(0, "sw", "A") | changes]
+    both = {"candidates": ["A", "B"]} if changes.keys() - {"candidates"} and "candidates" in changes else {}
+    lines = [answer(0, "en", "A", **both), answer(0, "sw", "A") | changes]
     with pytest.raises(DataError, match=told) as error:
         read(tmp_path, *lines)
     assert "mine.jsonl:2" in str(error.value)
@@ -156,4 +189,9 @@ def test_an_answer_that_cannot_be_one_is_told_with_its_line(tmp_path, changes, t
 
 def test_answers_and_scores_do_not_mix(tmp_path):
     with pytest.raises(DataError, match=r"an answer, where .*mine.jsonl:1 has scores"):
-        read(tmp_path, line("en"), line("sw", answer="A") | {"id": "q1"})
+        read(tmp_path, line("en"), {"id": "q1", "language": "sw", "answer": "A"})
+
+
+def test_scores_are_read_where_a_line_has_both(tmp_path):
+    lines = [line(code, answer="here") for code in ("en", "sw")]
+    assert read(tmp_path, *lines).tables["answers"].known == "scores"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.metrics import capa, fleiss_kappa, krippendorff_alpha, mother_tongue_effect
+from consistency_jax.metrics.kappa import alpha_parts, fleiss_parts
 
 
 def one_hot(answers: np.ndarray, candidates: int) -> np.ndarray:
@@ -57,6 +58,29 @@ def test_alpha_is_that_of_the_krippendorff_package(missing):
             np.where(there, answers, np.nan).T, level_of_measurement="nominal", value_domain=range(4)
         )
         assert krippendorff_alpha(one_hot(answers, 4), mask) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ties_count_as_even_draws():
+    """Against the parts' means over drawn answers; items with many ties are whole items all the same."""
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 2, (30, 3, 7)).astype(float)
+    scores[::4] = 0.0  # all tied
+    drawn = [(scores + 1e-3 * rng.random(scores.shape)).argmax(-1) for _ in range(4000)]
+    for parts in (fleiss_parts, alpha_parts):
+        found, means = parts(scores), np.mean([parts(one_hot(own, 7)) for own in drawn], axis=0)
+        assert not np.isnan(found).any()
+        used = slice(None) if parts is fleiss_parts else slice(0, 9)
+        np.testing.assert_allclose(found[:, used], means[:, used], atol=0.04)
+    halves = np.concatenate([np.tile(np.eye(7)[0], (50, 2, 1)), np.zeros((50, 2, 7))])
+    assert fleiss_kappa(halves) == pytest.approx((4 / 7 - 5 / 14) / (1 - 5 / 14))
+    assert krippendorff_alpha(np.zeros((1, 2, 4))) == pytest.approx(0.0)
+    assert krippendorff_alpha(np.zeros((100, 2, 4))) == pytest.approx(0.0)
+
+
+def test_no_items_tell_nothing():
+    nothing = np.zeros((0, 3, 4))
+    assert np.isnan(capa(nothing, np.zeros(0, int))).all()
+    assert np.isnan([fleiss_kappa(nothing), krippendorff_alpha(nothing)]).all()
 
 
 def test_nothing_is_told_where_one_answer_is_all_that_was_given():

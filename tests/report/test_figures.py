@@ -334,7 +334,8 @@ def test_groups_that_are_languages_have_a_mother_tongue_effect():
     assert summarise(table, resamples=10)["base"]["test"]["mother_tongue_non_en"] is None
 
 
-def test_of_first_answers_alone_nothing_else_is_told(tmp_path):
+@pytest.mark.parametrize("known", ["answers", "texts"])
+def test_of_answers_alone_nothing_else_is_told(tmp_path, known):
     """What the answers give is what it is of the whole table; all else is null, on the page, too."""
     whole = make_table(0)
     chosen = np.eye(4)[whole.scores("sum").argmax(-1)]
@@ -344,21 +345,25 @@ def test_of_first_answers_alone_nothing_else_is_told(tmp_path):
         prompt_logp=None,
         prompt_length=None,
         length=np.zeros_like(whole.length),
-        ranked=False,
+        known=known,
     )
     told = summarise(whole, normalization="sum", resamples=50)
     found = summarise(table, normalization="sum", resamples=50)
-    for part in ("base", "confidence"):
-        for figure in (row for row in FIGURES if not row.of_change):
+    names = {"capa", "fleiss_kappa", "krippendorff_alpha"} if known == "answers" else set()
+    names |= {"top1_agreement", "agreement_if_either_right", "all_agree", "all_right", "all_agree_but_wrong"}
+    for part, unknown in {"base": None, "confidence": [None, None]}.items():
+        for figure in (row for row in FIGURES if not row.of_change and row.name != "mother_tongue"):
             for key in figure.labels.keys() & told[part]["test"].keys():
-                expected = told[part]["test"][key] if figure.first else None
-                assert found[part]["test"][key] in (expected, [None, None]), key
+                expected = told[part]["test"][key] if figure.name in {*names, "accuracy"} else unknown
+                assert found[part]["test"][key] == expected, key
     page = write_report(tmp_path, found, table, items={"test": make_items(table)}).read_text("utf8")
-    assert "the share of same first answers, %, is <b>" in page
+    assert "agreement of first answers between languages, %, is <b>" in page
     assert "CLC" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert ("kappa" in page) is (known == "answers")
     assert "CLC" not in terminal_table(found, color=False)
+    with pytest.raises(ValueError, match="of answers alone there is no before and after"):
+        summarise(table, table)
     path = tmp_path / "table.npz"
-    table.save(path)
-    assert not Table.load(path).ranked
-    whole.save(path)
-    assert Table.load(path).ranked
+    for own in (table, whole):
+        own.save(path)
+        assert Table.load(path).known == own.known
