@@ -3,6 +3,7 @@
 Each workdir is an audit of one model on one benchmark; those of one model become one entry, models/MODEL.json, which
 other boards take. index.html shows a table a benchmark, to be sorted and looked at by language, with intervals, and
 says which models are not measurably different. Models stand in one table where they were asked the same.
+NAME=runs/a calls a model otherwise than its file. Training runs are left out.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from consistency_jax.board.entries import entries_of
 from consistency_jax.board.page import write_board
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.cli import own_command, run_app, run_command
-from consistency_jax.runtime.files import expanded, local
+from consistency_jax.runtime.files import local
 
 
 def board(paths: Sequence[str], out: str | Path) -> Path:
@@ -26,10 +27,17 @@ def board(paths: Sequence[str], out: str | Path) -> Path:
     if not paths:
         raise ConfigError("give workdirs of audits, or entries of another board")
     folder = local(out, "--out")
-    entries = entries_of([expanded(path) for path in paths])
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out={out} is a file: name a folder")
+    entries, notes = entries_of(paths)
+    for note in notes:
+        print(f"note: {note}")
+    if not entries:
+        raise ConfigError("no audit is among what was given")
     page = write_board(folder, entries, own_command() or None)
     benchmarks = {name for entry in entries.values() for name in entry["benchmarks"]}
-    print(f"{len(entries)} models, {len(benchmarks)} benchmarks: {page}")
+    counts = {"model": len(entries), "benchmark": len(benchmarks)}
+    print(", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()) + f": {page}")
     return page
 
 

@@ -1,17 +1,17 @@
 """The entries of a board: what a model reached on each benchmark, with the value of every question.
 
     {"schema": 1, "model": NAME, "benchmarks": {NAME: {
-        "items", "languages": [...], "asked": digest of what was asked, "ranked_by", "tokens", "version", "settings",
+        "items", "languages": [...], "asked": digest of what was asked, "ranked_by", "settings", "tokens", "version",
         "figures": {key: [value, low, high]}, "by_language": {key: {language: [value, low, high]}},
         "values": {key: [a value or null a question]}}}}
 
-Figures are those of report.json, percentages. `values` are what the paired comparison of two models takes, and what
-figures must follow from: an entry that was edited by hand is refused.
+Figures are those of report.json, percentages. `values` are what the paired comparison of two models takes; CLC and
+agreement must follow from them. There are none where a language lacks some of the questions: figures are then no means
+over questions.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,116 +19,130 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import model_name
-from consistency_jax.errors import UserError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics.arrays import mean_known
 from consistency_jax.metrics.bootstrap import weighted_means
-from consistency_jax.report.figures import ACCURACY, CLC, PAIRS, TOP1, Figure, Ranked, measured
-from consistency_jax.runtime.files import read_json
-from consistency_jax.table import Table, read_tables
-from consistency_jax.training.workdir import LOGS, read_config, read_report
+from consistency_jax.report.figures import ACCURACY, CLC, TOP1, Ranked, measured
+from consistency_jax.runtime.files import expanded, read_json
+from consistency_jax.table import KNOWN, Table, read_tables
+from consistency_jax.training.workdir import LOGS, damaged_report, read_config, read_report
 
 SCHEMA = 1
-SHOWN: tuple[Figure, ...] = (CLC, TOP1, ACCURACY)  # of which the board has the value of every question
-FIGURES = {key: label for figure in SHOWN for key, label in figure.labels.items() if key in figure.headline}
-FIGURES |= {
-    "capa_all": "Agreement beyond accuracy (CAPA x 100)",
-    "accuracy_gap": ACCURACY.labels["accuracy_gap"],
-}
-BY_LANGUAGE = {"clc": "clc_with_others", "accuracy": "accuracy"}
-SETTINGS = ("evaluation.boundary", "model.compute_dtype", "data.chat_template")
-_TEXTS = ("asked", "ranked_by", "version")
+LABELS = {key: label for figure in (CLC, TOP1, ACCURACY) for key, label in figure.labels.items()}
+FIGURES = {key: LABELS[key] for key in (*CLC.headline, *TOP1.headline, *ACCURACY.headline)}
+FIGURES |= {"capa_all": "Agreement beyond accuracy (CAPA x 100)", "accuracy_gap": LABELS["accuracy_gap"]}
+# Of a language; the first of these keys that is known.
+BY_LANGUAGE = {"with_others": ("clc_with_others", "top1_agreement_with_others"), "accuracy": ("accuracy",)}
+# Of which a board has the value of every question.
+VALUES = {"clc_all": CLC, "top1_agreement_all": TOP1}
+# What else decides how a question is asked.
+SETTINGS = ("evaluation.boundary", "data.chat_template", "data.system_prompt")
+OWN_TABLES = ("jsonl", "mapped")  # sources that are no data set by themselves
 
 
-def entries_of(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Model -> its entry, of workdirs of audits and of entries that were written before, one by one.
+def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Model -> its entry, of workdirs of audits and of entries that were written before; and what was left out.
+
+    Args:
+      paths: each a folder or file; NAME=FOLDER for a model of another name than its file's.
 
     Raises:
       UserError: what is neither, or a model that is there twice on one benchmark.
     """
     entries: dict[str, dict[str, Any]] = {}
     came: dict[tuple[str, str], Path] = {}
-    for path in paths:
+    notes = []
+    for text in paths:
+        name, _, rest = text.partition("=") if "=" in text and not expanded(text).exists() else ("", "", text)
+        path = expanded(rest)
+        if path.suffix != ".json" and path.exists() and not (path / "config.json").exists():
+            notes.append(f"{path} is no workdir, left out")
+            continue
+        if path.suffix != ".json" and path.exists() and "final" in (read_report(path) or {}):
+            notes.append(f"{path} is a training run, left out: audit what it exported")
+            continue
+        if path.name == "compare.json":
+            continue
         found = checked(path) if path.suffix == ".json" else entry_of(path)
-        own = entries.setdefault(found["model"], found | {"benchmarks": {}})
-        for name, benchmark in found["benchmarks"].items():
-            other = came.setdefault((found["model"], name), path)
+        model = name or found["model"]
+        own = entries.setdefault(model, found | {"model": model, "benchmarks": {}})
+        for benchmark, told in found["benchmarks"].items():
+            other = came.setdefault((model, benchmark), path)
             if other != path:
                 raise UserError(
-                    f"{other} and {path} are both of {found['model']} on {name}: give one of them"
+                    f"{other} and {path} are both of {model} on {benchmark}: give one of them, or another name, "
+                    f"NAME={path}"
                 )
-            own["benchmarks"][name] = benchmark
-    return entries
+            own["benchmarks"][benchmark] = told
+    return entries, notes
 
 
 def entry_of(workdir: Path) -> dict[str, Any]:
-    """The entry of what one audit, or the base model of one run, measured.
+    """The entry of what one audit measured.
 
     Raises:
-      UserError: a folder that is no workdir, or has measured nothing.
+      UserError: a folder that is no workdir, has measured nothing, or did so with an older version.
     """
     config, summary = read_config(workdir), read_report(workdir)
     path = workdir / "tables" / "base.npz"
-    if summary is None or not path.exists():
-        raise UserError(f"{workdir} has no report.json: measure the model first, consistency-jax audit")
-    if "final" in summary:
-        raise UserError(f"{workdir} is a training run: audit what it exported, consistency-jax export")
+    missing = "report.json" if summary is None else "" if path.exists() else "tables/base.npz"
+    if missing:
+        raise UserError(f"{workdir} has no {missing}: measure the model first, consistency-jax audit")
     try:
         tables = read_tables(path)
+        benchmarks = {
+            _name(config, split, tables): _benchmark(config, summary, split, table)
+            for split, table in tables.items()
+        }
+    except KeyError as error:  # of an older version
+        raise damaged_report(workdir, error) from error
     except ValueError as error:
         raise UserError(str(error)) from error
-    several = len(tables) > 1 or config.data.source == LOGS
-    return {
-        "schema": SCHEMA,
-        "model": model_name(config),
-        "benchmarks": {
-            split
-            if config.data.source == LOGS
-            else f"{config.data.source}{f': {split}' * several}": _benchmark(config, summary, split, table)
-            for split, table in tables.items()
-        },
-    }
+    return {"schema": SCHEMA, "model": model_name(config), "benchmarks": benchmarks}
+
+
+def _name(config: ConfigDict, split: str, tables: Mapping[str, Table]) -> str:
+    source, file = config.data.source, Path(config.data.path).name
+    if source == LOGS:
+        return split
+    name = f"{source} {file}" if source in OWN_TABLES and file else source
+    return f"{name}: {split}" if len(tables) > 1 else name
 
 
 def _benchmark(config: ConfigDict, summary: Mapping[str, Any], split: str, table: Table) -> dict[str, Any]:
     value, sure = summary["base"][split], summary["confidence"][split]
-    ranked_by = summary["settings"]["normalization"]
-    columns = measured(SHOWN, Ranked(table, ranked_by), len(table.languages))
-    values = {
-        f"{figure.name}{'_all' if figure.block is PAIRS else ''}": mean_known(own, axis=1)
-        for figure, (own, _) in columns.items()
-    }
+    about, ranked_by = summary["settings"]["splits"][split], summary["settings"]["normalization"]
+    values = {}
+    if np.asarray(table.mask).any(2).all():
+        columns = measured(tuple(VALUES.values()), Ranked(table, ranked_by), len(table.languages))
+        values = {key: _plain(mean_known(columns[figure][0], axis=1)) for key, figure in VALUES.items()}
     tokens = {"answers": table.length, "prompts": table.prompt_length}
+    flat = config.to_dict()
     return {
         "items": len(table.ids),
         "languages": list(table.languages),
-        "asked": asked(table),
-        "ranked_by": ranked_by if table.ranked else "answers alone",
+        "asked": about["asked"],
+        "ranked_by": ranked_by if table.known == "scores" else KNOWN[table.known].partition(",")[0],
+        "settings": {key: flat[room][name] for key in SETTINGS for room, name in [key.split(".")]},
         "tokens": {name: None if own is None else int(own.sum()) or None for name, own in tokens.items()},
-        "version": summary["settings"].get("version", ""),
-        "settings": {key: _at(config, key) for key in SETTINGS},
+        "version": summary["settings"]["version"],
         "figures": {key: [value[key], *sure[key]] for key in FIGURES},
         "by_language": {
-            name: {language: [value[key][language], *sure[key][language]] for language in table.languages}
-            for name, key in BY_LANGUAGE.items()
+            name: {code: [value[key][code], *sure[key][code]] for code in table.languages}
+            for name, keys in BY_LANGUAGE.items()
+            for key in [next((own for own in keys if value[own][table.languages[0]] is not None), keys[0])]
         },
-        "values": {
-            key: [None if np.isnan(x) else round(float(x), 4) for x in own] for key, own in values.items()
-        },
+        "values": values,
     }
 
 
-def asked(table: Table) -> str:
-    """A digest of what was asked: questions, languages, candidates by their bytes, and what is right."""
-    head = json.dumps([table.ids, table.languages], ensure_ascii=False)
-    gold = np.asarray(table.gold).astype(np.int32)
-    parts = (head.encode(), table.mask.tobytes(), table.bytes.astype(np.int32).tobytes(), gold.tobytes())
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(x) else round(float(x), 4) for x in values]
 
 
-def _at(config: ConfigDict, key: str) -> Any:
-    for part in key.split("."):
-        config = config.get(part) if hasattr(config, "get") else None
-    return config
+def numbers(values: Sequence[float | None]) -> np.ndarray:
+    """f64[N] of an entry's values, NaN for null."""
+    return np.array([np.nan if x is None else x for x in values], float)
 
 
 # ------------------------------------------------------------------------------------------------------------- checking
@@ -136,46 +150,62 @@ def checked(path: Path) -> dict[str, Any]:
     """An entry from its file.
 
     Raises:
-      UserError: it is none, or its figures do not follow from its values; the file and the place are told.
+      ConfigError: it is none, or its CLC or agreement does not follow from its values; the file and the place are told.
     """
     try:
         entry = read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no entry of a board ({error})") from error
-    try:
-        if entry["schema"] != SCHEMA:
-            raise ValueError(f"schema {entry['schema']}, not {SCHEMA}")
-        if not isinstance(entry["model"], str) or not entry["model"].strip():
-            raise ValueError("model is no name")
-        if set(entry) != {"schema", "model", "benchmarks"} or not entry["benchmarks"]:
-            raise ValueError(f"it has {', '.join(entry)}")
-        for name, benchmark in entry["benchmarks"].items():
-            _check(benchmark, f"benchmarks.{name}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{path} is no entry of a board: {told}") from error
+        raise ConfigError(f"{path} is no entry of a board ({error})") from error
+    wrong = _wrong(entry)
+    if wrong:
+        raise ConfigError(f"{path} is no entry of a board: {wrong}")
     return entry
 
 
-def _check(own: Mapping[str, Any], where: str) -> None:
-    if not all(isinstance(own[key], str) for key in _TEXTS) or not isinstance(own["items"], int):
-        raise ValueError(f"{where}: {', '.join(_TEXTS)} are texts, items is a number")
+def _wrong(entry: Any) -> str:
+    """What is wrong with an entry, and where; "" for nothing."""
+    if not isinstance(entry, dict) or set(entry) != {"schema", "model", "benchmarks"}:
+        return "it should have schema, model and benchmarks, and nothing else"
+    if entry["schema"] != SCHEMA:
+        return f"schema should be {SCHEMA}, not {entry['schema']!r}"
+    if not isinstance(entry["model"], str) or not entry["model"].strip():
+        return f"model should be a name, not {entry['model']!r}"
+    if not isinstance(entry["benchmarks"], dict) or not entry["benchmarks"]:
+        return "benchmarks should be an object with one or more"
+    for name, own in entry["benchmarks"].items():
+        if wrong := _wrong_benchmark(own):
+            return f"benchmarks.{name}.{wrong}"
+    return ""
+
+
+def _wrong_benchmark(own: Any) -> str:
+    kinds = {key: str for key in ("asked", "ranked_by", "version")} | {"items": int, "languages": list}
+    kinds |= dict.fromkeys(("settings", "tokens", "figures", "by_language", "values"), dict)
+    for key, kind in kinds.items():
+        if not isinstance(own, dict) or type(own.get(key)) is not kind:
+            return f"{key} should be of kind {kind.__name__}"
     languages = own["languages"]
-    if not languages or not all(isinstance(name, str) for name in languages):
-        raise ValueError(f"{where}.languages are no names")
-    by_language = [(f"{name}.{l}", own["by_language"][name][l]) for name in BY_LANGUAGE for l in languages]
-    for key, figure in [*((key, own["figures"][key]) for key in FIGURES), *by_language]:
-        value, low, high = (-101 if part is None else float(part) for part in figure)
-        if not -101 <= low <= high <= 100 or not -101 <= value <= 100:
-            raise ValueError(f"{where}.figures.{key} is {figure}, not [value, low, high]")
+    if not languages or not all(isinstance(code, str) for code in languages):
+        return "languages should be names"
+    figures = {f"figures.{key}": own["figures"].get(key) for key in FIGURES}
+    for name in BY_LANGUAGE:
+        told = own["by_language"].get(name)
+        figures |= {f"by_language.{name}.{code}": dict(told or {}).get(code) for code in languages}
+    for place, figure in figures.items():
+        if not isinstance(figure, list) or len(figure) != 3 or not all(map(_number, figure)):
+            return f"{place} should be [value, low, high], percentages or null, not {figure!r}"
+        if None not in figure and figure[1] > figure[2]:
+            return f"{place} should be [value, low, high], and low is above high"
     for key, values in own["values"].items():
-        numbers = np.array([np.nan if x is None else x for x in values], float)
-        if numbers.shape != (own["items"],):
-            raise ValueError(f"{where}.values.{key} has {len(values)} values of {own['items']} questions")
-    for key, mean in (("clc_all", "clc_all"), ("top1_agreement_all", "top1_agreement_all")):
-        told = own["figures"][key][0]
-        numbers = np.array([np.nan if x is None else x for x in own["values"][mean]], float)
-        found = weighted_means(numbers[:, None])[0]
-        # Means over pairs of means over questions, and the other way round, are alike where no language lacks any.
-        if told is not None and not abs(told - found) < 0.05 + 10 * np.isnan(numbers).any():
-            raise ValueError(f"{where}.figures.{key} is {told:g}, but its values have the mean {found:.4g}")
+        if key not in VALUES or not isinstance(values, list) or not all(map(_number, values)):
+            return f"values.{key} should be a list of percentages or null, of {', '.join(VALUES)}"
+        if len(values) != own["items"]:
+            return f"values.{key} should have {own['items']} values, one a question, not {len(values)}"
+        told, found = own["figures"][key][0], weighted_means(numbers(values)[:, None])[0]
+        if (told is None) != np.isnan(found) or (told is not None and abs(told - found) > 0.01):
+            return f"figures.{key} is {told}, but the mean of its values is {found:.4g}"
+    return ""
+
+
+def _number(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value) and -100 <= value <= 100)

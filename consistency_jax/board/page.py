@@ -1,34 +1,35 @@
 """The page of a board: a table a benchmark, to be sorted and looked at by language, without a server."""
 
+import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from consistency_jax.board.entries import BY_LANGUAGE, FIGURES
+from consistency_jax.board.entries import BY_LANGUAGE, FIGURES, numbers
 from consistency_jax.metrics.bootstrap import interval, resampled_means
 from consistency_jax.report.html import template
-from consistency_jax.report.names import language_name
 from consistency_jax.report.paired import CONFIDENCE
 from consistency_jax.runtime.files import write_text
 
-LEADING = ("clc_all", "top1_agreement_all")  # a table is sorted by the first that its models have
+MOST_LETTERS = 80  # of the name of a file
 
 
 def write_board(folder: Path, entries: Mapping[str, Mapping[str, Any]], command: str | None = None) -> Path:
     """Writes index.html, and the entry of each model into models/; returns the path of the page."""
     (folder / "models").mkdir(parents=True, exist_ok=True)
+    files = file_names(entries)
     for model, entry in entries.items():
         text = json.dumps(entry, indent=1, ensure_ascii=False, allow_nan=False)
-        write_text(folder / "models" / f"{file_name(model)}.json", text + "\n")
+        write_text(folder / files[model], text + "\n")
     tables = board_tables(entries)
     data = {table["id"]: table["languages"] for table in tables}
     page = template("board.html.j2").render(
         tables=tables,
-        models={model: f"models/{file_name(model)}.json" for model in entries},
+        models=files,
         labels=FIGURES,
         data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
         command=command,
@@ -38,27 +39,42 @@ def write_board(folder: Path, entries: Mapping[str, Mapping[str, Any]], command:
     return folder / "index.html"
 
 
-def file_name(model: str) -> str:
-    """The name of a model as one of a file."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)
+def file_names(models: Iterable[str]) -> dict[str, str]:
+    """Model -> its file, models/NAME.json, of letters that every file system takes; with a digest of the name where it
+    is not the name itself, or is another's but for case."""
+    found: dict[str, str] = {}
+    for model in models:
+        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)[
+            :MOST_LETTERS
+        ]
+        if name != model or name.casefold() in {Path(other).stem.casefold() for other in found.values()}:
+            name = f"{name}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+        found[model] = f"models/{name}.json"
+    return found
 
 
 def board_tables(entries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A table for each benchmark, and for each set of questions that was asked of it, with the best model first.
 
-    Each row has "even": the models that its leading figure is not measurably different from, by a paired bootstrap
-    over the questions.
+    Each row has "even": the models that its leading figure, the table's first, is not measurably different from, by a
+    paired bootstrap over the questions; None where that cannot be told.
     """
-    asked: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
+    asked: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for model, entry in entries.items():
         for name, own in entry["benchmarks"].items():
-            asked.setdefault((name, own["asked"], own["ranked_by"]), {})[model] = own
+            same = (
+                name,
+                own["asked"],
+                own["ranked_by"],
+                json.dumps([own[key] for key in ("items", "languages", "settings")]),
+            )
+            asked.setdefault(same, {})[model] = own
     tables = []
-    for number, ((name, _, ranked_by), own) in enumerate(sorted(asked.items())):
+    for number, ((name, _, ranked_by, _), own) in enumerate(sorted(asked.items())):
         first = next(iter(own.values()))
         known = [key for key in FIGURES if any(each["figures"][key][0] is not None for each in own.values())]
-        lead = next((key for key in LEADING if key in known), known[0] if known else "")
-        even = _even({model: each["values"][lead] for model, each in own.items()}) if lead in LEADING else {}
+        lead = known[0] if known else ""
+        even = _even({model: each["values"][lead] for model, each in own.items() if lead in each["values"]})
         order = sorted(own, key=lambda model: -_number(own[model]["figures"], lead))
         tables.append(
             {
@@ -70,11 +86,14 @@ def board_tables(entries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
                 "keys": known,
                 "lead": lead,
                 "rows": [
-                    {"model": model, "figures": own[model]["figures"], "even": even.get(model, [])}
-                    | {key: own[model][key] for key in ("version", "tokens")}
+                    {
+                        "model": model,
+                        "figures": own[model]["figures"],
+                        "even": even.get(model),
+                        "version": own[model]["version"],
+                    }
                     for model in order
                 ],
-                "names": {code: language_name(code) for code in first["languages"]},
                 "languages": {
                     model: {
                         code: [own[model]["by_language"][key][code] for key in BY_LANGUAGE]
@@ -91,7 +110,7 @@ def _even(values: Mapping[str, Sequence[float | None]]) -> dict[str, list[str]]:
     """Model -> those whose mean differs from its own by an interval that holds 0."""
     if len(values) < 2:
         return {}
-    columns = np.array([[np.nan if x is None else x for x in own] for own in values.values()]).T
+    columns = np.array([numbers(own) for own in values.values()]).T
     drawn = resampled_means(columns)
     found: dict[str, list[str]] = {model: [] for model in values}
     for (i, one), (j, other) in itertools.combinations(enumerate(values), 2):

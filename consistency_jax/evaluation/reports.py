@@ -1,5 +1,6 @@
 """Writes down what was measured: report.json and report.html, before and after, or of a model alone."""
 
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax import report
 from consistency_jax.config.stages import filled, method_of, model_name, stages_of
-from consistency_jax.data.items import Items
+from consistency_jax.data.items import Items, ParallelItem, items_digest
 from consistency_jax.evaluation.free_text import (
     GenerationTask,
     Responses,
@@ -29,6 +30,7 @@ def write_report(
     final: dict[str, Table] | None,
     tasks: Sequence[GenerationTask],
     responses: Sequence[Sequence[Responses]],
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """report.json, report.html, and the table on the terminal; returns what report.json holds.
 
@@ -36,6 +38,7 @@ def write_report(
       items: of each split.
       final: None for a report of the base model alone.
       tasks: what was answered in free text; responses: those before, and those after.
+      notes: what is odd about what was measured.
     """
     summary = report.summarise(
         base,
@@ -47,7 +50,10 @@ def write_report(
         language_groups=config.evaluation.groups.to_dict(),
         steer=_steer(config) if final is not None else None,
     )
-    summary["settings"]["version"] = version()
+    summary["settings"] |= {"version": version(), "notes": list(notes)}
+    for name, own in items.items():
+        if name in base:
+            summary["settings"]["splits"][name]["asked"] = asked(own, base[name])
     if tasks:
         write_responses(workdir, tasks, *responses)
         summary |= free_text_figures(config, tasks, *responses)
@@ -70,6 +76,19 @@ def write_report(
     print(report.terminal_table(summary))
     print(f"report: {page}")
     return summary
+
+
+def asked(items: Items, table: Table) -> str:
+    """A digest of what was asked in a table's languages, by which measurements of models are known to be comparable:
+    questions, candidates and what is right; where candidates are made of what a model answered, what is right alone."""
+    kept = list(items)
+    if table.known != "scores":
+        kept = [dataclasses.replace(item, candidates=_right_alone(item)) for item in items]
+    return items_digest([(kept, table.languages)])
+
+
+def _right_alone(item: ParallelItem) -> dict[str, tuple[str, ...]]:
+    return {} if item.gold is None else {code: (texts[item.gold],) for code, texts in item.candidates.items()}
 
 
 def page_title(config: ConfigDict, alone: bool) -> str:

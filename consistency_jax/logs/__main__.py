@@ -1,11 +1,14 @@
 """How consistent is a model, by what others have logged of it? consistency-jax audit --from=FOLDER --workdir=RUN
 
-`--from` is a folder of lm-evaluation-harness (`lm_eval ... --output_path=FOLDER --log_samples`), whose tasks in several
-languages are told by their names (xcopa_it, xcopa_sw), or a JSONL file with a line for each question and language:
+`--from` is a folder of lm-evaluation-harness (`lm_eval ... --output_path=FOLDER --log_samples`), lighteval (details) or
+Inspect (.eval, .json), whose tasks in several languages are told by their names (xcopa_it, xcopa_sw); or JSONL of your
+own with a line for each question and language:
 
-    {"id": "q1", "language": "sw", "scores": [-1.5, -3.2], "gold": 0}      (also: task, prompt, candidates, group)
+    {"id": "q1", "language": "sw", "scores": [-1.5, -3.2], "gold": 0}       log-probabilities of the candidates
+    {"id": "q1", "language": "sw", "answer": "B", "gold": "C"}              the answer alone; null for none
 
-No model is loaded. Report, intervals, tables and `compare` are those of an audit; ranked by `sum`, or by `bytes`.
+A line may also hold task, prompt, candidates and group. No model is loaded. Report, intervals, tables and `compare` are
+those of an audit, ranked by `sum`, or by `bytes`; of answers alone there is agreement and accuracy, and no CLC.
 """
 
 from collections.abc import Sequence
@@ -27,7 +30,12 @@ RANKINGS = ("sum", "bytes")  # what needs no tokens, which are not logged
 
 
 def audit_logs(
-    logs: str | Path, workdir: str | Path, tasks: str = "", join: str = "", normalization: str = "sum"
+    logs: str | Path,
+    workdir: str | Path,
+    tasks: str = "",
+    join: str = "",
+    normalization: str = "sum",
+    name: str = "",
 ) -> dict[str, Any]:
     """Reads logs and writes the report of an audit into a workdir; returns what report.json holds.
 
@@ -36,6 +44,7 @@ def audit_logs(
       tasks: which tasks, joined by +, with {language} in their names; "": every one that is there in two languages.
       join: the field by which questions of the languages belong together; "": as the format has it.
       normalization: what candidates are ranked by, sum or bytes.
+      name: of the model; "": as the log tells it.
 
     Raises:
       ConfigError: another normalization, or a workdir of something else.
@@ -48,19 +57,19 @@ def audit_logs(
     path = local(logs, "--from")
     logged = read_logs(path, tasks, join)
     config = default()
-    config.model.path, config.data.source, config.data.path = logged.model, LOGS, str(path)
+    config.model.path, config.data.source, config.data.path = name or logged.model, LOGS, str(path)
     config.data.test, config.evaluation.normalization = tuple(logged.items), normalization
     for note in logged.notes:
         print(f"note: {note}")
     with open_workdir(workdir, config) as folder:
         write_tables(folder / "tables" / "base.npz", logged.tables)
-        return write_report(config, folder, logged.items, logged.tables, None, [], [])
+        return write_report(config, folder, logged.items, logged.tables, None, [], [], logged.notes)
 
 
 def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise SystemExit(f"error: {argv[1]!r} is no flag: --from=FOLDER --workdir=RUN")
-    given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION)
+    given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION, _NAME)
     run_command(audit_logs, *(flag.value for flag in given))
 
 
@@ -68,11 +77,12 @@ if __name__ == "__main__":
     _FROM = flags.DEFINE_string("from", None, "Folder or file of logs.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the report (made if it is not there).")
     _TASKS = flags.DEFINE_string(
-        "tasks", "", "Which, joined by +: xcopa_{language}; all in two languages by default."
+        "tasks", "", "Which, by pattern, joined by +: xcopa_{language}; all in two languages by default."
     )
     _JOIN = flags.DEFINE_string("join", "", "Field by which questions of the languages belong together.")
     _NORMALIZATION = flags.DEFINE_string(
         "normalization", "sum", "What candidates are ranked by: sum or bytes."
     )
+    _NAME = flags.DEFINE_string("name", "", "Of the model; by default as the log tells it.")
     flags.mark_flags_as_required(["from", "workdir"])
     run_app(main)

@@ -16,14 +16,14 @@ from consistency_jax.table import Table
 class Scored(NamedTuple):
     """One question in one language, as it was logged.
 
-    scores: of each candidate, higher is better: log-probabilities, nats.
+    scores: of each candidate, higher is better: log-probabilities, nats; None of one that the language does not have.
     right: indices of those that are right; () where that is not told.
     where: file:line.
     """
 
     prompt: str
     candidates: tuple[str, ...]
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
     right: tuple[int, ...]
     group: str
     where: str
@@ -47,7 +47,8 @@ class Given(NamedTuple):
 
 
 RIGHT = "right"  # key of what is right
-NOTHING = "(no answer)"  # a candidate of its own: never right, and the same in all languages
+# A candidate of a language that gave none: never right, and another one in each, so that silence is no agreement.
+NOTHING = "(no answer)"
 _THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
 
@@ -63,64 +64,77 @@ def scored(answers: Mapping[str, Mapping[str, Given]], mend: str) -> tuple[dict[
         number is right.
     """
     every = [told for own in answers.values() for told in own.values()]
-    if all(told.candidates for told in every):
-        empty = {key for own in answers.values() for key, told in own.items() if told.answer is None}
-        placed = {
-            language: {key: _place(told, key in empty) for key, told in own.items()}
-            for language, own in answers.items()
-        }
-        return placed, "answers"
-    if mixed := next((told for told in every if told.candidates), None):
+    known = "answers" if all(told.candidates for told in every) else "texts"
+    mixed = next((told for told in every if told.candidates), None)
+    if known == "texts" and mixed:
         raise DataError.at(
             mixed.where, "candidates, which other lines do not have", "Give them in all, or in none"
         )
     found: dict[str, dict[str, Scored]] = {language: {} for language in answers}
     for key in dict.fromkeys(key for own in answers.values() for key in own):
         asked = {language: own[key] for language, own in answers.items() if key in own}
-        for language, told in _together(asked, mend).items():
+        for language, told in (_placed(asked) if known == "answers" else _together(asked, mend)).items():
             found[language][key] = told
-    return found, "texts"
+    return found, known
 
 
-def _place(told: Given, empty: bool) -> Scored:
-    """The place of an answer among its candidates; behind them where it, or that of another language, is empty."""
-    names = told.candidates + (NOTHING,) * empty
-    for text in (told.answer, *told.right):
-        if text is not None and text not in told.candidates:
-            reason = f"{text!r} is none of the candidates {', '.join(told.candidates)}"
-            raise DataError.at(told.where, reason, "Give the text of a candidate of this language")
-    answer = NOTHING if told.answer is None else told.answer
-    scores = tuple(0.0 if name == answer else -1.0 for name in names)
-    right = tuple(names.index(text) for text in told.right)
-    return Scored(told.prompt, names, scores, right, told.group, told.where)
+def _placed(asked: Mapping[str, Given]) -> dict[str, Scored]:
+    """The places of answers to one question among its candidates."""
+    for told in asked.values():
+        for text in (told.answer, *told.right):
+            if text is not None and text not in told.candidates:
+                reason = f"{text!r} is none of the candidates {', '.join(told.candidates)}"
+                raise DataError.at(told.where, reason, "Give the text of a candidate of this language")
+    return {
+        language: _scored(
+            told, told.candidates, told.answer, tuple(map(told.candidates.index, told.right)), place
+        )
+        for language, told, place in _with_places(asked)
+    }
 
 
 def _together(asked: Mapping[str, Given], mend: str) -> dict[str, Scored]:
-    """What was answered to one question in each language, as places among all that was answered to it."""
+    """The places of answers to one question among all that was answered to it; what is right has the first."""
     known = next((told for told in asked.values() if told.right), None)
     names: dict[str, str] = {RIGHT: known.right[0]} if known else {}
-    places = {}
+    answers: dict[str, str | None] = {}
     for language, told in asked.items():
         right = {spelling(text) for text in told.right}
         if right and not right & {spelling(text) for text in known.right} and _one_for_all(told, known):
             reason = f"the right answer is {told.right[0]}, at {known.where} it is {known.right[0]}"
             raise DataError.at(told.where, reason, f"{mend}; or give candidates, where these are letters")
-        own = "" if told.answer is None else spelling(told.answer)
-        place = RIGHT if own in right else f"={own}" if told.answer is not None else NOTHING
-        names.setdefault(place, NOTHING if told.answer is None else told.answer)
-        places[language] = place
-    texts, order = tuple(names.values()), list(names)
+        own = None if told.answer is None else spelling(told.answer)
+        answers[language] = None if own is None else RIGHT if own in right else f"={own}"
+        if own is not None:
+            names.setdefault(answers[language], told.answer)
+    order = tuple(names)
     return {
-        language: Scored(
-            told.prompt,
-            texts,
-            tuple(0.0 if place == places[language] else -1.0 for place in order),
-            (0,) if told.right else (),
-            told.group,
-            told.where,
+        language: _scored(told, order, answers[language], (0,) if told.right else (), place)._replace(
+            candidates=_in_own_words(told, names, answers[language]) + (NOTHING,) * len(place)
         )
-        for language, told in asked.items()
+        for language, told, place in _with_places(asked)
     }
+
+
+def _with_places(asked: Mapping[str, Given]) -> Iterator[tuple[str, Given, list[bool]]]:
+    """Each language with its places behind the candidates: one for each language that gave no answer, its own True."""
+    empty = [language for language, told in asked.items() if told.answer is None]
+    for language, told in asked.items():
+        yield language, told, [own == language for own in empty]
+
+
+def _scored(
+    told: Given, names: tuple[str, ...], answer: str | None, right: tuple[int, ...], empty: Sequence[bool]
+) -> Scored:
+    scores = [0.0 if name == answer else -1.0 for name in names] + [0.0 if own else None for own in empty]
+    texts = names + (NOTHING,) * len(empty)
+    return Scored(told.prompt, texts, tuple(scores), right, told.group, told.where)
+
+
+def _in_own_words(told: Given, names: Mapping[str, str], answer: str | None) -> tuple[str, ...]:
+    own = {RIGHT: told.right[0]} if told.right else {}
+    own |= {answer: told.answer} if answer is not None else {}
+    return tuple((dict(names) | own).values())
 
 
 def _one_for_all(told: Given, known: Given) -> bool:
@@ -186,7 +200,8 @@ def joined(
             if key in own:
                 told = own[key]
                 count = len(told.candidates)
-                logp[n, l, :count], mask[n, l, :count] = told.scores, True
+                mask[n, l, :count] = [score is not None for score in told.scores]
+                logp[n, l, :count] = [score or 0.0 for score in told.scores]
                 size[n, l, :count] = [len(text.encode()) for text in told.candidates]
     length = np.zeros(shape, np.int32)  # in tokens: not logged
     ids, right = tuple(item.id for item in items), right_answers(items, shape[2])
@@ -197,8 +212,11 @@ def joined(
         odd.append(f"{task}: nothing but the answer is known: agreement and accuracy, no CLC{less}")
         every = [told for own in answers.values() for told in own.values()]
         none = sum(told.candidates[told.scores.index(0)] == NOTHING for told in every)
-        odd += (
-            [f"{task}: {none:,} of {len(every):,} answers are empty, which counts as wrong"] if none else []
+        silent = f"{task}: {none:,} of {len(every):,} answers are empty: wrong, and no agreement"
+        odd += [silent] if none else []
+    elif (table.logp[table.mask] > 0).any():
+        odd.append(
+            f"{task}: scores above 0 are no log-probabilities; divergences and what is drawn mean nothing"
         )
     return items, table, odd
 
@@ -226,7 +244,7 @@ def _item(key: str, own: Mapping[str, Scored], mend: str) -> ParallelItem:
             reason = f"the right answer is {_named(told.right)}, at {known.where} it is {_named(known.right)}"
             raise DataError.at(told.where, reason, mend)
         with np.errstate(over="ignore"):
-            if not np.isfinite(np.array(told.scores, np.float32)).all():
+            if not np.isfinite(np.array([score or 0.0 for score in told.scores], np.float32)).all():
                 raise DataError.at(told.where, "a score is no finite number", "Have the model measured again")
     return ParallelItem(
         id=key,

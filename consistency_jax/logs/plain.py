@@ -39,10 +39,14 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
                 )
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}, or "answer": "B"'
-                raise DataError.at(line.where, f"no answer can be read ({error!r})", mend) from error
+                told = f"no field {error}" if isinstance(error, KeyError) else str(error)
+                raise DataError.at(line.where, f"no answer can be read: {told}", mend) from error
             own = answers.setdefault(task, {}).setdefault(language, {})
             if str(key) in own:
-                raise DataError.at(line.where, f"id {key!r} stands twice in {language!r}", MEND)
+                first = own[str(key)].where
+                raise DataError.at(
+                    line.where, f"id {key!r} stands in {language!r} at {first}, too", "Keep one of them"
+                )
             own[str(key)] = told
     if missing := [task for task in wanted if task not in answers]:
         raise DataError.at(
@@ -77,9 +81,9 @@ def _scored(record: Any, where: str) -> Scored:
     gold = record.get("gold")
     right = () if gold is None else tuple(dict.fromkeys(gold)) if isinstance(gold, list) else (gold,)
     if len(scores) < 2 or len(texts) != len(scores):
-        raise ValueError(f"{len(scores)} scores of {len(texts)} candidates")
+        raise ValueError(f"{len(scores)} scores of {len(texts)} candidates; two or more are compared")
     if not all(type(number) is int and 0 <= number < len(scores) for number in right):
-        raise ValueError(f"gold is {gold!r}")
+        raise ValueError(f"gold is {gold!r}, and should be the number of a candidate, 0 to {len(scores) - 1}")
     return Scored(str(record.get("prompt", "")), texts, scores, right, str(record.get("group", "")), where)
 
 
@@ -99,8 +103,10 @@ def _named(answer: Any, texts: Sequence[str]) -> str:
     """The text of an answer, which may be given by its number among the candidates; as these are written."""
     if type(answer) is int and texts:
         if not 0 <= answer < len(texts):
-            raise ValueError(f"answer {answer} of {len(texts)} candidates")
+            raise ValueError(f"{answer} is no number of {len(texts)} candidates, which begin at 0")
         return texts[answer]
     if not isinstance(answer, str) or not answer.strip():
-        raise ValueError(f"answer {answer!r}")
+        raise ValueError(
+            f"answer and gold should be texts, or numbers of candidates, not {answer!r}; null for none"
+        )
     return next((text for text in texts if text.strip() == answer.strip()), answer.strip())

@@ -19,7 +19,7 @@ from consistency_jax.metrics.accuracy import right_cells, top_choice
 from consistency_jax.metrics.arrays import checked_scores
 from consistency_jax.metrics.bootstrap import weighted_means
 from consistency_jax.metrics.distribution import log_probabilities
-from consistency_jax.metrics.rankc import language_pairs
+from consistency_jax.metrics.rankc import language_pairs, shared_candidates
 
 
 def capa(
@@ -47,7 +47,7 @@ def capa_parts(
     scores, mask = checked_scores(scores, mask)
     chosen = np.exp(log_probabilities(scores, mask)) * mask if probabilities else top_choice(scores, mask)
     first, second = language_pairs(scores.shape[1])
-    asked = mask.any(1)
+    asked = shared_candidates(mask)
     right = right_cells(gold, scores.shape) & asked
     credit = (chosen * right[:, None]).sum(2)
     rights, wrongs = right.sum(1), (asked & ~right).sum(1)

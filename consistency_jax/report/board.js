@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const form = document.getElementById("filters");
-  const HEADS = ["CLC with the others", "Accuracy"];
+  const HEADS = ["Consistency with the others", "Accuracy"];
   const whole = new Map([...document.querySelectorAll("section table")].map((table) => [table, table.innerHTML]));
 
   const number = (value) => (value === null ? "–" : value.toFixed(1).replace("-", "−"));

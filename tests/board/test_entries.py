@@ -1,12 +1,14 @@
 """Entries of a board: what audits say, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from consistency_jax.board.entries import asked, checked, entries_of, entry_of
+from consistency_jax.board.entries import checked, entries_of, entry_of
 from consistency_jax.errors import UserError
+from consistency_jax.logs.__main__ import audit_logs
 from consistency_jax.metrics import clc_values
 from consistency_jax.table import read_tables
 
@@ -23,12 +25,16 @@ def test_an_entry_says_what_the_report_says(workdir):
     base, sure = report["base"]["answers"], report["confidence"]["answers"]
     assert own["figures"]["clc_all"] == [base["clc_all"], *sure["clc_all"]]
     assert own["by_language"]["accuracy"]["fr"] == [base["accuracy"]["fr"], *sure["accuracy"]["fr"]]
-    assert own["by_language"]["clc"]["sw"] == [base["clc_with_others"]["sw"], *sure["clc_with_others"]["sw"]]
+    assert own["by_language"]["with_others"]["sw"] == [
+        base["clc_with_others"]["sw"],
+        *sure["clc_with_others"]["sw"],
+    ]
     table = read_tables(workdir / "tables" / "base.npz")["answers"]
     np.testing.assert_allclose(
         own["values"]["clc_all"], clc_values(table.scores("sum"), table.mask).mean(1), atol=1e-4
     )
-    assert (own["items"], own["languages"], own["asked"]) == (40, ["en", "fr", "sw"], asked(table))
+    assert (own["items"], own["languages"]) == (40, ["en", "fr", "sw"])
+    assert own["asked"] == report["settings"]["splits"]["answers"]["asked"]
     assert own["version"].startswith("consistency_jax ")
     assert own["ranked_by"] == "sum"
 
@@ -36,13 +42,58 @@ def test_an_entry_says_what_the_report_says(workdir):
 def test_entries_are_read_again_and_joined(tmp_path, workdir):
     file = tmp_path / "model.json"
     file.write_text(json.dumps(entry_of(workdir)), "utf8")
-    assert entries_of([file]) == entries_of([workdir])
+    assert entries_of([str(file)]) == entries_of([str(workdir)])
     other = json.loads(file.read_text("utf8"))
     other["benchmarks"] = {"another": other["benchmarks"]["answers"]}
     (tmp_path / "more.json").write_text(json.dumps(other), "utf8")
-    assert list(entries_of([file, tmp_path / "more.json"])["model"]["benchmarks"]) == ["answers", "another"]
-    with pytest.raises(UserError, match=r"model.json and .*run_model are both of model on answers"):
-        entries_of([file, workdir])
+    entries, notes = entries_of([str(file), str(tmp_path / "more.json")])
+    assert list(entries["model"]["benchmarks"]) == ["answers", "another"]
+    assert notes == []
+    with pytest.raises(
+        UserError, match=r"model.json and .*run_model are both of model on answers.*another name"
+    ):
+        entries_of([str(file), str(workdir)])
+    assert list(entries_of([str(file), f"mine={workdir}"])[0]) == ["model", "mine"]
+
+
+def test_what_is_no_audit_is_left_out_and_told(tmp_path, workdir):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "page.html").write_text("")
+    (tmp_path / "compare.json").write_text("{}")
+    run = shutil.copytree(workdir, tmp_path / "run")
+    report = json.loads((run / "report.json").read_text("utf8"))
+    (run / "report.json").write_text(json.dumps(report | {"final": report["base"]}), "utf8")
+    entries, notes = entries_of(
+        [str(tmp_path / name) for name in ("empty", "page.html", "compare.json", "run")]
+    )
+    assert entries == {}
+    assert [note.partition(" is ")[2] for note in notes] == [
+        "no workdir, left out",
+        "no workdir, left out",
+        "a training run, left out: audit what it exported",
+    ]
+
+
+def test_languages_that_lack_questions_have_figures_without_values(tmp_path, audit):
+    workdir = audit(tmp_path, "holes")
+    file = tmp_path / "holes.jsonl"
+    lines = file.read_text("utf8").splitlines()
+    file.write_text("\n".join(lines[:-1] + [""]), "utf8")
+    audit_logs(file, workdir)
+    (own,) = entry_of(workdir)["benchmarks"].values()
+    assert own["values"] == {}
+    assert own["figures"]["clc_all"][0] is not None
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(entry_of(workdir)), "utf8")
+    assert checked(again) == entry_of(workdir)
+
+
+def test_a_report_of_an_older_version_is_told(workdir):
+    report = json.loads((workdir / "report.json").read_text("utf8"))
+    del report["base"]["answers"]["capa_all"]
+    (workdir / "report.json").write_text(json.dumps(report), "utf8")
+    with pytest.raises(UserError, match="report.json is damaged .*make it again"):
+        entry_of(workdir)
 
 
 def test_other_questions_have_another_digest(tmp_path, workdir, audit):
@@ -71,24 +122,39 @@ def changed(entry: dict, place: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("schema", 2, "schema 2, not 1"),
-        ("model", "", "model is no name"),
-        ("model", None, "'model' is missing"),
-        ("benchmarks", {}, "it has schema"),
-        ("benchmarks", [1], "no entry of a board"),
-        ("more", 1, "it has schema, model, benchmarks, more"),
-        ("benchmarks.answers.asked", 7, "are texts"),
-        ("benchmarks.answers.items", "40", "are texts"),
-        ("benchmarks.answers.languages", [], "languages are no names"),
-        ("benchmarks.answers.languages", ["en", "xx"], "'xx' is missing"),
-        ("benchmarks.answers.figures.clc_all", [50.0, 60.0, 70.0, 80.0], "no entry of a board"),
-        ("benchmarks.answers.figures.clc_all", [50.0, 70.0, 60.0], r"not \[value, low, high\]"),
-        ("benchmarks.answers.figures.accuracy_en", [150.0, 70.0, 90.0], r"not \[value, low, high\]"),
-        ("benchmarks.answers.figures.clc_all", [99.0, 98.0, 100.0], "is 99, but its values have the mean"),
-        ("benchmarks.answers.values.clc_all", [1.0], "has 1 values of 40 questions"),
-        ("benchmarks.answers.values.clc_all", ["x"] * 40, "no entry of a board"),
-        ("benchmarks.answers.values", None, "'values' is missing"),
-        ("benchmarks.answers.by_language.clc.en", None, "'en' is missing"),
+        ("schema", 2, "schema should be 1, not 2"),
+        ("model", "", "model should be a name"),
+        ("model", None, "it should have schema, model and benchmarks"),
+        ("more", 1, "and nothing else"),
+        ("benchmarks", {}, "benchmarks should be an object"),
+        ("benchmarks", [1], "benchmarks should be an object"),
+        ("benchmarks.answers.asked", 7, "benchmarks.answers.asked should be of kind str"),
+        ("benchmarks.answers.items", "40", "answers.items should be of kind int"),
+        ("benchmarks.answers.values", None, "answers.values should be of kind dict"),
+        ("benchmarks.answers.languages", [], "languages should be names"),
+        (
+            "benchmarks.answers.languages",
+            ["en", "xx"],
+            "by_language.with_others.xx should be .value, low, high.",
+        ),
+        ("benchmarks.answers.by_language.with_others.en", None, "by_language.with_others.en should be"),
+        (
+            "benchmarks.answers.figures.clc_all",
+            [50.0, 60.0, 70.0, 80.0],
+            "figures.clc_all should be .value, low, high.",
+        ),
+        ("benchmarks.answers.figures.capa_all", ["50", 1.0, 99.0], "figures.capa_all should be"),
+        ("benchmarks.answers.figures.capa_all", [float("nan"), 1.0, 99.0], "figures.capa_all should be"),
+        ("benchmarks.answers.figures.clc_all", [50.0, 70.0, 60.0], "low is above high"),
+        ("benchmarks.answers.figures.accuracy_en", [150.0, 70.0, 90.0], "figures.accuracy_en should be"),
+        (
+            "benchmarks.answers.figures.clc_all",
+            [99.0, 98.0, 100.0],
+            "clc_all is 99.0, but the mean of its values",
+        ),
+        ("benchmarks.answers.values.clc_all", [1.0], "clc_all should have 40 values, one a question, not 1"),
+        ("benchmarks.answers.values.clc_all", ["x"] * 40, "values.clc_all should be a list"),
+        ("benchmarks.answers.values.other", [1.0] * 40, "values.other should be a list .* of clc_all"),
     ],
 )
 def test_an_entry_that_is_none_is_told(tmp_path, workdir, place, value, told):
@@ -99,18 +165,16 @@ def test_an_entry_that_is_none_is_told(tmp_path, workdir, place, value, told):
     assert "entry.json" in str(error.value)
 
 
-def test_what_is_no_audit_is_told(tmp_path, workdir):
+def test_what_has_measured_nothing_is_told(tmp_path, workdir):
     with pytest.raises(UserError, match="no config.json"):
         entry_of(tmp_path)
-    report = json.loads((workdir / "report.json").read_text("utf8"))
-    (workdir / "report.json").write_text(json.dumps(report | {"final": report["base"]}), "utf8")
-    with pytest.raises(UserError, match="is a training run"):
+    (workdir / "tables" / "base.npz").unlink()
+    with pytest.raises(UserError, match="no tables/base.npz"):
         entry_of(workdir)
     (workdir / "report.json").unlink()
     with pytest.raises(UserError, match=r"no report.json"):
         entry_of(workdir)
     (tmp_path / "x.json").write_text("{", "utf8")
-    with pytest.raises(UserError, match="no entry of a board"):
-        checked(tmp_path / "x.json")
-    with pytest.raises(UserError, match="no entry of a board"):
-        checked(tmp_path / "absent.json")
+    for name in ("x.json", "absent.json"):
+        with pytest.raises(UserError, match=f"{name} is no entry of a board"):
+            checked(tmp_path / name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.board.entries import FIGURES, entries_of
-from consistency_jax.board.page import board_tables, file_name, write_board
+from consistency_jax.board.page import board_tables, file_names, write_board
 from consistency_jax.metrics import bootstrap_delta
 
 LANGUAGES = ["en", "fr", "sw"]
@@ -28,9 +28,9 @@ def entry(model: str, values: np.ndarray, **changes: object) -> dict:
         "figures": dict.fromkeys(FIGURES, figure),
         "by_language": {
             name: {code: [mean + n, mean, mean + 9] for n, code in enumerate(LANGUAGES)}
-            for name in ("clc", "accuracy")
+            for name in ("with_others", "accuracy")
         },
-        "values": {key: values.tolist() for key in ("clc_all", "top1_agreement_all", "accuracy")},
+        "values": {key: values.tolist() for key in ("clc_all", "top1_agreement_all")},
     } | changes
     return {"schema": 1, "model": model, "benchmarks": {"facts": own}}
 
@@ -71,13 +71,21 @@ def test_who_was_asked_something_else_stands_in_another_table(entries):
         ["strong<b>"],
         ["weak"],
     ]
-    assert [table["rows"][0]["even"] for table in tables] == [[], [], []]
+    assert [table["rows"][0]["even"] for table in tables] == [None] * 3
+    assert len(board_tables({name: own for name, own in entries.items() if name != "weak"})) == 2
+    for own in entries.values():  # figures are then no means over questions
+        own["benchmarks"]["facts"] |= {"asked": "1", "ranked_by": "sum", "values": {}}
+    (table,) = board_tables(entries)
+    assert [row["even"] for row in table["rows"]] == [None] * 3
+    entries["weak"]["benchmarks"]["facts"]["settings"] = {"data.chat_template": "tokenizer"}
+    assert len(board_tables(entries)) == 2
 
 
 def test_a_model_of_which_answers_alone_are_known_is_led_by_them(entries):
     for own in entries.values():
         facts = own["benchmarks"]["facts"]
         facts["figures"] = facts["figures"] | {"clc_all": [None] * 3, "clc_en": [None] * 3}
+        del facts["values"]["clc_all"]
     (table,) = board_tables(entries)
     assert table["lead"] == "top1_agreement_all"
     assert "clc_all" not in table["keys"]
@@ -87,18 +95,21 @@ def test_a_model_of_which_answers_alone_are_known_is_led_by_them(entries):
 def test_entries_are_written_for_other_boards(entries, tmp_path):
     write_board(tmp_path, entries)
     files = sorted((tmp_path / "models").iterdir())
-    assert [file.name for file in files] == ["as_strong.json", "strong_b_.json", "weak.json"]
-    assert entries_of(files) == {
-        own["model"]: own for own in (json.loads(f.read_text("utf8")) for f in files)
-    }
+    assert [file.name.partition("-")[0] for file in files] == ["as_strong", "strong_b_", "weak.json"]
+    found, _ = entries_of(map(str, files))
+    assert found == {own["model"]: own for own in (json.loads(file.read_text("utf8")) for file in files)}
     page = (tmp_path / "index.html").read_text("utf8")
     assert "strong<b>" not in page
     assert "https://" not in page.split("<main>")[1]
 
 
-@pytest.mark.parametrize(("model", "name"), [("org/a b", "org_a_b"), ("gemma-3.gguf", "gemma-3.gguf")])
-def test_names_of_files(model, name):
-    assert file_name(model) == name
+def test_names_of_files_are_names_of_models_and_never_the_same():
+    models = ["gemma-3.gguf", "org/a", "org_a", "Qwen", "qwen", "x" * 300, "../../etc", "con"]
+    files = file_names(models)
+    assert files["gemma-3.gguf"] == "models/gemma-3.gguf.json"
+    assert files["org_a"] == "models/org_a.json"
+    assert len({file.casefold() for file in files.values()}) == len(models)
+    assert all(file.count("/") == 1 and len(file) < 110 for file in files.values())
 
 
 # --------------------------------------------------------------------------------------------------------- in a browser
@@ -111,7 +122,7 @@ def test_it_is_sorted_filtered_and_shown_by_language(entries, tmp_path, chromium
     from selenium.webdriver.support.ui import Select
 
     more = entry("weak", np.full(20, 30.0), languages=["en", "fr"], asked="89", items=20)
-    del more["benchmarks"]["facts"]["by_language"]["clc"]["sw"]
+    del more["benchmarks"]["facts"]["by_language"]["with_others"]["sw"]
     more["benchmarks"]["facts"]["by_language"]["accuracy"].pop("sw")
     entries["weak"]["benchmarks"]["more"] = more["benchmarks"]["facts"]
     page = chromium
@@ -119,7 +130,7 @@ def test_it_is_sorted_filtered_and_shown_by_language(entries, tmp_path, chromium
     page.get_log("browser")
     page.get(Path(write_board(tmp_path, entries)).as_uri())
     assert [row[0] for row in cells(page, "b0")] == ["as strong", "strong<b>", "weak"]
-    assert cells(page, "b0")[2][-1] == "–"
+    assert cells(page, "b0")[2][-1] == "none"
     heads = page.find_elements("css selector", "#b0 th button")
     heads[0].click()
     heads[0].click()

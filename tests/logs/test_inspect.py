@@ -101,11 +101,8 @@ def test_answers_in_other_words_count_as_the_scorer_says(tmp_path):
         [item.candidates[language][row.argmax()] for language, row in zip(("en", "sw"), rows, strict=True)]
         for item, rows in zip(items, logged.tables["places"].logp, strict=True)
     ]
-    assert names == [
-        ["Egypt", "Egypt"],
-        ["Kenya", "Chadi"],
-        ["Sudan", "Chad"],
-    ]  # what is right in English words
+    assert names == [["Egypt", "Misri"], ["Kenya", "Chadi"], ["Sudan", "Chadi"]]
+    assert logged.tables["places"].logp.argmax(-1).tolist() == [[0, 0], [0, 1], [1, 0]]
     assert [item.candidates["en"][item.gold] for item in items] == list(PLACES["en"])
     assert items[1].prompts["sw"] == "1?"
 

@@ -161,8 +161,11 @@ def test_written_answers_agree_by_text_and_number(tmp_path):
         [item.candidates[code][row.argmax()] for code, row in zip(table.languages, rows, strict=True)]
         for item, rows in zip(items, table.logp, strict=True)
     ]
-    assert answers == [["18"] * 3, ["1000", "5", "1000"], ["(no answer)", "8", "8"], ["Egypt"] * 3]
-    assert [item.candidates["fr"][item.gold] for item in items] == ["18", "1000", "7", "Egypt"]
+    assert answers[1:3] == [["1,000.", "5", "1000"], ["(no answer)", "8", "8"]]
+    assert answers[3] == ["Egypt", "Égypte", "misri!"]
+    right = [row.argmax(-1).tolist() for row in table.logp]
+    assert right == [[0, 0, 0], [0, 1, 0], [2, 1, 1], [0, 0, 0]]
+    assert [item.candidates["fr"][item.gold] for item in items] == ["18.0", "1000", "7", "Égypte"]
     assert items[3].prompts["sw"] == "Q3:"
 
 

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from consistency_jax.data.items import DataError
 from consistency_jax.logs import read_logs
+from consistency_jax.metrics import all_agree, correct, top1_agreement
+from consistency_jax.metrics.kappa import capa_parts
 
 
 def line(code: str, **changes: object) -> dict:
@@ -52,7 +55,7 @@ def test_what_else_a_line_may_hold_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"scores": [-1.0]}, "1 scores of 1 candidates"),
+        ({"scores": [-1.0]}, "1 scores of 1 candidates; two or more"),
         ({"scores": [-1.0, -2.0, -3.0]}, "3 candidates, where .* has 2"),
         ({"scores": []}, "no answer can be read"),
         ({"scores": ["x", 1]}, "no answer can be read"),
@@ -67,7 +70,7 @@ def test_what_else_a_line_may_hold_is_kept(tmp_path):
         ({"gold": 2}, "gold is 2"),
         ({"gold": "A"}, "gold is 'A'"),
         ({"gold": True}, "gold is True"),
-        ({"language": "en"}, "id 'q1' stands twice in 'en'"),
+        ({"language": "en"}, "id 'q1' stands in 'en' at .*mine.jsonl:1, too"),
         ({"id": "q2"}, "no question is there in two languages of en, sw"),
     ],
 )
@@ -134,8 +137,9 @@ def test_what_is_right_is_one_answer_in_whatever_words(tmp_path):
     assert dict(zip(logged.tables["answers"].languages, given(logged)[0])) == {
         "en": "Egypt",
         "fr": "Tchad",
-        "sw": "Egypt",  # in words of the first language
+        "sw": "egipti.",  # as it was written
     }
+    assert logged.tables["answers"].logp.argmax(-1).tolist() == [[0, 1, 0]]
 
 
 def test_what_is_right_in_one_language_is_not_right_in_another_by_its_letters_alone(tmp_path):
@@ -154,12 +158,15 @@ def test_what_is_right_in_one_language_is_not_right_in_another_by_its_letters_al
 def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
     lines = [answer(n, code, text, gold="A") for code in ("en", "sw") for n, text in enumerate(("A", None))]
     logged = read(tmp_path, *lines)
-    assert given(logged) == [["A", "A"], ["(no answer)", "(no answer)"]]
-    assert logged.tables["answers"].logp.argmax(-1).tolist() == [[0, 0], [1, 1]]
-    assert any("2 of 4 answers are empty" in note for note in logged.notes)
-    logged = read(tmp_path, *(line | {"candidates": ["A", "B"]} for line in lines))
-    assert given(logged) == [["A", "A"], ["(no answer)", "(no answer)"]]
-    assert logged.tables["answers"].mask.sum(-1).tolist() == [[2, 2], [3, 3]]
+    assert any("2 of 4 answers are empty: wrong, and no agreement" in note for note in logged.notes)
+    for own in (lines, [line | {"candidates": ["A", "B"]} for line in lines]):
+        table = read(tmp_path, *own).tables["answers"]
+        np.testing.assert_array_equal(top1_agreement(table.logp, table.mask)[:, 0], [1, 0])
+        np.testing.assert_array_equal(correct(table.logp, table.gold, table.mask), [[1, 1], [0, 0]])
+        np.testing.assert_array_equal(all_agree(table.logp, table.mask), [1, 0])
+    assert table.mask.sum(-1).tolist() == [[2, 2], [3, 3]]
+    # What could have been answered by chance has not become more.
+    np.testing.assert_array_equal(capa_parts(table.logp, table.gold, table.mask)[:, 4, 0], [1, 1])
 
 
 @pytest.mark.parametrize(
@@ -167,8 +174,8 @@ def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
     [
         ({"answer": "E", "candidates": ["A", "B"]}, "'E' is none of the candidates A, B"),
         ({"gold": "E", "candidates": ["A", "B"]}, "'E' is none of the candidates A, B"),
-        ({"answer": 2, "candidates": ["A", "B"]}, "answer 2 of 2 candidates"),
-        ({"answer": -1, "candidates": ["A", "B"]}, "answer -1 of 2 candidates"),
+        ({"answer": 2, "candidates": ["A", "B"]}, "2 is no number of 2 candidates"),
+        ({"answer": -1, "candidates": ["A", "B"]}, "-1 is no number of 2 candidates"),
         ({"answer": 0}, "no answer can be read"),
         ({"answer": " "}, "no answer can be read"),
         ({"answer": ["A"]}, "no answer can be read"),
