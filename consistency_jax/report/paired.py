@@ -15,7 +15,7 @@ from consistency_jax.metrics.arrays import mean_known, variance_known
 from consistency_jax.metrics.bootstrap import interval, resampled_means, weighted_means
 from consistency_jax.metrics.groups import pairs_within
 from consistency_jax.metrics.rankc import anchor_pairs, pair_matrix
-from consistency_jax.report.figures import LANGUAGES, ORDERED, PAIRS, Columns, Figure
+from consistency_jax.report.columns import LANGUAGES, ORDERED, PAIRS, Columns, Figure
 
 Means = Mapping[Figure, np.ndarray]
 

@@ -11,16 +11,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from consistency_jax.report.figures import (
-    ANCHOR,
-    FREE_TEXT,
-    LANGUAGES,
-    PAIRS,
-    SAFETY,
-    SINGLE,
-    Figure,
-    figures_of,
-)
+from consistency_jax.report.columns import LANGUAGES, PAIRS, SINGLE, Figure
+from consistency_jax.report.figures import ANCHOR, FREE_TEXT, SAFETY, figures_of
 from consistency_jax.report.names import language_name
 from consistency_jax.report.views import Row, few, parts_of, row_of
 

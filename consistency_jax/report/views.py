@@ -6,18 +6,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from consistency_jax.report import charts, diagrams
-from consistency_jax.report.figures import (
-    ACCURACY,
-    CLC,
-    FREE_TEXT,
-    LANGUAGES,
-    SAFETY,
-    TOP1,
-    Figure,
-    figures_of,
-    leading,
-    tells,
-)
+from consistency_jax.report.columns import LANGUAGES, Figure, tells
+from consistency_jax.report.figures import ACCURACY, CLC, FREE_TEXT, SAFETY, TOP1, figures_of, leading
 from consistency_jax.report.names import language_name
 
 PARTS = ("base", "final", "delta", "confidence")

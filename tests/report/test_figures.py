@@ -20,17 +20,9 @@ from consistency_jax.metrics import (
     fleiss_kappa,
     krippendorff_alpha,
 )
-from consistency_jax.report import figures, summarise, terminal_table, write_report
-from consistency_jax.report.figures import (
-    FIGURES,
-    FREE_TEXT,
-    ORDERED,
-    PAIRS,
-    SAFETY,
-    SINGLE,
-    Figure,
-    columns_of,
-)
+from consistency_jax.report import columns, summarise, terminal_table, write_report
+from consistency_jax.report.columns import PAIRS, SINGLE, Figure
+from consistency_jax.report.figures import FIGURES, FREE_TEXT, SAFETY
 from consistency_jax.report.views import split_view
 from consistency_jax.table import Table, write_tables
 
@@ -66,7 +58,7 @@ ROWS = [
     ),
     Figure(
         "last_candidate",
-        figures.LANGUAGES,
+        columns.LANGUAGES,
         lambda r: 100 * last_candidate(r.scores),
         "Last above first",
         better=False,
@@ -254,29 +246,9 @@ def test_a_row_says_what_its_columns_stand_for():
     with pytest.raises(TypeError, match="block"):
         Figure("x", columns=lambda r: r.scores)
     with pytest.raises(ValueError, match="'x' .* languages. has no 'x_all'; its keys are x_en, x_non_en"):
-        Figure("x", figures.LANGUAGES, compare=("x_all",))
+        Figure("x", columns.LANGUAGES, compare=("x_all",))
     with pytest.raises(ValueError, match="has no 'matrix'"):
-        Figure("x", figures.LANGUAGES, derived=("matrix",))
-
-
-@pytest.mark.parametrize(
-    ("block", "shape", "there"),
-    [
-        (PAIRS, (5, 4), "4 columns .4 of weights., but with 4 languages there are 6 of pairs of languages"),
-        (figures.LANGUAGES, (5, 6), "6 columns .* there are 4 of languages"),
-        (ORDERED, (5, 4), "4 columns .* there are 16 of ordered pairs"),
-        (SINGLE, (5, 4), "4 columns .* there are 1 of one value a question"),
-    ],
-)
-def test_another_number_of_columns_than_the_block_has_is_an_error(block, shape, there):
-    with pytest.raises(ValueError, match=f"the figure 'x' has {there}"):
-        columns_of({Figure("x", block): np.zeros(shape)}, 4)
-    columns_of({Figure("x", block): np.zeros((5, block.size(4)))}, 4)
-
-
-def test_two_figures_of_one_name_are_an_error():
-    with pytest.raises(ValueError, match="two figures have one name: x, x"):
-        columns_of({Figure("x", SINGLE): np.zeros(5), Figure("x", PAIRS): np.zeros((5, 6))}, 4)
+        Figure("x", columns.LANGUAGES, derived=("matrix",))
 
 
 @pytest.mark.parametrize("rows", [FIGURES, FREE_TEXT, SAFETY])

@@ -4,7 +4,7 @@ import json
 import re
 
 from consistency_jax.report import write_report
-from consistency_jax.report.figures import LANGUAGES, Figure
+from consistency_jax.report.columns import LANGUAGES, Figure
 from consistency_jax.report.views import row_of, rows_of, split_view
 
 PARTS = {
