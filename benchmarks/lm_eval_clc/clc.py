@@ -64,13 +64,15 @@ def clc(told: Iterable[tuple[str, str, tuple[float, ...]]]) -> float:
 
 
 def clc_en(told: Iterable[tuple[str, str, tuple[float, ...]]]) -> float:
-    """The same over the pairs with English."""
+    """The same over the pairs with English; NaN where it is not among the languages."""
     return _mean(values for pair, values in _pairs(told).items() if "en" in pair)
 
 
 def _pairs(told: Iterable[tuple[str, str, tuple[float, ...]]]) -> dict[tuple[str, str], list[float]]:
     questions: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
     for key, language, scores in told:
+        if language in questions[key]:
+            raise ValueError(f"{key} stands twice in {language}: name other fields as key")
         questions[key][language] = scores
     found = defaultdict(list)
     for languages in questions.values():
