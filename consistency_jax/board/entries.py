@@ -67,6 +67,9 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
         model = name or found["model"]
         own = entries.setdefault(model, found | {"model": model, "benchmarks": {}})
         for benchmark, told in found["benchmarks"].items():
+            taken = own["benchmarks"].get(benchmark)
+            if taken and taken["asked"] != told["asked"]:  # other languages of it, say
+                benchmark = f"{benchmark}, {told['items']} questions in {' '.join(told['languages'])}"
             other = came.setdefault((model, benchmark), path)
             if other != path:
                 raise UserError(

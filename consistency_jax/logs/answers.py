@@ -140,7 +140,7 @@ def _in_own_words(told: Given, names: Mapping[str, str], answer: str | None) -> 
 def _one_for_all(told: Given, known: Given) -> bool:
     """Whether what is right is a letter or a number in both, which is no word of a language."""
     return all(
-        any(len(own) == 1 or _DECIMAL.fullmatch(own) for own in map(spelling, each.right))
+        any(len(own) == 1 and own.isascii() or _DECIMAL.fullmatch(own) for own in map(spelling, each.right))
         for each in (told, known)
     )
 

@@ -56,6 +56,15 @@ def test_entries_are_read_again_and_joined(tmp_path, workdir):
     assert list(entries_of([str(file), f"mine={workdir}"])[0]) == ["model", "mine"]
 
 
+def test_one_benchmark_in_other_languages_is_another(tmp_path, audit):
+    workdirs = []
+    for name, languages in {"first": ("en", "fr"), "second": ("en", "sw")}.items():
+        (tmp_path / name).mkdir()
+        workdirs.append(str(audit(tmp_path / name, "model", languages=languages)))
+    entries, _ = entries_of(workdirs)
+    assert list(entries["model"]["benchmarks"]) == ["answers", "answers, 40 questions in en sw"]
+
+
 def test_what_is_no_audit_is_left_out_and_told(tmp_path, workdir):
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.html").write_text("")
