@@ -119,11 +119,12 @@ def terminal_comparison(
         table.add_column("")
         for name, _ in columns(comparison).values():
             table.add_column(name, justify="right")
-        table.add_column("items/s", justify="right")
         speeds = _speeds(comparison)
+        if speeds:
+            table.add_column("items/s", justify="right")
         for method, row in rows.items():
             cells = [_terminal_cell(*cell) for cell in _cells(comparison, row, against)]
-            table.add_row(Text(method), *cells, speeds.get(method, ""))
+            table.add_row(Text(method), *cells, *([speeds.get(method, "")] if speeds else []))
         console.print(table)
         console.print(Text(explained(comparison, split, against)), style="dim")
     return console.file.getvalue().rstrip("\n")
@@ -167,8 +168,8 @@ def markdown_comparison(comparison: Mapping[str, Any], *, against: str = "base")
         lines += [
             f"`{split}`, {comparison['settings']['splits'][split]['items']:,} questions:",
             "",
-            f"| method | {' | '.join(names)} | items/s |",
-            "|---|" + "---|" * (len(names) + 1),
+            f"| method | {' | '.join(names + ['items/s'] * bool(speeds))} |",
+            "|---|" + "---|" * (len(names) + bool(speeds)),
         ]
         for method, row in rows.items():
             cells = []
@@ -180,7 +181,8 @@ def markdown_comparison(comparison: Mapping[str, Any], *, against: str = "base")
                 if _moved(change):
                     cell += f" ({_change(change)} [{change['low']:+.1f}, {change['high']:+.1f}])"
                 cells.append(cell.replace("-", "−"))
-            lines.append(f"| {method} | {' | '.join(cells)} | {speeds.get(method, '')} |")
+            cells += [speeds.get(method, "")] if speeds else []
+            lines.append(f"| {method} | {' | '.join(cells)} |")
         lines += ["", explained(comparison, split, against), ""]
     return "\n".join(lines)
 
