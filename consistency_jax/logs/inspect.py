@@ -43,7 +43,14 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
 def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Table, list[str]]:
     answers = {language: _answers(file, join) for language, file in files.items()}
     placed, known = scored(answers, MEND)
-    return joined(name, placed, MEND, known)
+    items, table, odd = joined(name, placed, MEND, known)
+    for language, file in files.items():
+        status = _header(file).get("status")
+        if status != "success":
+            odd.append(
+                f"{name}: the log in {language} did not end well (status {status!r}): not all may be there"
+            )
+    return items, table, odd
 
 
 # ------------------------------------------------------------------------------------------------------------ the files

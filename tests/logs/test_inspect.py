@@ -39,9 +39,10 @@ def log(
     date: str = DATE,
     version: int = 2,
     ended: bool = True,
+    status: str = "success",
 ) -> Path:
     about = {"task": f"places_{language}", "model": model, "created": date}
-    head = {"version": version, "status": "success", "eval": about}
+    head = {"version": version, "status": status, "eval": about}
     name = f"{date.replace(':', '-')}_places-{language}_{model.replace('/', '-')}"
     if packing == "json":
         file = folder / f"{name}.json"
@@ -115,6 +116,17 @@ def test_the_first_epoch_counts_and_the_newest_log(tmp_path):
     logged = read_logs(tmp_path)
     assert logged.tables["places"].logp.argmax(-1).tolist() == [[0, 0]] * 3
     assert not any("runs" in note for note in logged.notes)
+
+
+def test_a_log_that_did_not_end_well_is_told(tmp_path):
+    log(tmp_path, "en", answers("en", "AB"), status="error")
+    log(tmp_path, "sw", answers("sw", "ABC"), "deflated", ended=False, status="started")
+    notes = read_logs(tmp_path).notes
+    assert [note.partition(" (")[0] for note in notes if "did not end well" in note] == [
+        "places: the log in en did not end well",
+        "places: the log in sw did not end well",
+    ]
+    assert "places: 2 of 3 questions are there in all languages" in notes
 
 
 ONE = sample(0, "en", "A")
