@@ -11,7 +11,7 @@ over questions.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.metrics.arrays import mean_known
 from consistency_jax.metrics.bootstrap import weighted_means
 from consistency_jax.report.figures import ACCURACY, CLC, TOP1, Ranked, measured
+from consistency_jax.report.paired import plain
 from consistency_jax.runtime.files import expanded, read_json
 from consistency_jax.table import KNOWN, Table, read_tables
 from consistency_jax.training.workdir import LOGS, damaged_report, read_config, read_report
@@ -55,13 +56,10 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
     for text in paths:
         name, _, rest = text.partition("=") if "=" in text and not expanded(text).exists() else ("", "", text)
         path = expanded(rest)
-        if path.suffix != ".json" and path.exists() and not (path / "config.json").exists():
-            notes.append(f"{path} is no workdir, left out")
-            continue
-        if path.suffix != ".json" and path.exists() and "final" in (read_report(path) or {}):
-            notes.append(f"{path} is a training run, left out: audit what it exported")
-            continue
         if path.name == "compare.json":
+            continue
+        if path.suffix != ".json" and path.exists() and (why := _no_audit(path)):
+            notes.append(f"{path} is {why}")
             continue
         found = checked(path) if path.suffix == ".json" else entry_of(path)
         model = name or found["model"]
@@ -78,6 +76,14 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
                 )
             own["benchmarks"][benchmark] = told
     return entries, notes
+
+
+def _no_audit(path: Path) -> str:
+    """What else lies among workdirs, and is left out; "" for what an audit may be."""
+    if not (path / "config.json").exists():
+        return "no workdir, left out"
+    trained = "final" in (read_report(path) or {})
+    return "a training run, left out: audit what it exported" if trained else ""
 
 
 def entry_of(workdir: Path) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _benchmark(config: ConfigDict, summary: Mapping[str, Any], split: str, table
     values = {}
     if np.asarray(table.mask).any(2).all():
         columns = measured(tuple(VALUES.values()), Ranked(table, ranked_by), len(table.languages))
-        values = {key: _plain(mean_known(columns[figure][0], axis=1)) for key, figure in VALUES.items()}
+        values = {key: plain(mean_known(columns[figure][0], axis=1)) for key, figure in VALUES.items()}
     tokens = {"answers": table.length, "prompts": table.prompt_length}
     flat = config.to_dict()
     return {
@@ -137,15 +143,6 @@ def _benchmark(config: ConfigDict, summary: Mapping[str, Any], split: str, table
         },
         "values": values,
     }
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(x) else round(float(x), 4) for x in values]
-
-
-def numbers(values: Sequence[float | None]) -> np.ndarray:
-    """f64[N] of an entry's values, NaN for null."""
-    return np.array([np.nan if x is None else x for x in values], float)
 
 
 # ------------------------------------------------------------------------------------------------------------- checking
@@ -204,7 +201,7 @@ def _wrong_benchmark(own: Any) -> str:
             return f"values.{key} should be a list of percentages or null, of {', '.join(VALUES)}"
         if len(values) != own["items"]:
             return f"values.{key} should have {own['items']} values, one a question, not {len(values)}"
-        told, found = own["figures"][key][0], weighted_means(numbers(values)[:, None])[0]
+        told, found = own["figures"][key][0], weighted_means(np.array(values, float)[:, None])[0]
         if (told is None) != np.isnan(found) or (told is not None and abs(told - found) > 0.01):
             return f"figures.{key} is {told}, but the mean of its values is {found:.4g}"
     return ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.board.entries import BY_LANGUAGE, FIGURES, numbers
+from consistency_jax.board.entries import BY_LANGUAGE, FIGURES
 from consistency_jax.metrics.bootstrap import interval, resampled_means
 from consistency_jax.report.html import template
 from consistency_jax.report.paired import CONFIDENCE
@@ -110,7 +110,7 @@ def _even(values: Mapping[str, Sequence[float | None]]) -> dict[str, list[str]]:
     """Model -> those whose mean differs from its own by an interval that holds 0."""
     if len(values) < 2:
         return {}
-    columns = np.array([numbers(own) for own in values.values()]).T
+    columns = np.array(list(values.values()), float).T
     drawn = resampled_means(columns)
     found: dict[str, list[str]] = {model: [] for model in values}
     for (i, one), (j, other) in itertools.combinations(enumerate(values), 2):

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from consistency_jax.data.examples import ANCHOR
 from consistency_jax.data.items import DataError, Items
@@ -15,7 +15,6 @@ from consistency_jax.table import Table
 
 LANGUAGE = "{language}"
 ENGLISH = ("eng", "eng_latn", "eng-latn", "english")  # names of the anchor, in small letters
-Source = TypeVar("Source")
 
 
 class Run(NamedTuple):

@@ -28,28 +28,29 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
     Raises:
       DataError: a log that cannot be read, or as `lm_eval.read`.
     """
-    runs = {}
+    runs, ended = {}, {}
     for file in files:
-        about = _header(file)["eval"]
+        head = _header(file)
+        about, ended[file] = head["eval"], head.get("status")
         try:
             runs[file] = about["task"].rpartition("/")[2], Run(about["model"], about["created"], file)
         except (KeyError, TypeError, AttributeError) as error:
             raise _damaged(file, error) from error
     return read_families(
-        path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join), one_run=False
+        path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join, ended), one_run=False
     )
 
 
-def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Table, list[str]]:
+def _joined(
+    name: str, files: Mapping[str, Path], join: str, ended: Mapping[Path, str | None]
+) -> tuple[Items, Table, list[str]]:
     answers = {language: _answers(file, join) for language, file in files.items()}
     placed, known = scored(answers, MEND)
     items, table, odd = joined(name, placed, MEND, known)
     for language, file in files.items():
-        status = _header(file).get("status")
-        if status != "success":
-            odd.append(
-                f"{name}: the log in {language} did not end well (status {status!r}): not all may be there"
-            )
+        if ended[file] != "success":
+            told = f"the log in {language} did not end well (status {ended[file]!r}): not all may be there"
+            odd.append(f"{name}: {told}")
     return items, table, odd
 
 
@@ -90,6 +91,8 @@ def _packed(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _opened(file: Path) -> zipfile.ZipFile:
+    if importlib.util.find_spec("zipfile_zstd"):
+        import zipfile_zstd  # noqa: F401  (teaches zipfile to read Zstandard)
     try:
         return zipfile.ZipFile(file)
     except (OSError, zipfile.BadZipFile) as error:
@@ -97,8 +100,6 @@ def _opened(file: Path) -> zipfile.ZipFile:
 
 
 def _member(file: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    if importlib.util.find_spec("zipfile_zstd"):
-        import zipfile_zstd  # noqa: F401  (teaches zipfile to read Zstandard)
     try:
         return archive.read(name)
     except NotImplementedError as error:
@@ -138,7 +139,7 @@ def _answers(file: Path, join: str) -> dict[str, Given]:
         found[key] = given
     if not found:
         raise DataError.at(str(file), "a log without samples", "Log them: inspect eval ... --log-samples")
-    return dict(sorted(found.items()))  # as they were asked, not as they came back
+    return dict(sorted(found.items()))  # in one order, whichever came back first
 
 
 def _given(sample: Mapping[str, Any], where: str) -> Given:

@@ -45,13 +45,13 @@ def _answers(file: Path, join: str) -> dict[str, Scored]:
             right = tuple(number for number in right if number >= 0)
             if any(number >= len(choices) for number in right):
                 raise ValueError(f"gold_index {gold} of {len(choices)} choices")
-            found_twice = key in found
-            found[key] = Scored(str(doc["query"]), choices, tuple(map(float, scores)), right, "", line.where)
+            told = Scored(str(doc["query"]), choices, tuple(map(float, scores)), right, "", line.where)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             mend = MEND if join else "Log a task of multiple choice with lighteval 0.13 or later"
             raise DataError.at(
                 line.where, f"no choices with their log-probabilities ({error!r})", mend
             ) from error
-        if found_twice:
+        if key in found:
             raise DataError.at(line.where, f"{join or 'id'} {key!r} stands twice", MEND)
+        found[key] = told
     return found

@@ -51,8 +51,9 @@ def analyse(
       groups: the group of each item.
       steer: language -> weight in the consensus, ones by default.
     """
+    scored = sides[0].table.known == "scores"
     shared = {
-        "experts": _experts(sides, design, steer),
+        "experts": _experts(sides, design, steer) if scored else None,
         "normalizations": {
             name: _compared(
                 [
@@ -67,13 +68,8 @@ def analyse(
         "groups": _groups(columns, design, groups),
     }
     if len(sides) == 1:
-        found = _tolerance(sides[0], _FEW_EPSILONS) | shared
-        unknown = (
-            ()
-            if sides[0].table.known == "scores"
-            else ("temperature", "tolerance", "tolerance_area", "experts")
-        )
-        return found | dict.fromkeys(unknown)
+        unknown = dict.fromkeys(("temperature", "tolerance", "tolerance_area"))
+        return (_tolerance(sides[0], _FEW_EPSILONS) if scored else unknown) | shared
     parts = {name: _tolerance(side, _EPSILONS) for name, side in zip(("base", "final"), sides)}
     return shared | {
         "divergence": {

@@ -60,6 +60,11 @@ class Ranked:
         return self.table.scores("sum")
 
     @functools.cached_property
+    def clc(self) -> np.ndarray:
+        """f64[N, P]: 100 * RankC."""
+        return clc_values(self.scores, self.mask)
+
+    @functools.cached_property
     def temperatures(self) -> np.ndarray:
         return fit_temperatures(self.sums, self.mask, KIND)
 
@@ -89,9 +94,8 @@ def _both_right(r: Ranked) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _where_known(r: Ranked) -> tuple[np.ndarray, np.ndarray]:
-    values = clc_values(r.scores, r.mask)
     known = 1 - (1 - np.nan_to_num(correct(r.scores, r.gold, r.mask))).prod(1)
-    return values, np.repeat(known[:, None], values.shape[1], axis=1)
+    return r.clc, np.repeat(known[:, None], r.clc.shape[1], axis=1)
 
 
 def _mother_tongue(r: Ranked) -> np.ndarray:
@@ -110,7 +114,7 @@ def _divergence(kind: str, label: str, definition: str, columns: Callable | None
 CLC = Figure(
     "clc",
     PAIRS,
-    lambda r: clc_values(r.scores, r.mask),
+    lambda r: r.clc,
     "CLC",
     definition="100 times RankC, how alike two languages a, b rank the K candidates of a question (1 for the same "
     "order): mean over questions, then over pairs. A language’s consistency with "

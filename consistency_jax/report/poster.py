@@ -16,9 +16,8 @@ _MAP = 400  # of the heat map
 _PALE, _FULL, _BLANK = (0xEA, 0xF3, 0xF3), (0x0A, 0x59, 0x63), "#edf0f1"
 _TONES = {"up": "#0f766e", "down": "#b4430c", "even": "#5b6873"}
 _MOST = 12  # languages whose cells have room for numbers
+LEADING = {"clc_all": "Consistency (CLC)", "top1_agreement_all": "Same first answer, %"}
 FIGURES = {
-    "clc_all": "Consistency (CLC)",
-    "top1_agreement_all": "Same first answer, %",
     "accuracy_en": "English, % right",
     "accuracy_non_en": "Other languages, % right",
 }
@@ -50,8 +49,9 @@ def poster(summary: Mapping[str, Any], title: str, about: Sequence[str], split: 
         _text(60, 136, " · ".join([counts, *about]), 22, 1080, fill="#5b6873"),
     ]
     y, lead = 232, leading(parts["base"])
-    for key, name in FIGURES.items():
-        if parts["base"].get(key) is None or (key == "top1_agreement_all" and lead.name not in key):
+    first = f"{lead.name}_all"
+    for key, name in ({first: LEADING[first]} | FIGURES).items():
+        if parts["base"].get(key) is None:
             continue
         bounds = parts["confidence"][key]
         told = f"{parts['base'][key]:.1f}"
