@@ -11,14 +11,14 @@ case ${1:-} in
 esac
 
 stopped=0
-trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' TERM
+trap 'stopped=1 interrupted=1; kill -TERM "$child" 2>/dev/null || true' TERM
 printf '+ %s\n' "$*"
 "$@" &
 child=$!
-while :; do # the trap ends `wait` before its time
-  status=0
+while :; do # the trap ends `wait` before its time, with a status of its own; a second wait has the true one
+  interrupted=0 status=0
   wait "$child" || status=$?
-  kill -0 "$child" 2>/dev/null || break
+  ((interrupted)) || break
 done
 if ((stopped && !status)); then status=143; fi
 exit "$status"

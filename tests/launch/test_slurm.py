@@ -51,8 +51,8 @@ def test_the_status_of_a_job_that_fails_is_kept_and_it_is_not_requeued(stage):
 
 
 def near_the_limit(stage, srun: str, **environment: str) -> subprocess.CompletedProcess:
-    """SLURM's signal before the time limit, sent to the script while srun runs."""
-    stage.plan(srun={"run": srun}, scancel={"run": "touch $STUB/terminated"})
+    """SLURM's signal before the time limit, sent to the script while srun runs; srun ends before scancel does."""
+    stage.plan(srun={"run": srun}, scancel={"run": "touch $STUB/terminated; sleep 0.5"})
     words = ["bash", "launch/slurm.sbatch", *COMMAND]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     job = subprocess.Popen(words, cwd=stage.repository, env=stage.environment | NODE | environment, **pipes)
