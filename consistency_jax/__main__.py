@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "train": ("consistency_jax.train", ()),
     "evaluate": ("consistency_jax.evaluate", ()),
     "audit": ("consistency_jax.evaluate", ("--config=audit",)),
+    "ask": ("consistency_jax.ask", ("--config=ask",)),
     "pairs": ("consistency_jax.pairs", ()),
     "compare": ("consistency_jax.compare", ()),
     "export": ("consistency_jax.export", ()),
@@ -67,9 +68,8 @@ def main() -> None:
     # What stands behind a word of the harness is its own.
     if "--help" in (rest[:1] if name == "harness" else rest):
         try:
-            about = "audit" if words else ""
-            print(help_of(source(module), [*words, *rest], about))
-            if about:
+            print(help_of(source(module), [*words, *rest], name if words else ""))
+            if name == "audit" and words:
                 print(
                     "\nOf what others have logged: consistency-jax audit --from=FOLDER; --from --help tells more."
                 )

@@ -32,6 +32,9 @@ KNOWN = {
 }
 
 
+NEVER = -100.0  # in the place of log 0
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Table:
     """Log-probabilities of B items in L languages with K candidates (numpy arrays).
@@ -48,8 +51,8 @@ class Table:
         template's opening), where asked for.
       state: f32[B, L, D] hidden state of each prompt's last token (of those that come before every answer), where
         asked for.
-      known: what of a language's answer, of KNOWN. Of other tables than of scores `logp` is 0 for the candidate that
-        was answered, and -1 for all others.
+      known: what of a language's answer, of KNOWN. Of other tables than of scores `logp` is the log of a candidate's
+        share of the answers, 0 where there is one answer, and NEVER where it has none.
     """
 
     ids: tuple[str, ...]

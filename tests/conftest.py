@@ -139,6 +139,23 @@ def small_config(small_model, questions, tmp_path, monkeypatch):
     return config
 
 
+@pytest.fixture
+def serve():
+    """serve(respond): a `served.Served` that is shut down behind the test."""
+    from served import Served
+
+    started: list[Served] = []
+
+    def start(respond) -> Served:
+        started.append(Served(respond))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.server.shutdown()
+        served.server.server_close()
+
+
 @pytest.fixture(scope="session")
 def picture():
     """benchmarks/report_picture.py, which knows how to start a headless Chromium."""

@@ -98,13 +98,14 @@ def paper_config(arg: str | None, sizes: Mapping[str, str], size: str) -> Config
     return config
 
 
-def set_source(config: ConfigDict, given: ConfigDict) -> Experiment:
+def set_source(config: ConfigDict, given: ConfigDict, bare: bool = False) -> Experiment:
     """Sets what a config trains on or measures.
 
     Args:
       given: options of a config. `data`: a source with answers, or a file, a folder or a data set of the Hub;
         `data_path`: the source's folder, file or Hub id; `languages`, joined by +: empty: those that the source's
         experiment is published with, in that order; and COLUMNS, options of the source of that name.
+      bare: also sources without candidates, and a table's column `targets`.
 
     Returns:
       How the source is trained on.
@@ -113,11 +114,11 @@ def set_source(config: ConfigDict, given: ConfigDict) -> Experiment:
       ConfigError: an unknown source, or one of bare prompts.
     """
     name, path = given.data, given.data_path
-    columns = {key: given[key] for key in COLUMNS if given.get(key)}
+    columns = {key: given[key] for key in (*COLUMNS, "targets") if given.get(key)}
     if name not in SOURCES and not path:
         name, path = _source_at(name, bool(columns)), name
-    if name not in SOURCES or not source_of(name).answers:
-        known = [each for each in SOURCES if source_of(each).answers]
+    known = [each for each in SOURCES if bare or source_of(each).answers]
+    if name not in known:
         raise ConfigError(
             f"--config option data={given.data!r}{nearest(given.data, known)}; choose from {', '.join(known)}, or give "
             "a file, a folder or a data set of the Hub, OWNER/NAME"

@@ -58,6 +58,7 @@ class ParallelItem:
         context: language -> text put before the prompt, with a blank line between them.
         written: whether the candidates are answers that someone wrote, whole, and not names to be ranked.
         also: indices of further candidates that are right, in no order.
+        targets: language -> texts of which each is right, of a bare prompt that is answered in words; {}: not known.
         where: the place that it was read from, `file:line`, for messages; "" where there is none.
     """
 
@@ -69,6 +70,7 @@ class ParallelItem:
     context: Mapping[str, str] | None = None
     written: bool = False
     also: tuple[int, ...] = ()
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     where: str = field(default="", compare=False, repr=False)
 
     @property
@@ -177,6 +179,7 @@ def pick(
         context=context or None,
         written=item.written,
         also=tuple(right[1:]),
+        targets={language: texts for language, texts in item.targets.items() if language in languages},
         where=item.where,
     )
 
@@ -187,8 +190,8 @@ def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) 
     for items, languages in parts:
         digest.update(json.dumps(list(languages)).encode())
         for item in items:
-            # Without `also` where it is empty: items that had no such field have the key that they had.
-            told = {key: value for key, value in vars(item).items() if key != "where" and value != ()}
+            # Without fields of later versions where they are empty, so that items keep the key that they had.
+            told = {k: value for k, value in vars(item).items() if k != "where" and value not in ((), {})}
             digest.update(json.dumps(told, sort_keys=True).encode())
     return digest.hexdigest()[:32]
 
@@ -222,7 +225,7 @@ def require_answers(items: Iterable[ParallelItem], where: str) -> None:
             raise DataError.at(
                 where,
                 f"item {item.id!r} is a bare prompt: there is no answer to score",
-                "Take a source with candidates; bare prompts are for generation and for losses on prompts",
+                "Take a source with candidates; or have it answered in words: consistency-jax ask",
             )
 
 
@@ -260,6 +263,7 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
         )
     first = item.languages[0]
     count = len(item.candidates[first])
+    bare = bare or bool(item.targets)
     if count == 0 and not bare:
         raise DataError.at(where, f"language {first!r} has no candidates", "Give at least one")
     for language, prompt in item.prompts.items():
@@ -293,6 +297,11 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
         told = ", ".join(map(str, item.right))
         mend = f"Use an index from 0 to {count - 1}, a list of several, or null"
         raise DataError.at(where, f"gold is {told}, with {count} candidates", mend)
+    for language, texts in item.targets.items():
+        if count or language not in item.prompts or not texts or not all(text.strip() for text in texts):
+            reason = f"targets in {language!r} are {list(texts)!r:.60}"
+            mend = "Give texts that are right, for languages with a prompt, and no candidates beside them"
+            raise DataError.at(where, reason, mend)
     if item.context is not None and set(item.context) - set(item.prompts):
         odd = sorted(set(item.context) - set(item.prompts))
         raise DataError.at(where, f"context has languages without a prompt ({', '.join(odd)})", "Drop them")
@@ -347,7 +356,7 @@ def _check_characters(item: ParallelItem, where: str) -> None:
     context = item.context or {}
     whole = [item.id, item.group, *item.prompts, *item.prompts.values(), *context, *context.values()]
     try:
-        "".join(chain(whole, item.candidates, *item.candidates.values())).encode()
+        "".join(chain(whole, item.candidates, *item.candidates.values(), *item.targets.values())).encode()
         return
     except UnicodeEncodeError:
         pass  # somewhere; each by itself, then
@@ -355,8 +364,9 @@ def _check_characters(item: ParallelItem, where: str) -> None:
     for name, part in (("prompt", item.prompts), ("context", item.context or {})):
         for language, text in part.items():
             texts += [(f"the name of language {language!r}", language), (f"the {name} in {language!r}", text)]
-    for language, candidates in item.candidates.items():
-        texts += [(f"candidate {k} in {language!r}", text) for k, text in enumerate(candidates)]
+    for name, lists in (("candidate", item.candidates), ("target", item.targets)):
+        for language, own in lists.items():
+            texts += [(f"{name} {k} in {language!r}", text) for k, text in enumerate(own)]
     check_characters(texts, where)
 
 

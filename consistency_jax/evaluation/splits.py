@@ -82,11 +82,11 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
     return items.only(item for item in items if item.group in groups) if groups else items
 
 
-def load_tests(config: ConfigDict) -> dict[str, Items]:
-    """The items of each test split: in all languages, of `data.test_groups`, `data.test_items` of them. Errors are
-    those of `load_split`."""
+def load_tests(config: ConfigDict, bare: bool = False) -> dict[str, Items]:
+    """The items of each test split: in all languages, of `data.test_groups`, `data.test_items` of them. `bare` and
+    errors as in `load_split`."""
     return {
-        name: evenly(load_split(config, name, config.data.test_groups), config.data.test_items)
+        name: evenly(load_split(config, name, config.data.test_groups, bare), config.data.test_items)
         for name in config.data.test
     }
 

@@ -7,8 +7,10 @@ own with a line for each question and language:
     {"id": "q1", "language": "sw", "scores": [-1.5, -3.2], "gold": 0}       log-probabilities of the candidates
     {"id": "q1", "language": "sw", "answer": "B", "gold": "C"}              the answer alone; null for none
 
-A line may also hold task, prompt, candidates and group. No model is loaded. Report, intervals, tables and `compare` are
-those of an audit, ranked by `sum`, or by `bytes`; of answers alone there is agreement and accuracy, and no CLC.
+A line may also hold task, prompt, candidates and group; several answers may be a list. No model is loaded. Report,
+intervals, tables and `compare` are those of an audit, ranked by `sum`, or by `bytes`; of answers alone there is
+agreement and accuracy, and no CLC. `--match` says which answers in words are the same (spelling, number, embedding,
+translate, judge); the report tells how well that does on what is known to be right.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from consistency_jax.config.defaults import default
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.reports import write_report
 from consistency_jax.logs import read_logs
+from consistency_jax.logs.matching import Tools, match_of
 from consistency_jax.runtime.cli import run_app, run_command
 from consistency_jax.runtime.files import local
 from consistency_jax.table import write_tables
@@ -36,6 +39,8 @@ def audit_logs(
     join: str = "",
     normalization: str = "sum",
     name: str = "",
+    match: str = "",
+    tools: Tools | None = None,
 ) -> dict[str, Any]:
     """Reads logs and writes the report of an audit into a workdir; returns what report.json holds.
 
@@ -45,9 +50,11 @@ def audit_logs(
       join: the field by which questions of the languages belong together; "": as the format has it.
       normalization: what candidates are ranked by, sum or bytes.
       name: of the model; "": as the log tells it.
+      match: tells which answers in words are the same, of `matching.MATCHES`; "": spelling.
+      tools: what that may need.
 
     Raises:
-      ConfigError: another normalization, or a workdir of something else.
+      ConfigError: another normalization or match, a match of logs that hold scores, or a workdir of something else.
       DataError: as `read_logs`.
     """
     if normalization not in RANKINGS:
@@ -55,9 +62,13 @@ def audit_logs(
     if not str(logs):
         raise ConfigError("--from= names nothing: a folder or a file of logs")
     path = local(logs, "--from")
-    logged = read_logs(path, tasks, join)
+    way = match_of(match, tools or Tools()) if match else None
+    logged = read_logs(path, tasks, join, way)
+    if match and all(table.known == "scores" for table in logged.tables.values()):
+        raise ConfigError(f"--match={match} is of answers in words, and {path} holds scores: leave it out")
     config = default()
     config.model.path, config.data.source, config.data.path = name or logged.model, LOGS, str(path)
+    config.data.options = {"match": way.name} if way else {}
     config.data.test, config.evaluation.normalization = tuple(logged.items), normalization
     for note in logged.notes:
         print(f"note: {note}")
@@ -69,8 +80,9 @@ def audit_logs(
 def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise SystemExit(f"error: {argv[1]!r} is no flag: --from=FOLDER --workdir=RUN")
-    given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION, _NAME)
-    run_command(audit_logs, *(flag.value for flag in given))
+    given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION, _NAME, _MATCH)
+    tools = Tools(_SERVER.value, _SERVER_MODEL.value, _ENCODER.value)
+    run_command(audit_logs, *(flag.value for flag in given), tools)
 
 
 if __name__ == "__main__":
@@ -84,5 +96,11 @@ if __name__ == "__main__":
         "normalization", "sum", "What candidates are ranked by: sum or bytes."
     )
     _NAME = flags.DEFINE_string("name", "", "Of the model; by default as the log tells it.")
+    _MATCH = flags.DEFINE_string(
+        "match", "", "Which answers in words are the same: spelling, number, embedding, translate or judge."
+    )
+    _SERVER = flags.DEFINE_string("server", "", "OpenAI-compatible, up to and with /v1: judges, translates.")
+    _SERVER_MODEL = flags.DEFINE_string("server_model", "", "The server's name of the model.")
+    _ENCODER = flags.DEFINE_string("encoder", Tools().encoder, "Of sentences: a sentence-transformers model.")
     flags.mark_flags_as_required(["from", "workdir"])
     run_app(main)

@@ -1,16 +1,15 @@
 """Scored answers of one task in several languages -> parallel items and their table."""
 
-import re
-import unicodedata
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
 
 from consistency_jax.data.items import DataError, Items, ParallelItem, check_names, right_answers
-from consistency_jax.metrics.generation import normalised
-from consistency_jax.table import Table
+from consistency_jax.logs.matching import DECIMAL, Match, Said, spelling, tried
+from consistency_jax.table import NEVER, Table
 
 
 class Scored(NamedTuple):
@@ -32,13 +31,13 @@ class Scored(NamedTuple):
 class Given(NamedTuple):
     """One question in one language, of which the answer that was given is all that was logged.
 
-    answer: its text; None: there was none.
+    answers: their texts, several where several were drawn; None: there was none.
     right: those that are right, or, where candidates are not told, words for what is right; () where that is not told.
     candidates: in one order in all languages; () where they are not told.
     where: file:line.
     """
 
-    answer: str | None
+    answers: tuple[str | None, ...]
     right: tuple[str, ...]
     candidates: tuple[str, ...]
     prompt: str
@@ -49,114 +48,182 @@ class Given(NamedTuple):
 RIGHT = "right"  # key of what is right
 # A candidate of a language that gave none: never right, and another one in each, so that silence is no agreement.
 NOTHING = "(no answer)"
-_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
-_DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
 
 
-def scored(answers: Mapping[str, Mapping[str, Given]], mend: str) -> tuple[dict[str, dict[str, Scored]], str]:
-    """Answers alone as scores, 0 for the one that was given and -1 for all others, and what is known of them (KNOWN).
-
-    Where candidates are not told, what was answered to a question stands for them, what is right first. Answers are
-    then the same as `spelling` has them, and what is right is one answer, in whatever words of a language.
+def joined_answers(
+    task: str, answers: Mapping[str, Mapping[str, Given]], mend: str, match: Match | None = None
+) -> tuple[Items, Table, list[str]]:
+    """As `joined`, of answers alone.
 
     Raises:
-      DataError: an answer, or a right one, that is none of its candidates; or languages in which another letter or
-        number is right.
+      DataError: as `joined`; an answer, or a right one, that is none of its candidates, where there is no `match`; or
+        languages in which another letter or number is right.
+    """
+    placed, known, notes = _as_scores(answers, mend, match)
+    items, table, odd = joined(task, placed, mend, known)
+    return items, table, [*(f"{task}: {note}" for note in notes), *odd]
+
+
+def _as_scores(
+    answers: Mapping[str, Mapping[str, Given]], mend: str, match: Match | None
+) -> tuple[dict[str, dict[str, Scored]], str, list[str]]:
+    """Answers alone as scores, the log of a candidate's share of them; what is known of them (KNOWN); and what is odd.
+
+    Where candidates are not told, or answers are none of them, what was answered to a question stands for them, what is
+    right first. Answers are then the same as `spelling` has them, and as `match` says, and what is right is one answer,
+    in whatever words of a language.
     """
     every = [told for own in answers.values() for told in own.values()]
-    known = "answers" if all(told.candidates for told in every) else "texts"
-    mixed = next((told for told in every if told.candidates), None)
-    if known == "texts" and mixed:
-        raise DataError.at(
-            mixed.where, "candidates, which other lines do not have", "Give them in all, or in none"
-        )
-    found: dict[str, dict[str, Scored]] = {language: {} for language in answers}
-    for key in dict.fromkeys(key for own in answers.values() for key in own):
-        asked = {language: own[key] for language, own in answers.items() if key in own}
-        for language, told in (_placed(asked) if known == "answers" else _together(asked, mend)).items():
-            found[language][key] = told
-    return found, known
+    named = [told for told in every if told.candidates]
+    odd = next((error for error in map(_loose, named) if error), None)
+    if 0 < len(named) < len(every):
+        mend = "Give them in all, or in none"
+        odd = DataError.at(named[0].where, "candidates, which other lines do not have", mend)
+    if odd and not match:
+        raise odd
+    loose = bool(odd) or not named
+    keys = dict.fromkeys(key for own in answers.values() for key in own)
+    asked = [{language: own[key] for language, own in answers.items() if key in own} for key in keys]
+    notes: list[str] = []
+    if loose:
+        questions = [_Question(own, mend) for own in asked]
+        if match:
+            notes = tried(match, [question.right for question in questions])
+            labels = [label for question in questions for own in question.labels.values() for label in own]
+            known = np.mean([label is not None and not label.startswith("=") for label in labels])
+            notes += [f"{known:.1%} of the answers are candidates, which says what they are"] if named else []
+            _settle(questions, match)
+        placed = [question.placed() for question in questions]
+    else:
+        placed = [_placed(own) for own in asked]
+    found = {
+        language: {key: own[language] for key, own in zip(keys, placed) if language in own}
+        for language in answers
+    }
+    return found, "texts" if loose else "answers", notes
+
+
+def _loose(told: Given) -> DataError | None:
+    """Why an answer has no place among its candidates; None where all have."""
+    for text in (*told.answers, *told.right):
+        if text is not None and text not in told.candidates:
+            reason = f"{text!r} is none of the candidates {', '.join(told.candidates)}"
+            mend = "Give the text of a candidate of this language; or a --match, where answers are words of any kind"
+            return DataError.at(told.where, reason, mend)
+    return None
 
 
 def _placed(asked: Mapping[str, Given]) -> dict[str, Scored]:
     """The places of answers to one question among its candidates."""
-    for told in asked.values():
-        for text in (told.answer, *told.right):
-            if text is not None and text not in told.candidates:
-                reason = f"{text!r} is none of the candidates {', '.join(told.candidates)}"
-                raise DataError.at(told.where, reason, "Give the text of a candidate of this language")
     return {
         language: _scored(
-            told, told.candidates, told.answer, tuple(map(told.candidates.index, told.right)), place
+            told, told.candidates, told.answers, tuple(map(told.candidates.index, told.right)), own
         )
-        for language, told, place in _with_places(asked)
+        for language, told, own in _with_places(asked)
     }
 
 
-def _together(asked: Mapping[str, Given], mend: str) -> dict[str, Scored]:
-    """The places of answers to one question among all that was answered to it; what is right has the first."""
-    known = next((told for told in asked.values() if told.right), None)
-    names: dict[str, str] = {RIGHT: known.right[0]} if known else {}
-    answers: dict[str, str | None] = {}
-    for language, told in asked.items():
-        right = {spelling(text) for text in told.right}
-        if right and not right & {spelling(text) for text in known.right} and _one_for_all(told, known):
-            reason = f"the right answer is {told.right[0]}, at {known.where} it is {known.right[0]}"
-            raise DataError.at(told.where, reason, f"{mend}; or give candidates, where these are letters")
-        own = None if told.answer is None else spelling(told.answer)
-        answers[language] = None if own is None else RIGHT if own in right else f"={own}"
-        if own is not None:
-            names.setdefault(answers[language], told.answer)
-    order = tuple(names)
-    return {
-        language: _scored(told, order, answers[language], (0,) if told.right else (), place)._replace(
-            candidates=_in_own_words(told, names, answers[language]) + (NOTHING,) * len(place)
-        )
-        for language, told, place in _with_places(asked)
-    }
+class _Question:
+    """What was answered to one question in words: an answer is known by a label, RIGHT where it is right.
+
+    labels: of each language's answers, None for none; said: by label, the first that said so.
+    """
+
+    def __init__(self, asked: Mapping[str, Given], mend: str):
+        known = next((told for told in asked.values() if told.right), None)
+        self.asked, self.same = asked, dict[str, str]()
+        self.right = {
+            name: Said(name, told.prompt, told.right[0]) for name, told in asked.items() if told.right
+        }
+        self.said = {RIGHT: next(iter(self.right.values()))} if known else {}
+        self.labels: dict[str, list[str | None]] = {}
+        for language, told in asked.items():
+            right = {spelling(text) for text in told.right}
+            if right and not right & {spelling(text) for text in known.right} and _one_for_all(told, known):
+                reason = f"the right answer is {told.right[0]}, at {known.where} it is {known.right[0]}"
+                raise DataError.at(told.where, reason, f"{mend}; or give candidates, where these are letters")
+            places = {spelling(text): f"#{k}" for k, text in enumerate(told.candidates)} | dict.fromkeys(
+                right, RIGHT
+            )
+            self.labels[language] = [
+                None if text is None else places.get(own := spelling(text), f"={own}")
+                for text in told.answers
+            ]
+            for label, text in zip(self.labels[language], told.answers):
+                if label is not None:
+                    self.said.setdefault(label, Said(language, told.prompt, text))
+
+    def placed(self) -> dict[str, Scored]:
+        """The places of the answers among all that was answered; what is right has the first."""
+        labels = {
+            language: [self.same.get(label, label) for label in own] for language, own in self.labels.items()
+        }
+        order = tuple(label for label in self.said if label not in self.same)
+        found = {}
+        for language, told, empty in _with_places(self.asked):
+            said = ({RIGHT: told.right[0]} if told.right else {}) | dict(zip(labels[language], told.answers))
+            right = (0,) if told.right else ()
+            texts = tuple(said.get(label, self.said[label].text) for label in order) + (NOTHING,) * len(empty)
+            found[language] = _scored(told, order, labels[language], right, empty)._replace(candidates=texts)
+        return found
+
+
+def _settle(questions: Sequence[_Question], match: Match) -> None:
+    """Has a way to tell say which labels of a question are the same; many questions are asked about at once.
+
+    An answer is held against what is right, in its own language where that is known; then, one after another, against
+    those that came before it and were not the same.
+    """
+    wrong = [[label for label in question.said if label != RIGHT] for question in questions]
+    asked = [(question, label) for question, own in zip(questions, wrong) if question.right for label in own]
+    pairs = [
+        (question.said[label], question.right.get(question.said[label].language, question.said[RIGHT]))
+        for question, label in asked
+    ]
+    for (question, label), same in zip(asked, match.same(pairs), strict=True):
+        if same:
+            question.same[label] = RIGHT
+    left = [[label for label in own if label not in question.same] for question, own in zip(questions, wrong)]
+    for place in range(1, max(map(len, left), default=0)):
+        asked = [
+            (question, own[place], before)
+            for question, own in zip(questions, left)
+            for before in own[:place]
+            if len(own) > place and before not in question.same
+        ]
+        pairs = [(question.said[label], question.said[before]) for question, label, before in asked]
+        for (question, label, before), same in zip(asked, match.same(pairs), strict=True):
+            if same:
+                question.same.setdefault(label, before)
 
 
 def _with_places(asked: Mapping[str, Given]) -> Iterator[tuple[str, Given, list[bool]]]:
     """Each language with its places behind the candidates: one for each language that gave no answer, its own True."""
-    empty = [language for language, told in asked.items() if told.answer is None]
+    empty = [language for language, told in asked.items() if None in told.answers]
     for language, told in asked.items():
         yield language, told, [own == language for own in empty]
 
 
 def _scored(
-    told: Given, names: tuple[str, ...], answer: str | None, right: tuple[int, ...], empty: Sequence[bool]
+    told: Given,
+    names: tuple[str, ...],
+    answers: Sequence[str | None],
+    right: tuple[int, ...],
+    empty: Sequence[bool],
 ) -> Scored:
-    scores = [0.0 if name == answer else -1.0 for name in names] + [0.0 if own else None for own in empty]
+    counts = Counter(answers)
+    share = {answer: math.log(count / len(answers)) for answer, count in counts.items()}
+    scores = [share.get(name, NEVER) for name in names] + [share[None] if own else None for own in empty]
     texts = names + (NOTHING,) * len(empty)
     return Scored(told.prompt, texts, tuple(scores), right, told.group, told.where)
-
-
-def _in_own_words(told: Given, names: Mapping[str, str], answer: str | None) -> tuple[str, ...]:
-    own = {RIGHT: told.right[0]} if told.right else {}
-    own |= {answer: told.answer} if answer is not None else {}
-    return tuple((dict(names) | own).values())
 
 
 def _one_for_all(told: Given, known: Given) -> bool:
     """Whether what is right is a letter or a number in both, which is no word of a language."""
     return all(
-        any(len(own) == 1 and own.isascii() or _DECIMAL.fullmatch(own) for own in map(spelling, each.right))
+        any(len(own) == 1 and own.isascii() or DECIMAL.fullmatch(own) for own in map(spelling, each.right))
         for each in (told, known)
     )
-
-
-def spelling(text: str) -> str:
-    """A text without what does not make it another answer (`metrics.normalised`); a number as its value, in any digits:
-    1,000.0 and $1000 as 1000, 1,5 as 1.5."""
-    folded = unicodedata.normalize("NFKC", text).strip()
-    number = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
-    number = number.strip("$€£¥% ").rstrip(". ").replace("−", "-")
-    number = number.replace(",", "") if _THOUSANDS.fullmatch(number) else number
-    if _DECIMAL.fullmatch(number):
-        return f"{Decimal(number.replace(',', '.')).normalize():f}"
-    if any(letter.isdecimal() for letter in folded):  # 10:30, 3/4: what parts digits is not dropped
-        return " ".join(folded.casefold().split()).strip(".,;:!?()[]'\" ")
-    return normalised(text)
 
 
 class Logged(NamedTuple):
@@ -211,9 +278,15 @@ def joined(
         less = " and with what else could be answered unknown, no kappas" * (known == "texts")
         odd.append(f"{task}: nothing but the answer is known: agreement and accuracy, no CLC{less}")
         every = [told for own in answers.values() for told in own.values()]
-        none = sum(told.candidates[told.scores.index(0)] == NOTHING for told in every)
-        silent = f"{task}: {none:,} of {len(every):,} answers are empty: wrong, and no agreement"
-        odd += [silent] if none else []
+        silent = [
+            math.exp(score)
+            for told in every
+            for text, score in zip(told.candidates, told.scores)
+            if text == NOTHING and score is not None
+        ]
+        if silent:
+            share = f"{task}: {sum(silent):,.4g} of {len(every):,} answers are empty"
+            odd.append(f"{share}: wrong, and no agreement")
     elif (table.logp[table.mask] > 0).any():
         odd.append(
             f"{task}: scores above 0 are no log-probabilities; divergences and what is drawn mean nothing"

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.data.items import DataError, Items
-from consistency_jax.logs.answers import Given, Logged, joined, scored
+from consistency_jax.logs.answers import Given, Logged, joined_answers
 from consistency_jax.logs.families import Run, newest, read_families
+from consistency_jax.logs.matching import Match
 from consistency_jax.table import Table
 
 NAME = re.compile(r"\d{4}-\d\d-\d\dT[\d-]+(?:[+-][\d-]+|Z)_.+\.(?:eval|json)")
 MEND = "Name the field of a sample's metadata that tells which belong together: --join=FIELD"
 
 
-def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> Logged:
+def read(
+    path: Path, files: Sequence[Path], tasks: str = "", join: str = "", match: Match | None = None
+) -> Logged:
     """What the logs of one model say; the newest one of each task. As `lm_eval.read`.
 
     Raises:
@@ -37,16 +40,19 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
         except (KeyError, TypeError, AttributeError) as error:
             raise _damaged(file, error) from error
     return read_families(
-        path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join, ended), one_run=False
+        path,
+        newest(path, runs),
+        tasks,
+        lambda name, own: _joined(name, own, join, ended, match),
+        one_run=False,
     )
 
 
 def _joined(
-    name: str, files: Mapping[str, Path], join: str, ended: Mapping[Path, str | None]
+    name: str, files: Mapping[str, Path], join: str, ended: Mapping[Path, str | None], match: Match | None
 ) -> tuple[Items, Table, list[str]]:
     answers = {language: _answers(file, join) for language, file in files.items()}
-    placed, known = scored(answers, MEND)
-    items, table, odd = joined(name, placed, MEND, known)
+    items, table, odd = joined_answers(name, answers, MEND, match)
     for language, file in files.items():
         if ended[file] != "success":
             told = f"the log in {language} did not end well (status {ended[file]!r}): not all may be there"
@@ -68,7 +74,7 @@ def _header(file: Path) -> dict[str, Any]:
 
 
 def _samples(file: Path) -> Iterator[tuple[str, Any]]:
-    """(where, sample), of the first epoch."""
+    """(where, sample)."""
     if file.suffix == ".json":
         samples = _header(file).get("samples") or []
         if not isinstance(samples, list):
@@ -79,8 +85,7 @@ def _samples(file: Path) -> Iterator[tuple[str, Any]]:
     for where, sample in every:
         if not isinstance(sample, dict):
             raise DataError.at(where, "no sample of Inspect", MEND)
-        if sample.get("epoch", 1) == 1:
-            yield where, sample
+        yield where, sample
 
 
 def _packed(file: Path) -> Iterator[tuple[str, Any]]:
@@ -123,6 +128,7 @@ def _damaged(file: Path, error: object) -> DataError:
 # ---------------------------------------------------------------------------------------------------------- the answers
 def _answers(file: Path, join: str) -> dict[str, Given]:
     found: dict[str, Given] = {}
+    epochs: set[tuple[str, int]] = set()
     for where, sample in _samples(file):
         try:
             metadata = sample.get("metadata") or {}
@@ -131,12 +137,13 @@ def _answers(file: Path, join: str) -> dict[str, Given]:
                     where, f"no {join}; its metadata has {', '.join(metadata) or 'nothing'}", MEND
                 )
             key = str(metadata[join] if join else sample["id"])
-            given = _given(sample, where)
+            given, epoch = _given(sample, where), sample.get("epoch", 1)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise DataError.at(where, f"no sample of Inspect ({error!r})", "Have it written again") from error
-        if key in found:
+        if (key, epoch) in epochs:
             raise DataError.at(where, f"{join or 'id'} {key!r} stands twice", MEND)
-        found[key] = given
+        epochs.add((key, epoch))
+        found[key] = given._replace(answers=found[key].answers + given.answers) if key in found else given
     if not found:
         raise DataError.at(str(file), "a log without samples", "Log them: inspect eval ... --log-samples")
     return dict(sorted(found.items()))  # in one order, whichever came back first
@@ -164,4 +171,4 @@ def _given(sample: Mapping[str, Any], where: str) -> Given:
         if right and score["value"] in ("C", 1):  # in other words than the target, perhaps
             answer = right[0]
     prompt = sample["input"] if isinstance(sample["input"], str) else sample["input"][-1]["content"]
-    return Given(answer, tuple(dict.fromkeys(right)), tuple(names), str(prompt), "", where)
+    return Given((answer,), tuple(dict.fromkeys(right)), tuple(names), str(prompt), "", where)

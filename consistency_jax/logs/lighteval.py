@@ -11,13 +11,16 @@ from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.language_files import lines_of
 from consistency_jax.logs.answers import Logged, Scored, joined
 from consistency_jax.logs.families import Run, newest, read_families
+from consistency_jax.logs.matching import Match
 from consistency_jax.table import Table
 
 NAME = re.compile(r"details_(?:.+\|)?([^|]+)\|\d+_(\d{4}-\d\d-\d\dT[\d.:-]+)\.parquet")
 MEND = "Name the field of `specific` that tells which docs belong together: --join=FIELD"
 
 
-def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> Logged:
+def read(
+    path: Path, files: Sequence[Path], tasks: str = "", join: str = "", match: Match | None = None
+) -> Logged:
     """What the details of one model say; the newest ones of each task. As `lm_eval.read`; needs pyarrow."""
     runs = {}
     for file in files:

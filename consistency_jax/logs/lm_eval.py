@@ -12,8 +12,9 @@ from typing import Any
 
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.files import json_lines
-from consistency_jax.logs.answers import Given, Logged, Scored, joined, scored
+from consistency_jax.logs.answers import Given, Logged, Scored, joined, joined_answers
 from consistency_jax.logs.families import Run, newest, read_families
+from consistency_jax.logs.matching import Match
 from consistency_jax.table import Table
 
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
@@ -22,7 +23,9 @@ EXACT = ("exact_match", "em")
 MEND = "Name the field of a document that tells which belong together: --join=FIELD"
 
 
-def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> Logged:
+def read(
+    path: Path, files: Sequence[Path], tasks: str = "", join: str = "", match: Match | None = None
+) -> Logged:
     """What the samples of one model say; the newest ones of each task.
 
     Raises:
@@ -34,11 +37,13 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
         task, date = NAME.fullmatch(file.name).groups()
         folder = file.parent if file.parent == path or path.is_file() else file.parent.relative_to(path)
         runs[file] = task, Run(str(folder), date, file)
-    logged = read_families(path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join))
+    logged = read_families(path, newest(path, runs), tasks, lambda name, own: _joined(name, own, join, match))
     return logged._replace(model=files[0].parent.name)
 
 
-def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Table, list[str]]:
+def _joined(
+    name: str, files: Mapping[str, Path], join: str, match: Match | None
+) -> tuple[Items, Table, list[str]]:
     """Of a task that is multiple choice in some languages and written answers in others, the former."""
     answers = {language: _answers(file, join) for language, file in files.items()}
     kinds = {kind: {l: own for l, own in answers.items() if _kind(own) is kind} for kind in (Scored, Given)}
@@ -50,8 +55,7 @@ def _joined(name: str, files: Mapping[str, Path], join: str) -> tuple[Items, Tab
     none = [language for language in answers if language not in kept]
     what = "multiple choice" if ranked else "task of written answers"
     notes = [f"{name} is no {what} in {', '.join(none)}, left out"] if none else []
-    kept, known = (kept, "scores") if ranked else scored(kept, MEND)
-    items, table, odd = joined(name, kept, MEND, known)
+    items, table, odd = joined(name, kept, MEND) if ranked else joined_answers(name, kept, MEND, match)
     return items, table, notes + odd
 
 
@@ -121,9 +125,8 @@ def _written(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where
     right = tuple(dict.fromkeys(text for each in targets if (text := str(each).strip())))
     if right and any(float(sample.get(metric) or 0) == 1 for metric in EXACT):
         answer = right[0]
-    return Given(
-        None if answer.strip() in ("", "[invalid]") else answer.strip(), right, (), context, "", where
-    )
+    own = None if answer.strip() in ("", "[invalid]") else answer.strip()
+    return Given((own,), right, (), context, "", where)
 
 
 def _literal(text: Any) -> Any:

@@ -2,8 +2,9 @@
 
 Further fields: "task", "prompt", "candidates" (texts), "gold" (a number or a list of them), "group". Higher scores are
 better; log-probabilities in nats make every figure mean what it says. Where no more than the answer is known, "answer"
-takes the place of "scores": "B", or null for none. "gold" is then one of them, or several: of "candidates"; or, where
-there are none, words for the one that is right. Answers are one where these stand at one place, or where texts are one.
+takes the place of "scores": "B", null for none, or a list where several were drawn. "gold" is then one of them, or
+several: of "candidates"; or, where there are none, words for the one that is right. Answers are one where these stand
+at one place, or where texts are one.
 """
 
 import re
@@ -13,13 +14,16 @@ from typing import Any
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import json_lines
-from consistency_jax.logs.answers import Given, Logged, Scored, joined, scored
+from consistency_jax.logs.answers import Given, Logged, Scored, joined, joined_answers
+from consistency_jax.logs.matching import Match
 
 NAME = re.compile(r".+\.jsonl")
 MEND = "Give the same questions one id, with candidates in one order"
 
 
-def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> Logged:
+def read(
+    path: Path, files: Sequence[Path], tasks: str = "", join: str = "", match: Match | None = None
+) -> Logged:
     """What the files hold, together.
 
     Raises:
@@ -62,10 +66,9 @@ def read(path: Path, files: Sequence[Path], tasks: str = "", join: str = "") -> 
                 raise DataError.at(
                     kinds[Given], f"an answer, where {kinds[Scored]} has scores", "Give one kind"
                 )
-            known = "scores"
-            if Given in kinds:
-                ordered, known = scored(ordered, MEND)
-            items[task], tables[task], odd = joined(task, ordered, MEND, known)
+            items[task], tables[task], odd = (
+                joined_answers(task, ordered, MEND, match) if Given in kinds else joined(task, ordered, MEND)
+            )
             notes += odd
     return Logged(path.stem, items, tables, notes)
 
@@ -92,11 +95,13 @@ def _given(record: Any, where: str) -> Given:
         raise ValueError("candidates is no list")
     texts, gold = tuple(map(str, record.get("candidates", ()))), record.get("gold")
     right = () if gold is None else gold if isinstance(gold, list) else [gold]
-    answer = record["answer"]
-    names = [_named(text, texts) for text in (*right, *(() if answer is None else (answer,)))]
-    right = tuple(dict.fromkeys(names[: len(right)]))
+    answers = record["answer"] if isinstance(record["answer"], list) else [record["answer"]]
+    if not answers:
+        raise ValueError("answer is a list of none; null is no answer")
+    answers = tuple(None if answer is None else _named(answer, texts) for answer in answers)
+    right = tuple(dict.fromkeys(_named(text, texts) for text in right))
     prompt, group = str(record.get("prompt", "")), str(record.get("group", ""))
-    return Given(None if answer is None else names[-1], right, texts, prompt, group, where)
+    return Given(answers, right, texts, prompt, group, where)
 
 
 def _named(answer: Any, texts: Sequence[str]) -> str:

@@ -25,6 +25,17 @@ def top1_agreement(scores: np.ndarray, mask: np.ndarray | None = None) -> np.nda
     return np.where(present[:, first] & present[:, second], same, np.nan)
 
 
+def drawn_agreement(p: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """f64[N, P]: the chance that answers that two languages draw are the same, sum_k p_a(k) p_b(k).
+
+    `p` [N, L, K], distributions over candidates, of what is in `mask`.
+    """
+    p, present = np.where(mask, p, 0.0), mask.any(2)
+    first, second = language_pairs(p.shape[1])
+    same = (p @ p.transpose(0, 2, 1))[:, first, second]
+    return np.where(present[:, first] & present[:, second], same, np.nan)
+
+
 def agreement_if_either_right(
     scores: np.ndarray, gold: np.ndarray, mask: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -19,9 +19,10 @@ from consistency_jax.metrics.agreement import (
     all_agree_but_wrong,
     all_right,
     changed_answers,
+    drawn_agreement,
     top1_agreement,
 )
-from consistency_jax.metrics.distribution import entropy
+from consistency_jax.metrics.distribution import entropy, log_probabilities
 from consistency_jax.metrics.divergence import both_ways, divergences, fit_temperatures
 from consistency_jax.metrics.generation import Matches, generated_agreement
 from consistency_jax.metrics.kappa import alpha_of, alpha_parts, capa_of, capa_parts, fleiss_of, fleiss_parts
@@ -105,6 +106,13 @@ def _mother_tongue(r: Ranked) -> np.ndarray:
     return 100 * mother_tongue_effect(r.scores, r.gold, np.array(places), anchor, r.mask)
 
 
+def _drawn(r: Ranked) -> np.ndarray:
+    p = np.exp(log_probabilities(r.sums, r.mask))
+    if r.table.known != "scores" and (p.round(9) % 1 == 0).all():  # one answer each
+        return np.full((len(p), PAIRS.size(p.shape[1])), np.nan)
+    return 100 * drawn_agreement(p, r.mask)
+
+
 def _divergence(kind: str, label: str, definition: str, columns: Callable | None = None) -> Figure:
     columns = columns or (lambda r: r.round_trip(kind))
     about = {"better": False, "definition": definition, "section": "divergence"}
@@ -176,6 +184,15 @@ FIGURES = [  # in the page's order
         definition="With weights w_j ∝ (K−j+1)².",
     ),
     TOP1,
+    Figure(
+        "drawn_agreement",
+        PAIRS,
+        _drawn,
+        "Same answer drawn",
+        definition="The chance that two languages give the same answer when each draws one: from the distribution over "
+        "candidates, or from the answers that were drawn.",
+        needs="texts",
+    ),
     Figure(
         "agreement_if_either_right",
         PAIRS,

@@ -110,22 +110,26 @@ def _means(
 class SentenceTransformerEncoder:
     """A model of the sentence-transformers package (`pip install 'consistency_jax[embeddings]'`), by name or folder.
 
+    Args:
+      name: of the model.
+      setting: what names it, for messages.
+
     Raises:
       ConfigError: where the package is not installed, or has no such model.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, setting: str = "selection.encoder"):
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise ConfigError(
-                f"selection.encoder={name!r} needs the package sentence-transformers: "
-                "pip install 'consistency_jax[embeddings]', or set selection.encoder=model"
+                f"{setting}={name!r} needs the package sentence-transformers: "
+                "pip install 'consistency_jax[embeddings]'"
             ) from error
         try:
             self._model = SentenceTransformer(name)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"selection.encoder={name!r} cannot be loaded: {error}") from error
+            raise ConfigError(f"{setting}={name!r} cannot be loaded: {error}") from error
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """See `Encoder`."""

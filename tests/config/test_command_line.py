@@ -38,7 +38,7 @@ def test_a_file_of_ones_own_goes_first(tmp_path, monkeypatch):
 
 def test_a_name_that_is_none_is_told_with_the_nearest():
     message = (
-        "--config=gema3: there is no such file .did you mean 'gemma3'..; configs that come along: audit, aya,"
+        "--config=gema3: there is no such file .did you mean 'gemma3'..; configs that come along: ask, audit"
     )
     with pytest.raises(ConfigError, match=message):
         flags_of("--config=gema3:size=1b")

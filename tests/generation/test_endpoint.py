@@ -9,74 +9,18 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import transformers
+from served import Answer, Served
 
 from consistency_jax.generation import GenerationError, Sampling
 from consistency_jax.generation.endpoint import Endpoint
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
-
-Answer = tuple[int, dict[str, Any] | bytes]
-
-
-class Served:
-    """A server that answers each request as `respond(body)` says, and keeps what it was asked."""
-
-    def __init__(self, respond: Callable[[dict[str, Any]], Answer]):
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.under_way = self.most_under_way = 0
-        served, lock = self, threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    served.asked.append(body | {"path": self.path})
-                    served.headers.append(dict(self.headers))
-                    served.under_way += 1
-                    served.most_under_way = max(served.most_under_way, served.under_way)
-                status, answer = respond(body)
-                with lock:
-                    served.under_way -= 1
-                payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                try:
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(payload)))
-                    self.end_headers()
-                    self.wfile.write(payload)
-                except OSError:  # the client has given up
-                    self.close_connection = True
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[dict[str, Any]], Answer]], Served]]:
-    started: list[Served] = []
-
-    def start(respond: Callable[[dict[str, Any]], Answer]) -> Served:
-        started.append(Served(respond))
-        return started[-1]
-
-    yield start
-    for served in started:
-        served.server.shutdown()
-        served.server.server_close()
 
 
 def texts(*values: str) -> Answer:

@@ -9,6 +9,7 @@ from consistency_jax.data.items import DataError
 from consistency_jax.logs import read_logs
 from consistency_jax.metrics import all_agree, correct, top1_agreement
 from consistency_jax.metrics.kappa import capa_parts
+from consistency_jax.table import NEVER
 
 
 def line(code: str, **changes: object) -> dict:
@@ -125,7 +126,7 @@ def test_answers_are_texts_or_numbers_of_a_language_s_own_candidates(tmp_path):
     ]
     logged = read(tmp_path, *lines)
     assert logged.tables["answers"].known == "answers"
-    assert logged.tables["answers"].logp.tolist() == [[[0, -1], [0, -1]]]
+    assert logged.tables["answers"].logp.tolist() == [[[0, NEVER], [0, NEVER]]]
     assert logged.tables["answers"].gold.tolist() == [0]
     assert logged.items["answers"][0].candidates["sw"] == ("Misri", "Kenya")
 
@@ -178,7 +179,8 @@ def test_no_answer_is_one_of_its_own_and_wrong(tmp_path):
         ({"answer": -1, "candidates": ["A", "B"]}, "-1 is no number of 2 candidates"),
         ({"answer": 0}, "no answer can be read"),
         ({"answer": " "}, "no answer can be read"),
-        ({"answer": ["A"]}, "no answer can be read"),
+        ({"answer": []}, "no answer can be read"),
+        ({"answer": ["A", 3]}, "no answer can be read"),
         ({"answer": True, "candidates": ["A", "B"]}, "no answer can be read"),
         ({"candidates": "AB"}, "candidates is no list"),
         ({"gold": {"A": 1}}, "no answer can be read"),

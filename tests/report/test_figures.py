@@ -24,7 +24,7 @@ from consistency_jax.report import columns, summarise, terminal_table, write_rep
 from consistency_jax.report.columns import PAIRS, SINGLE, Figure
 from consistency_jax.report.figures import FIGURES, FREE_TEXT, SAFETY
 from consistency_jax.report.views import split_view
-from consistency_jax.table import Table, write_tables
+from consistency_jax.table import NEVER, Table, write_tables
 
 
 # ----------------------------------------------------------------------------------------- three metrics and their rows
@@ -313,7 +313,7 @@ def test_of_answers_alone_nothing_else_is_told(tmp_path, known):
     chosen = np.eye(4)[whole.scores("sum").argmax(-1)]
     table = dataclasses.replace(
         whole,
-        logp=(chosen - 1).astype(np.float32),
+        logp=np.where(chosen, 0, NEVER).astype(np.float32),
         prompt_logp=None,
         prompt_length=None,
         length=np.zeros_like(whole.length),

@@ -26,6 +26,7 @@ SOURCES: dict[str, str] = {
     "bmlama17": "consistency_jax.data.sources.bmlama17",
     "bmlama53": "consistency_jax.data.sources.bmlama53",
     "klar": "consistency_jax.data.sources.klar",
+    "mpararel": "consistency_jax.data.sources.mpararel",
     "mmmlu": "consistency_jax.data.sources.mmmlu",
     "xcsqa": "consistency_jax.data.sources.xcsqa",
     "hub": "consistency_jax.data.sources.hub",
@@ -35,6 +36,8 @@ SOURCES: dict[str, str] = {
     "xsafety": "consistency_jax.data.sources.xsafety",
     "pku_saferlhf": "consistency_jax.data.sources.pku_saferlhf",
     "instructions": "consistency_jax.data.sources.instructions",
+    "mgsm": "consistency_jax.data.sources.mgsm",
+    "multiloko": "consistency_jax.data.sources.multiloko",
     "jsonl": "consistency_jax.data.sources.jsonl",
     "mapped": "consistency_jax.data.sources.mapped",
 }

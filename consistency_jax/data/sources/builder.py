@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                     "prompts": texts,  # [L]
                     "contexts": texts,  # [L], "" where there is none
                     "candidates": texts,  # [L * K]
+                    "targets": tfds.features.Text(),  # JSON, {language: texts}
                 }
             ),
         )
@@ -81,6 +83,7 @@ class ParallelItems(tfds.core.GeneratorBasedBuilder):
                     "prompts": list(item.prompts.values()),
                     "contexts": [context.get(language, "") for language in item.languages],
                     "candidates": [text for texts in item.candidates.values() for text in texts],
+                    "targets": json.dumps(dict(item.targets)),
                 },
             )
 
@@ -138,6 +141,7 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
         also=tuple(right[1:]),
         context={language: text for language, text in zip(languages, contexts) if text} or None,
         written=bool(row["written"]),
+        targets={language: tuple(texts) for language, texts in json.loads(row["targets"]).items()},
     )
 
 

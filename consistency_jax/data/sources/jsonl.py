@@ -7,7 +7,8 @@ A candidate is put after its prompt (or into the gap) exactly as it is: its lead
 languages that write one. Where two words run together for want of it, that is a warning.
 
 `<mask>` in a prompt marks a cloze; `context` ({language: text}) is optional; `gold` may be null or absent, or a
-list where several candidates are right: any of them counts, and the first is what SFT and DPO learn.
+list where several candidates are right: any of them counts, and the first is what SFT and DPO learn. A question that
+is answered in words has, in place of candidates, `targets`, texts that are right: {"en": ["Paris"], "fr": ["Paris"]}.
 Any other key is an error: a misspelt one would be lost without a word.
 """
 
@@ -22,7 +23,7 @@ from consistency_jax.data.sources.source import Row, Rows, Source, each
 SOURCE = Source(
     "written", "Name a .jsonl file (data=FILE, or the key data.path)", values={"doubled": ("refuse", "keep")}
 )
-KEYS = ("id", "group", "gold", "prompts", "candidates", "context")
+KEYS = ("id", "group", "gold", "prompts", "candidates", "context", "targets")
 
 
 def read(
@@ -93,25 +94,30 @@ def parse_item(record: Any, where: str, bare: bool = False) -> ParallelItem:
     if not isinstance(group, str):
         raise DataError.at(where, f"group is {group!r}", "Give a string")
     prompts = _texts(value_of(record, "prompts", where), "prompts", where)
-    record = {"candidates": dict.fromkeys(prompts, [])} | record if bare else record
-    candidates = value_of(record, "candidates", where)
-    if not _is_map(candidates) or not all(isinstance(v, list) for v in candidates.values()):
-        raise DataError.at(
-            where, "candidates is not a map from language to a list", 'Write {"en": [" a", " b"]}'
-        )
-    for language, texts in candidates.items():
-        if not all(isinstance(text, str) for text in texts):
-            raise DataError.at(where, f"a candidate in {language!r} is not a string", "Quote it")
+    if bare or "targets" in record:
+        record = {"candidates": dict.fromkeys(prompts, [])} | record
+    candidates = _lists(value_of(record, "candidates", where), "candidates", where)
+    targets = _lists(record.get("targets", {}), "targets", where)
     context = record.get("context")
     return ParallelItem(
         id=name,
         group=group,
         prompts=prompts,
-        candidates={language: tuple(texts) for language, texts in candidates.items()},
+        candidates=candidates,
         gold=right[0] if right else None,
         also=tuple(right[1:]),
         context=None if context is None else _texts(context, "context", where),
+        targets=targets,
     )
+
+
+def _lists(value: Any, key: str, where: str) -> dict[str, tuple[str, ...]]:
+    if not _is_map(value) or not all(isinstance(own, list) for own in value.values()):
+        raise DataError.at(where, f"{key} is not a map from language to a list", 'Write {"en": [" a", " b"]}')
+    for language, texts in value.items():
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError.at(where, f"a {key[:-1]} in {language!r} is not a string", "Quote it")
+    return {language: tuple(texts) for language, texts in value.items()}
 
 
 def _texts(value: Any, key: str, where: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from consistency_jax.data.sources.language_files import (
     texts_of,
 )
 from consistency_jax.data.sources.parallel import by_id, by_place, check_alike
-from consistency_jax.data.sources.source import Row, Rows, Source, each
+from consistency_jax.data.sources.source import Row, Rows, Source, bare_row, each
 
 PLAIN = "plain"
 SOURCE = Source(
@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"(\d{1,4})(?:\.0)?")  # pandas writes whole numbers beside
 
 
 class Cell(NamedTuple):
-    """One question in one language, its right answer as the file has it."""
+    """One question in one language, its right answer as the file has it; `targets` in the place of candidates."""
 
     prompt: str
     candidates: tuple[str, ...]
@@ -61,6 +61,7 @@ def read(
     prompt: str = "",
     candidates: str = "",
     gold: str = "",
+    targets: str = "",
     language: str = "",
     id: str = "",
     group: str = "",
@@ -76,6 +77,8 @@ def read(
         prompt: a column, or a text with columns in braces, "{passage}\n{question}".
         candidates: the column that holds a list, or several columns joined by +; empty cells at the end are none.
         gold: the column of the right answer; "": not known, as DCO and CLC need none.
+        targets: in place of candidates and gold, for questions that are answered in words: the column of what is right,
+            a text, a number, or a list of texts of which each is.
         language: the column of the language; "": files, or columns, are named by it.
         id: the column, or several joined by +, by which rows of the languages belong together; "": by their order.
         group: the column of what to average by.
@@ -91,9 +94,18 @@ def read(
     """
     if path is None:
         raise DataError.at("data.path", "the source 'mapped' needs a file, a folder or a Hub id", MAP)
-    if not prompt or not candidates:
-        raise DataError.at(str(path), "which column is what is not said", f"{MAP}{_columns(str(path), part)}")
-    columns = Columns(prompt, candidates, gold, language, id, group)
+    if not prompt or bool(candidates) == bool(targets):
+        told = (
+            "candidates and targets are both named"
+            if targets and prompt
+            else "which column is what is not said"
+        )
+        raise DataError.at(str(path), told, f"{MAP}{_columns(str(path), part)}")
+    if targets and (gold or answers != PLAIN):
+        raise DataError.at(
+            str(path), "gold and answers are of candidates", "Name targets alone: targets=answer"
+        )
+    columns = Columns(prompt, candidates or targets, gold, language, id, group, bool(targets))
     tables = _tables(str(path), languages, part, columns)
     cells = {name: _cells(lines, columns.of(name)) for name, lines in tables.items()}
     reading = _reading(cells, numbered) if gold else None
@@ -128,6 +140,10 @@ def read(
             own = {language: question._replace(answer=answer) for language, question in own.items()}
         first = next(iter(own.values()))
         name = first.number or f"row-{i:05d}"
+        if targets:
+            texts = {language: question.text for language, question in own.items()}
+            right = {language: question.options for language, question in own.items() if question.options}
+            return bare_row(name, first.subject, texts, first.where, right)
         if answers != PLAIN:
             return choice_row(name, own, answers)
         item = ParallelItem(
@@ -139,7 +155,7 @@ def read(
         )
         return Row(item, first.where)
 
-    return Rows(each(rows, make), warnings)
+    return Rows(each(rows, make), warnings, bare=bool(targets))
 
 
 # -------------------------------------------------------------------------------------------------------------- columns
@@ -152,6 +168,7 @@ class Columns(NamedTuple):
     language: str
     id: str
     group: str
+    open: bool = False  # `candidates` are the texts that are right
 
     @property
     def by_language(self) -> list[str]:
@@ -161,7 +178,7 @@ class Columns(NamedTuple):
 
     def of(self, language: str) -> "Columns":
         """The columns of a language, where they are named by it."""
-        return Columns(*(name.replace(LANGUAGE, language) for name in self))
+        return Columns(*(name.replace(LANGUAGE, language) for name in self[:-1]), self.open)
 
     def cell(self, line: Line) -> Cell:
         """The question of a row.
@@ -176,7 +193,9 @@ class Columns(NamedTuple):
         else:
             prompt = _text(record, self.prompt, where)
         names = self.candidates.split("+")
-        if len(names) > 1:
+        if self.open:
+            texts = _targets(_value(record, self.candidates, where), self.candidates, where)
+        elif len(names) > 1:
             texts = [_text(record, name, where, empty=True) for name in names]
             while texts and not texts[-1].strip():
                 texts.pop()
@@ -214,6 +233,16 @@ def _text(record: Any, name: str, where: str, empty: bool = False) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError.at(where, f"{name} is {value!r:.60}, not a text", "Name the column of a text")
     return str(value)
+
+
+def _targets(value: Any, column: str, where: str) -> list[str]:
+    """What is right: a text, a number, or a list of these, which may be spelt; [] where that is not told."""
+    spelt = isinstance(value, str) and value.strip().startswith("[")
+    several = (
+        texts_of(value, column, where) if spelt else value if isinstance(value, list | tuple) else [value]
+    )
+    texts = [_text({column: own}, column, where, empty=True) for own in several]
+    return [text for text in texts if text.strip()]
 
 
 def _columns(path: str, part: str) -> str:

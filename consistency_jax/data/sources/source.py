@@ -136,7 +136,14 @@ def each(rows: Iterable[T | DataError], make: Callable[[int, T], U]) -> list[U |
     return made
 
 
-def bare_row(id: str, group: str, texts: Mapping[str, str], where: str) -> Row:
-    """The row of a prompt without answers: no candidates in any language, and no gold."""
+def bare_row(
+    id: str,
+    group: str,
+    texts: Mapping[str, str],
+    where: str,
+    targets: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Row:
+    """The row of a prompt without candidates; `targets` as in `ParallelItem`."""
     prompts = {language: text.strip() for language, text in texts.items()}
-    return Row(ParallelItem(id, group, prompts, dict.fromkeys(prompts, ())), where)
+    right = {language: tuple(dict.fromkeys(map(str.strip, own))) for language, own in targets.items()}
+    return Row(ParallelItem(id, group, prompts, dict.fromkeys(prompts, ()), targets=right), where)

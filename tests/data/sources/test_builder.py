@@ -49,6 +49,13 @@ def test_what_is_right_is_kept(tmp_path: Path):
     assert items == load_items("jsonl", path=path)
 
 
+def test_texts_that_are_right_are_kept(tmp_path: Path):
+    row = {"id": "x", "prompts": {"en": "Where?", "sw": "Wapi?"}, "targets": {"sw": ["Misri", "Kemet"]}}
+    file = source_files.write(tmp_path / "open.jsonl", source_files.as_jsonl([row]))
+    made = builder.tfds_builder("jsonl", path=file, splits=("every",), folder=tmp_path / "cache")
+    assert builder.to_items(made.as_data_source("every")) == load_items("jsonl", path=file)
+
+
 def test_what_is_cached_is_not_read_again_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, calls = source_files.multijail(tmp_path), []
 

@@ -78,6 +78,18 @@ BAD = [
     (changed(candidates={"en": [" a", " b"], "de": [" a", " b"]}), "same languages .*de, fr"),
     (changed(candidates={"en": [" a", " a"], "fr": [" a", " b"]}), "more than once"),
     (changed(context="x"), "context is not a map"),
+    (
+        changed(targets={"en": ["Paris"]}),
+        r"targets in 'en' are \['Paris'\]. Give texts that are right, .*no candidates",
+    ),
+    (changed(targets={"en": "Paris"}), "targets is not a map from language to a list"),
+    (changed(targets={"en": [1]}), "a target in 'en' is not a string"),
+    ({"id": "x", "prompts": {"en": "Where?"}, "targets": {"en": [" "]}}, "targets in 'en' are"),
+    ({"id": "x", "prompts": {"en": "Where?"}, "targets": {"sw": ["Misri"]}}, "targets in 'sw' are"),
+    (
+        {"id": "x", "prompts": {"en": "Where?"}, "targets": {"en": ["\ud800"]}},
+        "target 0 in 'en' holds a lone",
+    ),
     (changed(chosen=" a", rejected=" b"), "preference pair"),
     (changed(golds=1), "unknown key 'golds'. Known: id, group, gold, prompts, candidates, context"),
     (json.dumps(changed())[:-1] + ', "gold": 1}', "the key 'gold' stands twice in one object"),
@@ -111,6 +123,13 @@ def test_one_candidate_is_told(tmp_path: Path):
     assert len(items) == 2
     (told,) = items.warnings
     assert told.endswith("set.jsonl:2: it has one candidate, which is always right and has no rank")
+
+
+def test_a_question_that_is_answered_in_words_has_targets(tmp_path: Path):
+    asked = {"id": "x", "prompts": {"en": "Where?", "sw": "Wapi?"}, "targets": {"en": ["Egypt", "Kemet"]}}
+    (item,) = load_items("jsonl", path=write(tmp_path, asked))
+    assert item.targets == {"en": ("Egypt", "Kemet")}
+    assert item.candidates == {"en": (), "sw": ()}
 
 
 def test_every_row_of_a_folder_of_splits(tmp_path: Path):

@@ -395,3 +395,40 @@ def test_global_mmlu_lite_as_it_is_stored(data_folder: Path):
         assert len(items) == {"test": 400, "dev": 215}[part]
         if counts:
             assert Counter(item.group for item in items) == counts
+
+
+def test_a_column_of_what_is_right_makes_questions_that_are_answered_in_words(tmp_path: Path):
+    told = [
+        {"q_en": "Where?", "a_en": "Egypt", "q_sw": "Wapi?", "a_sw": '["Misri", "Misri ya kale"]'},
+        {"q_en": " How many?", "a_en": 18, "q_sw": "Ngapi?", "a_sw": ["18", "kumi na nane"]},
+        {"q_en": "Who?", "a_en": "", "q_sw": "Nani?", "a_sw": None},
+    ]
+    file = write(tmp_path / "open.jsonl", as_jsonl(told))
+    items = load_items("mapped", path=file, prompt="q_{language}", targets="a_{language}")
+    assert [item.prompts["en"] for item in items] == ["Where?", "How many?", "Who?"]
+    assert [item.targets for item in items] == [
+        {"en": ("Egypt",), "sw": ("Misri", "Misri ya kale")},
+        {"en": ("18",), "sw": ("18", "kumi na nane")},
+        {},
+    ]
+    assert not any(item.num_candidates for item in items)
+    only = load_items("mapped", path=file, prompt="q_{language}", targets="a_{language}", languages=["sw"])
+    assert only[0].targets == {"sw": ("Misri", "Misri ya kale")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidates": "a_{language}"}, "candidates and targets are both named"),
+        ({"gold": "a_{language}"}, "gold and answers are of candidates"),
+        ({"answers": "letters"}, "gold and answers are of candidates"),
+        ({"targets": "b"}, "no column 'b'"),
+        ({"targets": "c"}, "c is {'x': 1}, not a text"),
+        ({"targets": "d"}, "d is True, not a text"),
+    ],
+)
+def test_what_is_right_is_a_text_a_number_or_a_list(tmp_path: Path, options, message):
+    row = {"q_en": "Where?", "a_en": "Egypt", "q_sw": "Wapi?", "a_sw": "Misri", "c": {"x": 1}, "d": [True]}
+    file = write(tmp_path / "open.jsonl", as_jsonl([row]))
+    with pytest.raises(DataError, match=message):
+        load_items("mapped", path=file, **{"prompt": "q_{language}", "targets": "a_{language}"} | options)

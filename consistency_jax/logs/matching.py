@@ -1,0 +1,273 @@
+"""When are two answers, written in words, the same? Between languages, too.
+
+Every way to tell begins with the `spelling`: what is spelt alike is one answer, and what is spelt as
+a text that is known to be right is right. Of the rest a `Match` says whether two are the same:
+
+    spelling    that is all
+    number      the final number of both is one (worked solutions)
+    embedding   their sentence vectors are near each other
+    translate   their translations into English are spelt alike
+    judge       a model that is asked says so
+
+How far a way can be trusted is measured on what is known: the right answers of two languages are the same, those of two
+questions are not.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+
+from consistency_jax.data.examples import ANCHOR
+from consistency_jax.errors import ConfigError
+from consistency_jax.generation import Generator, Sampling
+from consistency_jax.generation.cached_answers import CachedAnswers
+from consistency_jax.generation.endpoint import Endpoint
+from consistency_jax.generation.translators import by_model
+from consistency_jax.metrics.generation import normalised
+from consistency_jax.report.names import language_name
+from consistency_jax.runtime.cache import cache_folder
+from consistency_jax.selection.encoders import Encoder, SentenceTransformerEncoder
+from consistency_jax.selection.final_numbers import final_number
+
+MOST = 200  # pairs of each kind that a way is tried on
+BATCH = 256  # requests whose answers are kept together
+DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+
+
+def spelling(text: str) -> str:
+    """A text without what does not make it another answer (`metrics.normalised`); a number as its value, in any digits:
+    1,000.0 and $1000 as 1000, 1,5 as 1.5."""
+    folded = unicodedata.normalize("NFKC", text).strip()
+    number = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
+    number = number.strip("$€£¥% ").rstrip(". ").replace("−", "-")
+    number = number.replace(",", "") if _THOUSANDS.fullmatch(number) else number
+    if DECIMAL.fullmatch(number):
+        return f"{Decimal(number.replace(',', '.')).normalize():f}"
+    if any(letter.isdecimal() for letter in folded):  # 10:30, 3/4: what parts digits is not dropped
+        return " ".join(folded.casefold().split()).strip(".,;:!?()[]'\" ")
+    return normalised(text)
+
+
+class Said(NamedTuple):
+    """An answer to a question, in a language."""
+
+    language: str
+    prompt: str
+    text: str
+
+
+Pairs = Sequence[tuple[Said, Said]]
+Same = Callable[[Pairs], list[bool]]
+
+
+class Match(NamedTuple):
+    """A way to tell which answers are the same.
+
+    name: as it is told; same: whether the two of each pair are, of many pairs at once; notes: what is odd.
+    fit: learns from pairs that are the same and pairs that are not; None where there is nothing to learn.
+    """
+
+    name: str
+    same: Same
+    fit: Callable[[Pairs, Pairs], str] | None = None
+
+
+def by_spelling() -> Match:
+    """What is spelt alike, and nothing beyond it."""
+    return Match("spelling", lambda pairs: [spelling(one.text) == spelling(two.text) for one, two in pairs])
+
+
+def by_number() -> Match:
+    """The final number of both is one, as `final_numbers` reads it."""
+
+    def same(pairs: Pairs) -> list[bool]:
+        found = [[final_number(said.text, said.language) for said in pair] for pair in pairs]
+        return [one is not None and one == two for one, two in found]
+
+    return Match("number", same)
+
+
+def by_translation(generator: Generator, name: str, max_tokens: int = 64) -> Match:
+    """Their translations into English, by a model, are spelt alike."""
+    english: dict[tuple[str, str], str] = {}
+
+    def same(pairs: Pairs) -> list[bool]:
+        asked = dict.fromkeys((said.language, said.text) for pair in pairs for said in pair)
+        new = [own for own in asked if own not in english and own[0] != ANCHOR]
+        for language in dict.fromkeys(own[0] for own in new):
+            texts = [text for other, text in new if other == language]
+            names = language_name(language), language_name(ANCHOR)
+            sampling = Sampling(max_tokens=max_tokens, temperature=0, stop=("\n",))
+            found = by_model(generator, texts, *names, sampling=sampling)
+            english.update(
+                ((language, text), next(iter(ways), text)) for text, ways in zip(texts, found, strict=True)
+            )
+
+        def key(said: Said) -> str:
+            return spelling(english.get((said.language, said.text), said.text))
+
+        return [key(one) == key(two) for one, two in pairs]
+
+    return Match(f"translate ({name})", same)
+
+
+def by_embedding(encoder: Encoder, name: str) -> Match:
+    """The cosine of their sentence vectors reaches a threshold: that which tells best the right answers of two
+    languages from those of two questions (the mean of both shares), 0.8 where none are known."""
+    vectors: dict[str, np.ndarray] = {}
+    least = [0.8]
+
+    def cosines(pairs: Pairs) -> np.ndarray:
+        new = [
+            text
+            for text in dict.fromkeys(said.text for pair in pairs for said in pair)
+            if text not in vectors
+        ]
+        if new:
+            vectors.update(zip(new, encoder.encode(new), strict=True))
+        return np.array([float(vectors[one.text] @ vectors[two.text]) for one, two in pairs])
+
+    def fit(alike: Pairs, apart: Pairs) -> str:
+        near, far = cosines(alike), cosines(apart)
+        levels = np.unique(np.concatenate([near, far]))
+        told = [(near >= level).mean() + (far < level).mean() for level in levels]
+        least[0] = float(levels[int(np.argmax(told))])
+        return f"the same from a cosine of {least[0]:.2f} on"
+
+    return Match(
+        f"embedding ({name})", lambda pairs: (cosines(pairs) >= least[0]).tolist() if pairs else [], fit
+    )
+
+
+QUESTION = """Two people answered the same question, each in a language of their own.
+
+Question: {prompt}
+Answer 1 ({one}): {first}
+Answer 2 ({two}): {second}
+
+Do both answers mean the same? Reply with one word, yes or no."""
+
+
+def by_judge(generator: Generator, name: str) -> Match:
+    """A model that is asked says so, in both orders of the two; "no" where it does not begin with yes."""
+    verdicts: dict[str, bool] = {}
+    asked, otherwise = [0], [0]  # verdicts in both orders, and those of which the second is another
+
+    def same(pairs: Pairs) -> list[bool]:
+        prompts = [(_judged(one, two), _judged(two, one)) for one, two in pairs]
+        new = [
+            prompt
+            for prompt in dict.fromkeys(own for both in prompts for own in both)
+            if prompt not in verdicts
+        ]
+        sampling = Sampling(max_tokens=8, temperature=0)
+        for prompt, (answer,) in zip(
+            new, generator.generate(new, n=1, sampling=sampling, seed=0), strict=True
+        ):
+            verdicts[prompt] = answer.strip().lower().startswith("yes")
+        asked[0] += len(prompts)
+        otherwise[0] += sum(verdicts[one] != verdicts[two] for one, two in prompts)
+        return [verdicts[one] and verdicts[two] for one, two in prompts]
+
+    def fit(alike: Pairs, apart: Pairs) -> str:
+        same([*alike, *apart])
+        told = f"{1 - otherwise[0] / max(asked[0], 1):.1%} of its verdicts are the same in the other order"
+        asked[0] = otherwise[0] = 0
+        return told
+
+    return Match(f"judge ({name})", same, fit)
+
+
+def _judged(one: Said, two: Said) -> str:
+    names = {"one": language_name(one.language), "two": language_name(two.language)}
+    return QUESTION.format(prompt=one.prompt, first=one.text, second=two.text, **names)
+
+
+class Tools(NamedTuple):
+    """What a way may need: an OpenAI-compatible server, its name of a model, and a sentence-transformers model."""
+
+    server: str = ""
+    model: str = ""
+    encoder: str = "LaBSE"
+
+
+def match_of(name: str, tools: Tools) -> Match:
+    """The way of this name (`MATCHES`).
+
+    Raises:
+      ConfigError: an unknown name, or what it needs is not given.
+    """
+    if name not in MATCHES:
+        raise ConfigError(f"--match={name} should be one of {', '.join(MATCHES)}")
+    return MATCHES[name](tools)
+
+
+def _asked(tools: Tools, name: str, chat: bool) -> Generator:
+    """The server; what it answered is kept, so that an audit that is killed goes on."""
+    if not tools.server or not tools.model:
+        raise ConfigError(f"--match={name} asks a server: --server=http://HOST:PORT/v1 --server_model=NAME")
+    engine = Endpoint(tools.server, tools.model, chat=chat)
+    settings = json.dumps([tools.server, tools.model, chat])
+    path = cache_folder() / "matched" / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return CachedAnswers(lambda: engine, path, settings, BATCH)
+
+
+MATCHES: dict[str, Callable[[Tools], Match]] = {
+    "spelling": lambda tools: by_spelling(),
+    "number": lambda tools: by_number(),
+    "embedding": lambda tools: by_embedding(
+        SentenceTransformerEncoder(tools.encoder, "--encoder"), tools.encoder
+    ),
+    "translate": lambda tools: by_translation(_asked(tools, "translate", chat=False), tools.model),
+    "judge": lambda tools: by_judge(_asked(tools, "judge", chat=True), tools.model),
+}
+
+
+def tried(match: Match, right: Sequence[dict[str, Said]]) -> list[str]:
+    """Fits a way to what is known, and says how well it does there.
+
+    Args:
+      right: of each question a right answer in each language.
+    """
+    alike = [
+        (own[one], own[two])
+        for own in right
+        for place, one in enumerate(own)
+        for two in list(own)[place + 1 :]
+    ]
+    apart = [
+        (own[one], other[two])
+        for own, other in zip(right, [*right[1:], *right[:1]])
+        for one in own
+        for two in other
+        if one != two and not any(own[name].text == other[name].text for name in own if name in other)
+    ]
+    alike, apart = _few(alike), _few(apart)
+    if not alike or not apart:
+        return [f"matched by {match.name}; no right answers are known to try that on"]
+    notes = [match.fit(alike, apart)] if match.fit else []
+    found, wrong = np.array(match.same(alike)), np.array(match.same(apart))
+    told = (
+        f"matched by {match.name}: of {len(alike)} pairs of right answers in two languages it holds {found.mean():.1%} "
+        f"to be the same, of {len(apart)} pairs of two questions {wrong.mean():.1%}"
+    )
+    languages = {said.language for pair in alike for said in pair}
+    shares = {
+        name: found[[name in (one.language, two.language) for one, two in alike]].mean() for name in languages
+    }
+    low = min(sorted(shares), key=shares.__getitem__)
+    return [", ".join([told, f"least in {low} ({shares[low]:.1%})", *notes])]
+
+
+def _few(pairs: Pairs) -> Pairs:
+    if len(pairs) <= MOST:
+        return pairs
+    return [pairs[n] for n in np.linspace(0, len(pairs) - 1, MOST).round().astype(int)]
