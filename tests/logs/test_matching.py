@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from consistency_jax.errors import ConfigError
 from consistency_jax.logs.__main__ import audit_logs
@@ -25,6 +26,9 @@ from consistency_jax.logs.matching import (
 )
 from consistency_jax.metrics.accuracy import correct
 from consistency_jax.metrics.agreement import drawn_agreement, top1_agreement
+from consistency_jax.metrics.written import chrf
+from consistency_jax.report.summary import summarise
+from consistency_jax.table import read_tables, write_tables
 
 WORDS = {"en": "Egypt", "fr": "Égypte", "sw": "Misri", "tr": "Mısır"}
 
@@ -249,3 +253,48 @@ def test_an_audit_by_a_judge_keeps_its_verdicts(serve, tmp_path, monkeypatch):
     )
     with pytest.raises(ConfigError, match="--match=number is of answers in words, and .* holds scores"):
         audit_logs(tmp_path / "scores.jsonl", tmp_path / "scored", match="number")
+
+
+def test_answers_are_near_to_what_is_right_and_to_each_other(tmp_path):
+    """xAC and xSC of a report: chrF and vectors of what was written, means over several answers."""
+    rows = {
+        "en": [(["Egypt", "Chad"], "Egypt"), (["Mali"], "Mali"), (["Togo"], "Chad"), ([None], "Niger")],
+        "sw": [
+            (["Misri", "Misri"], "Misri"),
+            (["Chadi"], "Mali"),
+            (["Togo"], "Chadi"),
+            (["Nijeri"], "Nijeri"),
+        ],
+    }
+    angles = {text: place for place, text in enumerate(["Egypt", "Misri", "Mali", "Chad", "Chadi", "Togo"])}
+
+    class Encoder:
+        def encode(self, texts):
+            return np.array(
+                [[math.cos(angles.get(text, 9)), math.sin(angles.get(text, 9))] for text in texts], np.float32
+            )
+
+    answers = {
+        code: {
+            str(n): Given(tuple(own), (right,), (), "Q?", "", f"{code}:{n}")
+            for n, (own, right) in enumerate(told)
+        }
+        for code, told in rows.items()
+    }
+    _, table, _ = joined_answers("task", answers, "mend", by_embedding(Encoder(), "m"))
+    near = [
+        [np.mean([chrf(text or "", [right]) for text in own]) for own, right in told]
+        for told in rows.values()
+    ]
+    np.testing.assert_allclose(table.chrf, np.transpose(near), atol=1e-6)
+    unit = np.array([math.cos(0) + math.cos(3), math.sin(0) + math.sin(3)])
+    unit /= np.linalg.norm(unit)
+    first = unit @ [math.cos(1), math.sin(1)]
+    base = summarise({"task": table}, normalization="sum", resamples=20)["base"]["task"]
+    cosines = [first, math.cos(2), 1.0]  # the last has no answer in English
+    assert base["xsc_all"] == pytest.approx(100 * np.mean(cosines), abs=1e-3)
+    expected = 100 * spearmanr(*near).statistic
+    assert base["xac_all"] == pytest.approx(expected, abs=1e-3)
+    path = tmp_path / "base.npz"
+    write_tables(path, {"task": table})
+    np.testing.assert_array_equal(read_tables(path)["task"].vectors, table.vectors)

@@ -101,7 +101,9 @@ def _relation(folder: Path, relation: str, patterns: Mapping[str, str], count: i
         own = {code: facts[key] for code, facts in good.items()}
         check_alike(own, "subject", "object")
         fact, drawn = first[key], random.Random(f"{relation}-{key}")
-        objects = _distinct([fact.object, *drawn.sample(pool, min(len(pool), 4 * count))], right[fact.subject], labels, count)
+        objects = _distinct(
+            [fact.object, *drawn.sample(pool, min(len(pool), 4 * count))], right[fact.subject], labels, count
+        )
         if len(objects) < 2:
             raise DataError.at(
                 fact.where, f"no other object of {relation} has a name in all languages", AGAIN
