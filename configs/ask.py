@@ -2,15 +2,19 @@
 
     consistency-jax ask --path=MODEL --data=mgsm --data_path=FOLDER --chat=True --max_tokens=512 --out=answers.jsonl
 
+    consistency-jax ask --path=NAME --server=http://localhost:8000/v1 --chat=True --data=mine.jsonl --out=answers.jsonl
+
+`path` is a Hugging Face folder, a GGUF file, or the name that a server knows the model by (its key in OPENAI_API_KEY).
 `data` is any data set (docs/data.md): mgsm, multiloko ..., or one with candidates, whose names are then not shown; or a
-file, a folder or a data set of the Hugging Face Hub. Further options, in the same list:
+file, a folder or a data set of the Hugging Face Hub. What is written is read by consistency-jax audit --from=FILE.
+Beside --out it keeps FILE.drawn, from which the same command goes on when it was killed. Further options:
 
     prompt=question,targets=answer,language=lang,id=id,group=subject
                         columns of a CSV, TSV, Parquet or JSONL file (docs/data.md, "Any table"); targets: what is right
     languages=en+sw     which of the data's; by default the published ones, else all
     items=500           so many questions, evenly spaced over the data; 0: all
     split=every         every row, or test
-    chat=False          ask in the model's chat format; system_prompt: what stands before
+    chat=False          ask in the model's chat format (/v1/chat/completions, else /v1/completions); system_prompt=...
     max_tokens=32       longest answer
     temperature=0       0: the likeliest token always; 1: from the model itself (with --samples=10)
     dtype=float32       of weights and computation: float32 or bfloat16
@@ -54,6 +58,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.path = given.path
     config.model.dtype = config.model.compute_dtype = given.dtype
     set_source(config, given, bare=True)
+    if config.data.source == "jsonl":
+        config.data.options.bare = True
     config.data.test, config.data.test_items = (given.split,), given["items"]
     config.data.chat_template = "tokenizer" if given.chat else "off"
     config.data.system_prompt = given.system_prompt

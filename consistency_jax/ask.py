@@ -7,7 +7,7 @@ name --path. Writes a line for each question and language, with what is right:
 
 which `consistency-jax audit --from=FILE.jsonl --match=...` makes a report of. Killed, the same command goes on where it
 was (FILE.jsonl.drawn). A model that was not taught to answer needs to be shown how: --shots=4 puts the first four
-questions, with their answers, before each of the others.
+questions of each language, with their answers, before each of its others.
 """
 
 import functools
@@ -23,13 +23,16 @@ from ml_collections import ConfigDict
 from consistency_jax.config.checks import validate
 from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
-from consistency_jax.data.items import MASK, ParallelItem, answer_in_gap, open_prompt
+from consistency_jax.config.stages import model_name
+from consistency_jax.data.items import MASK, Items, ParallelItem, answer_in_gap, open_prompt
+from consistency_jax.data.trees.tokenization import encode
 from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.free_text import BATCH, cached_answers
-from consistency_jax.evaluation.splits import load_tests
+from consistency_jax.evaluation.free_text import cached_answers
+from consistency_jax.evaluation.splits import languages_of, load_tests
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
 from consistency_jax.generation.endpoint import Endpoint
+from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import local, refuse_input, write_text
@@ -41,6 +44,9 @@ from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model
 from consistency_jax.training.workdir import inputs_of
 
+BATCH = 64  # prompts that are answered before their answers are kept
+Place = tuple[ParallelItem, str]  # a question in a language
+
 
 def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1, shots: int = 0) -> None:
     """Asks a model the questions of the config's test split, and writes its answers.
@@ -49,11 +55,12 @@ def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1,
       out: the file to write, JSONL.
       server: address of an OpenAI-compatible server; "": the model answers on this machine.
       samples: answers to each question.
-      shots: the first so many questions stand solved before each of the others, and are not asked.
+      shots: the first so many questions of each language stand solved before each of the others, and are not asked.
 
     Raises:
-      ConfigError: a file that is there and holds something else; more shots than questions, or shots that nothing
-        solves; several samples that would all be the same.
+      ConfigError: a file that is there and holds something else; one language alone; more shots than questions, or
+        shots that nothing solves; several samples that would all be the same; prompts that are longer than
+        `data.max_length`.
       DataError: for bad data.
       GenerationError: a server that does not answer.
     """
@@ -61,51 +68,108 @@ def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1,
     sampling = Sampling.of(config.evaluation.generation)
     if samples > 1 and not sampling.temperature:
         raise ConfigError(f"--samples={samples} at temperature 0 are one answer: set --temperature=1")
+    chat = config.data.chat_template != "off"
+    served = None
+    if server:
+        served = Endpoint(server, config.model.path, chat=chat, system_prompt=config.data.system_prompt)
     out = local(out, "--out")
     drawn = out.with_name(f"{out.name}.drawn")
     for place in (out, drawn):
         refuse_input(place, "--out", *inputs_of(config))
-    on_main(lambda: out.parent.mkdir(parents=True, exist_ok=True))
-    use_compile_cache(config)
+    on_main(functools.partial(_check_out, out, drawn))
     watch, mesh = Watch(), make_mesh(mesh_shape(config, jax.device_count()))
     watch.part("data", "reading data")
     (items,) = load_tests(config, bare=True).values()
-    solved, items = items[:shots], items.only(items[shots:])
-    if not items:
-        raise ConfigError(f"--shots={shots} leaves none of {len(solved)} questions: take fewer")
-    tell_run(
-        watch, config, mesh, [{config.data.test[0]: items}], f"answers in words, {samples} to each question"
-    )
+    languages = languages_of(config, items)
+    if len(languages) < 2:
+        raise ConfigError(f"{languages[0]} alone has nothing to be compared with: name two languages or more")
+    solved, items = _solved(items, languages, shots)
+    places, prompts = _prompts(items, languages, solved)
+    method = f"answers in words, {samples} to each of {len(prompts):,} prompts"
+    tell_run(watch, config, mesh, [{config.data.test[0]: items}], method)
     engine: Generator
-    if server:
-        chat = config.data.chat_template != "off"
-        made = Endpoint(server, config.model.path, chat=chat, system_prompt=config.data.system_prompt)
+    if served:
         settings = json.dumps([server, config.model.path, chat, config.data.system_prompt])
-        engine = CachedAnswers(lambda: made, drawn, settings, BATCH)
+        engine = CachedAnswers(lambda: served, drawn, settings, BATCH)
     else:
+        use_compile_cache(config)
         watch.part("model", "loading the model")
         model = base_model(config, mesh, cache_folder() / "logs")
         tell_model(watch, config, model)
+        _check_lengths(config, model, prompts)
         engine = cached_answers(config, model, drawn, BATCH, [fingerprint(model.params)])
     watch.part("", "asking")
-    places = [(item, language) for item in items for language in item.languages]
-    prompts = [_prompt(item, language, solved) for item, language in places]
     found = engine.generate(prompts, n=samples, sampling=sampling, seed=config.seed)
-    lines = [_line(*place, prompt, own) for place, prompt, own in zip(places, prompts, found, strict=True)]
-    on_main(functools.partial(_write, out, "".join(lines)))
+    lines = [_line(config, *place, own) for place, own in zip(places, found, strict=True)]
+    on_main(functools.partial(_write, out, lines))
     watch.close()
-    print(f"answers: {out}\nnext: consistency-jax audit --from={out} --match=spelling --workdir=FOLDER")
+    answers = [answer for line in lines for answer in _list(line["answer"])]
+    print(f"answers: {out}, {answers.count(None):,} of {len(answers):,} are empty")
+    right = [text for line in lines for text in line["gold"]]
+    match = "number" if right and all(map(str.isdecimal, right)) else "spelling"
+    print(f"next: consistency-jax audit --from={out} --match={match} --workdir=FOLDER")
 
 
-def _prompt(item: ParallelItem, language: str, solved: Sequence[ParallelItem]) -> str:
-    """A question behind those that stand solved before it. One that is no sentence to be gone on from ends its line."""
-    told = [_asked(own, language) + _answer(own, language) for own in solved if language in own.prompts]
-    return "\n\n".join([*told, _asked(item, language)])
+def _check_out(out: Path, drawn: Path) -> None:
+    if out.is_dir():
+        raise ConfigError(f"--out={out} is a folder: name a file, {out}/answers.jsonl")
+    if out.exists() and not drawn.exists():
+        raise ConfigError(
+            f"{out} is there, and nothing beside it says that it was made here: give another --out"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _solved(items: Items, languages: Sequence[str], shots: int) -> tuple[list[ParallelItem], Items]:
+    """The first items, so many that each language has its shots among them, and the others."""
+    count = 0
+    missing = dict.fromkeys(languages, shots)
+    while any(missing.values()) and count < len(items):
+        for language in items[count].prompts:
+            missing[language] = max(0, missing[language] - 1)
+        count += 1
+    left = items.only(items[count:])
+    if any(missing.values()) or not any(len(item.prompts) > 1 for item in left):
+        told = f"--shots={shots} leave none of {len(items)} questions to be asked in two languages"
+        raise ConfigError(f"{told}: take fewer")
+    return items[:count], left
+
+
+def _prompts(
+    items: Items, languages: Sequence[str], solved: Sequence[ParallelItem]
+) -> tuple[list[Place], list[str]]:
+    """What is asked, and how: a question behind those of its language that stand solved before it. Says what cannot be
+    asked, or is asked in part: a gap at the start leaves nothing to go on from."""
+    every = [(item, language) for item in items for language in languages if language in item.prompts]
+    places = [place for place in every if _asked(*place).strip()]
+    if not places:
+        raise ConfigError(
+            "every question begins with its gap, and cannot be answered in words: take other data"
+        )
+    if left := len(every) - len(places):
+        print(f"note: {left:,} of {len(every):,} prompts begin with their gap, and are not asked")
+    if parts := sum(
+        bool(item.prompts[language].partition(MASK)[2].strip(" .。।")) for item, language in places
+    ):
+        print(
+            f"note: in {parts:,} of {len(every):,} prompts words stand behind the gap, which the model does not see"
+        )
+    before = {
+        language: [
+            _asked(item, language) + _answer(item, language) for item in solved if language in item.prompts
+        ]
+        for language in languages
+    }
+    shots = min(map(len, before.values()), default=0)
+    return places, [
+        "\n\n".join([*before[language][:shots], _asked(item, language)]) for item, language in places
+    ]
 
 
 def _asked(item: ParallelItem, language: str) -> str:
+    """A prompt up to its gap; a question ends its line."""
     text = open_prompt(item, language).partition(MASK)[0].rstrip()
-    return text if item.num_candidates else f"{text}\n"
+    return text if item.num_candidates or not text else f"{text}\n"
 
 
 def _answer(item: ParallelItem, language: str) -> str:
@@ -115,27 +179,39 @@ def _answer(item: ParallelItem, language: str) -> str:
       ConfigError: nothing is.
     """
     if item.right:
-        _, _, behind = item.prompts[language].partition(MASK)
-        before = open_prompt(item, language).partition(MASK)[0]
+        before, _, behind = open_prompt(item, language).partition(MASK)
         return (before + item.candidates[language][item.right[0]] + behind)[len(_asked(item, language)) :]
     if own := item.targets.get(language):
         return own[0]
     raise ConfigError(f"--shots: what is right is not known of question {item.id!r} in {language!r}")
 
 
-def _line(item: ParallelItem, language: str, prompt: str, texts: Sequence[str]) -> str:
+def _check_lengths(config: ConfigDict, model: Model, prompts: Sequence[str]) -> None:
+    longest = max(len(encoding.ids) for encoding in encode(model.tokenizer, list(prompts), offsets=False))
+    if longest > config.data.max_length:
+        raise ConfigError(
+            f"a prompt has {longest:,} tokens, and data.max_length={config.data.max_length} would cut it: set "
+            f"--config.data.max_length={2 * longest}, or take fewer --shots"
+        )
+
+
+def _line(config: ConfigDict, item: ParallelItem, language: str, texts: Sequence[str]) -> dict[str, Any]:
     answers = [answer_in_gap(item, language, text).strip() or None for text in texts]
     candidates = [text.strip() for text in item.candidates[language]]
-    line: dict[str, Any] = {"id": item.id, "language": language, "group": item.group, "prompt": prompt}
+    line: dict[str, Any] = {"id": item.id, "language": language, "group": item.group}
+    line |= {"model": model_name(config), "prompt": open_prompt(item, language)}
     line["answer"] = answers[0] if len(answers) == 1 else answers
     line["gold"] = [candidates[k] for k in item.right] or list(item.targets.get(language, ()))
-    if candidates:
-        line["candidates"] = candidates
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return line | ({"candidates": candidates} if candidates else {})
 
 
-def _write(out: Path, text: str) -> None:
-    if out.exists() and out.read_text(encoding="utf8") != text:
+def _list(answer: str | None | list[str | None]) -> list[str | None]:
+    return answer if isinstance(answer, list) else [answer]
+
+
+def _write(out: Path, lines: Sequence[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    if out.exists() and out.read_bytes() != text.encode():
         raise ConfigError(f"{out} is there, and holds something else: give another --out, or move it")
     write_text(out, text)
 

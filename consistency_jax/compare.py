@@ -242,6 +242,9 @@ def _about(method: Method) -> dict[str, Any]:
 def _check_parallel(runs: Sequence[Run]) -> None:
     """Refuses runs that did not measure the same: splits, languages and ranking; with one seed, items too."""
     first, known = runs[0], {}
+    matched = list(dict.fromkeys(run.config.data.options.get("match", "") or "spelling" for run in runs))
+    if len(matched) > 1 and all(run.config.data.source == LOGS for run in runs):
+        raise UserError(f"answers are matched by {' and '.join(matched)}: audit them by one --match")
     ranked = list(dict.fromkeys(run.ranked for run in runs))
     if len(ranked) > 1:
         tables = [table for run in runs for side in (run.base, run.final) for table in side.values()]

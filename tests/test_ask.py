@@ -10,6 +10,7 @@ from test_train import config_file
 
 from consistency_jax.ask import ask
 from consistency_jax.errors import ConfigError, UserError
+from consistency_jax.logs import read_logs
 from consistency_jax.logs.__main__ import audit_logs
 
 RIGHT = {"en": ["Egypt"], "sw": ["Misri", "Misri ya kale"]}
@@ -59,7 +60,8 @@ def test_a_server_answers_and_an_audit_tells_what_that_is_worth(open_questions, 
         "id": "q0",
         "language": "en",
         "group": "sw",
-        "prompt": "Where is 0?\n",
+        "model": "m",
+        "prompt": "Where is 0?",
         "answer": "Egypt",
         "gold": ["Egypt"],
     }
@@ -77,7 +79,15 @@ def test_a_server_answers_and_an_audit_tells_what_that_is_worth(open_questions, 
     out.write_text("mine\n")
     with pytest.raises(ConfigError, match="answers.jsonl is there, and holds something else"):
         ask(config, out, served.url)
-    assert out.read_text() == "mine\n"
+    (tmp_path / "b.jsonl").write_text("mine\n")
+    with pytest.raises(
+        ConfigError, match="b.jsonl is there, and nothing beside it says that it was made here"
+    ):
+        ask(config, tmp_path / "b.jsonl", served.url)
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
+        ask(config, tmp_path, served.url)
+    assert out.read_text() == (tmp_path / "b.jsonl").read_text() == "mine\n"
+    assert len(served.asked) == count
 
 
 def test_solved_questions_stand_before_each_other_one(open_questions, questions, serve, tmp_path):
@@ -85,17 +95,19 @@ def test_solved_questions_stand_before_each_other_one(open_questions, questions,
     ask(config_file("ask.py", f"path=m,data={open_questions}"), tmp_path / "a.jsonl", served.url, shots=2)
     asked = sorted(body["prompt"] for body in served.asked)
     assert len(asked) == 7
+    assert read(tmp_path / "a.jsonl")[0]["prompt"] == "Where is 2?"
     assert asked[0] == "Iko wapi 0?\nMisri\n\nIko wapi 1?\nMisri\n\nIko wapi 2?\n"
     served.asked.clear()
     config = config_file("ask.py", f"path=m,data={questions},languages=en+de,items=3")
     ask(config, tmp_path / "b.jsonl", served.url, shots=1)
     first = read(tmp_path / "b.jsonl")[0]
-    (solved, own) = first["prompt"].split("\n\n")
+    (prompt,) = {body["prompt"] for body in served.asked if body["prompt"].endswith(first["prompt"])}
+    (solved, own) = prompt.split("\n\n")
     assert re.fullmatch(r"The capital of place \d+ is (Paris|Madrid|Rome)", solved)
     assert re.fullmatch(r"The capital of place \d+ is", own)
     assert first["candidates"] == ["Paris", "Madrid", "Rome"]
     assert first["gold"][0] in first["candidates"]
-    with pytest.raises(ConfigError, match="--shots=6 leaves none of 6 questions"):
+    with pytest.raises(ConfigError, match="--shots=6 leave none of 6 questions to be asked in two languages"):
         ask(config_file("ask.py", f"path=m,data={open_questions}"), tmp_path / "c.jsonl", served.url, shots=6)
 
 
@@ -116,7 +128,9 @@ def test_a_model_answers_itself_several_times(open_questions, small_model, tmp_p
     ("options", "more", "told"),
     [
         ("", {"samples": 2}, "--samples=2 at temperature 0 are one answer: set --temperature=1"),
-        (",languages=en+xx", {}, "'xx'|xx"),
+        (",languages=en+xx", {}, "unknown language 'xx'"),
+        (",languages=en", {}, "en alone has nothing to be compared with"),
+        ("", {"shots": 5}, "--shots=5 leave none of 6 questions to be asked in two languages"),
         (",max_tokens=0", {}, "evaluation.generation.max_tokens"),
     ],
 )
@@ -128,10 +142,95 @@ def test_what_cannot_be_asked_is_told_first(open_questions, serve, tmp_path, opt
     assert served.asked == []
 
 
-@pytest.mark.parametrize("options", ["data=cldr", "path=x", "path=x,data=nope"])
-def test_a_config_without_a_model_or_questions_is_told(options):
-    with pytest.raises(ConfigError, match="--path is missing|--data is missing|data='nope'"):
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("data=cldr", "--path is missing"),
+        ("path=x", "--data is missing"),
+        ("path=x,data=nope", "data='nope'"),
+    ],
+)
+def test_a_config_without_a_model_or_questions_is_told(options, told):
+    with pytest.raises(ConfigError, match=told):
         config_file("ask.py", options)
+
+
+def test_a_gap_at_the_start_is_not_asked_and_words_behind_one_are_told(tmp_path, serve, monkeypatch, capsys):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    served = serve(lambda body: (200, {"choices": [{"text": " Paris."}]}))
+    prompts = {
+        "en": "The capital of France is <mask>.",
+        "tr": "<mask> Fransa'nın başkentidir.",
+        "ja": "首都は<mask>である。",
+    }
+    item = {"id": "q", "gold": 0, "prompts": prompts, "candidates": dict.fromkeys(prompts, ["Paris", "Roma"])}
+    (tmp_path / "q.jsonl").write_text(json.dumps(item) + "\n")
+    ask(config_file("ask.py", f"path=m,data={tmp_path / 'q.jsonl'}"), tmp_path / "a.jsonl", served.url)
+    assert sorted(body["prompt"] for body in served.asked) == ["The capital of France is", "首都は"]
+    assert [line["answer"] for line in read(tmp_path / "a.jsonl")] == [
+        "Paris",
+        "Paris.",
+    ]  # the sentence has a full stop
+    told = capsys.readouterr().out
+    assert "note: 1 of 3 prompts begin with their gap, and are not asked" in told
+    assert "note: in 1 of 3 prompts words stand behind the gap" in told
+    item["prompts"] = {code: f"<mask> {code}" for code in prompts}
+    (tmp_path / "q.jsonl").write_text(json.dumps(item) + "\n")
+    with pytest.raises(ConfigError, match="every question begins with its gap"):
+        ask(config_file("ask.py", f"path=m,data={tmp_path / 'q.jsonl'}"), tmp_path / "b.jsonl", served.url)
+
+
+def test_each_language_has_its_shots(tmp_path, serve, monkeypatch):
+    """Questions of two languages each: solved ones are taken until every language has enough."""
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    served = serve(lambda body: (200, {"choices": [{"text": "x"}]}))
+    lines = [
+        {
+            "id": f"{code}{n}",
+            "prompts": {code: f"{code} {n}?", "en": f"en {code} {n}?"},
+            "targets": {code: ["a"], "en": ["b"]},
+        }
+        for code in ("fr", "sv")
+        for n in range(3)
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = config_file("ask.py", f"path=m,data={tmp_path / 'q.jsonl'}")
+    ask(config, tmp_path / "a.jsonl", served.url, shots=1)
+    assert sorted({body["prompt"] for body in served.asked}) == [
+        "en fr 0?\nb\n\nen sv 1?\n",
+        "en fr 0?\nb\n\nen sv 2?\n",
+        "sv 0?\na\n\nsv 1?\n",
+        "sv 0?\na\n\nsv 2?\n",
+    ]
+
+
+def test_a_prompt_that_would_be_cut_is_told(small_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    prompts = {"en": "word " * 900, "sw": "Wapi?"}
+    (tmp_path / "q.jsonl").write_text(json.dumps({"id": "q", "prompts": prompts}) + "\n")
+    config = config_file("ask.py", f"path={small_model},data={tmp_path / 'q.jsonl'}")
+    with pytest.raises(
+        ConfigError, match=r"a prompt has [\d,]+ tokens, and data.max_length=1024 would cut it"
+    ):
+        ask(config, tmp_path / "a.jsonl")
+
+
+def test_audits_of_two_models_stand_on_one_board(open_questions, serve, tmp_path):
+    """What was asked is the same, whatever they answered."""
+    from consistency_jax.evaluation.reports import asked
+
+    digests = []
+    for name, text in (("a", "Egypt"), ("b", "Chad")):
+        served = serve(lambda body, text=text: (200, {"choices": [{"text": text}]}))
+        ask(
+            config_file("ask.py", f"path={name},data={open_questions}"),
+            tmp_path / f"{name}.jsonl",
+            served.url,
+        )
+        logged = read_logs(tmp_path / f"{name}.jsonl")
+        assert logged.model == name
+        digests.append(asked(logged.items["answers"], logged.tables["answers"]))
+    assert digests[0] == digests[1]
 
 
 def test_an_audit_of_open_questions_says_who_asks_them(open_questions, small_model, tmp_path):

@@ -118,6 +118,13 @@ def _name(config: ConfigDict, split: str, tables: Mapping[str, Table]) -> str:
     return f"{name}: {split}" if len(tables) > 1 else name
 
 
+def _ranked_by(config: ConfigDict, normalization: str, table: Table) -> str:
+    if table.known == "scores":
+        return normalization
+    match = config.data.options.get("match", "")
+    return KNOWN[table.known].partition(",")[0] + (f", matched by {match}" if match else "")
+
+
 def _benchmark(config: ConfigDict, summary: Mapping[str, Any], split: str, table: Table) -> dict[str, Any]:
     value, sure = summary["base"][split], summary["confidence"][split]
     about, ranked_by = summary["settings"]["splits"][split], summary["settings"]["normalization"]
@@ -131,7 +138,7 @@ def _benchmark(config: ConfigDict, summary: Mapping[str, Any], split: str, table
         "items": len(table.ids),
         "languages": list(table.languages),
         "asked": about["asked"],
-        "ranked_by": ranked_by if table.known == "scores" else KNOWN[table.known].partition(",")[0],
+        "ranked_by": _ranked_by(config, ranked_by, table),
         "settings": {key: flat[room][name] for key in SETTINGS for room, name in [key.split(".")]},
         "tokens": {name: None if own is None else int(own.sum()) or None for name, own in tokens.items()},
         "version": summary["settings"]["version"],

@@ -83,7 +83,8 @@ def asked(items: Items, table: Table) -> str:
     questions, candidates and what is right; where candidates are made of what a model answered, what is right alone."""
     kept = list(items)
     if table.known != "scores":
-        kept = [dataclasses.replace(item, candidates=_right_alone(item)) for item in items]
+        right = _right_alone if table.known == "answers" else lambda item: {}
+        kept = [dataclasses.replace(item, candidates=right(item)) for item in items]
     return items_digest([(kept, table.languages)])
 
 

@@ -153,7 +153,12 @@ class Endpoint:
     def _texts(self, answer: bytes) -> list[str]:
         try:
             choices = parse_json(answer)["choices"]
-            texts = [choice["message"]["content"] if self._chat else choice["text"] for choice in choices]
+            texts = [
+                # null of a model that reasoned until its tokens were used up, or refused: it has said nothing
+                "" if text is None and choice.get("finish_reason") else text
+                for choice in choices
+                for text in [choice["message"]["content"] if self._chat else choice["text"]]
+            ]
         except (ValueError, KeyError, TypeError):
             texts = []
         if not texts or not all(isinstance(text, str) for text in texts):

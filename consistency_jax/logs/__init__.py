@@ -6,8 +6,8 @@ from pathlib import Path
 
 from consistency_jax.data.items import DataError
 from consistency_jax.logs import inspect, lighteval, lm_eval, plain
-from consistency_jax.logs.answers import Logged
 from consistency_jax.logs.matching import Match
+from consistency_jax.logs.told import Logged
 
 # Name -> (names of its files; what reads them).
 READERS: dict[str, tuple[re.Pattern, Callable[..., Logged]]] = {

@@ -20,14 +20,15 @@ from typing import Any
 from absl import flags
 
 from consistency_jax.config.defaults import default
+from consistency_jax.data.items import DataError
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.reports import write_report
 from consistency_jax.logs import read_logs
-from consistency_jax.logs.matching import Tools, match_of
+from consistency_jax.logs.matching import Match, Tools, match_of
 from consistency_jax.runtime.cli import run_app, run_command
-from consistency_jax.runtime.files import local
+from consistency_jax.runtime.files import local, location
 from consistency_jax.table import write_tables
-from consistency_jax.training.workdir import LOGS, open_workdir
+from consistency_jax.training.workdir import LOGS, open_workdir, read_config
 
 RANKINGS = ("sum", "bytes")  # what needs no tokens, which are not logged
 
@@ -62,10 +63,18 @@ def audit_logs(
     if not str(logs):
         raise ConfigError("--from= names nothing: a folder or a file of logs")
     path = local(logs, "--from")
+    if not path.exists():
+        raise DataError.at(str(path), "there is no such file or folder", "Name what holds the logs")
     way = match_of(match, tools or Tools()) if match else None
+    _check_match(location(workdir), way)
     logged = read_logs(path, tasks, join, way)
-    if match and all(table.known == "scores" for table in logged.tables.values()):
+    kinds = {table.known for table in logged.tables.values()}
+    if match and kinds == {"scores"}:
         raise ConfigError(f"--match={match} is of answers in words, and {path} holds scores: leave it out")
+    if normalization != "sum" and kinds != {"scores"}:
+        raise ConfigError(
+            f"--normalization={normalization} ranks scores, and {path} holds answers alone: leave it out"
+        )
     config = default()
     config.model.path, config.data.source, config.data.path = name or logged.model, LOGS, str(path)
     config.data.options = {"match": way.name} if way else {}
@@ -77,10 +86,27 @@ def audit_logs(
         return write_report(config, folder, logged.items, logged.tables, None, [], [], logged.notes)
 
 
+def _check_match(workdir: Path, way: Match | None) -> None:
+    """Refuses a folder of an audit by another match before anything is judged; `open_workdir` checks the rest.
+
+    Raises:
+      ConfigError: the folder's match is another.
+    """
+    if (workdir / "config.json").exists() and (workdir / "report.json").exists():
+        before, now = read_config(workdir).data.options.get("match", ""), way.name if way else ""
+        if before != now:
+            told = f"{workdir} has an audit by --match={before or 'spelling'}"
+            raise ConfigError(f"{told}: give another --workdir for --match={now or 'spelling'}")
+
+
 def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise SystemExit(f"error: {argv[1]!r} is no flag: --from=FOLDER --workdir=RUN")
     given = (_FROM, _WORKDIR, _TASKS, _JOIN, _NORMALIZATION, _NAME, _MATCH)
+    if not _MATCH.value and (_SERVER.value or _SERVER_MODEL.value):
+        raise SystemExit(
+            "error: --server judges or translates: say which, --match=judge or --match=translate"
+        )
     tools = Tools(_SERVER.value, _SERVER_MODEL.value, _ENCODER.value)
     run_command(audit_logs, *(flag.value for flag in given), tools)
 
@@ -101,6 +127,6 @@ if __name__ == "__main__":
     )
     _SERVER = flags.DEFINE_string("server", "", "OpenAI-compatible, up to and with /v1: judges, translates.")
     _SERVER_MODEL = flags.DEFINE_string("server_model", "", "The server's name of the model.")
-    _ENCODER = flags.DEFINE_string("encoder", Tools().encoder, "Of sentences: a sentence-transformers model.")
+    _ENCODER = flags.DEFINE_string("encoder", "LaBSE", "Of sentences: a sentence-transformers model.")
     flags.mark_flags_as_required(["from", "workdir"])
     run_app(main)

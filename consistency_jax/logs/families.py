@@ -9,7 +9,7 @@ from typing import NamedTuple
 from consistency_jax.data.examples import ANCHOR
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.language_files import looks_like_language
-from consistency_jax.logs.answers import Logged
+from consistency_jax.logs.told import Logged
 from consistency_jax.report.names import language_name
 from consistency_jax.table import Table
 

@@ -1,8 +1,8 @@
 """Logs of Inspect (inspect_ai), DATE_TASK_ID.eval or .json: the answer that was given to each sample of a task.
 
-Inspect asks for an answer and has no log-probability of the others. Of several epochs the first one counts. A log is
-read as it lies on disk (version 2: JSON, or a zip of it), so that nothing but `zipfile-zstd` is needed, and that for
-.eval alone: newer ones are packed with Zstandard.
+Inspect asks for an answer and has no log-probability of the others. Epochs are so many answers. A log is read as it
+lies on disk (version 2: JSON, or a zip of it), so that nothing but `zipfile-zstd` is needed, and that for .eval alone:
+newer ones are packed with Zstandard.
 """
 
 import importlib.util
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from consistency_jax.data.items import DataError, Items
-from consistency_jax.logs.answers import Given, Logged, joined_answers
+from consistency_jax.logs.answers import joined_answers
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.logs.matching import Match
+from consistency_jax.logs.told import Given, Logged
 from consistency_jax.table import Table
 
 NAME = re.compile(r"\d{4}-\d\d-\d\dT[\d-]+(?:[+-][\d-]+|Z)_.+\.(?:eval|json)")

@@ -17,9 +17,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from decimal import Decimal
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,24 +35,43 @@ from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.selection.encoders import Encoder, SentenceTransformerEncoder
 from consistency_jax.selection.final_numbers import final_number
 
-MOST = 200  # pairs of each kind that a way is tried on
+MOST = 200  # questions, and pairs of each kind, that a way is tried on
 BATCH = 256  # requests whose answers are kept together
-DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
-_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|[1-9]\d{0,2}(?:\.\d{3}){2,}(?:,\d+)?)")
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
 
 
-def spelling(text: str) -> str:
-    """A text without what does not make it another answer (`metrics.normalised`); a number as its value, in any digits:
-    1,000.0 and $1000 as 1000, 1,5 as 1.5."""
-    folded = unicodedata.normalize("NFKC", text).strip()
-    number = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
-    number = number.strip("$€£¥% ").rstrip(". ").replace("−", "-")
-    number = number.replace(",", "") if _THOUSANDS.fullmatch(number) else number
-    if DECIMAL.fullmatch(number):
-        return f"{Decimal(number.replace(',', '.')).normalize():f}"
-    if any(letter.isdecimal() for letter in folded):  # 10:30, 3/4: what parts digits is not dropped
-        return " ".join(folded.casefold().split()).strip(".,;:!?()[]'\" ")
-    return normalised(text)
+def spelling(text: str, language: str = "") -> str:
+    """A text without what does not make it another answer: case, width, punctuation and spaces, in any digits; a number
+    as its value, as the language writes it: 1,000.0 and $1000 as 1000, 1.000 too in German, 1,5 as 3/2."""
+    folded = unicodedata.normalize("NFKC", text).replace("−", "-").strip()
+    digits = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
+    number = digits.strip("$€£¥% ").rstrip(". ")
+    if _THOUSANDS.fullmatch(number):
+        number = re.sub("[, ]", "", number)
+    if is_number(number) and (value := final_number(number, language)) is not None:
+        return str(value)
+    if digits.isdigit() or not any(map(str.isdigit, digits)):
+        return normalised(digits)
+    # What stands between digits, and a sign before them, makes another answer: 10:30, 3/4, x=-3.
+    kept = re.sub(r"(?<=\w)-(?=\D)|(?<=[^\W\d])-", " ", digits.casefold())
+    kept = re.sub(r"(?<=\d)[^\w\s](?=\d)|(?<!\w)-(?=\d)|[^\w\s]", _between_digits, kept)
+    return " ".join(kept.split())
+
+
+def _between_digits(found: re.Match) -> str:
+    mark = found[0]
+    inside = (
+        found.string[found.start() - 1 : found.start()].isdigit()
+        and found.string[found.end() : found.end() + 1].isdigit()
+    )
+    sign = mark == "-" and found.string[found.end() : found.end() + 1].isdigit()
+    return mark if inside or sign or not unicodedata.category(mark).startswith("P") else ""
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is one number, and nothing beside it."""
+    return bool(_NUMBER.fullmatch(text))
 
 
 class Said(NamedTuple):
@@ -63,14 +82,19 @@ class Said(NamedTuple):
     text: str
 
 
+T = TypeVar("T")
 Pairs = Sequence[tuple[Said, Said]]
 Same = Callable[[Pairs], list[bool]]
+
+
+def _spelt_alike(one: Said, two: Said) -> bool:
+    return spelling(one.text, one.language) == spelling(two.text, two.language)
 
 
 class Match(NamedTuple):
     """A way to tell which answers are the same.
 
-    name: as it is told; same: whether the two of each pair are, of many pairs at once; notes: what is odd.
+    name: as it is told; same: whether the two of each pair are, of many pairs at once.
     encode: texts -> their vectors f32[n, D], where it has them.
     fit: learns from pairs that are the same and pairs that are not; None where there is nothing to learn.
     """
@@ -83,7 +107,7 @@ class Match(NamedTuple):
 
 def by_spelling() -> Match:
     """What is spelt alike, and nothing beyond it."""
-    return Match("spelling", lambda pairs: [spelling(one.text) == spelling(two.text) for one, two in pairs])
+    return Match("spelling", lambda pairs: [_spelt_alike(*pair) for pair in pairs])
 
 
 def by_number() -> Match:
@@ -113,7 +137,7 @@ def by_translation(generator: Generator, name: str, max_tokens: int = 64) -> Mat
             )
 
         def key(said: Said) -> str:
-            return spelling(english.get((said.language, said.text), said.text))
+            return spelling(english.get((said.language, said.text), said.text), ANCHOR)
 
         return [key(one) == key(two) for one, two in pairs]
 
@@ -157,33 +181,26 @@ Do both answers mean the same? Reply with one word, yes or no."""
 
 
 def by_judge(generator: Generator, name: str) -> Match:
-    """A model that is asked says so, in both orders of the two; "no" where it does not begin with yes."""
-    verdicts: dict[str, bool] = {}
-    asked, otherwise = [0], [0]  # verdicts in both orders, and those of which the second is another
+    """A model that is asked says so, in both orders of the two; no, where it does not begin with yes."""
+    replies: dict[str, str] = {}
 
-    def same(pairs: Pairs) -> list[bool]:
+    def both(pairs: Pairs) -> list[tuple[bool, bool]]:
         prompts = [(_judged(one, two), _judged(two, one)) for one, two in pairs]
         new = [
-            prompt
-            for prompt in dict.fromkeys(own for both in prompts for own in both)
-            if prompt not in verdicts
+            prompt for prompt in dict.fromkeys(own for two in prompts for own in two) if prompt not in replies
         ]
-        sampling = Sampling(max_tokens=8, temperature=0)
-        for prompt, (answer,) in zip(
-            new, generator.generate(new, n=1, sampling=sampling, seed=0), strict=True
-        ):
-            verdicts[prompt] = answer.strip().lower().startswith("yes")
-        asked[0] += len(prompts)
-        otherwise[0] += sum(verdicts[one] != verdicts[two] for one, two in prompts)
-        return [verdicts[one] and verdicts[two] for one, two in prompts]
+        sampling = Sampling(max_tokens=16, temperature=0)
+        found = generator.generate(new, n=1, sampling=sampling, seed=0)
+        replies.update((prompt, reply.strip().lower()) for prompt, (reply,) in zip(new, found, strict=True))
+        return [(replies[one].startswith("yes"), replies[two].startswith("yes")) for one, two in prompts]
 
     def fit(alike: Pairs, apart: Pairs) -> str:
-        same([*alike, *apart])
-        told = f"{1 - otherwise[0] / max(asked[0], 1):.1%} of its verdicts are the same in the other order"
-        asked[0] = otherwise[0] = 0
-        return told
+        kept = np.mean([one == two for one, two in both([*alike, *apart])])
+        unread = sum(not reply.startswith(("yes", "no")) for reply in replies.values())
+        told = f"{kept:.1%} of its verdicts are the same in the other order"
+        return told + (f", {unread:,} of {len(replies):,} replies are neither yes nor no" if unread else "")
 
-    return Match(f"judge ({name})", same, fit)
+    return Match(f"judge ({name})", lambda pairs: [one and two for one, two in both(pairs)], fit)
 
 
 def _judged(one: Said, two: Said) -> str:
@@ -232,43 +249,47 @@ MATCHES: dict[str, Callable[[Tools], Match]] = {
 }
 
 
-def tried(match: Match, right: Sequence[dict[str, Said]]) -> list[str]:
-    """Fits a way to what is known, and says how well it does there.
+def tried(match: Match, right: Sequence[Mapping[str, Sequence[Said]]]) -> list[str]:
+    """Fits a way to what is known, and says how well it does there: on pairs that are not spelt alike.
 
     Args:
-      right: of each question a right answer in each language.
+      right: of each question the right answers in each language, of which the first is taken.
     """
-    alike = [
-        (own[one], own[two])
-        for own in right
-        for place, one in enumerate(own)
-        for two in list(own)[place + 1 :]
-    ]
-    apart = [
-        (own[one], other[two])
-        for own, other in zip(right, [*right[1:], *right[:1]])
-        for one in own
-        for two in other
-        if one != two and not any(own[name].text == other[name].text for name in own if name in other)
-    ]
-    alike, apart = _few(alike), _few(apart)
+    first = _few([{language: own[0] for language, own in each.items()} for each in right])
+    every = [pair for own in first for pair in combinations(own.values(), 2)]
+    others = [pair for pair in every if not _spelt_alike(*pair)]
+    alike = _few(others)
+    # Asked as answers to the first one's question.
+    apart = _few(
+        [
+            (own[one], other[two]._replace(prompt=own[one].prompt))
+            for own, other in zip(first, [*first[1:], *first[:1]])
+            if not any(_spelt_alike(own[name], other[name]) for name in own if name in other)
+            for one in own
+            for two in other
+            if one != two
+        ]
+    )
     if not alike or not apart:
-        return [f"matched by {match.name}; no right answers are known to try that on"]
+        told = "all that are known are spelt alike" if every else "none are known in two languages"
+        return [f"matched by {match.name}; it cannot be tried on right answers: {told}"]
     notes = [match.fit(alike, apart)] if match.fit else []
     found, wrong = np.array(match.same(alike)), np.array(match.same(apart))
-    told = (
-        f"matched by {match.name}: of {len(alike)} pairs of right answers in two languages it holds {found.mean():.1%} "
-        f"to be the same, of {len(apart)} pairs of two questions {wrong.mean():.1%}"
-    )
-    languages = {said.language for pair in alike for said in pair}
+    languages = sorted({said.language for pair in alike for said in pair})
     shares = {
         name: found[[name in (one.language, two.language) for one, two in alike]].mean() for name in languages
     }
-    low = min(sorted(shares), key=shares.__getitem__)
+    low = min(shares, key=shares.__getitem__)
+    told = (
+        f"matched by {match.name}: of right answers in two languages {1 - len(others) / len(every):.1%} are spelt "
+        f"alike; of {len(alike)} other pairs it holds {found.mean():.1%} to be the same, of {len(apart)} pairs of two "
+        f"questions {wrong.mean():.1%}"
+    )
     return [", ".join([told, f"least in {low} ({shares[low]:.1%})", *notes])]
 
 
-def _few(pairs: Pairs) -> Pairs:
-    if len(pairs) <= MOST:
-        return pairs
-    return [pairs[n] for n in np.linspace(0, len(pairs) - 1, MOST).round().astype(int)]
+def _few(every: Sequence[T]) -> Sequence[T]:
+    """At most MOST, evenly spaced."""
+    if len(every) <= MOST:
+        return every
+    return [every[n] for n in np.linspace(0, len(every) - 1, MOST).round().astype(int)]

@@ -1,10 +1,10 @@
 """What anyone can write: JSON lines, a question in a language each, `{"id", "language", "scores": [...]}`.
 
-Further fields: "task", "prompt", "candidates" (texts), "gold" (a number or a list of them), "group". Higher scores are
-better; log-probabilities in nats make every figure mean what it says. Where no more than the answer is known, "answer"
-takes the place of "scores": "B", null for none, or a list where several were drawn. "gold" is then one of them, or
-several: of "candidates"; or, where there are none, words for the one that is right. Answers are one where these stand
-at one place, or where texts are one.
+Further fields: "model", "task", "prompt", "candidates" (texts), "gold" (a number or a list of them), "group". Higher
+scores are better; log-probabilities in nats make every figure mean what it says. Where no more than the answer is
+known, "answer" takes the place of "scores": "B", null for none, or a list where several were drawn. "gold" is then one
+of them, or several: of "candidates"; or, where there are none, words for the one that is right. Answers are one where
+these stand at one place, or where texts are one.
 """
 
 import re
@@ -14,8 +14,9 @@ from typing import Any
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import json_lines
-from consistency_jax.logs.answers import Given, Logged, Scored, joined, joined_answers
+from consistency_jax.logs.answers import joined, joined_answers
 from consistency_jax.logs.matching import Match
+from consistency_jax.logs.told import Given, Logged, Scored
 
 NAME = re.compile(r".+\.jsonl")
 MEND = "Give the same questions one id, with candidates in one order"
@@ -30,7 +31,7 @@ def read(
       DataError: a line that is none of these, or languages that do not ask the same.
     """
     answers: dict[str, dict[str, dict[str, Scored | Given]]] = {}
-    wanted = tasks.split("+") if tasks else []
+    wanted, models = tasks.split("+") if tasks else [], set[str]()
     for file in files:
         for line in json_lines(file):
             record = line.get()
@@ -45,6 +46,10 @@ def read(
                 mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}, or "answer": "B"'
                 told = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 raise DataError.at(line.where, f"no answer can be read: {told}", mend) from error
+            models |= {str(record["model"])} if record.get("model") else set()
+            if len(models) > 1:
+                told = f"answers of several models, {' and '.join(sorted(models))}"
+                raise DataError.at(line.where, told, "Name the file of one")
             own = answers.setdefault(task, {}).setdefault(language, {})
             if str(key) in own:
                 first = own[str(key)].where
@@ -70,7 +75,7 @@ def read(
                 joined_answers(task, ordered, MEND, match) if Given in kinds else joined(task, ordered, MEND)
             )
             notes += odd
-    return Logged(path.stem, items, tables, notes)
+    return Logged(models.pop() if models else path.stem, items, tables, notes)
 
 
 def _scored(record: Any, where: str) -> Scored:

@@ -112,10 +112,7 @@ def _or_nan(values: np.ndarray | None, shape: Sequence[int]) -> np.ndarray:
 
 
 def _drawn(r: Ranked) -> np.ndarray:
-    p = np.exp(log_probabilities(r.sums, r.mask))
-    if r.table.known != "scores" and (p.round(9) % 1 == 0).all():  # one answer each
-        return np.full((len(p), PAIRS.size(p.shape[1])), np.nan)
-    return 100 * drawn_agreement(p, r.mask)
+    return 100 * drawn_agreement(np.exp(log_probabilities(r.sums, r.mask)), r.mask)
 
 
 def _divergence(kind: str, label: str, definition: str, columns: Callable | None = None) -> Figure:

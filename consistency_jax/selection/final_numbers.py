@@ -12,6 +12,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from babel.core import get_global
+
 # Languages that write 1.234,5; all others are taken to write 1,234.5.
 _DECIMAL_COMMA = """
     af az be bg bs ca cs da de el es et eu fi fr gl hr hu hy id is it ka kk lt lv mk nb nl nn no pl pt ro ru sk sl
@@ -35,8 +37,10 @@ def final_number(text: str, language: str) -> Fraction | None:
 
     Args:
       text: an answer.
-      language: of the answer; decides what 1.234 means.
+      language: of the answer (`pt`, `pt-BR`, `por_Latn`); decides what 1.234 means.
     """
+    language = re.split("[-_]", language)[0].lower()
+    language = get_global("language_aliases").get(language, language)  # deu -> de
     text = "".join(str(digit) if (digit := unicodedata.decimal(c, None)) is not None else c for c in text)
     text = text.translate(_SIGNS)
     for mark in list(_MARK.finditer(text))[-1:]:

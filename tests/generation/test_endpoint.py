@@ -139,6 +139,12 @@ def test_a_server_that_is_away_is_named() -> None:
         endpoint.generate(["a"], n=1, sampling=Sampling(), seed=0)
 
 
+def test_a_model_that_has_said_nothing_has_an_empty_answer(serve: Any) -> None:
+    """It reasoned until its tokens were used up."""
+    answer = {"choices": [{"message": {"content": None, "reasoning": "hm"}, "finish_reason": "length"}]}
+    assert ask(serve(lambda body: (200, answer)), chat=True) == [[""]]
+
+
 @pytest.mark.parametrize("answer", [b"<html>", {"choices": []}, {"choices": [{"text": None}]}, [1]])
 def test_an_answer_of_another_kind_is_shown(serve: Any, answer: Any) -> None:
     with pytest.raises(GenerationError, match="without choices"):

@@ -3,7 +3,9 @@
 import pytest
 
 from consistency_jax.data.items import DataError
-from consistency_jax.logs.answers import Scored, joined, spelling
+from consistency_jax.logs.answers import joined
+from consistency_jax.logs.matching import spelling
+from consistency_jax.logs.told import Scored
 
 
 def test_what_one_language_leaves_out_another_tells():
@@ -62,9 +64,28 @@ def test_scores_are_finite_in_a_table_too(score):
         ("-3", "3", False),
         ("Egypt.", " egypt", True),
         ("ＡＢＣ", "abc", True),
+        ("May 5, 1990", "may 5 1990", True),
+        ("Apollo-11", "Apollo 11", True),
+        ("১৯৯০ সাল", "1990 সাল", True),
+        ("12 000", "12,000", True),
+        ("1.234.567", "1234567", True),
+        ("1.5 or 2", "15 or 2", False),
         ("A", "B", False),
         ("100", "1", False),
     ],
 )
 def test_what_makes_no_other_answer(one, other, same):
     assert (spelling(one) == spelling(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "value"),
+    [
+        ("10.000", "de", "10000"),
+        ("10.000", "en", "10"),
+        ("1,000", "de", "1000"),
+        ("10.000", "pt-BR", "10000"),
+    ],
+)
+def test_numbers_are_read_as_the_language_writes_them(text, language, value):
+    assert spelling(text, language) == value

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import consistency_jax as cj
-from consistency_jax.errors import ConfigError
+from consistency_jax.data.items import DataError
+from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.logs.__main__ import audit_logs
 from consistency_jax.report import summarise
 from consistency_jax.table import read_tables
@@ -77,3 +78,24 @@ def test_the_command_needs_no_model_and_its_audits_are_compared(logs, tmp_path):
 def test_a_ranking_that_needs_tokens_is_refused(logs, tmp_path):
     with pytest.raises(ConfigError, match="--normalization=mean should be one of sum, bytes"):
         audit_logs(logs[0], tmp_path / "run", normalization="mean")
+
+
+def test_what_does_not_go_with_answers_alone_is_told_before_anything_is_matched(tmp_path, monkeypatch):
+    """Another ranking, another match in the same folder, a server that nothing asks; and compare of two matches."""
+    from consistency_jax.compare import compare
+
+    lines = [{"id": "q", "language": code, "answer": "18", "gold": "18"} for code in ("en", "sw")]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ConfigError, match="--normalization=bytes ranks scores, and .* holds answers alone"):
+        audit_logs(tmp_path / "answers.jsonl", tmp_path / "a", normalization="bytes")
+    audit_logs(tmp_path / "answers.jsonl", tmp_path / "a", match="spelling")
+    audit_logs(tmp_path / "answers.jsonl", tmp_path / "b", match="number")
+    with pytest.raises(
+        UserError, match="answers are matched by spelling and number: audit them by one --match"
+    ):
+        compare([tmp_path / "a", tmp_path / "b"])
+    monkeypatch.setattr("consistency_jax.logs.__main__.read_logs", None)  # nothing is read
+    with pytest.raises(ConfigError, match="has an audit by --match=spelling: give another --workdir"):
+        audit_logs(tmp_path / "answers.jsonl", tmp_path / "a", match="number")
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        audit_logs(tmp_path / "nope.jsonl", tmp_path / "c", match="embedding")

@@ -93,8 +93,8 @@ def test_a_config_file_that_is_not_there_is_one_line(tmp_path, more):
     done = command("--config=configs/nope.py:path=x", f"--workdir={tmp_path}", *more)
     assert (done.returncode, done.stderr) == (
         1,
-        "error: --config=configs/nope.py: there is no such file; configs that come along: audit, aya, custom, gemma3, "
-        "llama3, qwen2_5, qwen3, real, safety, tiny\n",
+        "error: --config=configs/nope.py: there is no such file; configs that come along: ask, audit, aya, custom, "
+        "gemma3, llama3, qwen2_5, qwen3, real, safety, tiny\n",
     )
 
 

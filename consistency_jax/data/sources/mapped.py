@@ -9,6 +9,7 @@ A language has files of its own, named by it; or `language` names the column tha
 of its own, `prompt=question_{language}`.
 """
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,10 @@ SOURCE = Source(
 )
 LANGUAGE = "{language}"
 IDS = ("id", "ID", "Id", "idx", "qid", "question_id", "sample_id")  # columns that look like `id`
-MAP = "Name them: prompt=question,candidates=a+b+c+d (or one column of lists),gold=answer (docs/data.md)"
+MAP = (
+    "Name them: prompt=question,candidates=a+b+c+d (or one column of lists),gold=answer; or, of questions that are "
+    "answered in words, targets=answer (docs/data.md)"
+)
 _NAME = re.compile(r"\{((?:[^{}]|\{language\})+)\}")
 _NUMBER = re.compile(r"(\d{1,4})(?:\.0)?")  # pandas writes whole numbers beside empty cells as 1.0
 
@@ -237,12 +241,20 @@ def _text(record: Any, name: str, where: str, empty: bool = False) -> str:
 
 def _targets(value: Any, column: str, where: str) -> list[str]:
     """What is right: a text, a number, or a list of these, which may be spelt; [] where that is not told."""
-    spelt = isinstance(value, str) and value.strip().startswith("[")
-    several = (
-        texts_of(value, column, where) if spelt else value if isinstance(value, list | tuple) else [value]
-    )
-    texts = [_text({column: own}, column, where, empty=True) for own in several]
+    if isinstance(value, str) and isinstance(spelt := _spelt_list(value), list):
+        # numpy prints lists of texts without commas, which Python joins
+        value = texts_of(value, column, where) if all(isinstance(own, str) for own in spelt) else spelt
+    several = value if isinstance(value, list | tuple) else [value]
+    texts = [_text({column: own}, column, where, empty=True) for own in several if own == own]
     return [text for text in texts if text.strip()]
+
+
+def _spelt_list(text: str) -> Any:
+    """What a text spells as a literal of Python; None where it spells none."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _columns(path: str, part: str) -> str:

@@ -14,7 +14,7 @@ from consistency_jax.data.sources.parallel import by_place
 from consistency_jax.data.sources.source import Row, Rows, Source, bare_row, each
 
 LANGUAGES = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn", "te")
-DOWNLOAD = "Set data.path to the folder with mgsm_en.tsv, mgsm_sw.tsv ..."
+DOWNLOAD = "Set data.path to the folder with mgsm_en.tsv ...; name the languages that it has: languages=en+sw"
 SOURCE = Source("written", DOWNLOAD, LANGUAGES, answers=False, train_size=0)
 
 
@@ -40,7 +40,7 @@ def _row(number: int, own: Mapping[str, Line]) -> Row:
         try:
             text, answer = fields
             value = Fraction(answer.strip().replace(",", ""))
-        except ValueError:
+        except (ValueError, ZeroDivisionError):
             reason = (
                 f"the row has {len(fields)} columns, the last {fields[-1]!r:.40}, not a problem and a number"
             )

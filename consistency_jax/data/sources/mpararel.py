@@ -52,9 +52,10 @@ def read(path: Path, languages: Sequence[str] | None, *, candidates: int = 10) -
     Raises:
         DataError: a folder without facts, or a language that it does not have.
     """
-    known = {folder.name for folder in path.glob("tuples/*") if folder.is_dir()}
+    tuples, patterns = ({folder.name for folder in path.glob(f"{name}/*")} for name in ("tuples", "patterns"))
+    known = tuples & patterns  # some languages have names alone
     if not known:
-        raise DataError.at(str(path), "no folder tuples/ with a folder a language", DOWNLOAD)
+        raise DataError.at(str(path), "no folders tuples/ and patterns/ with a folder a language", DOWNLOAD)
     codes = list(languages or sorted(known))
     asked = {code: _CODE.fullmatch(code).groups() for code in codes}
     if unknown := [code for code, (language, _) in asked.items() if language not in known]:
@@ -149,7 +150,7 @@ def _fact(record: Any, where: str) -> Fact:
 
 def _pattern(file: Path, number: int) -> str:
     """The pattern of this number, with a mask in the place of the object; "" where there are fewer."""
-    lines = list(json_lines(file))
+    lines = list(json_lines(file)) if file.is_file() else []  # some relations have names alone
     if number > len(lines):
         return ""
     line = lines[number - 1]

@@ -52,7 +52,8 @@ NAMES = {
     "vi": "vietnamese",
 }
 DOWNLOAD = (
-    "Set data.path to the unpacked folder benchmark_data, which holds english/dev.jsonl, french/dev.jsonl ..."
+    "Set data.path to the unpacked folder benchmark_data, which holds english/dev.jsonl ...; name the languages that "
+    "it has: languages=en+fr"
 )
 SOURCE = Source(
     "written",
@@ -75,7 +76,7 @@ def read(path: Path, languages: Sequence[str], *, translated: str = "human") -> 
 
     Args:
         path: the folder.
-        languages: two or more; questions that come from others are left out, and English is asked in all of them.
+        languages: English and others; questions that come from a language that is not named are left out.
         translated: by whom, "human" or "machine".
 
     Returns:
@@ -85,10 +86,13 @@ def read(path: Path, languages: Sequence[str], *, translated: str = "human") -> 
     Raises:
         DataError: naming file, reason and mend.
     """
+    if ANCHOR not in languages:
+        reason = f"{', '.join(languages)} without English have no question in common"
+        raise DataError.at("data.languages", reason, "Name en, too")
     rows: list[Row | DataError] = []
     warnings: list[str] = []
     for source in languages:
-        own = languages if source == ANCHOR else [name for name in (source, ANCHOR) if name in languages]
+        own = languages if source == ANCHOR else [source, ANCHOR]
         files = {
             name: _file(
                 path, source, "dev" if name == source else f"dev_translated_{translated}_{NAMES[name]}"

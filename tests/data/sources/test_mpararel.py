@@ -36,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
         write(tmp_path / "tuples" / language / "P36.jsonl", as_jsonl(facts))
     write(tmp_path / "tuples" / "en" / "P9.jsonl", as_jsonl([row("en", 0), row("en", 1)]))  # of English alone
     write(tmp_path / "patterns" / "en" / "P9.jsonl", as_jsonl([{"pattern": "[X] has [Y]"}]))
+    write(tmp_path / "tuples" / "en" / "P31.jsonl", as_jsonl([row("en", 0)]))  # without a pattern
     return tmp_path
 
 
@@ -67,7 +68,10 @@ def test_patterns_of_one_language_are_as_many_languages(folder: Path):
         "en-t2": "<mask>, the capital of en land 0",
     }
     assert items[0].candidates["en"] == items[0].candidates["en-t2"]
-    assert "P9 has no such pattern in en-t2; left out" in items.warnings[0]
+    assert [told.rpartition(": ")[2] for told in items.warnings] == [
+        "P9 has no such pattern in en-t2; left out",
+        "P31 has no such pattern in en, en-t2; left out",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +106,14 @@ def test_folders_languages_and_patterns_that_are_not_there_are_told(folder: Path
     ):
         with pytest.raises(DataError, match=told):
             load_items("mpararel", path=folder, languages=languages)
-    with pytest.raises(DataError, match="no folder tuples/"):
+    with pytest.raises(DataError, match="no folders tuples/ and patterns/"):
         load_items("mpararel", path=folder / "patterns", languages=["en"])
     write(folder / "patterns" / "sw" / "P36.jsonl", as_jsonl([{"pattern": "ni [Y]"}]))
     with pytest.raises(DataError, match="P36.jsonl:1: pattern 'ni .Y.' does not have one"):
         load_items("mpararel", path=folder, languages=["en", "sw"])
     write(folder / "tuples" / "fr" / "P99.jsonl", as_jsonl([row("en", 0)]))
+    with pytest.raises(DataError, match="unknown language 'fr'"):  # names without a pattern
+        load_items("mpararel", path=folder, languages=["en", "fr"])
+    write(folder / "patterns" / "fr" / "P36.jsonl", as_jsonl([{"pattern": "[X], [Y]"}]))
     with pytest.raises(DataError, match="no fact is there in all of en, fr"):
         load_items("mpararel", path=folder, languages=["en", "fr"])
