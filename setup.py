@@ -103,7 +103,9 @@ setup(
         "aot": ["jax[tpu]", "pytest>=9"],  # the TPU compiler, for machines without a TPU
         "lm-eval": ["lm_eval==0.4.13"],  # consistency_jax/harness.py
         "inspect": ["zipfile-zstd>=0.0.4; python_version < '3.14'"],  # .eval logs of Inspect
-        "embeddings": ["sentence-transformers>=5"],  # sentence similarity: selection.encoder, --match=embedding
+        "embeddings": [
+            "sentence-transformers>=5"
+        ],  # sentence similarity: selection.encoder, --match=embedding
         "parquet": ["pyarrow>=15"],  # data of the Hub, where its files are Parquet
         "explore": ["gradio>=6"],  # the page of consistency_jax/explore/
         "png": ["resvg-py>=0.5"],  # pictures of runs
