@@ -157,7 +157,7 @@ class Endpoint:
                 # null of a model that reasoned until its tokens were used up, or refused: it has said nothing
                 "" if text is None and choice.get("finish_reason") else text
                 for choice in choices
-                for text in [choice["message"]["content"] if self._chat else choice["text"]]
+                for text in [choice["message"].get("content") if self._chat else choice["text"]]
             ]
         except (ValueError, KeyError, TypeError):
             texts = []

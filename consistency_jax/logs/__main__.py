@@ -24,7 +24,7 @@ from consistency_jax.data.items import DataError
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.reports import write_report
 from consistency_jax.logs import read_logs
-from consistency_jax.logs.matching import Match, Tools, match_of
+from consistency_jax.logs.matching import SPELLING, Match, Tools, match_of
 from consistency_jax.runtime.cli import run_app, run_command
 from consistency_jax.runtime.files import local, location
 from consistency_jax.table import write_tables
@@ -77,7 +77,7 @@ def audit_logs(
         )
     config = default()
     config.model.path, config.data.source, config.data.path = name or logged.model, LOGS, str(path)
-    config.data.options = {"match": way.name} if way else {}
+    config.data.options = {"match": way.name} if way and way.name != SPELLING else {}
     config.data.test, config.evaluation.normalization = tuple(logged.items), normalization
     for note in logged.notes:
         print(f"note: {note}")
@@ -93,10 +93,10 @@ def _check_match(workdir: Path, way: Match | None) -> None:
       ConfigError: the folder's match is another.
     """
     if (workdir / "config.json").exists() and (workdir / "report.json").exists():
-        before, now = read_config(workdir).data.options.get("match", ""), way.name if way else ""
+        before, now = read_config(workdir).data.options.get("match", SPELLING), way.name if way else SPELLING
         if before != now:
-            told = f"{workdir} has an audit by --match={before or 'spelling'}"
-            raise ConfigError(f"{told}: give another --workdir for --match={now or 'spelling'}")
+            told = f"{workdir} has an audit by --match={before}"
+            raise ConfigError(f"{told}: give another --workdir for --match={now}")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -13,11 +13,13 @@ How far a way can be trusted is measured on what is known: the right answers of 
 questions are not.
 """
 
+import functools
 import hashlib
 import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from itertools import combinations
 from typing import NamedTuple, TypeVar
 
@@ -33,45 +35,58 @@ from consistency_jax.metrics.generation import normalised
 from consistency_jax.report.names import language_name
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.selection.encoders import Encoder, SentenceTransformerEncoder
-from consistency_jax.selection.final_numbers import final_number
+from consistency_jax.selection.final_numbers import SIGNS, final_number
 
 MOST = 200  # questions, and pairs of each kind, that a way is tried on
+SPELLING = "spelling"
+UNFITTED = 0.8  # cosine
 BATCH = 256  # requests whose answers are kept together
-_NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|[1-9]\d{0,2}(?:\.\d{3}){2,}(?:,\d+)?)")
-_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
+# A number with a decimal mark, or with groups of digits (12,34,567 in India) and one; or a fraction.
+_NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|\d{1,3}(?:([.,' ])\d{2,3})*?([.,' ])\d{3}(?:[.,]\d+)?)")
+_FRACTION = re.compile(r"-?\d+/[1-9]\d*")
+_DASHES = dict.fromkeys(map(ord, "‐‑‒–—"), "-") | {ord("⁄"): "/"}
+_POWERS = re.compile("[⁰¹²³⁴-⁹]+")
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def spelling(text: str, language: str = "") -> str:
     """A text without what does not make it another answer: case, width, punctuation and spaces, in any digits; a number
-    as its value, as the language writes it: 1,000.0 and $1000 as 1000, 1.000 too in German, 1,5 as 3/2."""
-    folded = unicodedata.normalize("NFKC", text).replace("−", "-").strip()
+    as its value, as `final_numbers` reads it in the language: 1,000.0 and $1000 as 1000, in German 1.000 too, and 1,5
+    as 3/2."""
+    folded = unicodedata.normalize("NFKC", _POWERS.sub(lambda found: f"^{found[0]}", text))
+    folded = folded.translate(SIGNS).translate(_DASHES).strip()
     digits = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
     number = digits.strip("$€£¥% ").rstrip(". ")
-    if _THOUSANDS.fullmatch(number):
-        number = re.sub("[, ]", "", number)
-    if is_number(number) and (value := final_number(number, language)) is not None:
-        return str(value)
-    if digits.isdigit() or not any(map(str.isdigit, digits)):
+    number = re.sub(r"^\+(?=\d)|(?<=^-) (?=\d)", "", number)
+    if _FRACTION.fullmatch(number):
+        return str(Fraction(number))
+    if _NUMBER.fullmatch(number):
+        value = final_number(re.sub("[ ']", "", number), language)
+        if value is not None:
+            return str(value)
+    if not any(map(str.isdigit, digits)):
         return normalised(digits)
-    # What stands between digits, and a sign before them, makes another answer: 10:30, 3/4, x=-3.
-    kept = re.sub(r"(?<=\w)-(?=\D)|(?<=[^\W\d])-", " ", digits.casefold())
-    kept = re.sub(r"(?<=\d)[^\w\s](?=\d)|(?<!\w)-(?=\d)|[^\w\s]", _between_digits, kept)
-    return " ".join(kept.split())
+    return _beside_digits(digits.casefold())
 
 
-def _between_digits(found: re.Match) -> str:
-    mark = found[0]
-    inside = (
-        found.string[found.start() - 1 : found.start()].isdigit()
-        and found.string[found.end() : found.end() + 1].isdigit()
-    )
-    sign = mark == "-" and found.string[found.end() : found.end() + 1].isdigit()
-    return mark if inside or sign or not unicodedata.category(mark).startswith("P") else ""
+def _beside_digits(text: str) -> str:
+    """A text with digits, without punctuation but for a sign and a mark between digits: 10:30 is not 1030."""
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    text = re.sub(r"(?<=\d) *([-/:]) *(?=\d)", r"\1", text)
+    text = re.sub(r"(^|[=(<>+*]) *- *(?=\d)", r"\1-", text)
+    kept = []
+    for before, mark, after in zip(f" {text}", text, f"{text[1:]} "):
+        sign = mark == "-" and after.isdigit() and unicodedata.category(before)[0] not in "LMN"
+        if unicodedata.category(mark)[0] != "P" or before.isdigit() and after.isdigit() or sign:
+            kept.append(mark)
+        elif mark == "-":
+            kept.append(" ")
+    return " ".join("".join(kept).split())
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is one number, and nothing beside it."""
-    return bool(_NUMBER.fullmatch(text))
+def is_number(spelt: str) -> bool:
+    """Whether a `spelling` is one number."""
+    return bool(_FRACTION.fullmatch(spelt) or spelt.removeprefix("-").isdigit())
 
 
 class Said(NamedTuple):
@@ -95,19 +110,21 @@ class Match(NamedTuple):
     """A way to tell which answers are the same.
 
     name: as it is told; same: whether the two of each pair are, of many pairs at once.
-    encode: texts -> their vectors f32[n, D], where it has them.
-    fit: learns from pairs that are the same and pairs that are not; None where there is nothing to learn.
+    fit: learns from pairs that are the same and pairs that are not, or is told that there are none, and says how well;
+      None where there is nothing to learn.
+    encode: texts -> their vectors f32[n, D], where it has them; odd: what is odd about what it was told so far.
     """
 
     name: str
     same: Same
     fit: Callable[[Pairs, Pairs], str] | None = None
     encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    odd: Callable[[], list[str]] | None = None
 
 
 def by_spelling() -> Match:
     """What is spelt alike, and nothing beyond it."""
-    return Match("spelling", lambda pairs: [_spelt_alike(*pair) for pair in pairs])
+    return Match(SPELLING, lambda pairs: [_spelt_alike(*pair) for pair in pairs])
 
 
 def by_number() -> Match:
@@ -148,7 +165,7 @@ def by_embedding(encoder: Encoder, name: str) -> Match:
     """The cosine of their sentence vectors reaches a threshold: that which tells best the right answers of two
     languages from those of two questions (the mean of both shares), 0.8 where none are known."""
     vectors: dict[str, np.ndarray] = {}
-    least = [0.8]
+    least = [UNFITTED]
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
@@ -162,6 +179,9 @@ def by_embedding(encoder: Encoder, name: str) -> Match:
         return (one * two).sum(-1)
 
     def fit(alike: Pairs, apart: Pairs) -> str:
+        if not alike or not apart:
+            least[0] = UNFITTED
+            return ""
         near, far = cosines(alike), cosines(apart)
         levels = np.unique(np.concatenate([near, far]))
         told = [(near >= level).mean() + (far < level).mean() for level in levels]
@@ -195,12 +215,19 @@ def by_judge(generator: Generator, name: str) -> Match:
         return [(replies[one].startswith("yes"), replies[two].startswith("yes")) for one, two in prompts]
 
     def fit(alike: Pairs, apart: Pairs) -> str:
-        kept = np.mean([one == two for one, two in both([*alike, *apart])])
-        unread = sum(not reply.startswith(("yes", "no")) for reply in replies.values())
-        told = f"{kept:.1%} of its verdicts are the same in the other order"
-        return told + (f", {unread:,} of {len(replies):,} replies are neither yes nor no" if unread else "")
+        verdicts = both([*alike, *apart])
+        kept = np.mean([one == two for one, two in verdicts]) if verdicts else 1
+        return f"{kept:.1%} of its verdicts are the same in the other order"
 
-    return Match(f"judge ({name})", lambda pairs: [one and two for one, two in both(pairs)], fit)
+    def odd() -> list[str]:
+        unread = sum(not reply.startswith(("yes", "no")) for reply in replies.values())
+        told = f"{unread:,} of {len(replies):,} replies of the judge are neither yes nor no, and count as no"
+        return [told] if unread else []
+
+    def same(pairs: Pairs) -> list[bool]:
+        return [one and two for one, two in both(pairs)]
+
+    return Match(f"judge ({name})", same, fit, odd=odd)
 
 
 def _judged(one: Said, two: Said) -> str:
@@ -239,7 +266,7 @@ def _asked(tools: Tools, name: str, chat: bool) -> Generator:
 
 
 MATCHES: dict[str, Callable[[Tools], Match]] = {
-    "spelling": lambda tools: by_spelling(),
+    SPELLING: lambda tools: by_spelling(),
     "number": lambda tools: by_number(),
     "embedding": lambda tools: by_embedding(
         SentenceTransformerEncoder(tools.encoder, "--encoder"), tools.encoder
@@ -271,7 +298,10 @@ def tried(match: Match, right: Sequence[Mapping[str, Sequence[Said]]]) -> list[s
         ]
     )
     if not alike or not apart:
-        told = "all that are known are spelt alike" if every else "none are known in two languages"
+        if match.fit:
+            match.fit((), ())
+        told = "no two questions have other ones" if alike else "all that are known are spelt alike"
+        told = told if every else "none are known in two languages"
         return [f"matched by {match.name}; it cannot be tried on right answers: {told}"]
     notes = [match.fit(alike, apart)] if match.fit else []
     found, wrong = np.array(match.same(alike)), np.array(match.same(apart))

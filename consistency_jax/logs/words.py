@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from consistency_jax.data.items import DataError
-from consistency_jax.logs.matching import Match, Said, is_number, spelling, tried
+from consistency_jax.logs.matching import SPELLING, Match, Said, is_number, spelling, tried
 from consistency_jax.logs.told import Given, Scored
 from consistency_jax.table import NEVER
 
@@ -42,6 +42,9 @@ def as_scores(
     every = [told for own in asked for told in own.values()]
     named = [told for told in every if told.candidates]
     odd = next((error for error in map(_unplaced, named) if error), None)
+    for told in named:
+        if error := _unplaced(told._replace(answers=())):  # a match tells what answers are, not what is right
+            raise error
     if 0 < len(named) < len(every):
         reason = "candidates, which other lines do not have"
         odd = DataError.at(named[0].where, reason, "Give them in all, or in none")
@@ -51,7 +54,16 @@ def as_scores(
         return [_placed(own) for own in asked], "answers", []
     notes = _clashes(asked, mend)
     questions = [_Question(own) for own in asked]
-    if match:
+    borrowed = sum(
+        bool(question.right[name]) and not own.right
+        for question in questions
+        for name, own in question.asked.items()
+    )
+    if borrowed:
+        notes.append(
+            f"of {borrowed:,} answers it is not told what is right in their language: the others' words are taken"
+        )
+    if match and match.name != SPELLING:
         shared = [question for question in questions if len(question.asked) > 1]
         known = [
             {language: question.right[language] for language, own in question.asked.items() if own.right}
@@ -59,6 +71,7 @@ def as_scores(
         ]
         notes += tried(match, known)
         _settle(shared, match)
+        notes += match.odd() if match.odd else []
     if named:
         labels = [
             label for question in questions for own in question.labels.values() for label in own if label
@@ -117,6 +130,7 @@ def _clashes(asked: Questions, mend: str) -> list[str]:
 
 
 def _is_no_word(text: str) -> bool:
+    """Whether a `spelling` is a letter or a number."""
     return len(text) == 1 and text.isascii() or is_number(text)
 
 
@@ -135,12 +149,7 @@ class _Question:
             language: [Said(language, own.prompt, text) for text in own.right or _at(own, places)] or known
             for language, own in asked.items()
         }
-        tables = {
-            language: {
-                spelling(text, language): Label("candidate", str(k)) for k, text in enumerate(own.candidates)
-            }
-            for language, own in asked.items()
-        }
+        tables = {language: _candidates(own, language) for language, own in asked.items()}
         # A candidate may be called as another language calls it; what is right has to be said in one's own.
         called: dict[str, set[Label]] = {}
         for spelt, label in (pair for table in tables.values() for pair in table.items()):
@@ -151,15 +160,18 @@ class _Question:
         self.labels: dict[str, list[Label | None]] = {}
         self.open: dict[tuple[str, Label], Said] = {}
         for language, own in asked.items():
-            table = (
-                abroad
-                | tables[language]
-                | {spelling(said.text, language): RIGHT for said in self.right[language]}
-            )
+            table = {spelt: label for spelt, label in abroad.items() if spelt not in tables[language]}
+            wrong = tables[language].keys() - {
+                spelling(own.candidates[k], language) for k in places if own.candidates
+            }
+            texts = {said.text: RIGHT for said in self.right[language]}
+            spelt_right = {spelling(said.text, said.language) for said in self.right[language]} - wrong
+            table |= tables[language] | dict.fromkeys(spelt_right, RIGHT)
+            exact = {text: Label("candidate", str(k)) for k, text in enumerate(own.candidates)} | texts
             self.labels[language] = []
             for text in own.answers:
                 spelt = None if text is None else spelling(text, language)
-                label = None if text is None else table.get(spelt, Label("words", spelt))
+                label = None if text is None else exact.get(text) or table.get(spelt, Label("words", spelt))
                 self.labels[language].append(label)
                 if label:
                     said = Said(language, own.prompt, text)
@@ -213,13 +225,19 @@ def _right_places(asked: Mapping[str, Given]) -> list[int]:
     return found
 
 
+def _candidates(own: Given, language: str) -> dict[str, Label]:
+    """Candidates by their spelling, but for those that are spelt alike: C and C#."""
+    spelt = [spelling(text, language) for text in own.candidates]
+    return {text: Label("candidate", str(k)) for k, text in enumerate(spelt) if spelt.count(text) == 1}
+
+
 def _at(own: Given, places: Sequence[int]) -> list[str]:
     return [own.candidates[k] for k in places] if own.candidates else []
 
 
 def _settle(questions: Sequence[_Question], match: Match) -> None:
-    """Has a way to tell say what words are: right, in their language; or a candidate that was answered, if one alone
-    fits; or, of what is left, one answer with others that it holds to be the same, and what these are the same as.
+    """Has a way to tell say what words are: right, in their language; or a candidate of theirs, if one alone fits; or,
+    of what is left, one answer with others that it holds to be the same, and what these are the same as.
 
     Candidates are what they are. Each of the three is asked of all questions at once.
     """
@@ -232,15 +250,18 @@ def _settle(questions: Sequence[_Question], match: Match) -> None:
     for question, fits in _fits(questions, asked, match):
         question.become({place: RIGHT for place in fits})
     asked = [
-        (question, (*place, label), (said, other))
+        (question, (*place, Label("candidate", str(k))), (said, said._replace(text=text)))
         for question in questions
         for place, said in question.open.items()
-        for label, other in question.said.items()
-        if label.kind == "candidate"
+        for k, text in enumerate(question.asked[place[0]].candidates)
+        if text not in {right.text for right in question.right[place[0]]}
     ]
     for question, fits in _fits(questions, asked, match):
         counts = Counter(fit[:2] for fit in fits)
-        question.become({fit[:2]: fit[2] for fit in fits if counts[fit[:2]] == 1})
+        found = {fit[:2]: fit[2] for fit in fits if counts[fit[:2]] == 1}
+        for place, label in found.items():
+            question.said.setdefault(label, question.open[place])
+        question.become(found)
     asked = [
         (question, (one, two), (question.open[one], question.open[two]))
         for question in questions

@@ -8,6 +8,7 @@ language parts thousands with: the dot in German, the comma in English. Where la
 spaces part thousands too: 12 000. 1.5e3 is 1500. Numbers of over 100 digits are passed over. (This project's rules.)
 """
 
+import functools
 import re
 import unicodedata
 from fractions import Fraction
@@ -29,9 +30,10 @@ _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
 _NUMBER = re.compile(f"{_SIGN}{_DIGITS}{_POWER}")
 _SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_SPACED}|{_DIGITS}{_POWER})")
 _MOST = 100  # digits of a number, and its power of ten: longer ones are no answers, and take long to compute
-_SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
+SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def final_number(text: str, language: str) -> Fraction | None:
     """The number, exactly as written; None where the text holds none.
 
@@ -42,7 +44,7 @@ def final_number(text: str, language: str) -> Fraction | None:
     language = re.split("[-_]", language)[0].lower()
     language = get_global("language_aliases").get(language, language)  # deu -> de
     text = "".join(str(digit) if (digit := unicodedata.decimal(c, None)) is not None else c for c in text)
-    text = text.translate(_SIGNS)
+    text = text.translate(SIGNS)
     for mark in list(_MARK.finditer(text))[-1:]:
         if numbers := _numbers(text, mark.end(), language):
             return _value(numbers[0], language)

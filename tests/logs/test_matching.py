@@ -102,6 +102,10 @@ def test_a_judge_is_asked_in_both_orders_and_its_word_counts_where_it_keeps_to_i
     assert match.same(pairs) == [True, False, False]
     assert len(replies.asked) == 6
     assert "Answer 1 (English): Egypt\nAnswer 2 (Swahili): Misri" in replies.asked[0]
+    assert match.odd() == []
+    match = by_judge(Replies(lambda prompt: "<think> okay"), "m")
+    assert match.same(pairs) == [False] * 3
+    assert match.odd() == ["6 of 6 replies of the judge are neither yes nor no, and count as no"]
 
 
 def test_a_way_is_tried_on_the_right_answers_that_are_known():

@@ -197,6 +197,24 @@ EITHER = Match("all", lambda pairs: [True] * len(pairs))
             [0],
             [1, 0],
         ),
+        # Candidates that are spelt alike are told apart as they are written.
+        (asked(en=("C", ["C#"], ["C", "C#"]), fr=("C#", ["C#"], ["C", "C#"])), by_spelling(), [0], [0, 1]),
+        # Words are held against the candidates of their own language, whoever answered them.
+        (
+            asked(
+                en=("Mali", ["Egypt"], ["Egypt", "Chad"]),
+                fr=("la", ["Égypte"], ["Égypte", "Tchad"]),
+                sw=("ya", ["Misri"], ["Misri", "Chadi"]),
+            ),
+            Match(
+                "m",
+                lambda pairs: [
+                    (one.text, two.text) in {("la", "Tchad"), ("ya", "Chadi")} for one, two in pairs
+                ],
+            ),
+            [0, 0, 1],
+            [0, 0, 0],
+        ),
         # Numbers as their language writes them.
         (asked(de=("1.234", ["1234"], ()), en=("1.234", ["1234"], ())), by_number(), [0], [1, 0]),
         (asked(de=("10", ["10.000"], ()), en=("10,000", ["10,000"], ())), None, [0], [0, 1]),
@@ -254,3 +272,33 @@ def test_questions_of_one_language_alone_are_not_judged():
     with pytest.raises(DataError, match="no question is there in two languages"):
         joined_answers("task", {"en": answers["en"], "sw": {"9": answers["sw"]["1"]}}, "mend", match)
     assert asked_of == []
+
+
+def test_what_is_right_is_a_candidate_whatever_answers_are():
+    wrong = asked(en=("x", ["Cairo"], ["Egypt", "Chad"]), sw=("Misri", ["Misri"], ["Misri", "Chadi"]))
+    with pytest.raises(DataError, match="'Cairo' is none of the candidates Egypt, Chad"):
+        joined_answers("task", wrong, "mend", by_spelling())
+
+
+def test_what_is_right_in_other_languages_stands_in_where_one_is_not_told():
+    answers = asked(en=("1.125", ["1.125"], ()), de=("1125", [], ()), fr=("9/8", [], ()))
+    _, table, notes = joined_answers("task", answers, "mend")
+    assert correct(table.logp, table.gold, table.mask).tolist() == [[1, 0, 1]]
+    assert any("of 2 answers it is not told what is right in their language" in note for note in notes)
+
+
+def test_what_one_task_taught_is_forgotten_in_the_next():
+    """The threshold of vectors, where nothing is known that it could be fitted to."""
+
+    class Encoder:
+        def encode(self, texts):
+            angle = np.array([{"a": 0.0, "b": 1.2, "c": 2.6}[text] for text in texts])
+            return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+    match = by_embedding(Encoder(), "m")
+    taught = {
+        code: {key: Given((text,), (text,), (), "Q?", "", code) for key, text in own.items()}
+        for code, own in {"en": {"1": "a", "2": "c"}, "sw": {"1": "b", "2": "c"}}.items()
+    }
+    joined_answers("first", taught, "mend", match)
+    assert outcome(asked(en=("a", [], ()), sw=("b", [], ())), match)[0] == [0]

@@ -252,8 +252,8 @@ def _targets(value: Any, column: str, where: str) -> list[str]:
 def _spelt_list(text: str) -> Any:
     """What a text spells as a literal of Python; None where it spells none."""
     try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text.strip()) if text.strip().startswith("[") else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
 
