@@ -1,7 +1,7 @@
 """When are two answers, written in words, the same? Between languages, too.
 
-Every way to tell begins with the `spelling`: what is spelt alike is one answer, and what is spelt as
-a text that is known to be right is right. Of the rest a `Match` says whether two are the same:
+Every way to tell begins with the `spelling`: what is spelt alike is one answer, and what is spelt as a text that is
+known to be right is right. Of the rest a `Match` says whether two are the same:
 
     spelling    that is all
     number      the final number of both is one (worked solutions)

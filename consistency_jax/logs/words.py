@@ -41,10 +41,11 @@ def as_scores(
     """
     every = [told for own in asked for told in own.values()]
     named = [told for told in every if told.candidates]
-    odd = next((error for error in map(_unplaced, named) if error), None)
     for told in named:
-        if error := _unplaced(told._replace(answers=())):  # a match tells what answers are, not what is right
+        if error := _unplaced(told, told.right, ""):  # a match tells what answers are, not what is right
             raise error
+    free = "; or a --match, where answers are words of any kind"
+    odd = next(filter(None, (_unplaced(told, told.answers, free) for told in named)), None)
     if 0 < len(named) < len(every):
         reason = "candidates, which other lines do not have"
         odd = DataError.at(named[0].where, reason, "Give them in all, or in none")
@@ -81,13 +82,12 @@ def as_scores(
     return [question.placed() for question in questions], "texts", notes
 
 
-def _unplaced(told: Given) -> DataError | None:
-    """Why an answer has no place among its candidates; None where all have."""
-    for text in (*told.answers, *told.right):
+def _unplaced(told: Given, texts: Sequence[str | None], more: str) -> DataError | None:
+    """Why a text has no place among the candidates, with what more may help; None where all have."""
+    for text in texts:
         if text is not None and text not in told.candidates:
             reason = f"{text!r} is none of the candidates {', '.join(told.candidates)}"
-            mend = "Give the text of a candidate of this language; or a --match, where answers are words of any kind"
-            return DataError.at(told.where, reason, mend)
+            return DataError.at(told.where, reason, f"Give the text of a candidate of this language{more}")
     return None
 
 

@@ -9,21 +9,19 @@ language are as many languages, `languages=en-t1+en-t2+en-t3`: their consistency
 consistency between languages is held against.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.sources.files import AGAIN, decode, id_of, parse, text_of, value_of
-from consistency_jax.data.sources.parallel import by_id, check_alike
+from consistency_jax.data.sources.parallel import by_id, by_template, check_alike
 from consistency_jax.data.sources.source import Row, Rows, Source, each
 
 DOWNLOAD = "Set data.path to the folder with en/capital.json ... (github.com/boschresearch/KLAR-CLC)"
 SOURCE = Source("written", DOWNLOAD)
 FACTS = 2619
 SUBJECT = "<subject>"
-_CODE = re.compile(r"(.+?)(?:-t([1-9]))?", re.DOTALL)
 
 
 class Fact(NamedTuple):
@@ -55,12 +53,12 @@ def read(path: Path, languages: Sequence[str] | None) -> Rows:
         raise DataError.at(str(path), "no folder of a language with JSON files", DOWNLOAD)
     tables, places = {}, {}
     for code in languages or folders:
-        language, number = _CODE.fullmatch(code).groups()
+        language, number = by_template(code)
         if language not in folders:
             told = f"{', '.join(folders)}, each also as {next(iter(folders))}-t2 by its second template"
             raise DataError.at("klar", f"unknown language {code!r}", f"Known: {told}")
         places[code] = folders[language]
-        tables[code] = _facts(folders[language], int(number or 1))
+        tables[code] = _facts(folders[language], number)
     first = folders.get("en") or next(iter(folders.values()))  # its order is the set's, whatever is asked for
     rows, warnings = by_id(_facts(first, 1), tables, places)
 

@@ -10,20 +10,18 @@ language are then as many languages, whose consistency is what that between lang
 """
 
 import random
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.sources.files import AGAIN, json_lines, text_of
-from consistency_jax.data.sources.parallel import check_alike, keyed
+from consistency_jax.data.sources.parallel import by_template, check_alike, keyed
 from consistency_jax.data.sources.source import Row, Rows, Source, Typical, each
 
 DOWNLOAD = "Set data.path to the folder mpararel_reviewed, which holds patterns/ and tuples/"
 SOURCE = Source("mask", DOWNLOAD, typical=Typical(10, 12, 4))
 SUBJECT, OBJECT = "[X]", "[Y]"
-_CODE = re.compile(r"(.+?)(?:-t([1-9]\d?))?", re.DOTALL)
 
 
 class Fact(NamedTuple):
@@ -57,7 +55,7 @@ def read(path: Path, languages: Sequence[str] | None, *, candidates: int = 10) -
     if not known:
         raise DataError.at(str(path), "no folders tuples/ and patterns/ with a folder a language", DOWNLOAD)
     codes = list(languages or sorted(known))
-    asked = {code: _CODE.fullmatch(code).groups() for code in codes}
+    asked = {code: by_template(code) for code in codes}
     if unknown := [code for code, (language, _) in asked.items() if language not in known]:
         told = f"{', '.join(sorted(known))}, each also as en-t2 by its second pattern"
         raise DataError.at("mpararel", f"unknown language {unknown[0]!r}", f"Known: {told}")
@@ -68,7 +66,7 @@ def read(path: Path, languages: Sequence[str] | None, *, candidates: int = 10) -
     warnings: list[str] = []
     for relation in sorted(set.intersection(*names), key=lambda name: (len(name), name)):
         patterns = {
-            code: _pattern(path / "patterns" / language / f"{relation}.jsonl", int(number or 1))
+            code: _pattern(path / "patterns" / language / f"{relation}.jsonl", number)
             for code, (language, number) in asked.items()
         }
         if lacking := [code for code, pattern in patterns.items() if not pattern]:
@@ -83,7 +81,7 @@ def read(path: Path, languages: Sequence[str] | None, *, candidates: int = 10) -
 
 def _relation(folder: Path, relation: str, patterns: Mapping[str, str], count: int) -> list[Row | DataError]:
     """The facts of a relation, asked by a pattern in each language."""
-    files = {code: folder / _CODE.fullmatch(code)[1] / f"{relation}.jsonl" for code in patterns}
+    files = {code: folder / by_template(code)[0] / f"{relation}.jsonl" for code in patterns}
     tables = {code: keyed(file, "lineid", _fact) for code, file in files.items()}
     good = {
         code: {key: own for key, own in table.items() if isinstance(own, Fact)}

@@ -1,5 +1,6 @@
 """Joining files of one language each, whose rows are parallel by their place or by an id."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -8,6 +9,13 @@ from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.files import AGAIN, id_of, json_lines
 
 T = TypeVar("T")
+_BY_TEMPLATE = re.compile(r"(.+?)(?:-t([1-9]\d?))?", re.DOTALL)
+
+
+def by_template(code: str) -> tuple[str, int]:
+    """The language of a code, and the number of its template: `en-t2` is ("en", 2), and `en` is ("en", 1)."""
+    language, number = _BY_TEMPLATE.fullmatch(code).groups()
+    return language, int(number or 1)
 
 
 def by_place(
