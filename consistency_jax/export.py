@@ -2,9 +2,9 @@
 
 Writes the newest checkpoint of a workdir (or --step) as a Hugging Face folder that transformers and vLLM load:
 safetensors, the source's config.json, its tokenizer and generation files. Adapters (lora.rank > 0) are merged into the
-weights; with --adapter they are written alone, as a PEFT folder that belongs beside the base model. --push=OWNER/NAME
-also puts it on the Hugging Face Hub, in a private repository unless --public; the token is HF_TOKEN, or that of
-`hf auth login`.
+source's weights, as they were before lora.base quantised them; with --adapter they are written alone, as a PEFT folder
+that belongs beside the base model. --push=OWNER/NAME also puts it on the Hugging Face Hub, in a private repository
+unless --public; the token is HF_TOKEN, or that of `hf auth login`.
 """
 
 import re
@@ -111,7 +111,7 @@ def export(
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
-    base = base_model(config, mesh, workdir)
+    base = base_model(config, mesh, workdir, original=True)
     model = checkpoint_model(config, workdir, step, base)
     on_main(lambda: out.mkdir(parents=True, exist_ok=True))
     # By which the folder is known as this command's, if it is killed.

@@ -44,7 +44,7 @@ from consistency_jax.training.stages import (
     training_split,
     training_splits,
 )
-from consistency_jax.training.trainable import trained_names
+from consistency_jax.training.trainable import check_trainable, trained_names
 from consistency_jax.training.workdir import check_data, keep_command, open_workdir
 
 
@@ -59,6 +59,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
       FloatingPointError, CheckpointError, Interrupted: see training/loop.py.
     """
     validate(config, jax.device_count())
+    check_trainable(config)
     stages = stages_of(config)
     for stage in stages:
         check_pairs_fit(stage.config)

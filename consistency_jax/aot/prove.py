@@ -38,7 +38,7 @@ from consistency_jax.scoring.logps import batch_shardings
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.training.optimizer import make_optimizer
 from consistency_jax.training.step import auxiliary_shapes, init_state, sharded_step
-from consistency_jax.training.trainable import split_params, trained_names
+from consistency_jax.training.trainable import check_trainable, split_params, trained_names
 
 RECOMPUTE = "rematted_computation"  # in the JAX name of what remat computes again
 
@@ -130,6 +130,8 @@ def prove(
     """
     chip, devices = chip_of(topology), topology_devices(topology)
     validate(config, len(devices))
+    if "train" in programs:
+        check_trainable(config)
     decoder = abstract_model(config)
     mesh = make_mesh(mesh_shape(config, len(devices)), devices)
     loads = {
@@ -230,6 +232,8 @@ def advice(report: dict[str, Any], config: ConfigDict) -> str:
             options.append("parameters split over more devices (--config.mesh.data=1 --config.mesh.fsdp=-1)")
         if state and not config.lora.rank:
             options.append("adapters instead of full fine-tuning (--config.lora.rank=16)")
+        elif state and config.lora.base != "nf4":
+            options.append("a quantised base beside the adapters (--config.lora.base=nf4)")
         if name == "train" and report["remat"] != "full":
             options.append("--config.model.remat=full")
         if name == "train":

@@ -14,6 +14,7 @@ from consistency_jax.metrics.generation import MATCHES
 from consistency_jax.models.attention import CHOICES
 from consistency_jax.models.decoder import REMATS
 from consistency_jax.models.lora import DTYPES
+from consistency_jax.models.quantised import BASES
 from consistency_jax.objectives import OBJECTIVES
 from consistency_jax.runtime.keys import (
     ANY,
@@ -187,6 +188,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "alpha": Key(32.0, ANY, "Adapters count alpha / rank times"),
         "targets": Key("attention|mlp", REGEX, "Projections with adapters, as layers/attention/query"),
         "dtype": Key("float32", DTYPES, "Of the adapters"),
+        "base": Key(
+            "none", BASES, "Projections beside them, which stay: none: as model.dtype; int8, nf4: quantised"
+        ),
     },
     "pretrain": {
         "total_steps": Key(0, NOT_NEGATIVE, "Steps that make the base model where model.path is empty"),

@@ -1,4 +1,5 @@
-"""A model's adapters: made, merged into its weights, and written as the folder that `peft` loads."""
+"""A model's adapters: made, merged into its weights, and written as the folder that `peft` loads; and the quantised
+base that they may stand beside."""
 
 import dataclasses
 import functools
@@ -16,6 +17,7 @@ from consistency_jax.models.decoder import Params, init_params
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import LoraConfig, is_adapter
+from consistency_jax.models.quantised import quantised_params
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import write_tensors
 from consistency_jax.runtime.files import local, write_text
@@ -41,10 +43,25 @@ def add_adapters(model: Model, lora: LoraConfig, seed: int) -> Model:
     return dataclasses.replace(model, config=config, params=traverse_util.unflatten_dict(params, sep="/"))
 
 
+def quantise(model: Model, base: str) -> Model:
+    """The model with its kernels quantised, as `load_pretrained` does; itself where it is that already."""
+    if base == model.config.base:
+        return model
+    config = dataclasses.replace(model.config, base=base)
+    places = _flat(param_shardings(config, mesh_of(model.params)))
+    params = dict(quantised_params(_flat(model.params).items(), base, places))
+    return dataclasses.replace(model, config=config, params=traverse_util.unflatten_dict(params, sep="/"))
+
+
 def merge_adapters(model: Model) -> Model:
-    """The model without adapters whose kernels are W + (alpha / rank) A B, computed in float32 and rounded once."""
+    """The model without adapters whose kernels are W + (alpha / rank) A B, computed in float32 and rounded once.
+
+    Raises: ValueError for quantised kernels, which are not W.
+    """
     if model.config.lora is None:
         return model
+    if model.config.base != "none":
+        raise ValueError(f"adapters are merged into the original kernels, not into their {model.config.base}")
     flat = _flat(model.params)
     merged = {name: leaf for name, leaf in flat.items() if not is_adapter(name)}
     for name in [name for name in flat if name.endswith("/lora_a")]:

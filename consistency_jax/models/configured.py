@@ -34,7 +34,12 @@ def abstract_model(config: ConfigDict) -> DecoderConfig:
     else:
         vocabulary = model.architecture.get("vocab_size", config.pretrain.vocabulary)
         decoder = made_here(config, vocabulary)[1]
-    return dataclasses.replace(computing(config, decoder), lora=lora_config(config))
+    try:
+        return dataclasses.replace(
+            computing(config, decoder), lora=lora_config(config), base=config.lora.base
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def lora_config(config: ConfigDict) -> LoraConfig | None:
@@ -46,7 +51,7 @@ def lora_config(config: ConfigDict) -> LoraConfig | None:
     if not config.lora.rank:
         return None
     try:
-        return LoraConfig(**config.lora.to_dict())
+        return LoraConfig(**{key: value for key, value in config.lora.items() if key != "base"})
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

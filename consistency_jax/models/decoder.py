@@ -13,6 +13,7 @@ Parameters (a plain nested dict, kernels are [in, out]):
     layers/mlp/{gate,up,down}/{kernel,bias}       layers/{attention,mlp}_post_norm/scale [L, D]
     layers/mlp/activation/{alpha_p,alpha_n} [L, 1] (xielu only)
     {lora_a,lora_b} beside a kernel that has an adapter (`lora.py`)
+    {codes,scales} in the place of a kernel that is quantised (`quantised.py`)
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from consistency_jax.data.packing.attention_blocks import QueryBlocks
+from consistency_jax.models.activations import ACTIVATIONS, XIelu
 from consistency_jax.models.attention import (
     BACKENDS,
     Problem,
@@ -42,12 +44,12 @@ from consistency_jax.models.attention import (
 from consistency_jax.models.kv_cache import Cache, KeysValues
 from consistency_jax.models.lora import PROJECTIONS, LoraConfig, Projection
 from consistency_jax.models.projection import dot_general
+from consistency_jax.models.quantised import BASES, block_of
 from consistency_jax.models.rotary import Rope, rotate, rotations
 
 Params = dict[str, Any]
 
 REMATS = ("none", "full", "dots")
-ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": functools.partial(nn.gelu, approximate=True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,7 @@ class DecoderConfig:
     max_length: int = 2048  # what the checkpoint was made for; nothing is cut here
     initializer_range: float = 0.02
     lora: LoraConfig | None = None  # adapters beside the kernels of projections
+    base: str = "none"  # how those kernels are stored: as parameters, or quantised: int8 | nf4
     # how it runs; none of these changes what the model is
     dtype: str = "float32"  # of activations and matmul inputs
     param_dtype: str = "float32"
@@ -114,6 +117,7 @@ class DecoderConfig:
             "qk_norm": ("none", "head", "own_scales", "width"),
             "rope_style": ("half", "interleaved"),
             "activation": (*ACTIVATIONS, "xielu"),
+            "base": BASES,
             "remat": REMATS,
             "dtype": ("float32", "bfloat16", "float16", "float64"),
             "param_dtype": ("float32", "bfloat16", "float16", "float64"),
@@ -137,6 +141,9 @@ class DecoderConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim} is odd; rotary positions need pairs")
+        if self.base != "none":
+            for inputs in (self.hidden, self.heads * self.head_dim, self.mlp):
+                block_of(inputs)
         if len(self.layer_types) not in (1, self.layers):
             raise ValueError(f"layer_types names {len(self.layer_types)} layers, the model has {self.layers}")
         # Each trait is said in one way, so that `differences` sees only what is different.
@@ -168,8 +175,13 @@ class DecoderConfig:
 
     @property
     def num_params(self) -> int:
-        """Number of parameters, a tied head counted once."""
-        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(self)))
+        """Number of parameters, a tied head counted once; those that are quantised as they were."""
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(self.unquantised)))
+
+    @property
+    def unquantised(self) -> "DecoderConfig":
+        """The same model with kernels that are parameters."""
+        return dataclasses.replace(self, base="none")
 
 
 def _parameter(initializer: nn.initializers.Initializer, *names: str) -> nn.initializers.Initializer:
@@ -208,6 +220,7 @@ def _dense(config: DecoderConfig, features: int, axes: tuple[str, str], bias: bo
         features,
         axes=axes,
         lora=config.lora,
+        base=config.base,
         use_bias=bias,
         dtype=jnp.dtype(config.dtype),
         param_dtype=jnp.dtype(config.param_dtype),
@@ -253,26 +266,6 @@ class Attention(nn.Module):
         return checkpoint_name(out, "projection"), (key, value)
 
 
-class XIelu(nn.Module):
-    """xIELU (Huang and Schlag, 2024): quadratic above 0, exponential below, each with a trained factor."""
-
-    config: DecoderConfig
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        c = self.config
-
-        def factor(name: str, start: float) -> jax.Array:
-            initializer = _parameter(nn.initializers.constant(math.log(math.expm1(start))), "norm")
-            raw = self.param(name, initializer, (1,), jnp.dtype(c.param_dtype))
-            return jax.nn.softplus(raw.astype(jnp.float32))
-
-        above, below = factor("alpha_p", 0.8), 0.5 + factor("alpha_n", 0.3)
-        x = x.astype(jnp.float32)
-        curved = jnp.where(x > 0, above * x * x, below * (jnp.expm1(jnp.minimum(x, -1e-6)) - x))
-        return (curved + 0.5 * x).astype(c.dtype)
-
-
 class Mlp(nn.Module):
     """Feed forward: down(activation(gate(x)) * up(x)), or where it has no gate, down(activation(up(x)))."""
 
@@ -285,7 +278,7 @@ class Mlp(nn.Module):
         def wide(name: str) -> jax.Array:
             return checkpoint_name(_dense(c, c.mlp, ("embed", "mlp"), c.mlp_bias, name)(x), "projection")
 
-        activation = XIelu(c, name="activation") if c.activation == "xielu" else ACTIVATIONS[c.activation]
+        activation = ACTIVATIONS.get(c.activation) or XIelu(c.param_dtype, name="activation")
         hidden = activation(wide("gate")) * wide("up") if c.gated else activation(wide("up"))
         hidden = _constrain(hidden, "rows", "length", "activation_mlp")
         down = _dense(c, c.hidden, ("mlp", "embed"), c.mlp_bias, "down")(hidden)

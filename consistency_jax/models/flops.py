@@ -59,7 +59,7 @@ def _forward(config: DecoderConfig, batch: Batch) -> tuple[dict[str, float], flo
         batch.tokens.shape[-1],
         math.prod(batch.sources.shape),
     )
-    flat = traverse_util.flatten_dict(abstract_params(config), sep="/")
+    flat = traverse_util.flatten_dict(abstract_params(config.unquantised), sep="/")
     products = {
         name: 2.0 * tokens * math.prod(leaf.shape) for name, leaf in flat.items() if PRODUCT.match(name)
     }

@@ -14,7 +14,7 @@ import functools
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstr
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.families.family import constants, tied_head
 from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
+from consistency_jax.models.quantised import quantised_params
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
@@ -65,6 +66,7 @@ class Model:
         """In one line: what it is, how large, and where it is from."""
         config, tokens = self.config, "no tokenizer" if self.tokenizer is None else "tokenizer"
         size = f"{config.num_params / 1e6:,.1f} M parameters, {config.layers} layers of {config.hidden}"
+        size += "" if config.base == "none" else f", {config.base} projections"
         source = "" if self.folder is None else f", {self.folder}"
         told = f"{size}, {config.vocab_size:,} tokens, {config.param_dtype}, {tokens}{source}"
         return f"Model({self.architecture}: {told})"
@@ -91,7 +93,10 @@ def _apply(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Arra
 
 
 def load_pretrained(
-    path_or_hub_id: str | Path, dtype: str = "float32", mesh: jax.sharding.Mesh | None = None
+    path_or_hub_id: str | Path,
+    dtype: str = "float32",
+    mesh: jax.sharding.Mesh | None = None,
+    base: str = "none",
 ) -> Model:
     """A checkpoint folder, a GGUF file, or the id of a folder on the Hugging Face Hub, as a `Model`.
 
@@ -100,6 +105,7 @@ def load_pretrained(
         tensors are dequantised one at a time), or "organisation/name" (downloaded once).
       dtype: of parameters and computation: float32, bfloat16 or float16; tensors are cast as they are read.
       mesh: parameters are split over it by `models/shardings.py`; None: the default device.
+      base: int8 or nf4: kernels of projections are quantised as they are read (`models/quantised.py`).
 
     Raises: CheckpointError (folder, tensors), ConfigError (architecture, config.json), TokenizerError.
     """
@@ -111,8 +117,14 @@ def load_pretrained(
     in_one = is_gguf(path)
     with open_gguf(path) if in_one else TensorFiles(path) as tensors:
         config = dataclasses.replace(config, vocab_size=_vocabulary(config, family, tensors))
-        shardings = None if mesh is None else param_shardings(config, mesh)
-        params = _load_params(path, config, family, shardings, tensors)
+        named = _read_params(path, config, family, _places(config, mesh), tensors)
+        if base != "none":
+            try:
+                config = dataclasses.replace(config, base=base)
+            except ValueError as error:
+                raise ConfigError(f"{path}: {error}") from error
+            named = quantised_params(named, base, _places(config, mesh))
+        params = traverse_util.unflatten_dict(dict(named), sep="/")
         tokenizer = tensors.tokenizer() if in_one else load_tokenizer(path)
     if tokenizer is not None:
         check_rows(tokenizer, config.vocab_size, str(path))
@@ -186,25 +198,27 @@ def _vocabulary(config: DecoderConfig, family: Family, tensors: Tensors) -> int:
     return shape[0] if len(shape) == 2 and shape[0] else config.vocab_size
 
 
-def _load_params(
-    path: Path, config: DecoderConfig, family: Family, shardings: Params | None, tensors: Tensors
-) -> Params:
-    """The parameters of a folder, in `config.param_dtype`; `shardings` is a tree like theirs, or None."""
+def _places(config: DecoderConfig, mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
+    return {} if mesh is None else traverse_util.flatten_dict(param_shardings(config, mesh), sep="/")
+
+
+def _read_params(
+    path: Path, config: DecoderConfig, family: Family, places: Mapping[str, Any], tensors: Tensors
+) -> Iterator[tuple[str, jax.Array]]:
+    """The parameters of a folder by name, in `config.param_dtype`, one at a time; `places`: their shardings."""
     shapes = traverse_util.flatten_dict(abstract_params(config), sep="/")
-    places = traverse_util.flatten_dict(shardings, sep="/") if shardings is not None else {}
     rename = find_naming(tensors.names)
     mapping = _weights(family, config, rename)
     _account(path, config, family, mapping, rename, shapes, tensors)
-    params, progress = {}, Progress(f"reading {path.name}, tensors", len(shapes), every_s=5.0)
+    progress = Progress(f"reading {path.name}, tensors", len(shapes), every_s=5.0)
     for name, shape in shapes.items():
         read = functools.partial(_read, tensors, mapping[name], shape)
         if name in places:
-            params[name] = jax.make_array_from_callback(shape.shape, places[name], read)
+            yield name, jax.make_array_from_callback(shape.shape, places[name], read)
         else:
-            params[name] = jnp.asarray(read((slice(None),) * len(shape.shape)))
+            yield name, jnp.asarray(read((slice(None),) * len(shape.shape)))
         progress.advance(ended=False)  # off a terminal a line where it takes long, and none where it does not
     progress.close()
-    return traverse_util.unflatten_dict(params, sep="/")
 
 
 def find_naming(stored: Iterable[str]) -> Callable[[str], str]:
@@ -347,6 +361,10 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
     Raises: CheckpointError where the model is no longer what its source config.json says; OSError.
     """
     folder = local(folder, "folder")
+    if model.config.base != "none":
+        raise CheckpointError(
+            f"the model is quantised ({model.config.base}): write the one that it was made of"
+        )
     family = FAMILIES[model.architecture]
     config_text = _config_text(model, family)
     fresh = folder / ".saving"

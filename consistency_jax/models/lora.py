@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from consistency_jax.models.projection import dot_general
+from consistency_jax.models.quantised import quantised_product, stored_shapes
 
 PROJECTIONS = (
     *(f"layers/attention/{name}" for name in ("query", "key", "value", "out")),
@@ -67,15 +68,17 @@ def is_adapter(name: str) -> bool:
 class Projection(nn.Dense):
     """x [..., in] -> [..., features], with an adapter where `lora` finds it.
 
-    `axes`: logical names of the kernel's two axes; A is split along the first, B along the second.
+    `axes`: logical names of the kernel's two axes; A is split along the first, B along the second. `base`: how the
+    kernel is stored (quantised.py).
     """
 
     axes: tuple[str, str] = ("embed", "embed")
     lora: LoraConfig | None = None
+    base: str = "none"
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        y = super().__call__(inputs)
+        y = super().__call__(inputs) if self.base == "none" else self._quantised(inputs.astype(self.dtype))
         if self.lora is None or not self.lora.finds("/".join(self.path)):
             return y
 
@@ -93,3 +96,25 @@ class Projection(nn.Dense):
         last = (((inputs.ndim - 1,), (0,)), ((), ()))
         low = dot_general(inputs.astype(y.dtype), a.astype(y.dtype), last, axes=(self.axes[0], "rank"))
         return y + dot_general(low, (self.lora.scale * b).astype(y.dtype), last, axes=("rank", self.axes[1]))
+
+    def _quantised(self, inputs: jax.Array) -> jax.Array:
+        """What `nn.Dense` makes, of codes and scales."""
+
+        def stored(name: str, like: jax.ShapeDtypeStruct) -> jax.Array:
+            def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+                if name == "scales":  # so that the kernel is about as large as `kernel_init` has it
+                    return jnp.full(shape, 0.03 if self.base == "nf4" else 0.0003, dtype)
+                return jax.lax.bitcast_convert_type(jax.random.bits(key, shape, jnp.uint8), dtype)
+
+            return self.param(name, nn.with_logical_partitioning(init, self.axes), like.shape, like.dtype)
+
+        parts = {
+            name: stored(name, like)
+            for name, like in stored_shapes(self.base, inputs.shape[-1], self.features).items()
+        }
+        flat = inputs.reshape(-1, inputs.shape[-1])
+        y = quantised_product(flat, parts["codes"], parts["scales"], self.axes)
+        y = y.reshape(*inputs.shape[:-1], self.features)
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", self.bias_init, (self.features,), self.param_dtype).astype(y.dtype)

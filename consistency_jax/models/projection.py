@@ -46,7 +46,8 @@ def _gathered_backward(axes: tuple[str, ...], _: None, gradient: jax.Array) -> t
 _gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
-def _wide(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
+def wide_product(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
+    """Two matrices, summed in float32 over these two axes."""
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
     return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
 
@@ -54,7 +55,7 @@ def _wide(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
 @jax.custom_vjp
 def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """x [M, in] @ kernel [in, out], both of one low-precision type -> [M, out] of that type."""
-    return _wide(x, kernel, (1, 0)).astype(x.dtype)
+    return wide_product(x, kernel, (1, 0)).astype(x.dtype)
 
 
 def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -63,16 +64,16 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 
 def _weight_gradient_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
     transposed = jax.lax.optimization_barrier(x.T.reshape(-1)).reshape(x.shape[::-1])
-    return _wide(transposed, g, (1, 0))
+    return wide_product(transposed, g, (1, 0))
 
 
 def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
-    return _wide(x, g, (0, 0))
+    return wide_product(x, g, (0, 0))
 
 
 def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    dx = _wide(g, kernel, (1, 1)).astype(x.dtype)
+    dx = wide_product(g, kernel, (1, 1)).astype(x.dtype)
     # Decided when the program is lowered, not where it is traced: a TPU program may be compiled on a CPU.
     dk = jax.lax.platform_dependent(x, g, cpu=_weight_gradient_cpu, default=_weight_gradient)
     return dx, dk.astype(kernel.dtype)

@@ -55,6 +55,7 @@ def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:
     decoder = model.config
     size = f"{decoder.num_params / 1e6:,.2f} M parameters"
     adapters = f", adapters of rank {decoder.lora.rank}" if decoder.lora else ""
+    adapters = f", projections in {decoder.base}{adapters}" if decoder.base != "none" else adapters
     computed = "" if decoder.dtype == decoder.param_dtype else f", computed in {decoder.dtype}"
     name = config.model.path or "embedded base model"
     watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{adapters}")

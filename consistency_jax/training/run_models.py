@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, stages_of
 from consistency_jax.errors import ConfigError
-from consistency_jax.models.adapters import add_adapters
+from consistency_jax.models.adapters import add_adapters, quantise
 from consistency_jax.models.configured import computing, lora_config
 from consistency_jax.models.huggingface import Model, load_pretrained
 from consistency_jax.models.tokenizers import put_bos
@@ -64,10 +64,13 @@ def checkpoint_model(config: ConfigDict, workdir: Path, step: int, base: Model) 
     return dataclasses.replace(policy, params=merge_params(restored, frozen))
 
 
-def base_model(config: ConfigDict, mesh: Mesh, workdir: Path | None = None) -> Model:
+def base_model(config: ConfigDict, mesh: Mesh, workdir: Path | None = None, original: bool = False) -> Model:
     """The base model of a run, set to compute as `config.model` says: `model.path`, or the embedded base model, which
     is pretrained here first, and logged in the workdir, where the cache does not have it. Without a workdir the model
     of a path, which no run started from.
+
+    Args:
+      original: the model that is quantised for `lora.base`, as it was before.
 
     Raises:
       ConfigError, CheckpointError: a folder or architecture that cannot be used, or parameters that are not those which
@@ -78,12 +81,13 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path | None = None) -> M
         raise ConfigError(
             f"model.path={path} is the workdir of a run. To start from its end: {exported(Path(path))}"
         )
-    model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh)
+    base = "none" if original else config.lora.base
+    model = load_pretrained(path, dtype=config.model.dtype, mesh=mesh, base=base)
     model.config = computing(config, model.config)
     if config.data.bos == "named" and model.tokenizer is not None:
         put_bos(model.tokenizer)  # here alone: whatever reads or writes a text asks the tokenizer
     if workdir is not None and on_main(lambda: begun(workdir)):
-        _check_base(workdir, model, path)
+        _check_base(workdir, quantise(model, config.lora.base), path)
     return model
 
 

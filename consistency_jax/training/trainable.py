@@ -6,10 +6,19 @@ whole base model).
 import re
 
 from flax import traverse_util
+from ml_collections import ConfigDict
 
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, Params, abstract_params
 from consistency_jax.models.lora import is_adapter
+
+
+def check_trainable(config: ConfigDict) -> None:
+    """Raises ConfigError for a base that is quantised, and no adapters beside it."""
+    if config.lora.base != "none" and not config.lora.rank:
+        raise ConfigError(
+            f"lora.base={config.lora.base} leaves nothing to train but adapters: give --config.lora.rank=16"
+        )
 
 
 def trained_names(config: DecoderConfig, freeze: str) -> frozenset[str]:

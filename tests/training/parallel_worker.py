@@ -1,5 +1,6 @@
 """Trains a small decoder for 20 steps on each mesh named on the command line, adapters of it for one step where the
-name begins with "lora:"; prints one JSON object. It may be one of several processes."""
+name begins with "lora:", and beside a base in 4 bits where it begins with "nf4:"; prints one JSON object. It may be one
+of several processes."""
 
 import dataclasses
 import json
@@ -31,6 +32,7 @@ CONFIG = DecoderConfig(
     vocab_size=VOCABULARY, hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=64, tied=False
 )
 ADAPTED = dataclasses.replace(CONFIG, lora=LoraConfig(rank=4))
+KINDS = {"lora": ADAPTED, "nf4": dataclasses.replace(ADAPTED, base="nf4")}
 
 
 def random_tree(rng: np.random.Generator) -> Tree:
@@ -123,6 +125,7 @@ if __name__ == "__main__":
     initialize()
     runs = {}
     for name in sys.argv[1:]:
-        sizes = tuple(map(int, name.removeprefix("lora:").split("x")))
-        runs[name] = run(ADAPTED, sizes, 1) if name.startswith("lora:") else run(CONFIG, sizes, STEPS)
+        kind, _, mesh = name.rpartition(":")
+        sizes = tuple(map(int, mesh.split("x")))
+        runs[name] = run(KINDS[kind], sizes, 1) if kind else run(CONFIG, sizes, STEPS)
     print(json.dumps(runs))

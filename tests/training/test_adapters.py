@@ -16,7 +16,7 @@ from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import load_split, split_of
 from consistency_jax.export import export
-from consistency_jax.models.adapters import merge_adapters
+from consistency_jax.models.adapters import merge_adapters, quantise
 from consistency_jax.models.configured import lora_config
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.models.lora import PROJECTIONS
@@ -110,6 +110,44 @@ def test_evaluate_and_export_know_adapters(run, tmp_path):
         export(workdir, tmp_path / "adapter")
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == config.model.path
+
+
+def test_beside_a_quantised_base(run, tmp_path, capsys):
+    """The reference is quantised as the policy is; what is exported are the source's own weights and the adapters."""
+    plain, _, base, unquantised = run
+    config = plain.copy_and_resolve_references()
+    config.lora.base, config.total_steps = "nf4", 4
+    summary = train(config, tmp_path / "run")
+    assert "projections in nf4, adapters of rank 2" in capsys.readouterr().out
+    assert summary["base"]["test"] != unquantised["base"]["test"]
+    whole = checkpoint_model(config, tmp_path / "run", 4, quantise(base, "nf4"))
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    train(config, tmp_path / "run")  # goes on from step 2
+    again = checkpoint_model(config, tmp_path / "run", 4, quantise(base, "nf4"))
+    for name, leaf in flat(whole.params).items():
+        np.testing.assert_array_equal(flat(again.params)[name], leaf)
+    assert json.loads(json.dumps(evaluate_workdir(config, tmp_path / "run"))) == json.loads(
+        json.dumps(summary)
+    )
+
+    merged = load_pretrained(export(tmp_path / "run", tmp_path / "merged"))
+    expected = merge_adapters(checkpoint_model(config, tmp_path / "run", 4, base))
+    for name, leaf in flat(expected.params).items():
+        np.testing.assert_array_equal(flat(merged.params)[name], leaf)
+    (tmp_path / "run" / "base_model.txt").write_text("another")
+    with pytest.raises(ConfigError, match="started from other parameters"):
+        export(tmp_path / "run", tmp_path / "other")
+
+
+def test_a_quantised_base_is_measured_but_never_trained(small_model, questions, tmp_path):
+    config = default()
+    config.model.path, config.data.path = str(small_model), str(questions)
+    config.lora.base, config.evaluation.bootstrap = "int8", 10
+    with pytest.raises(ConfigError, match="lora.base=int8 leaves nothing to train but adapters: give"):
+        train(config, tmp_path / "run")
+    measured = evaluate_workdir(config, tmp_path / "audit")
+    assert 0 < measured["base"]["test"]["clc_all"] < 100
 
 
 def test_an_adapter_is_exported_only_where_there_is_one(run, tmp_path):

@@ -22,7 +22,7 @@ def runs():
     package = str(Path(consistency_jax.__file__).parents[1])  # the one under test, wherever the worker starts
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": package}
     done = subprocess.run(
-        [sys.executable, str(WORKER), "1x1x1", *MESHES, "lora:1x1x1", "lora:2x2x2"],
+        [sys.executable, str(WORKER), "1x1x1", *MESHES, "lora:1x1x1", "lora:2x2x2", "nf4:1x1x1", "nf4:2x2x2"],
         env=environment,
         capture_output=True,
         text=True,
@@ -67,8 +67,9 @@ def test_rows_are_split_over_the_data_and_fsdp_axes(runs, mesh, shares):
     assert held == [whole / shares] * 8
 
 
-def test_adapters_are_trained_alike_and_split(runs):
-    one, many = runs["lora:1x1x1"], runs["lora:2x2x2"]
+@pytest.mark.parametrize("kind", ["lora", "nf4"])
+def test_adapters_are_trained_alike_and_split(runs, kind):
+    one, many = runs[f"{kind}:1x1x1"], runs[f"{kind}:2x2x2"]
     assert {name.rpartition("/")[2] for name in one["gradients"]} == {"lora_a", "lora_b"}
     np.testing.assert_allclose(many["losses"], one["losses"], rtol=1e-5)
     for name, gradient in one["gradients"].items():
