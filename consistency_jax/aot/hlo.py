@@ -280,7 +280,7 @@ class Program:
             first = user.operands[0] == name
             if user.opcode in SLICES and first:
                 size += _total(user)
-            elif user.opcode == "bitcast":
+            elif user.opcode == "bitcast" or _renames(user):
                 size += self._read(inner, user.name)
             elif user.opcode == "fusion":
                 nested = self.computations[user.called("calls")[0]]
@@ -399,6 +399,11 @@ def _total(instruction: Instruction) -> int:
 def _passes(instruction: Instruction) -> bool:
     """Whether it hands values on, or is a step of a collective that runs beside the fusion it is written in."""
     return instruction.opcode in ("tuple", "custom-call") or instruction.opcode.startswith(COLLECTIVES)
+
+
+def _renames(instruction: Instruction) -> bool:
+    """Whether it is a copy, in form, of an operand whose memory it shares: the TPU compiler's mark inside fusions."""
+    return instruction.opcode == "fusion" and "output_to_operand_aliasing={{}: (" in instruction.attributes
 
 
 def _constant(computation: Computation, name: str) -> int:

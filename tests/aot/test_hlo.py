@@ -129,6 +129,35 @@ def test_fusions_move_the_slices_that_they_take_and_the_updates_that_they_make()
     assert program.traffic() == 2 * 64 * 32 + 2 * 4 * 32
 
 
+ALIAS = """
+HloModule alias
+
+%same (whole: s8[10,64,32]) -> s8[10,64,32] {
+  %whole = s8[10,64,32]{2,1,0} parameter(0)
+  ROOT %copy = s8[10,64,32]{2,1,0} copy(%whole)
+}
+
+%inner (stack: s8[10,64,32], place: s32[]) -> s8[1,64,32] {
+  %stack = s8[10,64,32]{2,1,0} parameter(0)
+  %place = s32[] parameter(1)
+  %pinned = s8[10,64,32]{2,1,0} fusion(%stack), kind=kLoop, output_to_operand_aliasing={{}: (0, {})}, calls=%same
+  %zero = s32[] constant(0)
+  ROOT %slice = s8[1,64,32]{2,1,0} dynamic-slice(%pinned, %place, %zero, %zero), dynamic_slice_sizes={1,64,32}
+}
+
+ENTRY %main (p0: s8[10,64,32], p1: s32[]) -> s8[1,64,32] {
+  %p0 = s8[10,64,32]{2,1,0} parameter(0)
+  %p1 = s32[]{:S(6)} parameter(1)
+  ROOT %fusion = s8[1,64,32]{2,1,0} fusion(%p0, %p1), kind=kLoop, calls=%inner
+}
+"""
+
+
+def test_a_copy_that_shares_its_operands_memory_reads_nothing_of_its_own():
+    assert Program(ALIAS).traffic() == 2 * 64 * 32  # the slice read, the slice written; not the ten of them
+    assert Program(ALIAS.replace("output_to_operand_aliasing={{}: (0, {})}, ", "")).traffic() == 11 * 64 * 32
+
+
 def test_a_sum_of_which_a_slice_is_kept_is_a_reduce_scatter():
     assert Program(FUSIONS).collectives() == {"reduce-scatter": Collective(1, 3 / 4 * 64 * 32 * 4)}
 
