@@ -37,13 +37,13 @@ SLICES = ["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8"]
 ROWS = 4  # rows of a device in one micro-batch, at most: what the items fill beyond that is accumulated
 
 
-def config_of(model: str, topology: str, rank: int, items: int) -> ConfigDict:
+def config_of(model: str, topology: str, rank: int, items: int, base: str = "none") -> ConfigDict:
     """The published recipe on a slice: bfloat16, MMMLU-like items, parameters split over all its devices."""
     config = default()
     config.model.path = model
     config.model.dtype = config.model.compute_dtype = "bfloat16"
     config.model.remat = "full"
-    config.lora.rank = rank
+    config.lora.rank, config.lora.base = rank, base
     config.data.source = "mmmlu"
     config.batching["items"] = items
     config.batching.languages = 2
@@ -67,24 +67,33 @@ class Reports:
         self._known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def __call__(
-        self, model: str, topology: str, rank: int, items: int, programs: tuple[str, ...]
+        self,
+        model: str,
+        topology: str,
+        rank: int,
+        items: int,
+        programs: tuple[str, ...],
+        base: str = "none",
     ) -> dict[str, Any] | None:
         """The report, compiled now where it is not there; None where nothing may be compiled."""
-        name = f"{model} {topology} rank {rank} items {items} {'+'.join(programs)}"
+        stored = "" if base == "none" else f" base {base}"
+        name = f"{model} {topology} rank {rank}{stored} items {items} {'+'.join(programs)}"
         if name not in self._known and not self._compiling:
             return None
         if name not in self._known:
             print(name, flush=True)
-            self._known[name] = prove(config_of(model, topology, rank, items), topology, programs=programs)
+            config = config_of(model, topology, rank, items, base)
+            self._known[name] = prove(config, topology, programs=programs)
             self._path.write_text(json.dumps(self._known, indent=1) + "\n", encoding="utf8")
         return self._known[name]
 
 
-def smallest(reports: Reports, model: str, rank: int) -> str:
+def smallest(reports: Reports, model: str, rank: int, base: str) -> str:
     """The table's line for a model: the first of `SLICES` that fits."""
     kind = f"LoRA, rank {rank}" if rank else "full"
+    kind += "" if base == "none" else f", {base} base"
     for topology in SLICES:
-        report = reports(model, topology, rank, 32, ("train", "score"))
+        report = reports(model, topology, rank, 32, ("train", "score"), base)
         if report["fits"]:
             train, score = report["programs"]["train"], report["programs"]["score"]
             return (
@@ -101,11 +110,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", default=",".join(MODELS), help="comma separated")
-    parser.add_argument("--ranks", default="0,16", help="0: full fine-tuning; others: LoRA")
+    parser.add_argument(
+        "--kinds", default="0,16,16:nf4", help="0: full fine-tuning; others: LoRA of that rank, RANK:BASE too"
+    )
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     reports = Reports(DOCS / "slices.json")
-    ranks = [int(rank) for rank in args.ranks.split(",")]
+    kinds = [
+        (int(kind.partition(":")[0]), kind.partition(":")[2] or "none") for kind in args.kinds.split(",")
+    ]
     lines = [
         "# Which TPU slice a model needs",
         "",
@@ -116,11 +129,12 @@ def main() -> None:
         "## The smallest slice",
         "",
         "bfloat16 weights and AdamW moments, remat full, 32 items in 2 languages a step, four MMMLU-like questions a "
-        f"row, at most {ROWS} rows a device at once (the rest is accumulated). GiB are those of one device.",
+        f"row, at most {ROWS} rows a device at once (the rest is accumulated). GiB are those of one device. nf4 base: "
+        "the projections beside the adapters in 4 bits (`lora.base=nf4`).",
         "",
         "| model | training | slice | arguments, GiB | train, GiB | score, GiB | compiled / useful FLOPs | step, s |",
         "|---|---|---|---|---|---|---|---|",
-        *(smallest(reports, model, rank) for model in args.models.split(",") if model for rank in ranks),
+        *(smallest(reports, model, *kind) for model in args.models.split(",") if model for kind in kinds),
         "",
         "Two of them over 1 to 256 chips, and what bounds a step there: [scaling.md](scaling.md).",
     ]

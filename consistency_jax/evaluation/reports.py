@@ -50,7 +50,7 @@ def write_report(
         language_groups=config.evaluation.groups.to_dict(),
         steer=_steer(config) if final is not None else None,
     )
-    summary["settings"] |= {"version": version(), "notes": list(notes)}
+    summary["settings"] |= {"version": version(), "notes": [*notes, *_quantised(config)]}
     for name, own in items.items():
         if name in base:
             summary["settings"]["splits"][name]["asked"] = asked(own, base[name])
@@ -100,6 +100,14 @@ def page_title(config: ConfigDict, alone: bool) -> str:
         if alone
         else f"{model_name(config)}, before and after {names}"
     )
+
+
+def _quantised(config: ConfigDict) -> list[str]:
+    """A note where the model that was measured is not quite the one that model.path names."""
+    if config.lora.base == "none":
+        return []
+    told = f"measured with projections in {config.lora.base}, which is not the model as it is stored"
+    return [f"{told}; an export merges adapters into that one" if config.lora.rank else told]
 
 
 def _about(config: ConfigDict, base: Mapping[str, Table], alone: bool) -> dict[str, str]:

@@ -120,6 +120,9 @@ def test_beside_a_quantised_base(run, tmp_path, capsys):
     summary = train(config, tmp_path / "run")
     assert "projections in nf4, adapters of rank 2" in capsys.readouterr().out
     assert summary["base"]["test"] != unquantised["base"]["test"]
+    note = "measured with projections in nf4, which is not the model as it is stored"
+    assert [text.partition(";")[0] for text in summary["settings"]["notes"]] == [note]
+    assert note in (tmp_path / "run" / "report.html").read_text()
     whole = checkpoint_model(config, tmp_path / "run", 4, quantise(base, "nf4"))
 
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
