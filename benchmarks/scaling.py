@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from slices import DOCS, ROWS, Reports, devices_of
+from slices import AT_MOST, DOCS, ROWS, Reports, devices_of, exact
 
 from consistency_jax.runtime.chips import CHIPS, GIB, chip_of
 
@@ -66,8 +66,9 @@ adds gradients up everywhere, an all-reduce, instead of scattering them). For it
 * With as many items a chip (the second table), a chip's tokens and computing stay as they are, and what it sends at
   most doubles, where the compiler changes from scattering to adding up everywhere.
 * HBM is a bound of its own, and no part of this formula: the column is what the compiled program's instructions read
-  and write, each counted by itself. Of one and the same step the compiler makes programs that differ much by
-  generation: see the lines of 64 chips. `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look into.
+  and write, each counted by itself, a copy beside the computing once. (It was counted several times: of the same step
+  v5e's program seemed to move 245 GB on 64 chips and v6e's 459, and v6e's moves 119.) {at_most}
+  `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look into.
 """
 
 
@@ -85,14 +86,15 @@ def line(report: dict[str, Any], items: int) -> str:
     gathered, total = sent.get("all-gather", 0.0), sum(sent.values())
     models = total / (2 * report["model"]["parameters"]) / parts
     seconds = {name: program["seconds"][name] for name in ("compute", "memory", "network")}
+    most, least = ("", "") if exact(program) else ("at most ", "at least ")
     bound = {"compute": "compute", "memory": "HBM", "network": "network"}[max(seconds, key=seconds.get)]
     mfu = "{serial:.0f} to {overlapped:.0f} %".format(**{k: 100 * v for k, v in program["mfu"].items()})
     fits = "" if hbm["fits"] else ": too much"
     return start + (
         f"| {hbm['total'] / GIB:.1f}{fits} | {program['flops']['compiled'] / 1e12:.1f} | {gathered / 1e9:.1f} "
         f"| {(total - gathered) / 1e9:.1f} | {models:.1f} | "
-        + " | ".join(f"{value:.3f}" for value in seconds.values())
-        + f" | {bound} | {mfu} |"
+        + f"{seconds['compute']:.3f} | {most}{seconds['memory']:.3f} | {seconds['network']:.3f} "
+        + f"| {bound} | {least}{mfu} |"
     )
 
 
@@ -134,7 +136,7 @@ def main() -> None:
         f"As many items a chip: {ITEMS_A_CHIP}": lambda chips: ITEMS_A_CHIP * chips,
     }
     models, generations = args.models.split(","), args.generations.split(",")
-    text = TEXT.format(models=" and ".join(models), rows=ROWS, thresholds=thresholds())
+    text = TEXT.format(models=" and ".join(models), rows=ROWS, thresholds=thresholds(), at_most=AT_MOST)
     lines = [text.rstrip()]
     for title, items in kinds.items():
         tables = [

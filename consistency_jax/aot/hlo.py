@@ -17,10 +17,11 @@ BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}  # of the types whose na
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 FREE = (  # what neither computes nor moves anything by itself
     *("parameter", "constant", "iota", "broadcast", "bitcast", "tuple", "get-tuple-element", "opt-barrier"),
-    *("while", "call", "conditional", "async-start", "async-update", "async-done", "copy-done", "after-all"),
-    *("partition-id", "replica-id", "add-dependency"),
+    *("while", "call", "conditional", "async-start", "async-update", "async-done", "copy-done", "slice-done"),
+    *("after-all", "partition-id", "replica-id", "add-dependency"),
 )
 SLICES = ("dynamic-slice", "slice", "gather")
+COUNT = 2  # version of `Program.traffic`: the first one counted copies beside the computing several times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,6 +267,10 @@ class Program:
             for array, part in zip(instruction.arrays, parts, strict=True):
                 moved += min(array.bytes, self._written(inner, part)) if array.space == 0 else 0
             return moved
+        if instruction.opcode in ("copy-start", "slice-start"):  # (to, from, ...), or (from, to, ...)
+            return min(array.bytes for array in instruction.arrays[:2]) * sum(
+                array.space == 0 for array in instruction.arrays[:2]
+            )
         written = _main(instruction)
         if instruction.opcode in SLICES:
             return 2 * written

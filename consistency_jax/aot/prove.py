@@ -14,7 +14,7 @@ import rich.table
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from consistency_jax.aot.hlo import Program
+from consistency_jax.aot.hlo import COUNT, Program
 from consistency_jax.aot.shapes import (
     Load,
     abstract_batch,
@@ -210,6 +210,7 @@ def program_needs(
             "ratio": (flops - recompute) / useful,
         },
         "traffic": traffic,
+        "counted": COUNT,
         "collectives": {kind: dataclasses.asdict(total) for kind, total in sorted(collectives.items())},
         "seconds": seconds,
         "mfu": {name: useful / chip.flops / seconds[name] for name in ("overlapped", "serial")},

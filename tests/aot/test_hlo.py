@@ -158,6 +158,26 @@ def test_a_copy_that_shares_its_operands_memory_reads_nothing_of_its_own():
     assert Program(ALIAS.replace("output_to_operand_aliasing={{}: (0, {})}, ", "")).traffic() == 11 * 64 * 32
 
 
+COPIES = """
+HloModule copies
+
+ENTRY %main (p0: s8[4096]) -> s8[4096] {
+  %p0 = s8[4096]{0} parameter(0)
+  %slice = ((s8[4096]{0}), s8[1024]{0:S(1)}, s32[]{:S(2)}) slice-start(%p0), slice={[1024:2048]}
+  %sliced = s8[1024]{0:S(1)} slice-done(%slice)
+  %copy = (s8[4096]{0:S(1)}, s8[4096]{0}, u32[]{:S(2)}) copy-start(%p0)
+  %copied = s8[4096]{0:S(1)} copy-done(%copy)
+  %back = (s8[4096]{0}, s8[4096]{0:S(1)}, u32[]{:S(2)}) copy-start(%copied)
+  ROOT %out = s8[4096]{0} copy-done(%back)
+}
+"""
+
+
+def test_copies_beside_the_computing_move_what_they_copy_once():
+    # A slice into vector memory (1,024 bytes), the whole there, and back.
+    assert Program(COPIES).traffic() == 1024 + 4096 + 4096
+
+
 def test_a_sum_of_which_a_slice_is_kept_is_a_reduce_scatter():
     assert Program(FUSIONS).collectives() == {"reduce-scatter": Collective(1, 3 / 4 * 64 * 32 * 4)}
 
