@@ -67,7 +67,7 @@ adds gradients up everywhere, an all-reduce, instead of scattering them). For it
   most doubles, where the compiler changes from scattering to adding up everywhere.
 * HBM is a bound of its own, and no part of this formula: the column is what the compiled program's instructions read
   and write, each counted by itself, a copy beside the computing once. (It was counted several times: of the same step
-  v5e's program seemed to move 245 GB on 64 chips and v6e's 459, and v6e's moves 119.) {at_most}
+  v5e's program seemed to move 245 GB on 64 chips and v6e's 459, and they move 115 and 119.) {at_most}
   `python -m consistency_jax.aot --hlo=FOLDER` writes the program to look into.
 """
 

@@ -27,8 +27,8 @@ from consistency_jax.aot.shapes import (
 from consistency_jax.config.checks import validate
 from consistency_jax.data.examples import ANCHOR, StepInput
 from consistency_jax.errors import ConfigError
-from consistency_jax.models.configured import abstract_model
-from consistency_jax.models.decoder import DecoderConfig, abstract_params
+from consistency_jax.models.configured import AUTO, abstract_model
+from consistency_jax.models.decoder import REMATS, DecoderConfig, abstract_params
 from consistency_jax.models.flops import forward_flops, step_flops
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.objectives import OBJECTIVES, make_auxiliary, make_objective
@@ -148,13 +148,18 @@ def prove(
     }
     for name in programs:
         load = loads[name]
-        if name == "train":
-            lowered, arguments, useful = lower_train(config, decoder, mesh, load)
-        else:
-            lowered, arguments, useful = lower_score(decoder, mesh, load)
-        report["programs"][name] = {"load": dataclasses.asdict(load)} | program_needs(
-            lowered, arguments, useful / len(devices), chip, hlo / f"{name}.hlo" if hlo else None
-        )
+        for remat in REMATS if name == "train" and config.model.remat == AUTO else (decoder.remat,):
+            if name == "train":
+                report["remat"] = remat
+                with_remat = dataclasses.replace(decoder, remat=remat)
+                lowered, arguments, useful = lower_train(config, with_remat, mesh, load)
+            else:
+                lowered, arguments, useful = lower_score(decoder, mesh, load)
+            report["programs"][name] = {"load": dataclasses.asdict(load)} | program_needs(
+                lowered, arguments, useful / len(devices), chip, hlo / f"{name}.hlo" if hlo else None
+            )
+            if report["programs"][name]["hbm"]["fits"]:
+                break
     report["fits"] = all(program["hbm"]["fits"] for program in report["programs"].values())
     return report
 
@@ -236,7 +241,7 @@ def advice(report: dict[str, Any], config: ConfigDict) -> str:
         elif state and config.lora.base != "nf4":
             options.append("a quantised base beside the adapters (--config.lora.base=nf4)")
         if name == "train" and report["remat"] != "full":
-            options.append("--config.model.remat=full")
+            options.append("--config.model.remat=full (or auto)")
         if name == "train":
             options.append(
                 "fewer items at once (--config.batching.items, or more --config.batching.accumulate)"

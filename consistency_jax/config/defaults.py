@@ -12,6 +12,7 @@ from consistency_jax.data.sources import ON_ERROR, SOURCES
 from consistency_jax.data.trees.builder import BOUNDARIES, ENDS
 from consistency_jax.metrics.generation import MATCHES
 from consistency_jax.models.attention import CHOICES
+from consistency_jax.models.configured import AUTO
 from consistency_jax.models.decoder import REMATS
 from consistency_jax.models.lora import DTYPES
 from consistency_jax.models.quantised import BASES
@@ -92,7 +93,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "dtype": Key("float32", DTYPES, "Of the parameters"),
         "compute_dtype": Key("float32", DTYPES, "Of activations and matmul inputs; sums are float32 always"),
         "attention": Key("auto", CHOICES, "Kernel: splash is for TPU, cudnn for NVIDIA GPUs"),
-        "remat": Key("none", REMATS, "What is computed again in the backward pass, to save memory"),
+        "remat": Key("none", (*REMATS, AUTO), "Computed again in the backward pass; auto: what memory wants"),
         "scan_layers": Key(True, ANY, "False inlines them: slow to compile, for small models on CPU faster"),
         "architecture": Key({}, ANY, "config.json keys of a model made here (its vocabulary is pretrain's)"),
     },

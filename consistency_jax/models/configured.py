@@ -13,6 +13,8 @@ from consistency_jax.models.lora import LoraConfig
 from consistency_jax.models.published import PUBLISHED, published_config
 from consistency_jax.runtime.files import expanded
 
+AUTO = "auto"  # model.remat: the first of REMATS with which a train step fits the device
+
 
 def abstract_model(config: ConfigDict) -> DecoderConfig:
     """The decoder that `config.model` names, without its weights, set to compute as the config says.
@@ -71,12 +73,12 @@ def made_here(config: ConfigDict, vocabulary: int) -> tuple[str, DecoderConfig]:
 
 
 def computing(config: ConfigDict, decoder: DecoderConfig) -> DecoderConfig:
-    """The decoder set to compute as `config.model` says."""
+    """The decoder set to compute as `config.model` says; where `remat` is for training to choose, without any."""
     return dataclasses.replace(
         decoder,
         param_dtype=config.model.dtype,
         dtype=config.model.compute_dtype,
-        remat=config.model.remat,
+        remat="none" if config.model.remat == AUTO else config.model.remat,
         attention=config.model.attention,
         scan_layers=config.model.scan_layers,
     )

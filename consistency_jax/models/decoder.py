@@ -49,7 +49,9 @@ from consistency_jax.models.rotary import Rope, rotate, rotations
 
 Params = dict[str, Any]
 
-REMATS = ("none", "full", "dots")
+# What a layer keeps for the backward pass; the rest is computed again. From the most memory to the least.
+KEPT = {"none": None, "dots": ("projection", "wide"), "wide": ("projection",), "full": ()}
+REMATS = tuple(KEPT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,7 @@ class DecoderConfig:
     # how it runs; none of these changes what the model is
     dtype: str = "float32"  # of activations and matmul inputs
     param_dtype: str = "float32"
-    remat: str = "none"  # none | full | dots (keep the outputs of projections)
+    remat: str = "none"  # none | dots (keep what projections give) | wide (but gate and up) | full
     scan_layers: bool = True  # False: every layer inlined (parameters stay stacked)
     attention: str = "auto"  # auto | xla | splash | cudnn
 
@@ -276,7 +278,7 @@ class Mlp(nn.Module):
         c = self.config
 
         def wide(name: str) -> jax.Array:
-            return checkpoint_name(_dense(c, c.mlp, ("embed", "mlp"), c.mlp_bias, name)(x), "projection")
+            return checkpoint_name(_dense(c, c.mlp, ("embed", "mlp"), c.mlp_bias, name)(x), "wide")
 
         activation = ACTIVATIONS.get(c.activation) or XIelu(c.param_dtype, name="activation")
         hidden = activation(wide("gate")) * wide("up") if c.gated else activation(wide("up"))
@@ -384,9 +386,9 @@ class Decoder(nn.Module):
         block, length = Block, c.layers
         unroll = 1 if c.scan_layers else length
         if c.remat != "none":
-            keep = {"full": None, "dots": jax.checkpoint_policies.save_only_these_names("projection")}
+            keep = jax.checkpoint_policies.save_only_these_names(*KEPT[c.remat])
             # Inside a loop nothing can be merged with the forward pass; inlined layers could be.
-            block = nn.remat(Block, prevent_cse=unroll >= length, policy=keep[c.remat])
+            block = nn.remat(Block, prevent_cse=unroll >= length, policy=keep)
         stack = nn.scan(
             block,
             variable_axes={"params": 0},

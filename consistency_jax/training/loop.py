@@ -19,6 +19,7 @@ from consistency_jax.config.stages import Stage
 from consistency_jax.data.examples import StepInput
 from consistency_jax.data.pipeline import Pipeline, prefetched
 from consistency_jax.errors import Interrupted
+from consistency_jax.models.configured import AUTO
 from consistency_jax.models.decoder import Params
 from consistency_jax.models.flops import step_flops
 from consistency_jax.models.huggingface import Model
@@ -31,7 +32,8 @@ from consistency_jax.runtime.watch import Watch
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
-from consistency_jax.training.step import TrainState, init_auxiliary, init_state, sharded_step
+from consistency_jax.training.remat import chosen_step
+from consistency_jax.training.step import ShardedStep, TrainState, init_auxiliary, init_state, sharded_step
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
 
 SHOWN = ("loss", "pair_agreement", "pair_accuracy")  # of what is logged, beside the bar
@@ -94,7 +96,12 @@ def fit(
             print(f"{stage.name}: finished, at step {first}")
             params = checkpointer.restore(first, {"params": trained})["params"]
             return dataclasses.replace(policy, params=merge_params(params, frozen))
-    step_fn = sharded_step(decoder, objective, tx, mesh, names, config.batching.accumulate, auxiliary)
+
+    def make_step(remat: str) -> ShardedStep:
+        with_remat = dataclasses.replace(decoder, remat=remat)
+        return sharded_step(with_remat, objective, tx, mesh, names, config.batching.accumulate, auxiliary)
+
+    step_fn = make_step(decoder.remat)
 
     def begin(params: Params) -> TrainState:
         extra = init_auxiliary(decoder, auxiliary, jax.random.key(config.seed))
@@ -140,6 +147,10 @@ def fit(
             else:
                 with jax.transfer_guard("allow"):
                     batch = batches(step - 1, merge_params(state.params, frozen))
+            if step == first + 1 and config.model.remat == AUTO:
+                with jax.transfer_guard("allow"), on_mesh(mesh):
+                    largest = put(batch if batches.on_policy else batches.largest(), step_fn.inputs)
+                    step_fn = chosen_step(make_step, (state, frozen, largest), workdir, stage.name)
             watch.begin(step, stage.name, after=state)
             with on_mesh(mesh):
                 state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))

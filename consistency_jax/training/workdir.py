@@ -1,6 +1,6 @@
 """The folder of a run: config.json, command.txt, base_model.txt, data.txt, checkpoints/, metrics.jsonl, tensorboard/,
-tables/, report.json, report.html, skipped.jsonl where rows were left out, written/ where the model wrote answers, and
-profile/ where steps were traced.
+tables/, report.json, report.html, skipped.jsonl where rows were left out, written/ where the model wrote answers,
+profile/ where steps were traced, and remat.json where model.remat=auto.
 
 With several stages, checkpoints/ holds a folder of each, and reference/ the tables of the references of later ones.
 """
@@ -43,6 +43,7 @@ OUTPUTS = (
     "metrics.jsonl",
     "profile",
     "reference",
+    "remat.json",
     "report.html",
     "report.json",
     "skipped.jsonl",

@@ -189,6 +189,7 @@ def test_attention_equals_plain_softmax_with_repeated_keys() -> None:
 
 RUNS = {
     "remat full": {"remat": "full"},
+    "remat wide": {"remat": "wide"},
     "remat dots, inlined": {"remat": "dots", "scan_layers": False},
 }
 
@@ -261,7 +262,7 @@ def test_every_parameter_has_logical_axes(config: DecoderConfig) -> None:
         ({"layer_types": (LayerType(),) * 2}, "layer_types names 2 layers, the model has 3"),
         ({"norm": "batch"}, "norm = 'batch'; known: rms, layer"),
         ({"attention": "flash9"}, "unknown attention backend 'flash9'; known: auto, xla, splash, cudnn"),
-        ({"remat": "some"}, "known: none, full, dots"),
+        ({"remat": "some"}, "known: none, dots, wide, full"),
         ({"layers": 0}, "at least 1"),
         (
             {"gated": False, "lora": LoraConfig(4, targets="gate")},

@@ -1,0 +1,75 @@
+"""`model.remat=auto`: of what may be computed again in the backward pass, the least with which a step fits its device.
+
+The compiler says what a step needs beside its arguments, the device what it has left: no rule of thumb in between. What
+was chosen is kept in the workdir, so that a run that is resumed takes the same, to the same bits.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from consistency_jax.models.decoder import REMATS
+from consistency_jax.runtime.files import read_json, write_text
+from consistency_jax.runtime.processes import on_main
+from consistency_jax.training.step import ShardedStep
+
+SPARE = 0.05  # of a device's memory, which stays free: allocators lose some between arrays
+GIB = 2**30
+
+
+def room(device: jax.Device) -> int | None:
+    """Bytes of a device that are free for a program; None where it does not tell, as a CPU."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    return int((1 - SPARE) * stats["bytes_limit"]) - stats["bytes_in_use"]
+
+
+def needed(lowered: jax.stages.Lowered) -> int | None:
+    """Bytes that a program takes beside its arguments; None where the compiler finds no place for it."""
+    try:
+        stats = lowered.compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    made = stats.output_size_in_bytes - stats.alias_size_in_bytes  # donated arguments become outputs
+    return made + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
+
+
+def chosen_step(
+    make: Callable[[str], ShardedStep],
+    arguments: tuple[Any, ...],
+    workdir: Path,
+    stage: str,
+    free: int | None = None,
+) -> ShardedStep:
+    """The step with the first of REMATS that fits, with the last where none does; told on the terminal.
+
+    Args:
+      make: the step, with what is computed again.
+      arguments: of the step, which lie on the devices.
+      workdir: keeps what was chosen for a stage; the search begins with that.
+      free: bytes; None: `room` of a device.
+    """
+    kept = workdir / "remat.json"
+    known = on_main(lambda: read_json(kept) if kept.is_file() else {})
+    free = room(jax.local_devices()[0]) if free is None else free
+    if free is None:
+        print("remat     none: this device does not tell how much memory it has")
+        return make("none")
+    remat, need = REMATS[-1], None
+    for remat in REMATS[REMATS.index(known.get(stage, REMATS[0])) :]:
+        step = make(remat)
+        need = needed(step.run.lower(*arguments))
+        if on_main(lambda need=need: need is not None and need <= free):
+            break
+    needs = "more than there is" if need is None else f"{need / GIB:.2f} GiB"
+    print(
+        f"remat     {remat}: a step needs {needs} beside parameters and moments, {free / GIB:.2f} GiB are free"
+    )
+    on_main(lambda: write_text(kept, json.dumps(known | {stage: remat}) + "\n"))
+    return step
