@@ -154,8 +154,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
         *filter(None, rows),
         "",
-        AT_MOST,
-        "",
+        *([AT_MOST, ""] if any("at most " in row for row in rows) else []),
         "Two of them over 1 to 256 chips, and what bounds a step there: [scaling.md](scaling.md).",
     ]
     (DOCS / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf8")

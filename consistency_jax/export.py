@@ -111,7 +111,7 @@ def export(
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
-    base = base_model(config, mesh, workdir, original=True)
+    base = base_model(config, mesh, workdir, original=not adapter)
     model = checkpoint_model(config, workdir, step, base)
     on_main(lambda: out.mkdir(parents=True, exist_ok=True))
     # By which the folder is known as this command's, if it is killed.

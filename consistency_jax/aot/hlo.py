@@ -272,8 +272,8 @@ class Program:
                 array.space == 0 for array in instruction.arrays[:2]
             )
         written = _main(instruction)
-        if instruction.opcode in SLICES:
-            return 2 * written
+        if instruction.opcode in SLICES:  # read from one memory, written to another or the same
+            return _total(instruction) * sum(own.arrays[0].space == 0 for own in (instruction, operands[0]))
         if instruction.opcode == "dynamic-update-slice":
             return 2 * _main(operands[1])
         return written + sum(_main(operand) for operand in operands)
@@ -285,7 +285,7 @@ class Program:
             first = user.operands[0] == name
             if user.opcode in SLICES and first:
                 size += _total(user)
-            elif user.opcode == "bitcast" or _renames(user):
+            elif user.opcode == "bitcast" or self._renames(user, name):
                 size += self._read(inner, user.name)
             elif user.opcode == "fusion":
                 nested = self.computations[user.called("calls")[0]]
@@ -297,6 +297,15 @@ class Program:
             elif not (user.opcode == "dynamic-update-slice" and first) and not _passes(user):
                 size += _total(inner.instructions[name])
         return size
+
+    def _renames(self, user: Instruction, name: str) -> bool:
+        """Whether it copies, in form, an operand whose memory it shares: the TPU compiler's mark inside fusions."""
+        shared = re.search(r"output_to_operand_aliasing=\{\{\}: \((\d+),", user.attributes)
+        if user.opcode != "fusion" or not shared or user.operands[int(shared[1])] != name:
+            return False
+        inner = self.computations[user.called("calls")[0]]
+        root = inner.follow(inner.root)
+        return root.opcode == "parameter" and inner.parameters[root.name] == int(shared[1])
 
     def _written(self, inner: Computation, name: str) -> int:
         """Bytes that a fusion writes of a part of its result: updates where it updates an array in place."""
@@ -404,11 +413,6 @@ def _total(instruction: Instruction) -> int:
 def _passes(instruction: Instruction) -> bool:
     """Whether it hands values on, or is a step of a collective that runs beside the fusion it is written in."""
     return instruction.opcode in ("tuple", "custom-call") or instruction.opcode.startswith(COLLECTIVES)
-
-
-def _renames(instruction: Instruction) -> bool:
-    """Whether it is a copy, in form, of an operand whose memory it shares: the TPU compiler's mark inside fusions."""
-    return instruction.opcode == "fusion" and "output_to_operand_aliasing={{}: (" in instruction.attributes
 
 
 def _constant(computation: Computation, name: str) -> int:

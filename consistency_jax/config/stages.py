@@ -183,5 +183,6 @@ def method_of(stages: Sequence[Stage]) -> str:
 
 
 def model_name(config: ConfigDict) -> str:
-    """What a run's model is called: the last part of its path."""
-    return config.model.path.rstrip("/").rpartition("/")[2] or "embedded base model"
+    """What a run's model is called: the last part of its path, and how it is quantised."""
+    name = config.model.path.rstrip("/").rpartition("/")[2] or "embedded base model"
+    return name if config.lora.base == "none" else f"{name} in {config.lora.base}"

@@ -7,7 +7,6 @@ shapes.
 """
 
 import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -244,20 +243,6 @@ class Pipeline:
             self.shapes, [tree_sizes(part) for part in parts], mask_cost=self._mask_cost, groups=self._groups
         )
         return step_input(parts, self._all_examples(draw, prompts), shape, self._candidates)
-
-    def largest(self) -> StepInput:
-        """The first step's batch in a shape that is as large as any."""
-        draw, prompts = self.draw(0), self._prompts(0)
-        sizes = (
-            max(getattr(shape, name) for shape in self.shapes) for name in ("rows", "sources", "targets")
-        )
-        shape = dict(zip(("rows", "sources", "targets"), sizes, strict=True))
-        return step_input(
-            self._micro_trees(draw, prompts),
-            self._all_examples(draw, prompts),
-            dataclasses.replace(self.shapes[0], **shape),
-            self._candidates,
-        )
 
     def _prompts(self, step: int) -> np.ndarray:
         """i64[P, L'], the trees of the prompts beside the items; -1 where there is none."""

@@ -30,23 +30,31 @@ PEFT_NAMES = {"lora_a": "lora_A", "lora_b": "lora_B"}
 def add_adapters(model: Model, lora: LoraConfig, seed: int) -> Model:
     """The model with new adapters: the same arrays and, B being zero, exactly the same outputs."""
     config = dataclasses.replace(model.config, lora=lora)
+    whole = config.unquantised  # whose adapters are the same, whatever they stand beside
 
     def adapters(tree: Params) -> dict[str, Any]:
         return {name: leaf for name, leaf in _flat(tree).items() if is_adapter(name)}
 
     # What is not returned is not computed: no second base model, not even for a moment.
     make = jax.jit(
-        lambda key: adapters(init_params(config, key)),
-        out_shardings=adapters(param_shardings(config, mesh_of(model.params))),
+        lambda key: adapters(init_params(whole, key)),
+        out_shardings=adapters(param_shardings(whole, mesh_of(model.params))),
     )
     params = _flat(model.params) | make(jax.random.key(seed))
     return dataclasses.replace(model, config=config, params=traverse_util.unflatten_dict(params, sep="/"))
 
 
 def quantise(model: Model, base: str) -> Model:
-    """The model with its kernels quantised, as `load_pretrained` does; itself where it is that already."""
+    """The model with its kernels quantised, as `load_pretrained` does; itself where it is that already.
+
+    Raises: ValueError for one that is quantised in another way.
+    """
     if base == model.config.base:
         return model
+    if model.config.base != "none":
+        raise ValueError(
+            f"kernels in {model.config.base} cannot be had in {base}: take the model that they were made of"
+        )
     config = dataclasses.replace(model.config, base=base)
     places = _flat(param_shardings(config, mesh_of(model.params)))
     params = dict(quantised_params(_flat(model.params).items(), base, places))

@@ -7,7 +7,8 @@ output (of fewer, the greatest common divisor, where 64 does not divide them):
     nf4    scale = the block's largest magnitude, code = the nearest of 16 levels, which are quantiles of a normal
            distribution. A byte holds two codes, those of an input in the first and in the second half of a block.
 
-A product makes its kernel anew from them, for one layer at a time, forward and backward; nothing else is kept.
+A product makes its kernel anew from them, forward and backward, for one layer at a time where layers are scanned
+(`model.scan_layers`); nothing else is kept.
 """
 
 import functools
@@ -68,12 +69,16 @@ def quantise(kernel: jax.Array, base: str) -> dict[str, jax.Array]:
     inputs, outputs = kernel.shape
     block = block_of(inputs)
     blocks = kernel.astype(jnp.float32).reshape(-1, block, outputs)
-    scales = jnp.abs(blocks).max(1) / (127 if base == "int8" else 1)
-    blocks = blocks / jnp.where(scales > 0, scales, 1)[:, None]
+    scales = jnp.abs(blocks).max(1) * (1 / 127 if base == "int8" else 1)
+    wide = scales[:, None]
+    # Decided by products and comparisons, which are the same on every device: a quotient is not, and ties are common.
     if base == "int8":
-        codes = jnp.round(blocks).astype(jnp.int8)
+        near = jnp.round(blocks / jnp.where(wide > 0, wide, 1))
+        codes = near + (blocks > (near + 0.5) * wide) - (blocks <= (near - 0.5) * wide) * (wide > 0)
+        codes = jnp.clip(codes, -127, 127).astype(jnp.int8)
     else:
-        codes = sum((blocks > boundary).astype(jnp.uint8) for boundary in BOUNDARIES)
+        codes = sum((blocks > boundary * wide).astype(jnp.uint8) for boundary in BOUNDARIES)
+        codes = jnp.where(wide > 0, codes, LEVELS.index(0.0)).astype(jnp.uint8)
         codes = codes[:, : block // 2] | codes[:, block // 2 :] << 4
     return {"codes": codes.reshape(-1, outputs), "scales": scales}
 

@@ -67,6 +67,7 @@ def model_card(
             terminal_table(dict(summary), color=False),
             "```",
             "",
+            *(f"{note[0].upper()}{note[1:]}.\n" for note in summary["settings"].get("notes", ())),
         ]
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from consistency_jax.config.stages import Stage
 from consistency_jax.data.examples import StepInput
+from consistency_jax.data.packing.rows import Shape
 from consistency_jax.data.pipeline import Pipeline, prefetched
 from consistency_jax.errors import Interrupted
 from consistency_jax.models.configured import AUTO
@@ -32,7 +33,7 @@ from consistency_jax.runtime.watch import Watch
 from consistency_jax.training.checkpoints import Checkpointer
 from consistency_jax.training.loggers import MetricsLog
 from consistency_jax.training.optimizer import make_optimizer, make_schedule
-from consistency_jax.training.remat import chosen_step
+from consistency_jax.training.remat import chosen_step, largest
 from consistency_jax.training.step import ShardedStep, TrainState, init_auxiliary, init_state, sharded_step
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
 
@@ -44,6 +45,7 @@ class OnPolicy(Protocol):
 
     on_policy: Literal[True]
     items: int  # of one step
+    shapes: tuple[Shape, ...]  # of its batches
 
     def __call__(self, step: int, params: Params) -> StepInput:
         """What step number `step` trains on, as numpy arrays; the same for the same parameters."""
@@ -149,8 +151,10 @@ def fit(
                     batch = batches(step - 1, merge_params(state.params, frozen))
             if step == first + 1 and config.model.remat == AUTO:
                 with jax.transfer_guard("allow"), on_mesh(mesh):
-                    largest = put(batch if batches.on_policy else batches.largest(), step_fn.inputs)
-                    step_fn = chosen_step(make_step, (state, frozen, largest), workdir, stage.name)
+                    arguments = state, frozen, largest(batch, batches.shapes, step_fn.inputs)
+                    kept = checkpoints.parent if checkpoints else workdir
+                    step_fn = chosen_step(make_step, arguments, kept, stage.name, resumed=first > 0)
+                    del arguments
             watch.begin(step, stage.name, after=state)
             with on_mesh(mesh):
                 state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))

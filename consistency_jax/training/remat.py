@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from consistency_jax.data.examples import StepInput
+from consistency_jax.data.packing.rows import Shape
 from consistency_jax.models.decoder import REMATS
 from consistency_jax.runtime.files import read_json, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.step import ShardedStep
 
 SPARE = 0.05  # of a device's memory, which stays free: allocators lose some between arrays
+KEPT = "remat.json"  # of a workdir: stage -> its choice
 GIB = 2**30
 
 
@@ -40,29 +44,51 @@ def needed(lowered: jax.stages.Lowered) -> int | None:
     return made + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
 
 
+def largest(batch: StepInput, shapes: tuple[Shape, ...], places: StepInput) -> StepInput:
+    """What a batch would be in the largest of its planned shapes, as shapes alone.
+
+    Args:
+      places: where it lies on the devices.
+    """
+    shape = max(shapes, key=lambda shape: shape.rows * shape.length)
+    rows, targets = (shape.rows, shape.length), (shape.groups, shape.targets)
+    sizes = dict.fromkeys(("tokens", "positions", "tree", "branch"), rows)
+    sizes |= dict.fromkeys(("target_source", "target_token", "target_slot"), targets)
+    sizes |= {"sources": (shape.groups, shape.sources)}
+    parts = batch.batch.tokens.shape[:-2]  # micro-batches
+    wide = {name: jax.ShapeDtypeStruct((*parts, *size), jnp.int32) for name, size in sizes.items()}
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        batch._replace(batch=batch.batch._replace(**wide)),
+        places,
+    )
+
+
 def chosen_step(
     make: Callable[[str], ShardedStep],
     arguments: tuple[Any, ...],
     workdir: Path,
     stage: str,
+    resumed: bool = False,
     free: int | None = None,
 ) -> ShardedStep:
     """The step with the first of REMATS that fits, with the last where none does; told on the terminal.
 
     Args:
       make: the step, with what is computed again.
-      arguments: of the step, which lie on the devices.
-      workdir: keeps what was chosen for a stage; the search begins with that.
+      arguments: of the step: arrays that lie on the devices, and shapes of what will.
+      workdir: keeps what is chosen for a stage; where that is `resumed`, the search begins with it.
       free: bytes; None: `room` of a device.
     """
-    kept = workdir / "remat.json"
-    known = on_main(lambda: read_json(kept) if kept.is_file() else {})
+    held = [leaf for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
+    jax.block_until_ready(held)  # before that, what is in use is not what will be
     free = room(jax.local_devices()[0]) if free is None else free
     if free is None:
         print("remat     none: this device does not tell how much memory it has")
-        return make("none")
-    remat, need = REMATS[-1], None
-    for remat in REMATS[REMATS.index(known.get(stage, REMATS[0])) :]:
+        return make(REMATS[0])
+    known = on_main(lambda: read_json(workdir / KEPT) if (workdir / KEPT).is_file() else {})
+    before = known.get(stage) if resumed else None
+    for remat in REMATS[REMATS.index(before) if before in REMATS else 0 :]:
         step = make(remat)
         need = needed(step.run.lower(*arguments))
         if on_main(lambda need=need: need is not None and need <= free):
@@ -71,5 +97,5 @@ def chosen_step(
     print(
         f"remat     {remat}: a step needs {needs} beside parameters and moments, {free / GIB:.2f} GiB are free"
     )
-    on_main(lambda: write_text(kept, json.dumps(known | {stage: remat}) + "\n"))
+    on_main(lambda: write_text(workdir / KEPT, json.dumps(known | {stage: remat}) + "\n"))
     return step

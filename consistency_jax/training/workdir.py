@@ -29,6 +29,7 @@ FREE_TO_CHANGE = (
     "checkpoint.",
     "evaluation.",
     "mesh.",
+    "model.remat",
     "data.test",
     "batching.shapes",
     "compile_cache",

@@ -173,6 +173,11 @@ ENTRY %main (p0: s8[4096]) -> s8[4096] {
 """
 
 
+def test_a_fused_sum_in_place_is_no_copy():
+    added = ALIAS.replace("copy(%whole)", "add(%whole, %whole)")
+    assert Program(added).traffic() == 11 * 64 * 32
+
+
 def test_copies_beside_the_computing_move_what_they_copy_once():
     # A slice into vector memory (1,024 bytes), the whole there, and back.
     assert Program(COPIES).traffic() == 1024 + 4096 + 4096

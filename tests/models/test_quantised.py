@@ -10,7 +10,7 @@ from adapted_models import CONFIG, LORA, TOKENS, adapted, flat, random_params
 
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.adapters import merge_adapters, quantise
-from consistency_jax.models.decoder import Decoder, Params, abstract_params, init_params
+from consistency_jax.models.decoder import REMATS, Decoder, Params, abstract_params, init_params
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.quantised import LEVELS, block_of, dequantise, quantised_product
 from consistency_jax.models.quantised import quantise as quantise_kernel
@@ -72,6 +72,20 @@ def test_a_block_of_zeros_stays_zeros_and_the_largest_stays_itself(base):
     np.testing.assert_allclose(
         found[64:][largest, np.arange(24)], weights[64:][largest, np.arange(24)], rtol=1e-6
     )
+
+
+def test_codes_hang_on_no_quotient():
+    """At and beside the ties, where a division that is off in its last place would take another code."""
+    scale = np.float32(127 * 0.37) * np.float32(1 / 127)
+    ties = (np.arange(-63, 63, 2, dtype=np.float32) + np.float32(0.5)) * scale
+    for near, expected in (
+        (np.nextafter(ties, np.float32(-9e9)), np.arange(-63, 63, 2)),
+        (ties, np.arange(-63, 63, 2)),
+        (np.nextafter(ties, np.float32(9e9)), np.arange(-62, 63, 2)),
+    ):
+        weights = np.concatenate([near, [np.float32(127 * 0.37)]]).astype(np.float32)[:, None]
+        codes = np.asarray(quantise_kernel(jnp.asarray(weights), "int8")["codes"])[:-1, 0]
+        np.testing.assert_array_equal(codes, expected)
 
 
 def test_blocks_of_few_inputs_are_refused():
@@ -161,9 +175,11 @@ def test_adapters_are_not_merged_into_quantised_kernels(model):
     assert np.abs(policy.apply(TOKENS) - quantise(model, "nf4").apply(TOKENS)).max() > 0.1
     with pytest.raises(ValueError, match="into the original kernels, not into their nf4"):
         merge_adapters(policy)
+    with pytest.raises(ValueError, match="kernels in nf4 cannot be had in int8"):
+        quantise(policy, "int8")
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+@pytest.mark.parametrize("remat", REMATS)
 def test_no_kernel_is_kept_for_the_backward_pass(remat):
     """A step's memory holds one layer's kernels at a time: more layers add what activations need and no more."""
 

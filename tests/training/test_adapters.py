@@ -124,6 +124,10 @@ def test_beside_a_quantised_base(run, tmp_path, capsys):
     assert [text.partition(";")[0] for text in summary["settings"]["notes"]] == [note]
     assert note in (tmp_path / "run" / "report.html").read_text()
     whole = checkpoint_model(config, tmp_path / "run", 4, quantise(base, "nf4"))
+    # New adapters are the same beside any base: what is frozen of them is in no checkpoint.
+    beside = [flat(policy_model(config, model).params) for model in (base, quantise(base, "nf4"))]
+    for name in ADAPTERS:
+        np.testing.assert_array_equal(*(params[name] for params in beside))
 
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
     train(config, tmp_path / "run")  # goes on from step 2
@@ -138,6 +142,8 @@ def test_beside_a_quantised_base(run, tmp_path, capsys):
     expected = merge_adapters(checkpoint_model(config, tmp_path / "run", 4, base))
     for name, leaf in flat(expected.params).items():
         np.testing.assert_array_equal(flat(merged.params)[name], leaf)
+    export(tmp_path / "run", tmp_path / "adapter", adapter=True)
+    assert "Measured with projections in nf4" in (tmp_path / "adapter" / "README.md").read_text()
     (tmp_path / "run" / "base_model.txt").write_text("another")
     with pytest.raises(ConfigError, match="started from other parameters"):
         export(tmp_path / "run", tmp_path / "other")
