@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from consistency_jax.aot.hlo import COUNT
 from consistency_jax.aot.prove import prove
 from consistency_jax.config.defaults import default
+from consistency_jax.models.decoder import REMATS
 from consistency_jax.runtime.chips import GIB, chip_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -36,6 +37,7 @@ MODELS = (
     "CohereLabs/aya-expanse-8b",
 )
 SLICES = ["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8"]
+REMATTED, REMAT_SLICES = "meta-llama/Llama-3.2-3B", ("v5e:2x4", "v6e:2x2", "v5p:2x2x1")
 AT_MOST = (
     "Lines with at most: compiled when copies into vector memory were counted several times. Compiled again, which "
     "either script does, they come out lower."
@@ -43,12 +45,14 @@ AT_MOST = (
 ROWS = 4  # rows of a device in one micro-batch, at most: what the items fill beyond that is accumulated
 
 
-def config_of(model: str, topology: str, rank: int, items: int, base: str = "none") -> ConfigDict:
+def config_of(
+    model: str, topology: str, rank: int, items: int, base: str = "none", remat: str = "full"
+) -> ConfigDict:
     """The published recipe on a slice: bfloat16, MMMLU-like items, parameters split over all its devices."""
     config = default()
     config.model.path = model
     config.model.dtype = config.model.compute_dtype = "bfloat16"
-    config.model.remat = "full"
+    config.model.remat = remat
     config.lora.rank, config.lora.base = rank, base
     config.data.source = "mmmlu"
     config.batching["items"] = items
@@ -80,16 +84,17 @@ class Reports:
         items: int,
         programs: tuple[str, ...],
         base: str = "none",
+        remat: str = "full",
     ) -> dict[str, Any] | None:
         """The report, compiled now where it is not there; None where nothing may be compiled."""
-        stored = "" if base == "none" else f" base {base}"
+        stored = ("" if base == "none" else f" base {base}") + ("" if remat == "full" else f" remat {remat}")
         name = f"{model} {topology} rank {rank}{stored} items {items} {'+'.join(programs)}"
         known = self._known.get(name)
         if not self._compiling:
             return known
         if known is None or not all(map(exact, known["programs"].values())):
             print(name, flush=True)
-            config = config_of(model, topology, rank, items, base)
+            config = config_of(model, topology, rank, items, base, remat)
             self._known[name] = prove(config, topology, programs=programs)
             self._path.write_text(json.dumps(self._known, indent=1) + "\n", encoding="utf8")
         return self._known[name]
@@ -118,6 +123,25 @@ def smallest(reports: Reports, model: str, rank: int, base: str) -> str:
                 f"{train['seconds']['serial']:.2f} |"
             )
     return f"| {model} | {kind} | none up to {SLICES[-1]} | | | | | |"
+
+
+def recomputed(reports: Reports, topology: str) -> list[str]:
+    """Lines of what each way of `model.remat` needs of a device of a slice, from the most memory to the least."""
+    lines = []
+    for remat in REMATS:
+        if (report := reports(REMATTED, topology, 0, 32, ("train",), remat=remat)) is None:
+            continue
+        train = report["programs"]["train"]
+        if "flops" not in train:
+            lines.append(f"| {topology} | {remat} | too much | | | | |")
+            continue
+        flops, seconds = train["flops"], train["seconds"]
+        lines.append(
+            f"| {topology} | {remat} | {train['hbm']['total'] / GIB:.1f} | {flops['compiled'] / 1e12:.1f} "
+            f"| {flops['recompute'] / 1e12:.1f} | {train['traffic'] / 1e9:.0f} "
+            f"| {seconds['overlapped']:.3f} to {seconds['serial']:.3f} |"
+        )
+    return lines
 
 
 def main() -> None:
@@ -153,6 +177,15 @@ def main() -> None:
         "| model | training | slice | arguments, GiB | train, GiB | score, GiB | compiled / useful FLOPs | step, s |",
         "|---|---|---|---|---|---|---|---|",
         *filter(None, rows),
+        "",
+        "## What is computed again",
+        "",
+        f"The first table's step for {REMATTED}, all parameters trained, with each `model.remat`; `auto` takes the "
+        "first that fits.",
+        "",
+        "| slice | remat | train, GiB | TFLOP of a chip | of it again | HBM traffic, GB | step, s |",
+        "|---|---|---|---|---|---|---|",
+        *(line for topology in REMAT_SLICES for line in recomputed(reports, topology)),
         "",
         *([AT_MOST, ""] if any("at most " in row for row in rows) else []),
         "Two of them over 1 to 256 chips, and what bounds a step there: [scaling.md](scaling.md).",
