@@ -7,6 +7,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 from small_models import GEMMA, LLAMA, SMALL, needs_compiler, small_config
 
 from consistency_jax.aot import prove as proving
@@ -93,7 +94,8 @@ def test_a_small_model_fits_and_its_numbers_are_there(proof):
         assert hbm["total"] < hbm["capacity"] == 15.75 * GIB
         assert not program["unknown_loops"]
         assert 0 < program["mfu"]["serial"] <= program["mfu"]["overlapped"] < 1
-        assert program["traffic"] > hbm["arguments"]
+        embedding = 2 * SMALL["vocab_size"] * SMALL["hidden_size"] / 4  # of which only rows are read
+        assert program["traffic"] > hbm["arguments"] - embedding
 
 
 @pytest.mark.aot
@@ -118,6 +120,29 @@ def test_half_the_devices_along_fsdp_hold_twice_the_parameters(llama, tmp_path):
     config = small_config(LLAMA, data=2, fsdp=2)
     wide = prove(tmp_path, config, ("score",)).report["programs"]["score"]["hbm"]["arguments"]
     assert wide / llama.report["programs"]["score"]["hbm"]["arguments"] == pytest.approx(2, rel=0.04)
+
+
+@pytest.mark.aot
+@needs_compiler
+def test_adapters_beside_four_bits_and_no_more_computed_again_than_needed(llama, tmp_path):
+    config = small_config(LLAMA, data=1, fsdp=4)
+    config.lora.rank, config.model.remat = 4, "auto"
+    held = {}
+    for config.lora.base in ("none", "nf4"):
+        report = prove(tmp_path, config, ("train",)).report
+        program = report["programs"]["train"]
+        assert report["remat"] == "none"  # there is room for all
+        assert program["flops"]["recompute"] == 0
+        assert 0.98 < program["flops"]["ratio"] <= 1.10
+        held[config.lora.base] = program["hbm"]["arguments"]
+    decoder = abstract_model(small_config(LLAMA))
+    flat = traverse_util.flatten_dict(abstract_params(decoder), sep="/")
+    kernels = sum(math.prod(leaf.shape) for name, leaf in flat.items() if name.endswith("kernel"))
+    # Of 16 bits 4 are left, and a scale for 64 weights; each device has a quarter.
+    assert held["none"] - held["nf4"] == pytest.approx(kernels * (16 - 4 - 0.5) / 8 / 4, rel=0.05)
+    config.lora.rank = 0
+    with pytest.raises(ConfigError, match="lora.base=nf4 leaves nothing to train but adapters"):
+        prove(tmp_path, config, ("train",))
 
 
 @pytest.mark.aot
