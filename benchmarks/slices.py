@@ -130,6 +130,7 @@ def recomputed(reports: Reports, topology: str) -> list[str]:
     lines = []
     for remat in REMATS:
         if (report := reports(REMATTED, topology, 0, 32, ("train",), remat=remat)) is None:
+            lines.append(f"| {topology} | {remat} | not compiled yet | | | | |")
             continue
         train = report["programs"]["train"]
         if "flops" not in train:
@@ -178,6 +179,9 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
         *filter(None, rows),
         "",
+        *([AT_MOST, ""] if any("at most " in row for row in rows) else []),
+        "Two of them over 1 to 256 chips, and what bounds a step there: [scaling.md](scaling.md).",
+        "",
         "## What is computed again",
         "",
         f"The first table's step for {REMATTED}, all parameters trained, with each `model.remat`; `auto` takes the "
@@ -186,9 +190,6 @@ def main() -> None:
         "| slice | remat | train, GiB | TFLOP of a chip | of it again | HBM traffic, GB | step, s |",
         "|---|---|---|---|---|---|---|",
         *(line for topology in REMAT_SLICES for line in recomputed(reports, topology)),
-        "",
-        *([AT_MOST, ""] if any("at most " in row for row in rows) else []),
-        "Two of them over 1 to 256 chips, and what bounds a step there: [scaling.md](scaling.md).",
     ]
     (DOCS / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf8")
 

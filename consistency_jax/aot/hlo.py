@@ -275,7 +275,7 @@ class Program:
         if instruction.opcode in SLICES:  # read from one memory, written to another or the same
             return _total(instruction) * sum(own.arrays[0].space == 0 for own in (instruction, operands[0]))
         if instruction.opcode == "dynamic-update-slice":
-            return 2 * _main(operands[1])
+            return _total(operands[1]) * sum(own.arrays[0].space == 0 for own in (instruction, operands[1]))
         return written + sum(_main(operand) for operand in operands)
 
     def _read(self, inner: Computation, name: str) -> int:

@@ -3,7 +3,7 @@
 A kernel [in, out] is stored as `codes` and `scales`. A scale, f32[in / 64, out], belongs to a block of 64 inputs of one
 output (of fewer, the greatest common divisor, where 64 does not divide them):
 
-    int8   scale = the block's largest magnitude / 127, code = round(weight / scale)
+    int8   scale = the block's largest magnitude / 127, code = weight / scale, rounded (a tie goes down)
     nf4    scale = the block's largest magnitude, code = the nearest of 16 levels, which are quantiles of a normal
            distribution. A byte holds two codes, those of an input in the first and in the second half of a block.
 
@@ -70,12 +70,13 @@ def quantise(kernel: jax.Array, base: str) -> dict[str, jax.Array]:
     block = block_of(inputs)
     blocks = kernel.astype(jnp.float32).reshape(-1, block, outputs)
     scales = jnp.abs(blocks).max(1) * (1 / 127 if base == "int8" else 1)
+    scales = jnp.where(scales < jnp.finfo(jnp.float32).tiny, 0, scales)  # some devices have nothing below
     wide = scales[:, None]
     # Decided by products and comparisons, which are the same on every device: a quotient is not, and ties are common.
     if base == "int8":
         near = jnp.round(blocks / jnp.where(wide > 0, wide, 1))
-        codes = near + (blocks > (near + 0.5) * wide) - (blocks <= (near - 0.5) * wide) * (wide > 0)
-        codes = jnp.clip(codes, -127, 127).astype(jnp.int8)
+        codes = near + (blocks > (near + 0.5) * wide) - (blocks <= (near - 0.5) * wide)
+        codes = jnp.where(wide > 0, jnp.clip(codes, -127, 127), 0).astype(jnp.int8)
     else:
         codes = sum((blocks > boundary * wide).astype(jnp.uint8) for boundary in BOUNDARIES)
         codes = jnp.where(wide > 0, codes, LEVELS.index(0.0)).astype(jnp.uint8)

@@ -151,10 +151,11 @@ def fit(
                     batch = batches(step - 1, merge_params(state.params, frozen))
             if step == first + 1 and config.model.remat == AUTO:
                 with jax.transfer_guard("allow"), on_mesh(mesh):
-                    arguments = state, frozen, largest(batch, batches.shapes, step_fn.inputs)
+                    most = largest(batch, batches.shapes, step_fn.inputs)
                     kept = checkpoints.parent if checkpoints else workdir
-                    step_fn = chosen_step(make_step, arguments, kept, stage.name, resumed=first > 0)
-                    del arguments
+                    step_fn = chosen_step(
+                        make_step, (state, frozen), most, kept, stage.name, resumed=first > 0
+                    )
             watch.begin(step, stage.name, after=state)
             with on_mesh(mesh):
                 state, metrics = step_fn.run(state, frozen, put(batch, step_fn.inputs))

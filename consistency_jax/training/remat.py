@@ -4,8 +4,9 @@ The compiler says what a step needs beside its arguments, the device what it has
 was chosen is kept in the workdir, so that a run that is resumed takes the same, to the same bits.
 """
 
+import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,22 @@ def needed(lowered: jax.stages.Lowered) -> int | None:
     return made + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
 
 
-def largest(batch: StepInput, shapes: tuple[Shape, ...], places: StepInput) -> StepInput:
-    """What a batch would be in the largest of its planned shapes, as shapes alone.
+def largest(batch: StepInput, shapes: tuple[Shape, ...], places: StepInput) -> list[StepInput]:
+    """What a batch would be in the largest of its planned shapes, as shapes alone: in the one of the most tokens, and,
+    where that is another, of the most pairs of tokens, which attention may keep.
 
     Args:
       places: where it lies on the devices.
     """
-    shape = max(shapes, key=lambda shape: shape.rows * shape.length)
+    most = {max(shapes, key=lambda shape, power=power: shape.rows * shape.length**power) for power in (1, 2)}
+    sources, targets = (max(getattr(shape, name) for shape in shapes) for name in ("sources", "targets"))
+    return [
+        _in_shape(batch, dataclasses.replace(shape, sources=sources, targets=targets), places)
+        for shape in sorted(most, key=dataclasses.astuple)
+    ]
+
+
+def _in_shape(batch: StepInput, shape: Shape, places: StepInput) -> StepInput:
     rows, targets = (shape.rows, shape.length), (shape.groups, shape.targets)
     sizes = dict.fromkeys(("tokens", "positions", "tree", "branch"), rows)
     sizes |= dict.fromkeys(("target_source", "target_token", "target_slot"), targets)
@@ -67,6 +77,7 @@ def largest(batch: StepInput, shapes: tuple[Shape, ...], places: StepInput) -> S
 def chosen_step(
     make: Callable[[str], ShardedStep],
     arguments: tuple[Any, ...],
+    batches: Sequence[StepInput],
     workdir: Path,
     stage: str,
     resumed: bool = False,
@@ -76,12 +87,12 @@ def chosen_step(
 
     Args:
       make: the step, with what is computed again.
-      arguments: of the step: arrays that lie on the devices, and shapes of what will.
+      arguments: of the step, but the batch; they lie on the devices.
+      batches: as shapes, `largest`; the step must fit with each.
       workdir: keeps what is chosen for a stage; where that is `resumed`, the search begins with it.
       free: bytes; None: `room` of a device.
     """
-    held = [leaf for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array)]
-    jax.block_until_ready(held)  # before that, what is in use is not what will be
+    jax.block_until_ready(arguments)  # before that, what is in use is not what will be
     free = room(jax.local_devices()[0]) if free is None else free
     if free is None:
         print("remat     none: this device does not tell how much memory it has")
@@ -90,12 +101,13 @@ def chosen_step(
     before = known.get(stage) if resumed else None
     for remat in REMATS[REMATS.index(before) if before in REMATS else 0 :]:
         step = make(remat)
-        need = needed(step.run.lower(*arguments))
+        needs = [needed(step.run.lower(*arguments, batch)) for batch in batches]
+        need = None if None in needs else max(needs)
         if on_main(lambda need=need: need is not None and need <= free):
             break
-    needs = "more than there is" if need is None else f"{need / GIB:.2f} GiB"
+    told = "more than there is" if need is None else f"{need / GIB:.2f} GiB"
     print(
-        f"remat     {remat}: a step needs {needs} beside parameters and moments, {free / GIB:.2f} GiB are free"
+        f"remat     {remat}: a step needs {told} beside parameters and moments, {free / GIB:.2f} GiB are free"
     )
     on_main(lambda: write_text(workdir / KEPT, json.dumps(known | {stage: remat}) + "\n"))
     return step

@@ -11,7 +11,7 @@ from consistency_jax.config.defaults import default
 from consistency_jax.data.examples import Examples, StepInput, TrainingSet
 from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
-from consistency_jax.models.decoder import REMATS, Decoder, DecoderConfig, Params, abstract_params
+from consistency_jax.models.decoder import REMATS, Decoder, DecoderConfig, Params, init_params
 from consistency_jax.runtime.mesh import make_mesh, replicated
 from consistency_jax.scoring.logps import batch_shardings
 from consistency_jax.train import train
@@ -19,6 +19,7 @@ from consistency_jax.training import remat
 from consistency_jax.training.step import ShardedStep
 
 CONFIG = DecoderConfig(vocab_size=32, hidden=64, layers=6, heads=4, kv_heads=2, head_dim=16, mlp=512)
+TOKENS = jax.ShapeDtypeStruct((4, 128), jax.numpy.int32)
 
 
 class Steps:
@@ -38,8 +39,8 @@ class Steps:
 
 
 @pytest.fixture(scope="module")
-def arguments() -> tuple[Params, jax.Array]:
-    return abstract_params(CONFIG), jax.ShapeDtypeStruct((4, 128), jax.numpy.int32)
+def arguments() -> tuple[Params]:
+    return (init_params(CONFIG, jax.random.key(0)),)
 
 
 def losses_of(workdir):
@@ -48,26 +49,34 @@ def losses_of(workdir):
 
 
 def test_the_least_that_fits_is_chosen_and_told(arguments, tmp_path, capsys):
-    needs = [remat.needed(Steps()(name).run.lower(*arguments)) for name in REMATS]
+    needs = [remat.needed(Steps()(name).run.lower(*arguments, TOKENS)) for name in REMATS]
     assert sorted(set(needs), reverse=True) == needs  # each keeps less than the one before
     for number, name in enumerate(REMATS):
-        chosen = remat.chosen_step(Steps(), arguments, tmp_path, name, free=needs[number])
+        chosen = remat.chosen_step(Steps(), arguments, [TOKENS], tmp_path, name, free=needs[number])
         assert chosen.inputs == name
         assert json.loads((tmp_path / "remat.json").read_text())[name] == name
         told = f"remat     {name}: a step needs {needs[number] / 2**30:.2f} GiB beside parameters and moments"
         assert told in capsys.readouterr().out
-    nothing = remat.chosen_step(Steps(), arguments, tmp_path, "dco", free=0)
+    nothing = remat.chosen_step(Steps(), arguments, [TOKENS], tmp_path, "dco", free=0)
     assert nothing.inputs == REMATS[-1]  # it may run out of memory, and tells what it needs
 
 
 def test_a_resumed_run_takes_what_it_took(arguments, tmp_path):
     (tmp_path / "remat.json").write_text('{"sft": "none", "dco": "wide"}')
     steps = Steps()
-    assert remat.chosen_step(steps, arguments, tmp_path, "dco", resumed=True, free=2**40).inputs == "wide"
+    assert (
+        remat.chosen_step(steps, arguments, [TOKENS], tmp_path, "dco", resumed=True, free=2**40).inputs
+        == "wide"
+    )
     assert steps.made == ["wide"]
-    assert remat.chosen_step(steps, arguments, tmp_path, "dco", free=2**40).inputs == "none"  # begun anew
+    assert (
+        remat.chosen_step(steps, arguments, [TOKENS], tmp_path, "dco", free=2**40).inputs == "none"
+    )  # begun anew
     (tmp_path / "remat.json").write_text('{"dco": "some"}')
-    assert remat.chosen_step(steps, arguments, tmp_path, "dco", resumed=True, free=2**40).inputs == "none"
+    assert (
+        remat.chosen_step(steps, arguments, [TOKENS], tmp_path, "dco", resumed=True, free=2**40).inputs
+        == "none"
+    )
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -96,19 +105,20 @@ def test_what_is_measured_is_a_batch_in_the_largest_shape(accumulate):
         batch_shardings(mesh, int(accumulate > 1)), Examples(*[replicated(mesh)] * len(Examples._fields))
     )
     found = remat.largest(pipeline(0), pipeline.shapes, where)
-    most = max(shape.rows * shape.length for shape in pipeline.shapes)
-    assert np.prod(found.batch.tokens.shape) == accumulate * most
-    batches = [pipeline(step) for step in range(10)]
-    same = [batch for batch in batches if batch.batch.tokens.shape == found.batch.tokens.shape]
-    assert same  # and that is what a step of this shape is, array by array
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), same[0]) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), found
-    )
+    sizes = [batch.batch.tokens.shape[-2:] for batch in found]
+    for power in (1, 2):
+        most = max(shape.rows * shape.length**power for shape in pipeline.shapes)
+        assert max(rows * length**power for rows, length in sizes) == most
+    for batch in map(pipeline, range(10)):  # no step takes more than these, array by array
+        for ours, most in zip(jax.tree.leaves(batch), jax.tree.leaves(found[0]), strict=True):
+            assert (ours.dtype, ours.ndim) == (most.dtype, len(most.shape))
+        assert batch.batch.sources.shape[-1] <= found[0].batch.sources.shape[-1]
+        assert batch.batch.target_slot.shape[-1] <= found[0].batch.target_slot.shape[-1]
 
 
 def test_a_device_that_tells_nothing_computes_nothing_again(arguments, tmp_path, capsys):
     assert remat.room(jax.devices("cpu")[0]) is None
-    assert remat.chosen_step(Steps(), arguments, tmp_path, "dco").inputs == "none"
+    assert remat.chosen_step(Steps(), arguments, [TOKENS], tmp_path, "dco").inputs == "none"
     assert "does not tell how much memory" in capsys.readouterr().out
     assert not (tmp_path / "remat.json").exists()
 
