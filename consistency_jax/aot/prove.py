@@ -150,9 +150,8 @@ def prove(
         load = loads[name]
         for remat in REMATS if name == "train" and config.model.remat == AUTO else (decoder.remat,):
             if name == "train":
-                report["remat"] = remat
-                with_remat = dataclasses.replace(decoder, remat=remat)
-                lowered, arguments, useful = lower_train(config, with_remat, mesh, load)
+                report["remat"], own = remat, dataclasses.replace(decoder, remat=remat)
+                lowered, arguments, useful = lower_train(config, own, mesh, load)
             else:
                 lowered, arguments, useful = lower_score(decoder, mesh, load)
             report["programs"][name] = {"load": dataclasses.asdict(load)} | program_needs(

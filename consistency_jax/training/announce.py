@@ -54,11 +54,11 @@ def tell_model(watch: Watch, config: ConfigDict, model: Model) -> None:
     """Its name, size and precision, with a word on a precision that this device is slow in."""
     decoder = model.config
     size = f"{decoder.num_params / 1e6:,.2f} M parameters"
+    stored = f", projections in {decoder.base}" if decoder.base != "none" else ""
     adapters = f", adapters of rank {decoder.lora.rank}" if decoder.lora else ""
-    adapters = f", projections in {decoder.base}{adapters}" if decoder.base != "none" else adapters
     computed = "" if decoder.dtype == decoder.param_dtype else f", computed in {decoder.dtype}"
     name = config.model.path or "embedded base model"
-    watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{adapters}")
+    watch.tell("model", f"{name}, {size}, {decoder.param_dtype}{computed}{stored}{adapters}")
     platform = jax.default_backend()
     if decoder.num_params > LARGE and (better := better_dtype(decoder.dtype, platform, _features(platform))):
         keys = f"--config.model.dtype={better} --config.model.compute_dtype={better}"

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from consistency_jax.data.examples import StepInput
 from consistency_jax.data.packing.rows import Shape
 from consistency_jax.models.decoder import REMATS
+from consistency_jax.runtime.chips import GIB
 from consistency_jax.runtime.files import read_json, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.training.step import ShardedStep
 
 SPARE = 0.05  # of a device's memory, which stays free: allocators lose some between arrays
 KEPT = "remat.json"  # of a workdir: stage -> its choice
-GIB = 2**30
 
 
 def room(device: jax.Device) -> int | None:

@@ -158,6 +158,11 @@ def test_a_copy_that_shares_its_operands_memory_reads_nothing_of_its_own():
     assert Program(ALIAS.replace("output_to_operand_aliasing={{}: (0, {})}, ", "")).traffic() == 11 * 64 * 32
 
 
+def test_a_fused_sum_in_place_is_no_copy():
+    added = ALIAS.replace("copy(%whole)", "add(%whole, %whole)")
+    assert Program(added).traffic() == 11 * 64 * 32
+
+
 COPIES = """
 HloModule copies
 
@@ -171,11 +176,6 @@ ENTRY %main (p0: s8[4096]) -> s8[4096] {
   ROOT %out = s8[4096]{0} copy-done(%back)
 }
 """
-
-
-def test_a_fused_sum_in_place_is_no_copy():
-    added = ALIAS.replace("copy(%whole)", "add(%whole, %whole)")
-    assert Program(added).traffic() == 11 * 64 * 32
 
 
 def test_copies_beside_the_computing_move_what_they_copy_once():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from adapted_models import CONFIG, LORA, TOKENS, adapted, flat, random_params
+from flax import traverse_util
 
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.adapters import merge_adapters, quantise
@@ -128,8 +129,6 @@ def test_a_quantised_model_is_the_model_of_its_dequantised_kernels(model, base):
         else:
             assert own.pop(name) is leaf
     assert not own
-    from flax import traverse_util
-
     expected = dataclasses.replace(model, params=traverse_util.unflatten_dict(plain, sep="/")).apply(TOKENS)
     np.testing.assert_allclose(quantised.apply(TOKENS), expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected - model.apply(TOKENS)).max() > 1e-3

@@ -62,21 +62,17 @@ def test_the_least_that_fits_is_chosen_and_told(arguments, tmp_path, capsys):
 
 
 def test_a_resumed_run_takes_what_it_took(arguments, tmp_path):
+    def chosen(steps: Steps, resumed: bool) -> str:
+        rest = ([TOKENS], tmp_path, "dco", resumed, 2**40)
+        return remat.chosen_step(steps, arguments, *rest).inputs
+
     (tmp_path / "remat.json").write_text('{"sft": "none", "dco": "wide"}')
     steps = Steps()
-    assert (
-        remat.chosen_step(steps, arguments, [TOKENS], tmp_path, "dco", resumed=True, free=2**40).inputs
-        == "wide"
-    )
+    assert chosen(steps, resumed=True) == "wide"
     assert steps.made == ["wide"]
-    assert (
-        remat.chosen_step(steps, arguments, [TOKENS], tmp_path, "dco", free=2**40).inputs == "none"
-    )  # begun anew
+    assert chosen(steps, resumed=False) == "none"  # begun anew
     (tmp_path / "remat.json").write_text('{"dco": "some"}')
-    assert (
-        remat.chosen_step(steps, arguments, [TOKENS], tmp_path, "dco", resumed=True, free=2**40).inputs
-        == "none"
-    )
+    assert chosen(steps, resumed=True) == "none"
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
