@@ -24,7 +24,7 @@ from consistency_jax.config.command_line import as_flags
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.reports import page_title
 from consistency_jax.evaluation.splits import load_tests
-from consistency_jax.models.huggingface import find_checkpoint
+from consistency_jax.models.checkpoint import find_checkpoint
 from consistency_jax.runtime.cli import config_flag, run_app, run_command, use_compile_cache
 from consistency_jax.runtime.files import HUB_ID, location
 from consistency_jax.training.workdir import read_config

@@ -17,7 +17,7 @@ from consistency_jax.models.decoder import Params, init_params
 from consistency_jax.models.families import FAMILIES
 from consistency_jax.models.huggingface import Model
 from consistency_jax.models.lora import LoraConfig, is_adapter
-from consistency_jax.models.quantised import quantised_params
+from consistency_jax.models.quantised import is_kernel, quantised_kernel
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import write_tensors
 from consistency_jax.runtime.files import local, write_text
@@ -56,8 +56,13 @@ def quantise(model: Model, base: str) -> Model:
             f"kernels in {model.config.base} cannot be had in {base}: take the model that they were made of"
         )
     config = dataclasses.replace(model.config, base=base)
-    places = _flat(param_shardings(config, mesh_of(model.params)))
-    params = dict(quantised_params(_flat(model.params).items(), base, places))
+    places, params = _flat(param_shardings(config, mesh_of(model.params))), {}
+    for name, array in _flat(model.params).items():
+        if is_kernel(name):
+            layers = (jax.lax.dynamic_slice_in_dim(array, layer, 1) for layer in range(config.layers))
+            params |= quantised_kernel(name, config.layers, layers, base, places)
+        else:
+            params[name] = array
     return dataclasses.replace(model, config=config, params=traverse_util.unflatten_dict(params, sep="/"))
 
 

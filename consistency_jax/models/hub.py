@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency_jax.errors import ConfigError
+from consistency_jax.models.checkpoint import find_checkpoint
 from consistency_jax.models.gguf import is_gguf, read_header
-from consistency_jax.models.huggingface import COPIED, WEIGHTS, find_checkpoint
+from consistency_jax.models.huggingface import COPIED, WEIGHTS
 from consistency_jax.models.tokenizers import TOKENIZER_FILES
 from consistency_jax.runtime.files import HUB_ID
 

@@ -25,15 +25,16 @@ from etils import epy
 from flax import traverse_util
 
 from consistency_jax.errors import CheckpointError, ConfigError
+from consistency_jax.models.checkpoint import find_checkpoint, read_config
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
 from consistency_jax.models.families import FAMILIES, Family, Weight, find_family
 from consistency_jax.models.families.family import constants, tied_head
 from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
-from consistency_jax.models.quantised import quantised_params
+from consistency_jax.models.quantised import is_kernel, quantised_kernel
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
-from consistency_jax.runtime.files import HUB_ID, expanded, local, named, read_json, write_text
+from consistency_jax.runtime.files import local, named, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
 from consistency_jax.runtime.progress import Progress
@@ -117,67 +118,16 @@ def load_pretrained(
     in_one = is_gguf(path)
     with open_gguf(path) if in_one else TensorFiles(path) as tensors:
         config = dataclasses.replace(config, vocab_size=_vocabulary(config, family, tensors))
-        named = _read_params(path, config, family, _places(config, mesh), tensors)
-        if base != "none":
-            try:
-                config = dataclasses.replace(config, base=base)
-            except ValueError as error:
-                raise ConfigError(f"{path}: {error}") from error
-            named = quantised_params(named, base, _places(config, mesh))
+        try:
+            config = dataclasses.replace(config, base=base)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        named = _read_params(path, config, family, mesh, tensors)
         params = traverse_util.unflatten_dict(dict(named), sep="/")
         tokenizer = tensors.tokenizer() if in_one else load_tokenizer(path)
     if tokenizer is not None:
         check_rows(tokenizer, config.vocab_size, str(path))
     return Model(config, params, tokenizer, None if in_one else path, architecture)
-
-
-def find_checkpoint(path_or_hub_id: str | Path) -> Path:
-    """The folder or GGUF file itself, or a downloaded snapshot where the name is a Hub id and no such folder exists."""
-    path, name = expanded(path_or_hub_id), str(path_or_hub_id)
-    if path.is_dir() or is_gguf(path):
-        return path
-    if path.is_file():
-        raise CheckpointError(f"model.path: {name} is a file, and no GGUF; give the folder with config.json")
-    if not isinstance(path_or_hub_id, str) or not HUB_ID.fullmatch(name):
-        raise CheckpointError(
-            f"model.path: no checkpoint folder or GGUF file {name}: give a Hugging Face folder, a GGUF file or a hub id"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub client raises network, permission and name errors of many kinds
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"model.path: no folder {name}, and the Hub gave no such model ({type(error).__name__}: {reason}); look at "
-            "the name, the network, and HF_TOKEN for gated models"
-        ) from error
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed config.json of a checkpoint folder."""
-    path = folder / "config.json"
-    try:
-        parsed = read_json(path)
-    except FileNotFoundError:
-        if (folder / "adapter_config.json").is_file():
-            raise CheckpointError(
-                f"{folder} holds an adapter alone: give a folder with it merged into its base model "
-                "(peft: merge_and_unload, then save_pretrained)"
-            ) from None
-        files = sorted(path.name for path in folder.glob("*.gguf"))
-        mend = (
-            f"name one of its GGUF files, {folder / files[0]} say"
-            if files
-            else "is it a Hugging Face checkpoint folder?"
-        )
-        raise CheckpointError(f"{folder} has no config.json: {mend}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
-    return parsed
 
 
 def read_decoder(path: Path) -> tuple[str, DecoderConfig]:
@@ -203,20 +153,33 @@ def _places(config: DecoderConfig, mesh: jax.sharding.Mesh | None) -> dict[str, 
 
 
 def _read_params(
-    path: Path, config: DecoderConfig, family: Family, places: Mapping[str, Any], tensors: Tensors
+    path: Path, config: DecoderConfig, family: Family, mesh: jax.sharding.Mesh | None, tensors: Tensors
 ) -> Iterator[tuple[str, jax.Array]]:
-    """The parameters of a folder by name, in `config.param_dtype`, one at a time; `places`: their shardings."""
-    shapes = traverse_util.flatten_dict(abstract_params(config), sep="/")
+    """The parameters of a folder by name, one at a time; those that are quantised, of one layer at a time."""
+    shapes = traverse_util.flatten_dict(abstract_params(config.unquantised), sep="/")
+    places = _places(config.unquantised, mesh)
     rename = find_naming(tensors.names)
     mapping = _weights(family, config, rename)
     _account(path, config, family, mapping, rename, shapes, tensors)
     progress = Progress(f"reading {path.name}, tensors", len(shapes), every_s=5.0)
-    for name, shape in shapes.items():
-        read = functools.partial(_read, tensors, mapping[name], shape)
-        if name in places:
-            yield name, jax.make_array_from_callback(shape.shape, places[name], read)
+
+    def placed(name: str, *layer: slice) -> jax.Array:
+        """One of them on its devices; or one layer of it, [1, ...]."""
+        shape, whole = shapes[name].shape, (slice(None),) * len(shapes[name].shape)
+
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            return _read(tensors, mapping[name], shapes[name], (*layer, *index[len(layer) :]))
+
+        if name not in places:
+            return jnp.asarray(read(whole))
+        return jax.make_array_from_callback((1,) * len(layer) + shape[len(layer) :], places[name], read)
+
+    for name in shapes:
+        if config.base != "none" and is_kernel(name):
+            layers = (placed(name, slice(layer, layer + 1)) for layer in range(config.layers))
+            yield from quantised_kernel(name, config.layers, layers, config.base, _places(config, mesh))
         else:
-            yield name, jnp.asarray(read((slice(None),) * len(shape.shape)))
+            yield name, placed(name)
         progress.advance(ended=False)  # off a terminal a line where it takes long, and none where it does not
     progress.close()
 

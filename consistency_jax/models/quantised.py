@@ -133,29 +133,48 @@ def _backward(
 quantised_product.defvjp(_forward, _backward)
 
 
-def quantised_params(
-    named: Iterable[tuple[str, jax.Array]], base: str, shardings: Mapping[str, Any]
+def quantised_kernel(
+    name: str, layers: int, kernels: Iterable[jax.Array], base: str, shardings: Mapping[str, Any]
 ) -> Iterator[tuple[str, jax.Array]]:
-    """Parameters by name, one at a time, with codes and scales in the place of kernels [layers, in, out].
+    """Codes [layers, ...] and scales [layers, ...] of a stacked kernel, by name.
 
     Args:
-      named: read one by one, so that no two whole kernels are there at once.
+      name: of the kernel.
+      kernels: its layers [1, in, out], read one by one, so that no two are there at once.
       shardings: by name, of what is stored; empty: the default device.
     """
-    for name, array in named:
-        stem, _, last = name.rpartition("/")
-        if last != KERNEL:
-            yield name, array
-            continue
-        places = {part: shardings.get(f"{stem}/{part}") for part in STORED}
-        stored = _compiled(base, tuple(places.items()))(array)
-        del array
-        yield from ((f"{stem}/{part}", stored[part]) for part in STORED)
+    stem = name.removesuffix(KERNEL)
+    places = {part: shardings.get(stem + part) for part in STORED}
+    stored, layer = None, 0  # not enumerate, which holds a kernel until it has the next
+    for kernel in kernels:
+        make, put = _compiled(base, (layers, *kernel.shape[1:]), tuple(places.items()))
+        stored = put(make() if stored is None else stored, kernel, layer)
+        del kernel
+        layer += 1
+    assert stored is not None
+    assert layer == layers
+    yield from ((stem + part, stored[part]) for part in STORED)
+
+
+def is_kernel(name: str) -> bool:
+    """Whether a parameter is one that is quantised."""
+    return name.rpartition("/")[2] == KERNEL
 
 
 @functools.cache
-def _compiled(base: str, places: tuple[tuple[str, Any], ...]) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    return jax.jit(
-        lambda kernels: jax.lax.map(lambda kernel: quantise(kernel, base), kernels),
-        out_shardings=dict(places),
-    )
+def _compiled(
+    base: str, shape: tuple[int, int, int], places: tuple[tuple[str, Any], ...]
+) -> tuple[Callable[[], dict[str, jax.Array]], Callable[..., dict[str, jax.Array]]]:
+    """Stacked codes and scales of zeros, and what writes those of one layer into them."""
+    layers, inputs, outputs = shape
+
+    def make() -> dict[str, jax.Array]:
+        own = stored_shapes(base, inputs, outputs)
+        return {part: jnp.zeros((layers, *leaf.shape), leaf.dtype) for part, leaf in own.items()}
+
+    def put(stored: dict[str, jax.Array], kernel: jax.Array, layer: jax.Array) -> dict[str, jax.Array]:
+        own = quantise(kernel[0], base)
+        return {part: stored[part].at[layer].set(own[part]) for part in STORED}
+
+    out = dict(places)
+    return jax.jit(make, out_shardings=out), jax.jit(put, donate_argnums=0, out_shardings=out)

@@ -1,6 +1,7 @@
 """Kernels in 8 and 4 bits: what is stored, what a product makes of it, what it costs, and how a folder is read so."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.adapters import merge_adapters, quantise
 from consistency_jax.models.decoder import REMATS, Decoder, Params, abstract_params, init_params
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
-from consistency_jax.models.quantised import LEVELS, block_of, dequantise, quantised_product
+from consistency_jax.models.quantised import LEVELS, block_of, dequantise, quantised_kernel, quantised_product
 from consistency_jax.models.quantised import quantise as quantise_kernel
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.training.trainable import merge_params, split_params, trained_names
@@ -167,6 +168,20 @@ def test_a_folder_read_quantised_is_the_model_quantised(model, base, tmp_path):
     save_pretrained(Model(narrow, random_params(narrow)), tmp_path / "narrow")
     with pytest.raises(ConfigError, match="narrow: a kernel of 36 inputs"):
         load_pretrained(tmp_path / "narrow", base=base)
+
+
+def test_no_two_whole_kernels_are_there_while_a_model_is_read():
+    def layers() -> Iterator[jax.Array]:
+        for layer in range(3):
+            alive = [array.shape for array in jax.live_arrays() if array.dtype == jnp.float32]
+            assert (1, 128, 7) not in alive
+            yield jnp.asarray(kernel(128, 7)[None] + layer)
+
+    stored = dict(quantised_kernel("block/kernel", 3, layers(), "nf4", {}))
+    for layer in range(3):
+        expected = quantise_kernel(jnp.asarray(kernel(128, 7) + layer), "nf4")
+        for part, leaf in expected.items():
+            np.testing.assert_array_equal(stored[f"block/{part}"][layer], leaf)
 
 
 def test_adapters_are_not_merged_into_quantised_kernels(model):
