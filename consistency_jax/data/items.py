@@ -6,8 +6,6 @@ the same thing in every language, every text holds something and is UTF-8, and a
 
 import contextlib
 import gc
-import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,7 +51,7 @@ class ParallelItem:
         group: what to average or split by (a relation, a subject), "" where unknown.
         prompts: language -> prompt; `<mask>` in it marks a cloze, whose gap the candidate fills.
         candidates: language -> K strings, put after the prompt (or into the gap) exactly as they are. A bare prompt
-            (an instruction, a safety prompt) has none, K = 0 in every language; see `require_answers`.
+            (an instruction, a safety prompt) has none, K = 0 in every language; see `facts.require_answers`.
         gold: index of the true candidate, None where unknown (DCO never needs it); of several, that which is learnt.
         context: language -> text put before the prompt, with a blank line between them.
         written: whether the candidates are answers that someone wrote, whole, and not names to be ranked.
@@ -97,24 +95,16 @@ class ParallelItem:
         )
 
 
-class Items(list[ParallelItem]):
-    """What `load_items` returns: a list of items, with what was left out and what was odd.
+class ItemSequence:
+    """Items, with what was left out and what was odd.
 
     Attributes:
         skipped: one message a row left out because `on_error` was "skip".
         warnings: one message a row that is odd but was kept.
     """
 
-    def __init__(
-        self,
-        items: Iterable[ParallelItem] = (),
-        *,
-        skipped: Iterable[str] = (),
-        warnings: Iterable[str] = (),
-    ):
-        super().__init__(items)
-        self.skipped: list[str] = list(skipped)
-        self.warnings: list[str] = list(warnings)
+    skipped: list[str]
+    warnings: list[str]
 
     def __repr__(self) -> str:
         """In a few lines: how many, in which languages, and the first."""
@@ -148,10 +138,29 @@ class Items(list[ParallelItem]):
         """These of them, with what was left out and odd of all."""
         return Items(items, skipped=self.skipped, warnings=self.warnings)
 
+    def take(self, places: Iterable[int]) -> "ItemSequence":
+        """Those at these places, in this order, with what was left out and odd of all."""
+        return self.only(self[n] for n in places)
+
     @property
     def languages(self) -> tuple[str, ...]:
         """Every language that some item has, in order of first appearance."""
         return tuple(dict.fromkeys(language for item in self for language in item.prompts))
+
+
+class Items(ItemSequence, list[ParallelItem]):
+    """What `load_items` returns: a list of items, with what was left out and what was odd."""
+
+    def __init__(
+        self,
+        items: Iterable[ParallelItem] = (),
+        *,
+        skipped: Iterable[str] = (),
+        warnings: Iterable[str] = (),
+    ):
+        super().__init__(items)
+        self.skipped = list(skipped)
+        self.warnings = list(warnings)
 
 
 def pick(
@@ -184,49 +193,12 @@ def pick(
     )
 
 
-def items_digest(parts: Iterable[tuple[Iterable[ParallelItem], Sequence[str]]]) -> str:
-    """A key of items, all that they say and their order, and of the languages taken of them; of several such parts."""
-    digest = hashlib.sha256()
-    for items, languages in parts:
-        digest.update(json.dumps(list(languages)).encode())
-        for item in items:
-            # Without fields of later versions where they are empty, so that items keep the key that they had.
-            told = {k: value for k, value in vars(item).items() if k != "where" and value not in ((), {})}
-            digest.update(json.dumps(told, sort_keys=True).encode())
-    return digest.hexdigest()[:32]
-
-
-def with_one_right(items: Items) -> Items:
-    """The items with their gold candidate and the wrong ones alone, for what tells a right answer from a wrong one."""
-
-    def left(item: ParallelItem) -> ParallelItem:
-        kept = sorted({*item.wrong, *item.right[:1]})
-        return item if len(kept) == item.num_candidates else pick(item, kept)
-
-    return items.only(map(left, items))
-
-
 def right_answers(items: Sequence[ParallelItem], candidates: int) -> np.ndarray:
     """i32[n], the index of each item's right candidate, -1 unknown; where some item has several, bool[n, K], which of
     this many candidates are right. Metrics take either."""
     if not any(item.also for item in items):
         return np.array([-1 if item.gold is None else item.gold for item in items], np.int32)
     return np.array([[k in item.right for k in range(candidates)] for item in items])
-
-
-def require_answers(items: Iterable[ParallelItem], where: str) -> None:
-    """Refuses items without candidates, which nothing can be scored or trained by.
-
-    Raises:
-        DataError: naming the place and the first such item.
-    """
-    for item in items:
-        if not item.num_candidates:
-            raise DataError.at(
-                where,
-                f"item {item.id!r} is a bare prompt: there is no answer to score",
-                "Take a source with candidates; or have it answered in words: consistency-jax ask",
-            )
 
 
 def doubled_candidates(item: ParallelItem) -> list[str]:

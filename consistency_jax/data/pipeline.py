@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from consistency_jax.data.examples import Examples, StepInput, TrainingSet, preferable
-from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.packing.plan import choose_shape, plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
 from consistency_jax.data.trees.forest import Forest
@@ -61,14 +60,6 @@ def without_gold(data: TrainingSet) -> TrainingSet:
         gold=np.full_like(data.gold, -1),
         reference=None if data.reference is None else cells(data.reference),
     )
-
-
-def item_arrays(items: Sequence[ParallelItem], languages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The mask bool[n, L, K] and gold i32[n] (-1 unknown) of items."""
-    mask = np.zeros((len(items), len(languages), max(item.num_candidates for item in items)), bool)
-    for cells, item in zip(mask, items, strict=True):
-        cells[[language in item.prompts for language in languages], : item.num_candidates] = True
-    return mask, np.array([-1 if item.gold is None else item.gold for item in items], np.int32)
 
 
 class Pipeline:

@@ -23,6 +23,7 @@ from consistency_jax.data.items import (
     ParallelItem,
     check_characters,
     check_names,
+    no_collection,
     run_together,
 )
 from consistency_jax.data.sources.files import id_of, json_lines, value_of
@@ -85,6 +86,18 @@ def read_pairs(path: str | Path, on_error: str = "raise") -> Pairs:
     if not pairs:
         raise DataError.at(str(path), f"no usable line ({len(pairs.skipped)} skipped)", "Check the file")
     return pairs
+
+
+def load_pairs(
+    pairs: str | Path, on_error: str = "raise", languages: Sequence[str] | None = None, together: bool = False
+) -> Items:
+    """A file of preference pairs as training items, with what was left out; arguments and errors are those of
+    `read_pairs` and `pair_items`."""
+    with no_collection():
+        read = read_pairs(pairs, on_error)
+        items = pair_items(read, str(pairs), languages, together=together)
+        items.skipped = read.skipped
+        return items
 
 
 def pairs_text(pairs: Iterable[Pair]) -> str:

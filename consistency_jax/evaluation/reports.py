@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from consistency_jax import report
 from consistency_jax.config.stages import filled, method_of, model_name, stages_of
-from consistency_jax.data.items import Items, ParallelItem, items_digest
+from consistency_jax.data.facts import items_digest
+from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.evaluation.free_text import (
     GenerationTask,
     Responses,

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from consistency_jax.data.items import DataError, Items, require_answers
-from consistency_jax.data.sources import load_items, source_options
+from consistency_jax.data.facts import require_answers
+from consistency_jax.data.items import DataError, Items
+from consistency_jax.data.sources import code_of, load_items, source_options
+from consistency_jax.data.stored_items import stored_or_read
 from consistency_jax.data.trees.builder import BadCells, TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest
@@ -19,7 +21,6 @@ from consistency_jax.data.trees.round_trip import round_trip
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.huggingface import Model
 from consistency_jax.runtime.files import write_text
-from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.tables import NeutralAnswers, neutral_answers
 
 
@@ -54,22 +55,20 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
     options = data.options.to_dict()
     if "seed" in source_options(data.source):  # three seeds of a run are three splits, as published
         options = {"seed": config.seed} | options
-    items = on_main(
-        lambda: load_items(
-            data.source,
-            path=data.path or None,
-            languages=tuple(data.languages) or None,
-            split=name,
-            on_error=data.on_error,
-            **options,
-        )
-    )
+    arguments = options | {
+        "name": data.source,
+        "path": data.path or None,
+        "languages": tuple(data.languages) or None,
+        "split": name,
+        "on_error": data.on_error,
+    }
+    items = stored_or_read(arguments, lambda: load_items(**arguments), code_of(data.source))
     print_warnings(items, f"split {name!r}")
     if not items:
         raise ConfigError(f"split {name!r} of data.source={data.source!r} has no items")
     if not bare:
         require_answers(items, f"split {name!r} of data.source={data.source!r}")
-    known = sorted({item.group for item in items})
+    known = sorted({item.group for item in items}) if groups else ()
     for group in groups:
         if group not in known:
             raise ConfigError(f"split {name!r} has no group {group!r}; it has: {', '.join(known)}")
@@ -79,7 +78,7 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
                 f"evaluation.groups.{group}={tuple(members)} holds no language of split {name!r}, which has "
                 f"{', '.join(languages_of(config, items))}"
             )
-    return items.only(item for item in items if item.group in groups) if groups else items
+    return items.take(n for n, item in enumerate(items) if item.group in groups) if groups else items
 
 
 def load_tests(config: ConfigDict, bare: bool = False) -> dict[str, Items]:
@@ -96,7 +95,7 @@ def evenly(items: Items, count: int) -> Items:
     if not 0 < count < len(items):
         return items
     places = np.linspace(0, len(items) - 1, count).round().astype(int)
-    return items.only(items[n] for n in places)
+    return items.take(places)
 
 
 def print_warnings(items: Items, what: str) -> None:
@@ -207,7 +206,7 @@ def _without(items: Items, error: BadCells, languages: int, split: str) -> Items
     if len(bad) == len(items):
         raise error
     print(f"data: split {split!r}: {len(bad)} more skipped, the first: {next(iter(bad.values()))}")
-    kept = items.only(item for n, item in enumerate(items) if n not in bad)
+    kept = items.take(n for n in range(len(items)) if n not in bad)
     kept.skipped += bad.values()
     return kept
 

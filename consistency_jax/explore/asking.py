@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import stages_of
-from consistency_jax.data.items import MASK, DataError, ParallelItem, open_prompt, require_answers, validate
+from consistency_jax.data.facts import require_answers
+from consistency_jax.data.items import MASK, DataError, ParallelItem, open_prompt, validate
 from consistency_jax.data.sources.choices import parted
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.errors import CheckpointError, ConfigError, UserError

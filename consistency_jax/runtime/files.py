@@ -7,10 +7,13 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import os
 import re
 import socket
+import struct
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -239,9 +242,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(file, **arrays, **{DIGEST: _digest(arrays)})
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz; each is read into its own memory, and all are checked against their digest, which files of
-    earlier versions lack.
+def read_arrays(path: Path, mapped: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of an .npz; all are checked against their digest, which files of earlier versions lack.
+
+    Args:
+      mapped: they stay on this machine's disk, from where the system brings what is looked at, and takes no memory that
+        others need. Otherwise each is read into its own memory.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -249,7 +255,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with path.open("rb") as file, np.load(file) as stored:  # np.load leaves a damaged file open
-            arrays = {name: stored[name] for name in stored.files}
+            read = functools.partial(_mapped, path, stored.zip) if mapped else stored.__getitem__
+            arrays = {name: read(name) for name in stored.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and numpy each raise their own kinds
@@ -258,6 +265,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if digest is not None and not np.array_equal(digest, _digest(arrays)):
         raise ValueError("its arrays are not those that were written")
     return arrays
+
+
+def _mapped(path: Path, stored: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array that `np.savez` wrote, uncompressed, mapped from where it lies in the file."""
+    info = stored.getinfo(f"{name}.npy")
+    with stored.open(info) as member:
+        np.lib.format.read_magic(member)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        behind = member.tell()
+    with path.open(
+        "rb"
+    ) as file:  # the name and what follows it may be longer here than in the zip's own list
+        file.seek(info.header_offset)
+        behind += 30 + sum(struct.unpack("<26x2H", file.read(30)))
+    if not math.prod(shape):
+        return np.zeros(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, "r", info.header_offset + behind, shape))
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

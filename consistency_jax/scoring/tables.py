@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.data.items import Items, ParallelItem, check_languages, require_answers, right_answers
+from consistency_jax.data.facts import require_answers
+from consistency_jax.data.items import Items, ParallelItem, check_languages, right_answers
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Params

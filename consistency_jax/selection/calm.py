@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from consistency_jax.data.facts import item_arrays
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.data.pipeline import item_arrays
 from consistency_jax.data.preferences import Pair
 from consistency_jax.selection.candidates import Picks, best, picked_pairs, picks
 from consistency_jax.selection.letters import LETTERS, lettered_question, read_letter

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from consistency_jax.data.facts import item_arrays
 from consistency_jax.data.items import open_prompt
-from consistency_jax.data.pipeline import item_arrays
 from consistency_jax.data.preferences import Pair
 from consistency_jax.selection.needs import Given, Selection
 from consistency_jax.selection.summary import SAME_TEXT

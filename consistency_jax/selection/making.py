@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.parsing import named_function
-from consistency_jax.data.items import Items, items_digest
+from consistency_jax.data.facts import items_digest
+from consistency_jax.data.items import Items
 from consistency_jax.data.preferences import Pairs, pair_items, pairs_text, read_pairs
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import cached_answers, reading

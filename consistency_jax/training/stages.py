@@ -11,9 +11,11 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
 from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
-from consistency_jax.data.items import Items, open_prompt, pick, with_one_right
-from consistency_jax.data.pipeline import Pipeline, item_arrays, without_gold
-from consistency_jax.data.preferences import pair_items, read_pairs
+from consistency_jax.data.facts import by_language, item_arrays, with_one_right
+from consistency_jax.data.items import Items
+from consistency_jax.data.pipeline import Pipeline, without_gold
+from consistency_jax.data.preferences import load_pairs
+from consistency_jax.data.stored_items import stored_or_read
 from consistency_jax.data.trees.forest import ANSWER
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.measuring import score_split
@@ -30,7 +32,6 @@ from consistency_jax.models.flops import mask_cost
 from consistency_jax.models.huggingface import Model
 from consistency_jax.objectives import OBJECTIVES, make_objective, options_of, tells_right_from_wrong, usable
 from consistency_jax.runtime.mesh import mesh_of, row_groups
-from consistency_jax.runtime.processes import on_main
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.selection import SELECTIONS, check_selection
@@ -72,10 +73,13 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
 def _load_pairs(config: ConfigDict) -> Items:
     """The preference pairs of `data.train.pairs`, as items: of one language each, or of whole questions."""
     path = config.data.train.pairs
-    pairs = on_main(lambda: read_pairs(path, config.data.on_error))
-    together = config.batching.name == "grouped"
-    items = pair_items(pairs, path, tuple(config.data.languages) or None, together=together)
-    items.skipped = pairs.skipped
+    arguments = {
+        "pairs": path,
+        "on_error": config.data.on_error,
+        "languages": tuple(config.data.languages) or None,
+        "together": config.batching.name == "grouped",
+    }
+    items = stored_or_read(arguments, lambda: load_pairs(**arguments))
     print_warnings(items, path)
     return items
 
@@ -117,20 +121,22 @@ def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items
         f"data: {split}: {(~taken).sum()} of {len(items)} items left out of training: "
         f"{config.objective.name} needs {needs}"
     )
-    return items.only(item for item, use in zip(items, taken, strict=True) if use)
+    return items.take(np.flatnonzero(taken))
 
 
 def tell_shared(loaded: Sequence[tuple[Items, Sequence[str]]], tests: Mapping[str, Items]) -> None:
     """Says of each test split how many of its questions have a prompt that is trained on, word for word."""
-    known = {
-        (name, open_prompt(item, name))
+    asked = sorted({language for items in tests.values() for language in items.languages})
+    trained = [
+        np.where(np.isin(asked, languages), by_language(items, "prompts", asked), 0)
         for items, languages in loaded
-        for item in items
-        for name in languages
-        if name in item.prompts
-    }
+    ]
     for split, items in tests.items():
-        count = sum(any((name, open_prompt(item, name)) in known for name in item.prompts) for item in items)
+        own = by_language(items, "prompts", asked)
+        shared = [
+            np.isin(own[:, l], np.concatenate([keys[:, l] for keys in trained])) for l in range(len(asked))
+        ]
+        count = int(((own > 0) & np.transpose(shared)).any(1).sum())
         if count:
             what = "questions have a prompt that is trained on, too"
             print(f"data: split {split!r}: {count:,} of {len(items):,} {what}")
@@ -239,8 +245,8 @@ def training_split(config: ConfigDict, items: Items, languages: Sequence[str], m
 
 
 def _told_apart(split: Split) -> Split:
-    """Preference pairs without those whose answers are the same tokens (a chat drops the space before an answer); says
-    how many are left out."""
+    """Preference pairs without those whose answers are the same tokens (a chat drops the space before an answer), which
+    have no tree then; says how many are left out."""
     trees, wide = split.trees, len(split.languages)
     same = np.flatnonzero(trees.alike()).tolist()
     if not same:
@@ -249,16 +255,11 @@ def _told_apart(split: Split) -> Split:
     print(f"data: {len(same)} of {count} pairs left out: chosen and rejected are the same tokens")
     if len(same) == count:
         raise ConfigError("no preference pair is left: in each, chosen and rejected are the same tokens")
-    kept = np.arange(len(trees))
+    kept = np.where(trees.segments > 0, np.arange(len(trees)), -1)
     kept[same] = -1
-    items, kept = list(split.items), kept.reshape(-1, wide)
-    for n in {n // wide for n in same}:
-        there = [language for language, tree in zip(split.languages, kept[n]) if tree >= 0]
-        items[n] = pick(items[n], range(2), languages=[name for name in there if name in items[n].prompts])
-    left = [n for n, item in enumerate(items) if item.prompts]
-    return dataclasses.replace(
-        split, items=split.items.only(items[n] for n in left), trees=trees.take(kept[left].reshape(-1))
-    )
+    kept = kept.reshape(-1, wide)
+    left = np.flatnonzero((kept >= 0).any(1))
+    return dataclasses.replace(split, items=split.items.take(left), trees=trees.take(kept[left].reshape(-1)))
 
 
 @dataclass(frozen=True)
@@ -319,11 +320,9 @@ def _reference_logp(config: ConfigDict, split: Split, drawn: np.ndarray, referen
     )  # those that are drawn, and then the others
     there = np.take_along_axis(drawn[item, column], order, 1)
     trees = split.trees.take(item * len(split.languages) + column, np.where(there, order, -1))
-    cells = [
-        pick(split.items[i], order[n, : there[n].sum()].tolist(), languages=[split.languages[l]])
-        for n, (i, l) in enumerate(zip(item.tolist(), column.tolist(), strict=True))
-    ]
-    own = dataclasses.replace(split, items=Items(cells), languages=("drawn",), trees=trees, neutral=None)
+    # A row of its own for each item and language that is drawn.
+    items = split.items.take(item)
+    own = dataclasses.replace(split, items=items, languages=("drawn",), trees=trees, neutral=None)
     logp, found = np.zeros(drawn.shape, np.float32), _scored(config, own, reference, "reference").logp[:, 0]
     row, which = np.nonzero(there)
     logp[item[row], column[row], order[row, which]] = found[row, which]

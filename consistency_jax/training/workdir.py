@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import filled, flattened, selects, stages_of
-from consistency_jax.data.items import Items, items_digest
+from consistency_jax.data.facts import items_digest
+from consistency_jax.data.items import Items
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import Alone, in_bucket, location, read_json, refuse_input, write_text
 from consistency_jax.runtime.processes import check_shared, on_main

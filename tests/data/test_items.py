@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from consistency_jax.data.facts import require_answers
 from consistency_jax.data.items import (
     MASK,
     DataError,
@@ -14,7 +15,6 @@ from consistency_jax.data.items import (
     check_spacing,
     doubled_candidates,
     pick,
-    require_answers,
     run_together,
     validate,
 )

@@ -15,10 +15,13 @@ from consistency_jax.config.checks import validate
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import Stage, stages_of
+from consistency_jax.data import stored_items
 from consistency_jax.data.examples import TrainingSet
+from consistency_jax.data.items import Items
 from consistency_jax.data.packing.plan import plan
 from consistency_jax.data.packing.rows import Shape, tree_sizes
 from consistency_jax.data.preferences import Pair, write_pairs
+from consistency_jax.data.stored_items import StoredItems
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
@@ -43,6 +46,7 @@ from consistency_jax.training.stages import (
     training_split,
 )
 from consistency_jax.training.trainable import trained_names
+from consistency_jax.training.workdir import DATA_KEY
 
 TEMPLATE = """{{ bos_token }}{% for m in messages %}{{ m.role + ':\n' + m.content }}
 {{- '<pad>' if m.role == 'assistant' else '\n' }}{% endfor %}
@@ -325,10 +329,12 @@ def test_pairs_that_are_the_same_tokens_are_left_out_and_counted(small_config, s
         assert (
             "data: 3 of 6 pairs left out: chosen and rejected are the same tokens" in capsys.readouterr().out
         )
+        there = split.trees.segments.reshape(-1, len(languages)) > 0
         found = [
             (item.group, language, *item.candidates[language])
-            for item in split.items
+            for item, own in zip(split.items, there, strict=True)
             for language in item.prompts
+            if own[languages.index(language)]
         ]
         expected = [pairs[n] for n in left]
         assert found == [(pair.id, pair.language, pair.chosen, pair.rejected) for pair in expected]
@@ -337,6 +343,33 @@ def test_pairs_that_are_the_same_tokens_are_left_out_and_counted(small_config, s
     write_pairs(tmp_path / "pairs.jsonl", pairs[:2])
     with pytest.raises(ConfigError, match="no preference pair is left"):
         training_split(small_config, *load_training(small_config), load_pretrained(folder))
+
+
+@pytest.mark.parametrize("method", ["dpo", "dco"])
+def test_a_run_on_items_that_lie_on_disk_is_the_same_run(small_config, tmp_path, monkeypatch, method, capsys):
+    """Of preference pairs, and of parallel items: in memory, written to disk, and found there."""
+    small_config.objective.name, small_config.total_steps = method, 2
+    if method == "dpo":
+        pairs = [
+            Pair(f"q{n}", language, f"Question {n} is", " a" * (n % 5 + 1), " b")
+            for n in range(9)
+            for language in ("en", "de")
+        ]
+        write_pairs(tmp_path / "pairs.jsonl", pairs)
+        small_config.data.train.pairs = str(tmp_path / "pairs.jsonl")
+    told, kinds = [], []
+    for n, large in enumerate([2**40, 1, 1]):
+        monkeypatch.setattr(stored_items, "LARGE", large)
+        kinds.append(type(load_training(small_config)[0]))
+        train(small_config, tmp_path / f"run{n}")
+        names = ("metrics.jsonl", DATA_KEY, "report.json")
+        texts = [(tmp_path / f"run{n}" / name).read_text() for name in names]
+        losses = [json.loads(line).get("loss") for line in texts[0].splitlines()]
+        told.append((losses, texts[1], json.loads(texts[2])["final"]))
+    assert told[0] == told[1] == told[2]
+    assert kinds == [Items, StoredItems, StoredItems]
+    if method == "dco":
+        assert "questions have a prompt that is trained on" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("end", ["written", "never"])

@@ -166,6 +166,15 @@ def source_of(name: str) -> Source:
     return _module(name).SOURCE
 
 
+def code_of(name: str) -> Path:
+    """The file that reads a data set.
+
+    Raises:
+        DataError: unknown name.
+    """
+    return Path(inspect.getfile(_module(name)))
+
+
 def source_options(name: str) -> tuple[str, ...]:
     """Names of the further options that `load_items` takes for a source.
 

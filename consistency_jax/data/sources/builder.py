@@ -9,9 +9,6 @@ loaders that want records. Features are flat, so that they are written and read 
 """
 
 import dataclasses
-import hashlib
-import importlib
-import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +17,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from consistency_jax.data import items as items_module
 from consistency_jax.data.items import Items, ParallelItem
-from consistency_jax.data.sources import SOURCES, load_items
+from consistency_jax.data.sources import code_of, load_items
 from consistency_jax.data.sources.preparing import prepared
+from consistency_jax.data.stored_items import fingerprint
 from consistency_jax.runtime.cache import cache_folder
-from consistency_jax.runtime.files import expanded, local
+from consistency_jax.runtime.files import local
 
 
 @dataclasses.dataclass
@@ -109,8 +106,7 @@ def tfds_builder(
         DataError: what `load_items` raises.
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
-    reader = inspect.getfile(importlib.import_module(SOURCES[source])) if source in SOURCES else __file__
-    key = _fingerprint(reader, source, tuple(splits), arguments)
+    key = fingerprint(arguments | {"source": source, "splits": tuple(splits)}, code_of(source))
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
@@ -143,16 +139,3 @@ def to_item(row: Mapping[str, Any]) -> ParallelItem:
         written=bool(row["written"]),
         targets={language: tuple(texts) for language, texts in json.loads(row["targets"]).items()},
     )
-
-
-def _fingerprint(reader: str, source: str, splits: tuple[str, ...], arguments: Mapping[str, Any]) -> str:
-    """A key of what the items depend on: the files, too, that an option names."""
-    readers = [Path(items_module.__file__), Path(reader), *sorted(Path(__file__).parent.glob("*.py"))]
-    text = repr((source, splits, sorted(arguments.items())))
-    digest = hashlib.sha256(text.encode() + b"".join(file.read_bytes() for file in readers))
-    named = (expanded(value) for value in arguments.values() if value and isinstance(value, str | Path))
-    for root in named:
-        for file in [root] if root.is_file() else sorted(filter(Path.is_file, root.rglob("*"))):
-            state = file.stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]

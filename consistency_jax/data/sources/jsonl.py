@@ -38,7 +38,7 @@ def read(
 
     Args:
         path: the file, which is split by seed, or a folder with one file a split.
-        bare: whether items may be prompts alone, without "candidates" (see `items.require_answers`).
+        bare: whether items may be prompts alone, without "candidates" (see `facts.require_answers`).
         doubled: "refuse", or "keep", with a warning: items with the same candidate twice, which tie.
 
     Raises:

@@ -21,9 +21,10 @@ own special tokens count, it is an error.)
 """
 
 import hashlib
+import itertools
 import marshal
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ import numpy as np
 import tokenizers
 
 from consistency_jax.data import items as items_module
+from consistency_jax.data.facts import fact
 from consistency_jax.data.items import MASK, DataError, ParallelItem, no_collection, open_prompt
+from consistency_jax.data.stored_items import StoredItems
 from consistency_jax.data.trees.chat import SWITCH_OFF, ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
@@ -103,14 +106,13 @@ class TreeBuilder:
         """
         if languages is None:
             languages = tuple(dict.fromkeys(language for item in items for language in item.prompts))
-        return self.of_cells([(item, l) if l in item.prompts else None for item in items for l in languages])
+        return self.of_cells((item, l) if l in item.prompts else None for item in items for l in languages)
 
-    def of_cells(self, cells: Sequence[Cell]) -> Forest:
+    def of_cells(self, cells: Iterable[Cell]) -> Forest:
         """The trees of single languages of items. Errors are those of `build`."""
         problems: dict[int, str] = {}
 
-        def made(start: int) -> Forest:
-            chunk = list(cells[start : start + CHUNK])
+        def made(chunk: list[Cell], start: int) -> Forest:
             while True:
                 try:
                     return self._chunk(chunk)
@@ -118,8 +120,10 @@ class TreeBuilder:
                     for n, told in error.problems.items():
                         problems[start + n], chunk[n] = told, None
 
+        left = iter(cells)
+        chunks = iter(lambda: list(itertools.islice(left, CHUNK)), [])
         with no_collection():
-            forest = Forest.concatenate(made(start) for start in range(0, len(cells), CHUNK))
+            forest = Forest.concatenate(made(chunk, n * CHUNK) for n, chunk in enumerate(chunks))
         if problems:
             raise BadCells(problems)
         return forest
@@ -375,11 +379,14 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
         ConfigError: where processes have tokenizers or packages that differ.
     """
     digest, size = hashlib.sha256(), 0
-    for text in _texts(items, languages):
-        digest.update(text)
-        size += len(text)
-    if size < LEAST:
-        return builder.build(items, languages)
+    if isinstance(items, StoredItems):  # which are many, and know their keys
+        digest.update(fact(items, "keys").tobytes())
+    else:
+        for text in _texts(items, languages):
+            digest.update(text)
+            size += len(text)
+        if size < LEAST:
+            return builder.build(items, languages)
     digest.update(builder.key().encode())
     digest.update(f"{tokenizers.__version__} {tuple(languages)}".encode())
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(items_module.__file__)):

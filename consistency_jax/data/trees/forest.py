@@ -17,6 +17,7 @@ from consistency_jax.data.trees.tokenization import without_row
 from consistency_jax.runtime.files import read_arrays, write_arrays
 
 UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
+AT_ONCE = 65_536  # trees that are looked at at once, where that takes many bytes a token
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,12 @@ class Forest(Sequence[Tree | None]):
 
     @classmethod
     def load(cls, path: Path) -> "Forest":
-        """What `save` wrote.
+        """What `save` wrote; its arrays stay on disk, and are brought where they are looked at.
 
         Raises:
             ValueError: for a file that is damaged, or holds something else.
         """
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, mapped=True)
         if set(arrays) != {f.name for f in fields(cls)}:
             raise ValueError(f"{path} holds no trees")
         return cls(**arrays)
@@ -156,10 +157,15 @@ class Forest(Sequence[Tree | None]):
 
     def alike(self) -> np.ndarray:
         """bool[N], whether two branches of a tree are the same tokens."""
+        places = range(0, len(self), AT_ONCE)
+        parts = [self.take(np.arange(n, min(n + AT_ONCE, len(self))))._alike() for n in places]
+        return np.concatenate([np.zeros(0, bool), *parts])
+
+    def _alike(self) -> np.ndarray:
         place = np.arange(len(self.token)) - np.repeat(self.start, self.length)
         mixed = (self.token.astype(np.uint64) + 1) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> 29)) * (2 * place.astype(np.uint64) + 1)  # a hash of 64 bits a segment
-        key = _differences(mixed.view(np.int64), self.start, self.length)
+        key = _sums(mixed.view(np.int64), self.start, self.length)
         tree, branches = np.repeat(np.arange(len(self)), self.segments), self.branch > 0
         tree, key, length = tree[branches], key[branches], self.length[branches]
         order = np.lexsort((length, key, tree))
@@ -178,11 +184,11 @@ class Forest(Sequence[Tree | None]):
 
     def per_tree(self, values: np.ndarray) -> np.ndarray:
         """i64[N], the sum of i64[S] over the segments of each tree."""
-        return _differences(values, self.first, self.segments)
+        return _sums(values, self.first, self.segments)
 
     def per_segment(self, chosen: np.ndarray) -> np.ndarray:
         """i64[S], how many of the chosen tokens (bool[P]) each segment has."""
-        return _differences(chosen, self.start, self.length)
+        return _sums(chosen, self.start, self.length)
 
     @property
     def there(self) -> np.ndarray:
@@ -267,7 +273,13 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def _differences(values: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """i64[n], the sum of values[first : first + count] of each."""
-    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(values, dtype=np.int64)])
-    return total[first + count] - total[first]
+def _sums(values: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """i64[n], the sum of values[first : first + count] of each; they lie end to end."""
+    found, there = np.zeros(len(first), np.int64), np.flatnonzero(count)
+    for own in np.split(
+        there, range(AT_ONCE, len(there), AT_ONCE)
+    ):  # numpy casts all values that it is given
+        if len(own):
+            start, stop = first[own[0]], first[own[-1]] + count[own[-1]]
+            found[own] = np.add.reduceat(values[start:stop], first[own] - start, dtype=np.int64)
+    return found

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, pick, right_answers, with_one_right
+from consistency_jax.data.facts import with_one_right
+from consistency_jax.data.items import DataError, Items, ParallelItem, pick, right_answers
 from consistency_jax.data.sources import load_items
 from consistency_jax.errors import UserError
 

@@ -9,7 +9,8 @@ import pytest
 import source_files
 
 from consistency_jax.config.defaults import default
-from consistency_jax.data.items import SPACINGS, DataError, check_spacing, require_answers
+from consistency_jax.data.facts import require_answers
+from consistency_jax.data.items import SPACINGS, DataError, check_spacing
 from consistency_jax.data.sources import SOURCES, jsonl, load_items, source_of, source_options
 from consistency_jax.data.sources.source import Row, bare_row, each
 from consistency_jax.evaluation.splits import load_split

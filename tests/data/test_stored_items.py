@@ -1,0 +1,133 @@
+"""Items on disk are the items that were read, and are read again when anything that they depend on has changed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consistency_jax.data import stored_items
+from consistency_jax.data.facts import FACTS, fact, item_arrays, items_digest, with_one_right
+from consistency_jax.data.items import DataError, Items, ParallelItem
+from consistency_jax.data.stored_items import StoredItems, store, stored_or_read
+
+
+def many(count: int = 100) -> Items:
+    """Items that differ in all that items can."""
+    made = []
+    for n in range(count):
+        languages = [name for name, every in (("ja", 3), ("en", 1), ("sw", 7)) if n % every == 0]
+        made.append(
+            ParallelItem(
+                f"q{n}",
+                f"g{n % 4}",
+                {name: f"質問 {n} {name}" for name in languages},
+                {name: tuple(f" {name}{k}" for k in range(2 + n % 2)) for name in languages},
+                gold=None if n % 5 == 0 else n % 2,
+                context={"en": "é\u2028"} if n % 6 == 0 else None,
+                written=n % 2 == 0,
+                also=(2,) if n % 10 == 1 else (),
+                targets={},
+                where=f"file:{n}",
+            )
+        )
+    return Items(made, skipped=["file:7: bad"], warnings=["odd"])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredItems:
+    store(tmp_path / "items", many())
+    return StoredItems(tmp_path / "items")
+
+
+def test_items_on_disk_are_those_in_memory(stored, monkeypatch):
+    expected = many()
+    monkeypatch.setattr(stored_items, "AT_ONCE", 7)
+    assert list(stored) == expected
+    assert [item.where for item in stored] == [item.where for item in expected]
+    assert (stored.skipped, stored.warnings) == (expected.skipped, expected.warnings)
+    assert (len(stored), stored[3], stored[-1]) == (100, expected[3], expected[-1])
+    assert list(stored[5:50:9]) == expected[5:50:9]
+    assert stored.languages == expected.languages == ("ja", "en", "sw")
+    for item, other in zip(stored, expected, strict=True):
+        assert [type(value) for value in vars(item).values()] == [type(v) for v in vars(other).values()]
+    with pytest.raises(IndexError, match="item 100 of 100"):
+        stored[100]
+
+
+@pytest.mark.parametrize("places", [range(100), [5, 1, 1, 99], np.arange(1, 100, 2), []])
+def test_some_of_them_are_those_of_a_list(stored, places):
+    expected, own = many().take(places), stored.take(places)
+    assert isinstance(own, StoredItems)
+    assert list(own) == expected
+    assert own.languages == expected.languages
+    for languages in (("sw", "en"), ("xx",)):
+        for a, b in zip(item_arrays(own, languages), item_arrays(expected, languages), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for name in FACTS.keys() - {"there", "prompts"}:  # which are by language
+        np.testing.assert_array_equal(fact(own, name), fact(expected, name))
+    assert items_digest([(own, ("en",))]) == items_digest([(expected, ("en",))])
+    assert list(with_one_right(own)) == with_one_right(expected)
+    own.skipped.append("more")
+    assert stored.skipped == ["file:7: bad"]
+
+
+def test_equal_is_the_same_items_of_the_same_folder(stored, tmp_path):
+    assert stored == StoredItems(tmp_path / "items") == stored.take(range(100))
+    assert stored != stored.take(range(99))
+    assert stored != many()
+
+
+def test_a_large_set_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    file, reads = tmp_path / "data.jsonl", []
+    file.write_text("1")
+
+    def read() -> Items:
+        reads.append(file.read_text())
+        return many()
+
+    def found(**options: object) -> Items | StoredItems:
+        return stored_or_read({"path": file, **options}, read)
+
+    assert type(found()) is type(found()) is Items  # a small one
+    assert len(reads) == 2
+    monkeypatch.setattr(stored_items, "LARGE", 2000)
+    for _ in range(2):
+        assert type(found()) is StoredItems
+        assert list(found()) == many()
+    assert len(reads) == 3
+    found(split="train")
+    assert len(reads) == 4
+    file.write_text("2, changed")
+    found()
+    assert reads[4:] == ["2, changed"]
+    assert type(stored_or_read({"path": None}, many)) is Items  # no file: nothing tells when it changes
+
+
+def test_a_damaged_folder_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stored_items, "LARGE", 2000)
+    (tmp_path / "data").write_text("1")
+    reads = []
+
+    def found() -> Items | StoredItems:
+        return stored_or_read({"path": str(tmp_path / "data")}, lambda: reads.append(1) or many())
+
+    found()
+    [folder] = (tmp_path / "cache" / "items").iterdir()
+    for name, damage in (
+        ("facts.npz", lambda path: path.write_bytes(path.read_bytes()[:-50])),
+        ("facts.npz", lambda path: path.unlink()),  # a run that was killed while it wrote
+        ("items.array_record", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        ("items.array_record", lambda path: path.unlink()),
+    ):
+        damage(folder / name)
+        before = len(reads)
+        assert list(found()) == many()
+        assert len(reads) == before + 1
+    records = (folder / "items.array_record").read_bytes()
+    (folder / "items.array_record").write_bytes(b"\0" * len(records))
+    with pytest.raises(
+        DataError, match=r"items.array_record: it is damaged .* Delete it: the data set is then"
+    ):
+        list(found())
