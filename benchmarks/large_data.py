@@ -100,7 +100,7 @@ def measured(arguments: list[str], cache: Path, workdir: Path) -> dict[str, floa
     if status:
         raise SystemExit(f"{' '.join(arguments)}\n{output}")
     first, parts = PART.search(output).groups()
-    spent = dict(re.findall(r"([a-z ]+) ([\d.]+) s", parts))
+    spent = dict(re.findall(r"([a-z][a-z ]*) ([\d.]+) s", parts))
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     rates = sorted(line["items_per_s"] for line in lines if "items_per_s" in line)
     return {

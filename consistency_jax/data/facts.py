@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, open_prompt, pick
+from consistency_jax.data.items import DataError, Items, ItemSequence, ParallelItem, open_prompt, pick
 
 KEY = 16  # bytes of an item's key
-MANY = 50_000  # items of a data set, from which on its key is made of theirs
+MANY = 50_000  # items, from which on their key is made of each one's
 
 
 def known_languages(items: Sequence[ParallelItem]) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def _one_right(item: ParallelItem) -> ParallelItem:
     return item if len(kept) == item.num_candidates else pick(item, kept)
 
 
-def told(item: ParallelItem) -> bytes:
+def all_said(item: ParallelItem) -> bytes:
     """All that an item says, but for where it was read."""
     # Without fields of later versions where they are empty, so that items keep the key that they had.
     fields = {k: value for k, value in vars(item).items() if k != "where" and value not in ((), {})}
@@ -48,7 +48,7 @@ def told(item: ParallelItem) -> bytes:
 
 
 def _keys(items: Sequence[ParallelItem]) -> np.ndarray:
-    keys = b"".join(hashlib.blake2b(told(item), digest_size=KEY).digest() for item in items)
+    keys = b"".join(hashlib.blake2b(all_said(item), digest_size=KEY).digest() for item in items)
     return np.frombuffer(keys, np.uint8).reshape(-1, KEY)
 
 
@@ -102,16 +102,21 @@ def require_answers(items: Sequence[ParallelItem], where: str) -> None:
         )
 
 
-def with_one_right(items: Items) -> Items:
-    """The items with their gold candidate and the wrong ones alone, for what tells a right answer from a wrong one."""
+def with_one_right(items: ItemSequence) -> ItemSequence:
+    """The items with their gold candidate and the wrong ones alone, for what tells a right answer from a wrong one;
+    themselves where none has more."""
     return items if fact(items, "settled").all() else items.only(map(_one_right, items))
 
 
-def items_digest(parts: Iterable[tuple[Sequence[ParallelItem], Sequence[str]]]) -> str:
-    """A key of items, all that they say and their order, and of the languages taken of them; of several such parts."""
+def items_digest(parts: Iterable[tuple[Sequence[ParallelItem], Sequence[str]]], fast: bool = False) -> str:
+    """A key of items, all that they say and their order, and of the languages taken of them; of several such parts.
+
+    Args:
+        fast: another key of many items, made of theirs, which are known where they lie on disk.
+    """
     digest = hashlib.sha256()
     for items, languages in parts:
         digest.update(json.dumps(list(languages)).encode())
-        for part in [fact(items, "keys").tobytes()] if len(items) >= MANY else map(told, items):
+        for part in [fact(items, "keys").tobytes()] if fast and len(items) >= MANY else map(all_said, items):
             digest.update(part)
     return digest.hexdigest()[:32]

@@ -8,65 +8,74 @@ import copy
 import hashlib
 import json
 import marshal
+import os
+import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from consistency_jax.data.facts import FACTS, fact
 from consistency_jax.data.items import DataError, Items, ItemSequence, ParallelItem, no_collection
+from consistency_jax.errors import UserError
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.files import complete_path, expanded, read_arrays, write_arrays
-from consistency_jax.runtime.processes import on_main
+from consistency_jax.runtime.processes import on_main, several
 
-# Bytes of records, from which on items are kept on disk: seconds of reading, and a few times the memory.
+# Bytes of files from which on items are kept on disk, and of records from which on they stay there: seconds of reading,
+# and a few times the memory.
 LARGE = 2**25
 GROUP = 16  # records that are packed together: more are smaller, and take longer to read one by one
-AT_ONCE = 4096  # records that a pass over all holds
+RECORDS = 4096  # that a pass over all holds
+FACTS_FILE = "facts.npz"
 
 
 class StoredItems(ItemSequence, Sequence[ParallelItem]):
     """Items on disk: all of a folder that `store` wrote, or some of them in any order. They are not changed.
 
+    Args:
+        folder: of `store`.
+        state: that it was written for.
+
     Attributes:
         facts: `FACTS` by name.
         known: the languages that those are about.
+        size: bytes of all records, about.
 
     Raises:
-        ValueError: the folder is damaged.
+        OSError: there is nothing.
+        ValueError: the folder is damaged, or of another state.
+        DataError: when items are read, and cannot be.
     """
 
-    def __init__(self, folder: Path):
-        arrays = read_arrays(folder / "facts.npz")
+    def __init__(self, folder: Path, state: str = ""):
+        arrays = read_arrays(folder / FACTS_FILE)
         told = json.loads(arrays.pop("told").tobytes())
-        self._path = folder / "items.array_record"
-        if not self._path.is_file() or self._path.stat().st_size != told["size"]:
-            raise ValueError(f"{self._path} is damaged")
-        self.skipped, self.warnings = told["skipped"], told["warnings"]
+        self._path = folder / told["records"]
+        if told["state"] != state or self._path.stat().st_size != told["bytes"]:
+            raise ValueError(f"{folder} is damaged, or of another state")
+        self._reader = ArrayRecordReader(
+            str(self._path)
+        )  # opened now: another run may put other records here
+        self.skipped, self.warnings, self.size = told["skipped"], told["warnings"], told["size"]
         self.facts, self.known = arrays, tuple(told["languages"])
         self._places = np.arange(len(arrays["gold"]))
-
-    @cached_property
-    def _reader(self) -> ArrayRecordReader:
-        return ArrayRecordReader(str(self._path))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """As of `Items`."""
         there = self.facts["there"]
-        first = {
-            int(own.argmax()) for own in there.T if own.any()
-        }  # the items in which a language appears first
+        # The items in which a language appears first.
+        first = {int(own.argmax()) for own in there.T if own.any()}
         return tuple(dict.fromkeys(language for n in sorted(first) for language in self[n].prompts))
 
     def take(self, places: Iterable[int]) -> "StoredItems":
         """As of `Items`; no text is read."""
         places, view = np.fromiter(places, int), copy.copy(self)
-        view._places = self._places[places]
+        view._places, view.size = self._places[places], self.size * len(places) // max(len(self), 1)
         view.facts = {name: values[places] for name, values in self.facts.items()}
         view.skipped, view.warnings = list(self.skipped), list(self.warnings)
         return view
@@ -82,8 +91,8 @@ class StoredItems(ItemSequence, Sequence[ParallelItem]):
         return self._read([n])[0]
 
     def __iter__(self) -> Iterator[ParallelItem]:
-        for start in range(0, len(self), AT_ONCE):
-            yield from self._read(np.arange(start, min(start + AT_ONCE, len(self))))
+        for start in range(0, len(self), RECORDS):
+            yield from self._read(np.arange(start, min(start + RECORDS, len(self))))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StoredItems):
@@ -101,75 +110,128 @@ class StoredItems(ItemSequence, Sequence[ParallelItem]):
         return [_item(record) for record in records]
 
 
-def store(folder: Path, items: Items) -> None:
-    """Writes items into a folder, from which `StoredItems` reads them."""
+def store(folder: Path, items: Items, state: str = "") -> None:
+    """Writes items into a folder, from which `StoredItems` reads them; what was there before goes.
+
+    Args:
+        state: a key of what they were made of.
+
+    Raises:
+        OSError, RuntimeError: it cannot be written.
+        DataError: an item that holds something else than plain texts and numbers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "items.array_record"
+    path, size = folder / f"{uuid.uuid4().hex[:8]}.array_record", 0
     with complete_path(path) as partial:
         writer = ArrayRecordWriter(str(partial), f"group_size:{GROUP}")
         for item in items:
-            writer.write(_record(item))
+            record = _record(item)
+            size += len(record)
+            writer.write(record)
         writer.close()
-    told = {"languages": items.languages, "skipped": items.skipped, "warnings": items.warnings}
-    told["size"] = path.stat().st_size
+    told = {"state": state, "records": path.name, "bytes": path.stat().st_size, "size": size}
+    told |= {"languages": items.languages, "skipped": items.skipped, "warnings": items.warnings}
     arrays = {name: fact(items, name) for name in FACTS}
     arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
-    write_arrays(folder / "facts.npz", arrays)  # the last file: it says that the folder is complete
+    write_arrays(folder / FACTS_FILE, arrays)  # the last file: it says which records it is of
+    for other in folder.glob("*.array_record"):
+        if other != path:
+            other.unlink(missing_ok=True)
 
 
 def stored_or_read(
-    arguments: Mapping[str, Any], read: Callable[[], Items], code: Path | None = None
+    path: str | Path | None, settings: Mapping[str, Any], read: Callable[[], Items], code: Path | None = None
 ) -> Items | StoredItems:
     """What `read` gives; of a large data set from disk, where it is kept after it was read once.
 
-    Of several processes the first reads, and nothing is kept.
+    Of several processes the first reads, and nothing is kept; nor where `path` is no file or folder here.
 
     Args:
-        arguments: all that the items depend on (see `fingerprint`). Where they name no file nothing is kept.
-        code: see `fingerprint`.
+        path: of the data.
+        settings: all else that the items depend on. They are found again by both, while the files that these name
+            (names, sizes and times) and the code that reads stay as they are.
+        code: a file of that code, beside those of this room.
+
+    Raises:
+        What `read` raises.
     """
-    if jax.process_count() > 1 or next(_files(arguments), None) is None:
+    state, size = files_state([path, *settings.values()], code)
+    if several() or size < LARGE:
         return on_main(read)
-    folder = cache_folder() / "items" / fingerprint(arguments, code)
+    folder = cache_folder() / "items" / _key([expanded(path).absolute(), sorted(settings.items())])
     try:
-        return StoredItems(folder)
-    except (FileNotFoundError, ValueError):  # not there, or damaged
+        return _in_memory(StoredItems(folder, state))
+    except (OSError, ValueError):  # not there, or not as it was
         items = read()
-    size = 0
-    with no_collection():
-        for item in items:
-            if (size := size + len(_record(item))) >= LARGE:
-                store(folder, items)
-                return StoredItems(folder)
-    return items
+    try:
+        with no_collection():
+            store(folder, items, state)
+        return _in_memory(StoredItems(folder, state))
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"note: {len(items):,} items cannot be kept in {folder}: {error}", file=sys.stderr)
+        return items
 
 
-def fingerprint(arguments: Mapping[str, Any], code: Path | None = None) -> str:
-    """A key of what items depend on: the arguments, the state of the files that they name (names, sizes and times),
-    and the code that reads them, of this room and in the file `code`."""
-    digest = hashlib.sha256(repr(sorted(arguments.items())).encode())
+def _in_memory(stored: StoredItems) -> Items | StoredItems:
+    """A small part of a large set as items in memory."""
+    return stored if stored.size >= LARGE else stored.only(stored)
+
+
+def files_state(values: Iterable[Any], code: Path | None = None) -> tuple[str, int]:
+    """A key of the files that some of these values name, or that are in folders which they name, by their names, sizes
+    and times, and of the code that reads data, of this room and in `code`; and how many bytes those files have."""
+    state, size = [], 0
     for file in (*sorted(Path(__file__).parent.rglob("*.py")), *([code] if code else [])):
-        digest.update(file.read_bytes())
-    for file in _files(arguments):
-        state = file.stat()
-        digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+        state.append(hashlib.sha256(file.read_bytes()).hexdigest())
+    for value in values:
+        for file in _files(expanded(value)) if _exists(value) else ():
+            try:
+                found = file.stat()
+            except FileNotFoundError:  # it went
+                continue
+            state.append(f"{file} {found.st_size} {found.st_mtime_ns}")
+            size += found.st_size
+    return _key(state), size
 
 
-def _files(arguments: Mapping[str, Any]) -> Iterator[Path]:
-    """Those that some value names, or that are in a folder which it names."""
-    for value in arguments.values():
-        if value and isinstance(value, str | Path):
-            root = expanded(value)
-            yield from [root] if root.is_file() else sorted(filter(Path.is_file, root.rglob("*")))
+def _exists(value: Any) -> bool:
+    try:
+        return isinstance(value, str | Path) and bool(str(value)) and expanded(value).exists()
+    except (OSError, ValueError, UserError):  # a text, and no path
+        return False
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The file itself, or all that are in a folder, also behind links."""
+    if root.is_file():
+        yield root
+    seen: set[str] = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        names[:] = sorted(name for name in names if os.path.realpath(os.path.join(folder, name)) not in seen)
+        seen.add(os.path.realpath(folder))
+        yield from (Path(folder, name) for name in sorted(files))
+
+
+def _key(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _record(item: ParallelItem) -> bytes:
     """An item's fields in their order; those that are maps as plain ones."""
     values = [dict(value) if isinstance(value, Mapping) else value for value in vars(item).values()]
-    return marshal.dumps(
-        values, 2
-    )  # faster than JSON by far; the version is fixed, so that any Python reads it
+    # Faster than JSON by far; the version is fixed, so that any Python reads it. What is no plain text or number it
+    # would write as bytes, or not at all.
+    try:
+        record = marshal.dumps(values, 2)
+    except ValueError:
+        record = b""
+    if not record or marshal.loads(record) != values:
+        raise DataError.at(
+            item.where or f"item {item.id!r}",
+            "a text or number is of a type of its own",
+            "Mend the reader: give str and int",
+        )
+    return record
 
 
 def _item(record: bytes) -> ParallelItem:

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.data.facts import require_answers
-from consistency_jax.data.items import DataError, Items
+from consistency_jax.data.items import DataError, ItemSequence
 from consistency_jax.data.sources import code_of, load_items, source_options
 from consistency_jax.data.stored_items import stored_or_read
 from consistency_jax.data.trees.builder import BadCells, TreeBuilder, cached_trees
@@ -29,7 +29,7 @@ class Split:
     """Items of one split with their trees, tree n = item * L + language; `neutral`: the answers alone, for pmi."""
 
     name: str
-    items: Items
+    items: ItemSequence
     languages: tuple[str, ...]
     trees: Forest
     neutral: NeutralAnswers | None = None
@@ -40,7 +40,7 @@ class Split:
         return dataclasses.replace(self, languages=(language,), trees=self.trees.take(own), neutral=None)
 
 
-def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: bool = False) -> Items:
+def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: bool = False) -> ItemSequence:
     """The items of one split of `config.data`, with a word about what was skipped or odd.
 
     Args:
@@ -55,20 +55,21 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
     options = data.options.to_dict()
     if "seed" in source_options(data.source):  # three seeds of a run are three splits, as published
         options = {"seed": config.seed} | options
-    arguments = options | {
+    path = data.path or None
+    settings = options | {
         "name": data.source,
-        "path": data.path or None,
         "languages": tuple(data.languages) or None,
         "split": name,
         "on_error": data.on_error,
     }
-    items = stored_or_read(arguments, lambda: load_items(**arguments), code_of(data.source))
+    items = stored_or_read(path, settings, lambda: load_items(path=path, **settings), code_of(data.source))
     print_warnings(items, f"split {name!r}")
     if not items:
         raise ConfigError(f"split {name!r} of data.source={data.source!r} has no items")
     if not bare:
         require_answers(items, f"split {name!r} of data.source={data.source!r}")
-    known = sorted({item.group for item in items}) if groups else ()
+    own = [item.group for item in items] if groups else []
+    known = sorted({*own})
     for group in groups:
         if group not in known:
             raise ConfigError(f"split {name!r} has no group {group!r}; it has: {', '.join(known)}")
@@ -78,10 +79,10 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
                 f"evaluation.groups.{group}={tuple(members)} holds no language of split {name!r}, which has "
                 f"{', '.join(languages_of(config, items))}"
             )
-    return items.take(n for n, item in enumerate(items) if item.group in groups) if groups else items
+    return items.take(n for n, group in enumerate(own) if group in groups) if groups else items
 
 
-def load_tests(config: ConfigDict, bare: bool = False) -> dict[str, Items]:
+def load_tests(config: ConfigDict, bare: bool = False) -> dict[str, ItemSequence]:
     """The items of each test split: in all languages, of `data.test_groups`, `data.test_items` of them. `bare` and
     errors as in `load_split`."""
     return {
@@ -90,22 +91,22 @@ def load_tests(config: ConfigDict, bare: bool = False) -> dict[str, Items]:
     }
 
 
-def evenly(items: Items, count: int) -> Items:
+def evenly(items: ItemSequence, count: int) -> ItemSequence:
     """So many items from all over the list, which may be sorted by subject; all for 0, or where they are fewer."""
     if not 0 < count < len(items):
         return items
     places = np.linspace(0, len(items) - 1, count).round().astype(int)
-    return items.take(places)
+    return items.only(items[n] for n in places)
 
 
-def print_warnings(items: Items, what: str) -> None:
+def print_warnings(items: ItemSequence, what: str) -> None:
     """Prints how many rows were skipped or odd, and the first of them."""
     for kind, messages in (("skipped", items.skipped), ("warnings", items.warnings)):
         if messages:
             print(f"data: {what}: {len(messages)} {kind}, the first: {messages[0]}")
 
 
-def languages_of(config: ConfigDict, items: Items) -> tuple[str, ...]:
+def languages_of(config: ConfigDict, items: ItemSequence) -> tuple[str, ...]:
     """The order of axis L: as the config names them, else as the data has them."""
     return tuple(config.data.languages) or items.languages
 
@@ -124,7 +125,7 @@ def chat_of(config: ConfigDict, model: Model) -> ChatTemplate | None:
 def split_of(
     config: ConfigDict,
     name: str,
-    items: Items,
+    items: ItemSequence,
     model: Model,
     boundary: str,
     languages: Sequence[str] = (),
@@ -186,7 +187,9 @@ def odd_trees(trees: Forest, config: ConfigDict, model: Model, ties: bool = True
         yield f"{alike} of {len(trees)} prompts have candidates of the same tokens, which tie"
 
 
-def askable(config: ConfigDict, name: str, items: Items, model: Model, languages: Sequence[str]) -> Items:
+def askable(
+    config: ConfigDict, name: str, items: ItemSequence, model: Model, languages: Sequence[str]
+) -> ItemSequence:
     """The items whose prompts in these languages the model can answer in free text, whatever their candidates. Errors
     are those of `split_of`: with data.on_error=skip the others are left out."""
     bare = items.only(
@@ -198,7 +201,7 @@ def askable(config: ConfigDict, name: str, items: Items, model: Model, languages
     return left.only(item for item in items if item.id in known)
 
 
-def _without(items: Items, error: BadCells, languages: int, split: str) -> Items:
+def _without(items: ItemSequence, error: BadCells, languages: int, split: str) -> ItemSequence:
     """The items without those that no tree can be made of, in any language, which are told as skipped."""
     bad: dict[int, str] = {}
     for n, told in error.problems.items():
@@ -211,7 +214,7 @@ def _without(items: Items, error: BadCells, languages: int, split: str) -> Items
     return kept
 
 
-def write_skipped(workdir: Path, splits: Iterable[tuple[str, Items]]) -> None:
+def write_skipped(workdir: Path, splits: Iterable[tuple[str, ItemSequence]]) -> None:
     """skipped.jsonl of a workdir: every row of these splits, by name, that data.on_error=skip left out, its split,
     place and reason; no such file where there is none."""
     lines = []

@@ -9,7 +9,10 @@ from consistency_jax.runtime.files import HUB_ID, expanded, read_json
 
 
 def find_checkpoint(path_or_hub_id: str | Path) -> Path:
-    """The folder or GGUF file itself, or a downloaded snapshot where the name is a Hub id and no such folder exists."""
+    """The folder or GGUF file itself, or a downloaded snapshot where the name is a Hub id and no such folder exists.
+
+    Raises: CheckpointError.
+    """
     path, name = expanded(path_or_hub_id), str(path_or_hub_id)
     if path.is_dir() or is_gguf(path):
         return path
@@ -33,7 +36,10 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed config.json of a checkpoint folder."""
+    """The parsed config.json of a checkpoint folder.
+
+    Raises: CheckpointError.
+    """
     path = folder / "config.json"
     try:
         parsed = read_json(path)

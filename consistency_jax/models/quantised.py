@@ -139,7 +139,7 @@ def quantised_kernel(
     """Codes [layers, ...] and scales [layers, ...] of a stacked kernel, by name.
 
     Args:
-      name: of the kernel.
+      name: of the kernel; layers: how many it has; base: int8 or nf4.
       kernels: its layers [1, in, out], read one by one, so that no two are there at once.
       shardings: by name, of what is stored; empty: the default device.
     """

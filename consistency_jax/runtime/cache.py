@@ -1,4 +1,4 @@
-"""Where things that several runs share are kept: prepared data sets, base models, reference tables, trees."""
+"""Where things that several runs share are kept: prepared data sets, items, base models, reference tables, trees."""
 
 import contextlib
 import os

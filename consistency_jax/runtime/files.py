@@ -268,19 +268,20 @@ def read_arrays(path: Path, mapped: bool = False) -> dict[str, np.ndarray]:
 
 
 def _mapped(path: Path, stored: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array that `np.savez` wrote, uncompressed, mapped from where it lies in the file."""
+    """An array that `np.savez` wrote, uncompressed and in C order, mapped from where it lies in the file."""
     info = stored.getinfo(f"{name}.npy")
     with stored.open(info) as member:
-        np.lib.format.read_magic(member)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        version = np.lib.format.read_magic(member)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
         behind = member.tell()
-    with path.open(
-        "rb"
-    ) as file:  # the name and what follows it may be longer here than in the zip's own list
-        file.seek(info.header_offset)
-        behind += 30 + sum(struct.unpack("<26x2H", file.read(30)))
+    if version != (1, 0) or fortran or info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} cannot be mapped")
     if not math.prod(shape):
         return np.zeros(shape, dtype)
+    # What stands before the array may be longer here than the zip's own list says.
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        behind += 30 + sum(struct.unpack("<26x2H", file.read(30)))
     return np.asarray(np.memmap(path, dtype, "r", info.header_offset + behind, shape))
 
 

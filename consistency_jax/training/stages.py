@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
 from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
 from consistency_jax.data.facts import by_language, item_arrays, with_one_right
-from consistency_jax.data.items import Items
+from consistency_jax.data.items import Items, ItemSequence
 from consistency_jax.data.pipeline import Pipeline, without_gold
 from consistency_jax.data.preferences import load_pairs
 from consistency_jax.data.stored_items import stored_or_read
@@ -40,7 +40,7 @@ from consistency_jax.table import Table
 from consistency_jax.training.rollouts import Rollouts
 
 
-def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
+def load_training(config: ConfigDict) -> tuple[ItemSequence, tuple[str, ...]]:
     """The items that a config trains on or selects preference pairs from, as `data.train` says, and the languages.
 
     Raises:
@@ -70,16 +70,15 @@ def load_training(config: ConfigDict) -> tuple[Items, tuple[str, ...]]:
     return items, languages
 
 
-def _load_pairs(config: ConfigDict) -> Items:
+def _load_pairs(config: ConfigDict) -> ItemSequence:
     """The preference pairs of `data.train.pairs`, as items: of one language each, or of whole questions."""
     path = config.data.train.pairs
-    arguments = {
-        "pairs": path,
+    settings = {
         "on_error": config.data.on_error,
         "languages": tuple(config.data.languages) or None,
         "together": config.batching.name == "grouped",
     }
-    items = stored_or_read(arguments, lambda: load_pairs(**arguments))
+    items = stored_or_read(path, settings, lambda: load_pairs(path, **settings))
     print_warnings(items, path)
     return items
 
@@ -105,7 +104,7 @@ def _check_languages(config: ConfigDict, known: Sequence[str], languages: Sequen
         )
 
 
-def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items:
+def _usable(config: ConfigDict, items: ItemSequence, languages: Sequence[str]) -> ItemSequence:
     """The items that the objective can learn from; says how many are left out."""
     taken, needs = usable(config.objective, *item_arrays(items, languages), languages)
     if taken.all():
@@ -124,7 +123,9 @@ def _usable(config: ConfigDict, items: Items, languages: Sequence[str]) -> Items
     return items.take(np.flatnonzero(taken))
 
 
-def tell_shared(loaded: Sequence[tuple[Items, Sequence[str]]], tests: Mapping[str, Items]) -> None:
+def tell_shared(
+    loaded: Sequence[tuple[ItemSequence, Sequence[str]]], tests: Mapping[str, ItemSequence]
+) -> None:
     """Says of each test split how many of its questions have a prompt that is trained on, word for word."""
     asked = sorted({language for items in tests.values() for language in items.languages})
     trained = [
@@ -142,7 +143,7 @@ def tell_shared(loaded: Sequence[tuple[Items, Sequence[str]]], tests: Mapping[st
             print(f"data: split {split!r}: {count:,} of {len(items):,} {what}")
 
 
-def load_prompts(config: ConfigDict) -> Items | None:
+def load_prompts(config: ConfigDict) -> ItemSequence | None:
     """The items of `auxiliary.mlc.split` that are asked in two languages or more; None where there is no such split.
 
     Raises:
@@ -153,13 +154,13 @@ def load_prompts(config: ConfigDict) -> Items | None:
     if not (settings.weight and settings.split):
         return None
     items = load_split(config, settings.split, bare=True)
-    known = set(languages_of(config, items))
-    items = items.only(item for item in items if len(known.intersection(item.prompts)) >= 2)
+    known = languages_of(config, items)
+    items = items.take(np.flatnonzero(by_language(items, "there", known).sum(1) >= 2))
     _check_enough(items, settings)
     return items
 
 
-def _check_enough(items: Items, settings: ConfigDict) -> None:
+def _check_enough(items: ItemSequence, settings: ConfigDict) -> None:
     if len(items) < settings["items"]:
         raise ConfigError(
             f"auxiliary.mlc.items={settings['items']}, but split {settings.split!r} has {len(items)} items that are "
@@ -167,7 +168,7 @@ def _check_enough(items: Items, settings: ConfigDict) -> None:
         )
 
 
-def prompt_set(config: ConfigDict, items: Items | None, model: Model) -> AuxiliaryPrompts | None:
+def prompt_set(config: ConfigDict, items: ItemSequence | None, model: Model) -> AuxiliaryPrompts | None:
     """The multilingual prompts of `load_prompts` as the pipeline takes them; what is left out of them is added to
     `items.skipped`. Errors are those of `split_of`."""
     if items is None:
@@ -195,7 +196,7 @@ def check_layer(config: ConfigDict, layers: int) -> None:
 
 def training_splits(
     stages: Sequence[Stage],
-    loaded: Sequence[tuple[Items, tuple[str, ...]]],
+    loaded: Sequence[tuple[ItemSequence, tuple[str, ...]]],
     prompts: Sequence[AuxiliaryPrompts | None],
     model: Model,
 ) -> list[Split | None]:
@@ -232,7 +233,7 @@ def training_splits(
     return splits
 
 
-def training_split(config: ConfigDict, items: Items, languages: Sequence[str], model: Model) -> Split:
+def training_split(config: ConfigDict, items: ItemSequence, languages: Sequence[str], model: Model) -> Split:
     """Items as the trees that a config trains on, without preference pairs of which nothing can be learnt.
 
     Raises:
@@ -245,8 +246,8 @@ def training_split(config: ConfigDict, items: Items, languages: Sequence[str], m
 
 
 def _told_apart(split: Split) -> Split:
-    """Preference pairs without those whose answers are the same tokens (a chat drops the space before an answer), which
-    have no tree then; says how many are left out."""
+    """Preference pairs without those whose answers are the same tokens (a chat drops the space before an answer); says
+    how many are left out. An item keeps such a language; its tree is a gap."""
     trees, wide = split.trees, len(split.languages)
     same = np.flatnonzero(trees.alike()).tolist()
     if not same:
@@ -320,9 +321,8 @@ def _reference_logp(config: ConfigDict, split: Split, drawn: np.ndarray, referen
     )  # those that are drawn, and then the others
     there = np.take_along_axis(drawn[item, column], order, 1)
     trees = split.trees.take(item * len(split.languages) + column, np.where(there, order, -1))
-    # A row of its own for each item and language that is drawn.
-    items = split.items.take(item)
-    own = dataclasses.replace(split, items=items, languages=("drawn",), trees=trees, neutral=None)
+    # Of its rows nothing but the trees is known: what is right is not asked.
+    own = dataclasses.replace(split, items=Items(), languages=("drawn",), trees=trees, neutral=None)
     logp, found = np.zeros(drawn.shape, np.float32), _scored(config, own, reference, "reference").logp[:, 0]
     row, which = np.nonzero(there)
     logp[item[row], column[row], order[row, which]] = found[row, which]

@@ -185,14 +185,17 @@ def check_data(
     Raises:
       ConfigError: the items are others.
     """
-    key, kept = items_digest(loaded), workdir / DATA_KEY
+    key, kept = items_digest(loaded, fast=True), workdir / DATA_KEY
     if not begun(workdir):
         write_text(kept, key)
     elif not kept.is_file():
         print(
             f"note: {workdir} is of a version that did not keep what it trained on: nothing can tell if it changed"
         )
-    elif kept.read_text(errors="replace") != key:
+    elif kept.read_text(errors="replace") not in (
+        key,
+        items_digest(loaded),
+    ):  # the latter of earlier versions
         raise ConfigError(
             f"the run in {workdir} trained on other items than the data give now (see {DATA_KEY}): they were edited, "
             f"or are split or read in another way. Bring back the data as they were, {mend}"

@@ -41,7 +41,7 @@ def stored(tmp_path: Path) -> StoredItems:
 
 def test_items_on_disk_are_those_in_memory(stored, monkeypatch):
     expected = many()
-    monkeypatch.setattr(stored_items, "AT_ONCE", 7)
+    monkeypatch.setattr(stored_items, "RECORDS", 7)
     assert list(stored) == expected
     assert [item.where for item in stored] == [item.where for item in expected]
     assert (stored.skipped, stored.warnings) == (expected.skipped, expected.warnings)
@@ -82,16 +82,12 @@ def test_a_large_set_is_read_once(tmp_path, monkeypatch):
     file, reads = tmp_path / "data.jsonl", []
     file.write_text("1")
 
-    def read() -> Items:
-        reads.append(file.read_text())
-        return many()
-
-    def found(**options: object) -> Items | StoredItems:
-        return stored_or_read({"path": file, **options}, read)
+    def found(path: Path | str | None = file, **settings: object) -> Items | StoredItems:
+        return stored_or_read(path, settings, lambda: reads.append(file.read_text()) or many())
 
     assert type(found()) is type(found()) is Items  # a small one
     assert len(reads) == 2
-    monkeypatch.setattr(stored_items, "LARGE", 2000)
+    monkeypatch.setattr(stored_items, "LARGE", 1)
     for _ in range(2):
         assert type(found()) is StoredItems
         assert list(found()) == many()
@@ -100,34 +96,92 @@ def test_a_large_set_is_read_once(tmp_path, monkeypatch):
     assert len(reads) == 4
     file.write_text("2, changed")
     found()
+    found()
     assert reads[4:] == ["2, changed"]
-    assert type(stored_or_read({"path": None}, many)) is Items  # no file: nothing tells when it changes
+    folders = list((tmp_path / "cache" / "items").iterdir())
+    assert sorted(len(list(folder.iterdir())) for folder in folders) == [2, 2]  # nothing of before is left
+    # Where no file tells when the data change.
+    for path in (None, "me/set", "data/{language}.tsv", "x" * 300, "~nobody-here/x"):
+        assert type(found(path)) is Items
+    code = tmp_path / "reader.py"
+    code.write_text("a")
+    for text in ("a", "b"):
+        code.write_text(text)
+        before = len(reads)
+        stored_or_read(file, {}, lambda: reads.append("") or many(), code)
+        assert len(reads) == before + 1
+
+
+def test_a_small_part_of_a_large_file_is_in_memory_and_read_once_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    file, reads = tmp_path / "data.jsonl", []
+    file.write_text("x" * 2_000_000)
+    monkeypatch.setattr(stored_items, "LARGE", 1_000_000)
+    for _ in range(2):
+        own = stored_or_read(file, {}, lambda: reads.append(1) or many())
+        assert (type(own), list(own), own.skipped) == (Items, many(), many().skipped)
+    assert reads == [1]
+
+
+def test_files_in_folders_and_of_options_are_watched(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stored_items, "LARGE", 1)
+    real, folder, beside = tmp_path / "real", tmp_path / "folder", tmp_path / "beside"
+    for own in (real, folder / "sub", beside):
+        own.mkdir(parents=True)
+        (own / "a").write_text("1")
+    (folder / "link").symlink_to(real)
+    (real / "round").symlink_to(folder)  # and so on without end
+    reads = []
+    for changed in (real / "a", folder / "sub" / "b", beside / "c"):
+        changed.write_text("another")
+        for _ in range(2):
+            stored_or_read(
+                folder, {"english": str(beside), "list": ("a",)}, lambda: reads.append(1) or many()
+            )
+    assert len(reads) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_no_more(tmp_path, monkeypatch, capsys):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stored_items, "LARGE", 1)
+    own = stored_or_read(tmp_path / "cache", {}, many)
+    assert (type(own), own) == (Items, many())
+    assert "note: 100 items cannot be kept in " in capsys.readouterr().err
+
+
+def test_what_is_no_plain_text_is_refused(tmp_path):
+    for name, value in (("id", np.str_("a")), ("gold", np.int64(1)), ("prompts", {"en": np.str_("q")})):
+        item = ParallelItem(
+            **({"id": "a", "group": "", "prompts": {}, "candidates": {}, "where": "f:1"} | {name: value})
+        )
+        with pytest.raises(DataError, match="f:1: a text or number is of a type of its own. Mend the reader"):
+            store(tmp_path, Items([item]))
 
 
 def test_a_damaged_folder_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stored_items, "LARGE", 2000)
+    monkeypatch.setattr(stored_items, "LARGE", 1)
     (tmp_path / "data").write_text("1")
     reads = []
 
     def found() -> Items | StoredItems:
-        return stored_or_read({"path": str(tmp_path / "data")}, lambda: reads.append(1) or many())
+        return stored_or_read(str(tmp_path / "data"), {}, lambda: reads.append(1) or many())
+
+    def damage(pattern: str, data: bytes | None) -> Path:
+        [path] = (tmp_path / "cache" / "items").glob(f"*/{pattern}")
+        path.unlink() if data is None else path.write_bytes(data)
+        return path
 
     found()
-    [folder] = (tmp_path / "cache" / "items").iterdir()
-    for name, damage in (
-        ("facts.npz", lambda path: path.write_bytes(path.read_bytes()[:-50])),
-        ("facts.npz", lambda path: path.unlink()),  # a run that was killed while it wrote
-        ("items.array_record", lambda path: path.write_bytes(path.read_bytes()[:-1])),
-        ("items.array_record", lambda path: path.unlink()),
-    ):
-        damage(folder / name)
-        before = len(reads)
-        assert list(found()) == many()
-        assert len(reads) == before + 1
-    records = (folder / "items.array_record").read_bytes()
-    (folder / "items.array_record").write_bytes(b"\0" * len(records))
-    with pytest.raises(
-        DataError, match=r"items.array_record: it is damaged .* Delete it: the data set is then"
-    ):
+    for pattern in ("facts.npz", "*.array_record"):
+        for data in (b"", None):  # None: a run that was killed while it wrote
+            damage(pattern, data)
+            before = len(reads)
+            assert list(found()) == many()
+            assert len(reads) == before + 1
+    [path] = (tmp_path / "cache" / "items").glob("*/*.array_record")
+    damage("*.array_record", b"\0" * path.stat().st_size)
+    with pytest.raises(DataError, match=r"array_record: it is damaged .* Delete it: the data set is then"):
         list(found())

@@ -66,8 +66,20 @@ def test_a_name_is_a_folder_or_lies_in_a_bucket(tmp_path, monkeypatch):
     assert not in_bucket(tmp_path)
 
 
+def test_what_cannot_be_mapped_is_told(tmp_path):
+    path = tmp_path / "a.npz"
+    for save, array in ((np.savez_compressed, np.ones(9)), (np.savez, np.asfortranarray(np.ones((3, 2))))):
+        save(path, a=array)
+        with pytest.raises(ValueError, match="a cannot be mapped"):
+            read_arrays(path, mapped=True)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="damaged, or no .npz"):
+        read_arrays(path, mapped=True)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("change", ["negated", "renamed", "shorter", "of another type", "another digest"])
-def test_arrays_that_were_edited_are_not_believed(tmp_path, change):
+def test_arrays_that_were_edited_are_not_believed(tmp_path, change, mapped):
     path = tmp_path / "a.npz"
     arrays = {
         "logp": np.arange(6.0).reshape(2, 3),
@@ -76,14 +88,17 @@ def test_arrays_that_were_edited_are_not_believed(tmp_path, change):
         "none": np.zeros((0, 2)),
     }
     write_arrays(path, arrays)
-    found = read_arrays(path)
+    found = read_arrays(path, mapped)
     assert set(found) == set(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert type(found["logp"]) is np.ndarray
+    assert found["logp"].flags.writeable != mapped
     with np.load(path) as stored:
         whole = {name: stored[name] for name in stored.files}
     np.savez(path, **whole)
-    read_arrays(path)
+    read_arrays(path, mapped)
     logp = whole.pop("logp")
     if change == "another digest":
         whole |= {"logp": logp, DIGEST: whole[DIGEST][::-1]}
@@ -96,7 +111,7 @@ def test_arrays_that_were_edited_are_not_believed(tmp_path, change):
         }[change]
     np.savez(path, **whole)
     with pytest.raises(ValueError, match="its arrays are not those that were written"):
-        read_arrays(path)
+        read_arrays(path, mapped)
 
 
 @pytest.mark.parametrize(

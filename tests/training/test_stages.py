@@ -21,7 +21,7 @@ from consistency_jax.data.items import Items
 from consistency_jax.data.packing.plan import plan
 from consistency_jax.data.packing.rows import Shape, tree_sizes
 from consistency_jax.data.preferences import Pair, write_pairs
-from consistency_jax.data.stored_items import StoredItems
+from consistency_jax.data.stored_items import StoredItems, store
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluate import evaluate_workdir
@@ -357,16 +357,20 @@ def test_a_run_on_items_that_lie_on_disk_is_the_same_run(small_config, tmp_path,
         ]
         write_pairs(tmp_path / "pairs.jsonl", pairs)
         small_config.data.train.pairs = str(tmp_path / "pairs.jsonl")
-    told, kinds = [], []
+    told, kinds, stores = [], [], []
+    monkeypatch.setattr(stored_items, "store", lambda *own: stores.append(own) or store(*own))
     for n, large in enumerate([2**40, 1, 1]):
         monkeypatch.setattr(stored_items, "LARGE", large)
         kinds.append(type(load_training(small_config)[0]))
+        stores.append(n)
         train(small_config, tmp_path / f"run{n}")
         names = ("metrics.jsonl", DATA_KEY, "report.json")
         texts = [(tmp_path / f"run{n}" / name).read_text() for name in names]
-        losses = [json.loads(line).get("loss") for line in texts[0].splitlines()]
+        losses = [line["loss"] for line in map(json.loads, texts[0].splitlines()) if "loss" in line]
         told.append((losses, texts[1], json.loads(texts[2])["final"]))
     assert told[0] == told[1] == told[2]
+    assert len(told[0][0]) == 2
+    assert stores[-1] == 2  # the last run found all
     assert kinds == [Items, StoredItems, StoredItems]
     if method == "dco":
         assert "questions have a prompt that is trained on" not in capsys.readouterr().out

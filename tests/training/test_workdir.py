@@ -13,6 +13,7 @@ import pytest
 
 from consistency_jax.config.checks import validate
 from consistency_jax.config.parsing import to_json
+from consistency_jax.data import facts
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.train import train
@@ -266,6 +267,17 @@ def test_a_run_without_a_checkpoint_has_trained_on_nothing(small_config, tmp_pat
     (tmp_path / "checkpoints" / "1-dpo" / "4").mkdir()
     with pytest.raises(ConfigError, match="trained on other items"):
         check_data(tmp_path, [(items, languages)])
+
+
+def test_a_run_on_many_items_that_an_earlier_version_began_goes_on(small_config, tmp_path, monkeypatch):
+    """It kept the key of small sets."""
+    loaded = [load_training(small_config)]
+    check_data(tmp_path, loaded)
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    monkeypatch.setattr(facts, "MANY", 2)
+    check_data(tmp_path, loaded)
+    with pytest.raises(ConfigError, match="trained on other items"):
+        check_data(tmp_path, [(loaded[0][0][:3], loaded[0][1])])
 
 
 def test_a_run_whose_data_were_edited_does_not_go_on(small_config, tmp_path):

@@ -379,14 +379,15 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
         ConfigError: where processes have tokenizers or packages that differ.
     """
     digest, size = hashlib.sha256(), 0
-    if isinstance(items, StoredItems):  # which are many, and know their keys
+    if isinstance(items, StoredItems):  # they know their keys
         digest.update(fact(items, "keys").tobytes())
+        size = items.size
     else:
         for text in _texts(items, languages):
             digest.update(text)
             size += len(text)
-        if size < LEAST:
-            return builder.build(items, languages)
+    if size < LEAST:
+        return builder.build(items, languages)
     digest.update(builder.key().encode())
     digest.update(f"{tokenizers.__version__} {tuple(languages)}".encode())
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(items_module.__file__)):

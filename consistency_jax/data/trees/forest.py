@@ -17,7 +17,7 @@ from consistency_jax.data.trees.tokenization import without_row
 from consistency_jax.runtime.files import read_arrays, write_arrays
 
 UNCOUNTED, PROMPT, ANSWER = 0, 1, 2
-AT_ONCE = 65_536  # trees that are looked at at once, where that takes many bytes a token
+TREES = 65_536  # looked at at once, or segments, where that takes many bytes a token
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ class Forest(Sequence[Tree | None]):
 
     def alike(self) -> np.ndarray:
         """bool[N], whether two branches of a tree are the same tokens."""
-        places = range(0, len(self), AT_ONCE)
-        parts = [self.take(np.arange(n, min(n + AT_ONCE, len(self))))._alike() for n in places]
+        places = range(0, len(self), TREES)
+        parts = [self.take(np.arange(n, min(n + TREES, len(self))))._alike() for n in places]
         return np.concatenate([np.zeros(0, bool), *parts])
 
     def _alike(self) -> np.ndarray:
@@ -276,9 +276,8 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def _sums(values: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """i64[n], the sum of values[first : first + count] of each; they lie end to end."""
     found, there = np.zeros(len(first), np.int64), np.flatnonzero(count)
-    for own in np.split(
-        there, range(AT_ONCE, len(there), AT_ONCE)
-    ):  # numpy casts all values that it is given
+    # A part at a time: numpy casts all values that it is given.
+    for own in np.split(there, range(TREES, len(there), TREES)):
         if len(own):
             start, stop = first[own[0]], first[own[-1]] + count[own[-1]]
             found[own] = np.add.reduceat(values[start:stop], first[own] - start, dtype=np.int64)
