@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,12 @@ def store(folder: Path, items: Items, state: str = "") -> None:
 
 
 def stored_or_read(
-    path: str | Path | None, settings: Mapping[str, Any], read: Callable[[], Items], code: Path | None = None
+    path: str | Path | None,
+    settings: Mapping[str, Any],
+    read: Callable[[], Items],
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    code: Path | None = None,
 ) -> Items | StoredItems:
     """What `read` gives; of a large data set from disk, where it is kept after it was read once.
 
@@ -148,16 +154,17 @@ def stored_or_read(
 
     Args:
         path: of the data.
-        settings: all else that the items depend on. They are found again by both, while the files that these name
-            (names, sizes and times) and the code that reads stay as they are.
+        settings: all else that the items depend on, with `options`, which may name files, too. They are found again by
+            these, while the files (names, sizes and times) and the code that reads stay as they are.
         code: a file of that code, beside those of this room.
 
     Raises:
         What `read` raises.
     """
-    state, size = files_state([path, *settings.values()], code)
-    if several() or size < LARGE:
+    state, size = files_state([path], code)
+    if several() or not _exists(path) or size < LARGE:
         return on_main(read)
+    settings, state = {**settings, **options}, state + files_state(options.values())[0]
     folder = cache_folder() / "items" / _key([expanded(path).absolute(), sorted(settings.items())])
     try:
         return _in_memory(StoredItems(folder, state))

@@ -56,13 +56,19 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
     if "seed" in source_options(data.source):  # three seeds of a run are three splits, as published
         options = {"seed": config.seed} | options
     path = data.path or None
-    settings = options | {
+    settings = {
         "name": data.source,
         "languages": tuple(data.languages) or None,
         "split": name,
         "on_error": data.on_error,
     }
-    items = stored_or_read(path, settings, lambda: load_items(path=path, **settings), code_of(data.source))
+    items = stored_or_read(
+        path,
+        settings,
+        lambda: load_items(path=path, **settings, **options),
+        options=options,
+        code=code_of(data.source),
+    )
     print_warnings(items, f"split {name!r}")
     if not items:
         raise ConfigError(f"split {name!r} of data.source={data.source!r} has no items")

@@ -108,7 +108,7 @@ def test_a_large_set_is_read_once(tmp_path, monkeypatch):
     for text in ("a", "b"):
         code.write_text(text)
         before = len(reads)
-        stored_or_read(file, {}, lambda: reads.append("") or many(), code)
+        stored_or_read(file, {}, lambda: reads.append("") or many(), code=code)
         assert len(reads) == before + 1
 
 
@@ -136,9 +136,8 @@ def test_files_in_folders_and_of_options_are_watched(tmp_path, monkeypatch):
     for changed in (real / "a", folder / "sub" / "b", beside / "c"):
         changed.write_text("another")
         for _ in range(2):
-            stored_or_read(
-                folder, {"english": str(beside), "list": ("a",)}, lambda: reads.append(1) or many()
-            )
+            options = {"english": str(beside), "list": ("a",), "prompt": "x" * 300}
+            stored_or_read(folder, {}, lambda: reads.append(1) or many(), options=options)
     assert len(reads) == 3
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.data.items import DataError
+from consistency_jax.data.trees import forest as forest_module
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, Tree, ranges
 
 ONE = Tree.of_tokens([1, 5, 6], [[7, 8, 9], [7]])
@@ -123,7 +124,9 @@ def test_the_longest_text_of_a_tree_is_its_trunk_with_its_longest_branch():
     assert Forest.of([]).longest.tolist() == []
 
 
-def test_branches_of_the_same_tokens_are_found():
+@pytest.mark.parametrize("at_once", [7, 65_536])
+def test_branches_of_the_same_tokens_are_found(monkeypatch, at_once):
+    monkeypatch.setattr(forest_module, "TREES", at_once)
     draw = np.random.default_rng(5)
     trees: list[Tree | None] = [None]
     for _ in range(400):
@@ -139,3 +142,7 @@ def test_branches_of_the_same_tokens_are_found():
     assert 0 < sum(expected) < len(expected)
     assert Forest.of(trees).alike().tolist() == expected
     assert Forest.of([]).alike().tolist() == []
+    forest = Forest.of(trees)
+    chosen = forest.token == 1
+    own = np.split(chosen, np.cumsum(forest.length)[:-1])
+    assert forest.per_segment(chosen).tolist() == [part.sum() for part in own]
