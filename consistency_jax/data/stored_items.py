@@ -4,6 +4,7 @@ A run that starts on a million preference pairs neither parses their file again 
 ArrayRecord file of the user's cache folder, beside the little that is asked of all items at once (`facts.py`).
 """
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -16,12 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import filelock
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from consistency_jax.data.facts import FACTS, fact
 from consistency_jax.data.items import DataError, Items, ItemSequence, ParallelItem, no_collection
-from consistency_jax.errors import UserError
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.files import complete_path, expanded, read_arrays, write_arrays
 from consistency_jax.runtime.processes import on_main, several
@@ -54,10 +55,12 @@ class StoredItems(ItemSequence, Sequence[ParallelItem]):
 
     def __init__(self, folder: Path, state: str = ""):
         arrays = read_arrays(folder / FACTS_FILE)
-        told = json.loads(arrays.pop("told").tobytes())
+        told = json.loads(arrays.pop("told", np.frombuffer(b"{}", np.uint8)).tobytes())
+        if told.get("state") != state:
+            raise ValueError(f"{folder} is of another state")
         self._path = folder / told["records"]
-        if told["state"] != state or self._path.stat().st_size != told["bytes"]:
-            raise ValueError(f"{folder} is damaged, or of another state")
+        if self._path.stat().st_size != told["bytes"]:
+            raise ValueError(f"{self._path} is damaged")
         self._reader = ArrayRecordReader(
             str(self._path)
         )  # opened now: another run may put other records here
@@ -112,7 +115,7 @@ class StoredItems(ItemSequence, Sequence[ParallelItem]):
 
 
 def store(folder: Path, items: Items, state: str = "") -> None:
-    """Writes items into a folder, from which `StoredItems` reads them; what was there before goes.
+    """Writes items into a folder, from which `StoredItems` reads them; what was there before goes. For one at a time.
 
     Args:
         state: a key of what they were made of.
@@ -135,9 +138,9 @@ def store(folder: Path, items: Items, state: str = "") -> None:
     arrays = {name: fact(items, name) for name in FACTS}
     arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
     write_arrays(folder / FACTS_FILE, arrays)  # the last file: it says which records it is of
-    for other in folder.glob("*.array_record"):
+    for other in folder.glob("*.array_record*"):  # of before, or half of one, of a process that was killed
         if other != path:
-            other.unlink(missing_ok=True)
+            other.unlink()
 
 
 def stored_or_read(
@@ -147,10 +150,11 @@ def stored_or_read(
     *,
     options: Mapping[str, Any] = MappingProxyType({}),
     code: Path | None = None,
-) -> Items | StoredItems:
+) -> ItemSequence:
     """What `read` gives; of a large data set from disk, where it is kept after it was read once.
 
-    Of several processes the first reads, and nothing is kept; nor where `path` is no file or folder here.
+    Of several processes the first reads, and nothing is kept; nor where `path` is no file or folder here, or where it
+    cannot be, which is told.
 
     Args:
         path: of the data.
@@ -162,26 +166,29 @@ def stored_or_read(
         What `read` raises.
     """
     state, size = files_state([path], code)
-    if several() or not _exists(path) or size < LARGE:
+    if several() or size < LARGE:
         return on_main(read)
     settings, state = {**settings, **options}, state + files_state(options.values())[0]
     folder = cache_folder() / "items" / _key([expanded(path).absolute(), sorted(settings.items())])
+    missing = (OSError, ValueError)  # not there, or not as it was
+    with contextlib.suppress(*missing):
+        return in_memory(StoredItems(folder, state))
+    items = read()
     try:
-        return _in_memory(StoredItems(folder, state))
-    except (OSError, ValueError):  # not there, or not as it was
-        items = read()
-    try:
-        with no_collection():
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock"), no_collection():
+            with contextlib.suppress(*missing):  # another run was faster
+                return in_memory(StoredItems(folder, state))
             store(folder, items, state)
-        return _in_memory(StoredItems(folder, state))
+            return in_memory(StoredItems(folder, state))
     except (OSError, RuntimeError, ValueError) as error:
         print(f"note: {len(items):,} items cannot be kept in {folder}: {error}", file=sys.stderr)
         return items
 
 
-def _in_memory(stored: StoredItems) -> Items | StoredItems:
-    """A small part of a large set as items in memory."""
-    return stored if stored.size >= LARGE else stored.only(stored)
+def in_memory(items: ItemSequence) -> ItemSequence:
+    """A small part of a large set as items in memory; any other items themselves."""
+    return items.only(items) if isinstance(items, StoredItems) and items.size < LARGE else items
 
 
 def files_state(values: Iterable[Any], code: Path | None = None) -> tuple[str, int]:
@@ -204,7 +211,7 @@ def files_state(values: Iterable[Any], code: Path | None = None) -> tuple[str, i
 def _exists(value: Any) -> bool:
     try:
         return isinstance(value, str | Path) and bool(str(value)) and expanded(value).exists()
-    except (OSError, ValueError, UserError):  # a text, and no path
+    except (OSError, ValueError):  # a text, and no path
         return False
 
 

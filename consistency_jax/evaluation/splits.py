@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from consistency_jax.data.facts import require_answers
-from consistency_jax.data.items import DataError, ItemSequence
+from consistency_jax.data.facts import require_answers, with_one_right
+from consistency_jax.data.items import DataError, Items, ItemSequence
 from consistency_jax.data.sources import code_of, load_items, source_options
-from consistency_jax.data.stored_items import stored_or_read
+from consistency_jax.data.stored_items import in_memory, stored_or_read
 from consistency_jax.data.trees.builder import BadCells, TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest
@@ -40,12 +40,15 @@ class Split:
         return dataclasses.replace(self, languages=(language,), trees=self.trees.take(own), neutral=None)
 
 
-def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: bool = False) -> ItemSequence:
+def load_split(
+    config: ConfigDict, name: str, groups: Sequence[str] = (), bare: bool = False, one_right: bool = False
+) -> ItemSequence:
     """The items of one split of `config.data`, with a word about what was skipped or odd.
 
     Args:
       groups: only items of these; empty for all.
       bare: take prompts without answers too.
+      one_right: see `with_one_right`.
 
     Raises:
       ConfigError: a split without items, or a group of items or of languages that it has nothing of.
@@ -62,12 +65,13 @@ def load_split(config: ConfigDict, name: str, groups: Sequence[str] = (), bare: 
         "split": name,
         "on_error": data.on_error,
     }
+
+    def read() -> Items:
+        items = load_items(path=path, **settings, **options)
+        return with_one_right(items) if one_right else items
+
     items = stored_or_read(
-        path,
-        settings,
-        lambda: load_items(path=path, **settings, **options),
-        options=options,
-        code=code_of(data.source),
+        path, settings | {"one_right": one_right}, read, options=options, code=code_of(data.source)
     )
     print_warnings(items, f"split {name!r}")
     if not items:
@@ -102,7 +106,7 @@ def evenly(items: ItemSequence, count: int) -> ItemSequence:
     if not 0 < count < len(items):
         return items
     places = np.linspace(0, len(items) - 1, count).round().astype(int)
-    return items.only(items[n] for n in places)
+    return in_memory(items.take(places))
 
 
 def print_warnings(items: ItemSequence, what: str) -> None:

@@ -51,7 +51,8 @@ def table_key(config: DecoderConfig, params_key: str, trees: Forest, **options: 
     """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
     for array in (trees.segments, trees.length, trees.token, trees.kind, trees.bytes):
-        digest.update(len(array).to_bytes(8, "little") + array.tobytes())
+        digest.update(len(array).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:32]
 
 

@@ -138,7 +138,7 @@ def score_trees(
 
     `neutral`: the answers alone, which `scores("pmi")` needs; `resume`: as for a `Scorer`; the others as for `score`.
     """
-    shape = (len(trees) // len(languages), len(languages))
+    shape = (len(items) or len(trees) // len(languages), len(languages))
     frame = table_frame(items, languages, trees)
     arrays = scorer(
         params,
@@ -176,7 +176,7 @@ def table_frame(items: Sequence[ParallelItem], languages: Sequence[str], trees: 
     for values, kind in ((cells[0], ANSWER), (cells[1], PROMPT)):
         values[mask] = trees.per_branch(trees.kind == kind)
     cells[2][mask] = trees.bytes[trees.branch > 0]
-    shape = (len(trees) // len(languages), len(languages), -1)
+    shape = (len(items) or len(trees) // len(languages), len(languages), -1)
     length, prompt_length, size = (values.reshape(shape) for values in cells)
     mask = mask.reshape(shape)
     return Table(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, generates, languages_apart, selects
 from consistency_jax.data.examples import ANCHOR, AuxiliaryPrompts, TrainingSet
-from consistency_jax.data.facts import by_language, item_arrays, with_one_right
+from consistency_jax.data.facts import by_language, fact, item_arrays
 from consistency_jax.data.items import Items, ItemSequence
 from consistency_jax.data.pipeline import Pipeline, without_gold
 from consistency_jax.data.preferences import load_pairs
@@ -50,7 +50,8 @@ def load_training(config: ConfigDict) -> tuple[ItemSequence, tuple[str, ...]]:
     train = config.data.train
     # A selection that reads no candidates has the answers written.
     bare = selects(config) and not SELECTIONS[config.selection.name].candidates
-    items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare)
+    apart = not selects(config) and tells_right_from_wrong(config.objective)
+    items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare, apart)
     items = evenly(items, train["items"])
     known = languages_of(config, items)
     languages = tuple(train.languages) or known
@@ -58,11 +59,9 @@ def load_training(config: ConfigDict) -> tuple[ItemSequence, tuple[str, ...]]:
     if selects(config):
         check_selection(config.selection, items, languages)
         return items, languages
-    if tells_right_from_wrong(config.objective):
-        items = with_one_right(items)
     items = _usable(config, items, languages)
     mlc = config.auxiliary.mlc
-    if mlc.weight and not mlc.split and (item_arrays(items, languages)[0].any(2).sum(1) < 2).all():
+    if mlc.weight and not mlc.split and (by_language(items, "there", languages).sum(1) < 2).all():
         raise ConfigError(
             f"auxiliary.mlc compares languages, and no item of split {train.split!r} is asked in two; "
             "name a split of multilingual prompts in --config.auxiliary.mlc.split"
@@ -339,7 +338,7 @@ def training_set(split: Split, reference: Table | None = None, anchor: Table | N
         split.trees,
         mask.reshape(shape),
         length.reshape(shape),
-        item_arrays(split.items, split.languages)[1],
+        fact(split.items, "gold"),
         logp,
     )
     if anchor is None:

@@ -192,10 +192,8 @@ def check_data(
         print(
             f"note: {workdir} is of a version that did not keep what it trained on: nothing can tell if it changed"
         )
-    elif kept.read_text(errors="replace") not in (
-        key,
-        items_digest(loaded),
-    ):  # the latter of earlier versions
+    # Of many items earlier versions kept the slower key.
+    elif (old := kept.read_text(errors="replace")) != key and old != items_digest(loaded):
         raise ConfigError(
             f"the run in {workdir} trained on other items than the data give now (see {DATA_KEY}): they were edited, "
             f"or are split or read in another way. Bring back the data as they were, {mend}"

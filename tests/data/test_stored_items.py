@@ -7,8 +7,9 @@ import pytest
 
 from consistency_jax.data import stored_items
 from consistency_jax.data.facts import FACTS, fact, item_arrays, items_digest, with_one_right
-from consistency_jax.data.items import DataError, Items, ParallelItem
+from consistency_jax.data.items import DataError, Items, ItemSequence, ParallelItem
 from consistency_jax.data.stored_items import StoredItems, store, stored_or_read
+from consistency_jax.evaluation.splits import evenly
 
 
 def many(count: int = 100) -> Items:
@@ -82,7 +83,7 @@ def test_a_large_set_is_read_once(tmp_path, monkeypatch):
     file, reads = tmp_path / "data.jsonl", []
     file.write_text("1")
 
-    def found(path: Path | str | None = file, **settings: object) -> Items | StoredItems:
+    def found(path: Path | str | None = file, **settings: object) -> ItemSequence:
         return stored_or_read(path, settings, lambda: reads.append(file.read_text()) or many())
 
     assert type(found()) is type(found()) is Items  # a small one
@@ -99,7 +100,7 @@ def test_a_large_set_is_read_once(tmp_path, monkeypatch):
     found()
     assert reads[4:] == ["2, changed"]
     folders = list((tmp_path / "cache" / "items").iterdir())
-    assert sorted(len(list(folder.iterdir())) for folder in folders) == [2, 2]  # nothing of before is left
+    assert sorted(len(list(folder.iterdir())) for folder in folders) == [3, 3]  # nothing of before is left
     # Where no file tells when the data change.
     for path in (None, "me/set", "data/{language}.tsv", "x" * 300, "~nobody-here/x"):
         assert type(found(path)) is Items
@@ -133,12 +134,39 @@ def test_files_in_folders_and_of_options_are_watched(tmp_path, monkeypatch):
     (folder / "link").symlink_to(real)
     (real / "round").symlink_to(folder)  # and so on without end
     reads = []
-    for changed in (real / "a", folder / "sub" / "b", beside / "c"):
+    for changed in (folder / "sub" / "b", real / "a", beside / "c"):
         changed.write_text("another")
         for _ in range(2):
             options = {"english": str(beside), "list": ("a",), "prompt": "x" * 300}
             stored_or_read(folder, {}, lambda: reads.append(1) or many(), options=options)
     assert len(reads) == 3
+
+
+def test_of_two_runs_at_once_one_writes(tmp_path, monkeypatch):
+    """The second begins while the first has read and not yet written, and is done before."""
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stored_items, "LARGE", 1)
+    (tmp_path / "data").write_text("1")
+    inner = []
+
+    def found(read=many) -> ItemSequence:
+        return stored_or_read(tmp_path / "data", {}, read)
+
+    outer = found(lambda: inner.append(found()) or many())
+    assert type(outer) is type(inner[0]) is StoredItems
+    assert list(outer) == list(inner[0]) == list(found(lambda: [])) == many()
+    [folder] = (tmp_path / "cache" / "items").iterdir()
+    (folder / "0.array_record.1.partial").write_text("of one that was killed")
+    (tmp_path / "data").write_text("22")
+    found()
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", ".array_record", ".npz"]  # and the lock
+
+
+def test_what_an_evenly_spread_part_of_it_is(stored, monkeypatch):
+    for large, kind in ((1, StoredItems), (2**25, Items)):
+        monkeypatch.setattr(stored_items, "LARGE", large)
+        own = evenly(stored, 7)
+        assert (type(own), list(own)) == (kind, evenly(many(), 7))
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_no_more(tmp_path, monkeypatch, capsys):
@@ -165,7 +193,7 @@ def test_a_damaged_folder_is_made_anew(tmp_path, monkeypatch):
     (tmp_path / "data").write_text("1")
     reads = []
 
-    def found() -> Items | StoredItems:
+    def found() -> ItemSequence:
         return stored_or_read(str(tmp_path / "data"), {}, lambda: reads.append(1) or many())
 
     def damage(pattern: str, data: bytes | None) -> Path:

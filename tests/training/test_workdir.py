@@ -17,6 +17,7 @@ from consistency_jax.data import facts
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.train import train
+from consistency_jax.training import workdir
 from consistency_jax.training.loggers import MetricsLog, metric_lines
 from consistency_jax.training.stages import load_training
 from consistency_jax.training.workdir import (
@@ -276,6 +277,12 @@ def test_a_run_on_many_items_that_an_earlier_version_began_goes_on(small_config,
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     monkeypatch.setattr(facts, "MANY", 2)
     check_data(tmp_path, loaded)
+    keys = facts.fact(loaded[0][0], "keys")
+    (tmp_path / workdir.DATA_KEY).write_text(facts.items_digest(loaded, fast=True))
+    with monkeypatch.context() as own:  # where the fast key is as it was, no text is looked at
+        own.setattr(facts, "all_said", None)
+        own.setitem(facts.FACTS, "keys", lambda items: keys)
+        check_data(tmp_path, loaded)
     with pytest.raises(ConfigError, match="trained on other items"):
         check_data(tmp_path, [(loaded[0][0][:3], loaded[0][1])])
 
