@@ -61,9 +61,8 @@ class StoredItems(ItemSequence, Sequence[ParallelItem]):
         self._path = folder / told["records"]
         if self._path.stat().st_size != told["bytes"]:
             raise ValueError(f"{self._path} is damaged")
-        self._reader = ArrayRecordReader(
-            str(self._path)
-        )  # opened now: another run may put other records here
+        # Opened now: another run may put other records here.
+        self._reader = ArrayRecordReader(str(self._path))
         self.skipped, self.warnings, self.size = told["skipped"], told["warnings"], told["size"]
         self.facts, self.known = arrays, tuple(told["languages"])
         self._places = np.arange(len(arrays["gold"]))
