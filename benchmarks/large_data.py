@@ -64,7 +64,9 @@ def questions(count: int) -> Iterator[dict]:
         yield {
             "id": f"q{n}",
             "prompts": {language: words(language, 10) for language in LANGUAGES},
-            "candidates": {language: [" " + words(language, 2) for _ in range(4)] for language in LANGUAGES},
+            "candidates": {
+                language: [f" {words(language, 2)} {k}" for k in range(4)] for language in LANGUAGES
+            },
         }
 
 
