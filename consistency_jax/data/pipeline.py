@@ -7,8 +7,9 @@ shapes.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -20,6 +21,7 @@ from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
 from consistency_jax.data.trees.forest import Forest
 
 T = TypeVar("T")
+U = TypeVar("U")
 PLANNED_STEPS = 256  # steps whose lengths are looked at, spread over the run, to plan shapes
 
 
@@ -324,13 +326,14 @@ def _partners(languages: np.ndarray, ranked: np.ndarray) -> np.ndarray:
 
 
 def prefetched(
-    function: Callable[[int], T], first: int, last: int, ahead: int = 2, threads: int = 1
+    function: Callable[[U], T], values: Iterable[U], ahead: int = 2, threads: int = 1
 ) -> Iterator[T]:
-    """function(first), ..., function(last - 1), in this order, computed in threads a few calls ahead."""
+    """function(value) of each, in their order, computed in threads a few calls ahead."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(function, step) for step in range(first, min(first + ahead, last))]
-        for step in range(first, last):
-            result = waiting.pop(0).result()
-            if step + ahead < last:
-                waiting.append(pool.submit(function, step + ahead))
-            yield result
+        waiting: deque[Future[T]] = deque()
+        for value in values:
+            waiting.append(pool.submit(function, value))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -4,7 +4,8 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from consistency_jax.runtime.watch import Watch
 from consistency_jax.scoring.logps import batch_shardings, tree_logps
 from consistency_jax.scoring.stored import PassResults
 
+WAIT_S = 0.5  # between two looks at what other processes do, where nothing is left to take
 CPU_THREADS = 4  # batches that run at once on a CPU: the operations of a small model do not fill its cores
 
 
@@ -72,20 +74,30 @@ class Scorer:
           prompt, state, greedy: also return "prompt_logp", "state", "greedy".
           tokens: row tokens of one batch.
           progress: what a progress bar is called; empty for none.
-          resume: folder for finished batches, from which a pass that was killed goes on; None for none.
+          resume: folder for finished batches, from which a pass that was killed goes on, and which processes that score
+            the same share; None for none.
+
+        Raises:
+          Gone: another process finished the pass, and removed that folder.
         """
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
         batches, blocks = self._plan(trees, prompt, tokens)
         results = PassResults(names, len(trees), batches, resume if jax.process_count() == 1 else None)
         bar = Progress(progress, len(batches), results.done, under_way=self._ahead) if progress else None
         options = {"candidates": candidates, "prompt": prompt, "greedy": greedy}
-        waiting = batches[results.done :]
-        for batch, out in zip(waiting, self._run(params, trees, waiting, blocks, options), strict=True):
-            results.add({name: np.asarray(jax.device_get(out[name])) for name in names})
-            self._watch.end(out)
-            if bar:
-                bar.advance(prompts=len(batch.trees))
-                bar.show()
+        with contextlib.closing(results):
+            while results.done < len(batches):
+                for number, out in self._run(params, trees, batches, results.claims(), blocks, options):
+                    results.add(number, {name: np.asarray(jax.device_get(out[name])) for name in names})
+                    self._watch.end(out)
+                    if bar:
+                        bar.advance(prompts=len(batches[number].trees))
+                        bar.show()
+                for _ in range(results.refresh()):
+                    if bar:
+                        bar.advance()
+                if results.done < len(batches):
+                    time.sleep(WAIT_S)
         if bar:
             bar.close()
         return results.arrays
@@ -109,14 +121,15 @@ class Scorer:
         params: Params,
         trees: Forest,
         batches: Sequence[PlannedBatch],
+        numbers: Iterable[int],
         blocks: Mapping[Shape, BlockSizes | None],
         options: Mapping[str, Any],
-    ) -> Iterator[dict[str, jax.Array]]:
-        """What `tree_logps` gives for each batch, in order; packed, and on one CPU device run, in threads ahead."""
+    ) -> Iterator[tuple[int, dict[str, jax.Array]]]:
+        """What `tree_logps` gives for these batches, in order; packed, and on one CPU device run, in threads ahead."""
         shardings = batch_shardings(self._mesh)
         compiling, compiled = threading.Lock(), set()
 
-        def compute(number: int) -> dict[str, jax.Array]:
+        def compute(number: int) -> tuple[int, dict[str, jax.Array]]:
             self._watch.begin()
             shape, own = batches[number].shape, trees.take(batches[number].padded)
             batch = pack(own, shape, candidates=options["candidates"], prompt=options["prompt"])
@@ -128,6 +141,6 @@ class Scorer:
             with on_mesh(self._mesh), contextlib.nullcontext() if shape in compiled else compiling:
                 out = self.run(params, batch, **options)
                 compiled.add(shape)
-            return jax.block_until_ready(out) if self._threads > 1 else out
+            return number, jax.block_until_ready(out) if self._threads > 1 else out
 
-        return prefetched(compute, 0, len(batches), self._ahead, self._threads)
+        return prefetched(compute, numbers, self._ahead, self._threads)

@@ -1,13 +1,15 @@
 """What scoring stores: tables under a key of all they depend on, and the finished batches of a long pass."""
 
+import contextlib
 import hashlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ from consistency_jax.data.packing.plan import PlannedBatch
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.runtime.cache import found_or_made
-from consistency_jax.runtime.files import read_arrays, write_arrays
+from consistency_jax.runtime.files import NO_LOCKS, read_arrays, write_arrays
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main
 from consistency_jax.table import Table
@@ -59,7 +61,8 @@ def table_key(config: DecoderConfig, params_key: str, trees: Forest, **options: 
 def stored(key: str, folder: Path, make: Callable[[Path], Table], told: str = "") -> Table:
     """The table of `key` from the folder, or made now and stored. A damaged file is made anew.
 
-    `make` is given a folder for its finished batches, which stays when it is killed. Processes: see `found_or_made`.
+    `make` is given a folder for its finished batches, which stays when it is killed, and which runs that make the same
+    table at the same time share. Processes of one run: see `found_or_made`.
 
     Args:
       told: what it is called where it is found, on the terminal; empty: nothing is told.
@@ -71,7 +74,10 @@ def stored(key: str, folder: Path, make: Callable[[Path], Table], told: str = ""
 
     def make_now() -> Table:
         made.append(key)
-        return make(batches)
+        try:
+            return make(batches)
+        except Gone:  # another process that scored it, too, was done
+            return Table.load(folder / f"{key}.npz")
 
     def save(path: Path, table: Table) -> None:
         table.save(path)
@@ -85,68 +91,146 @@ def stored(key: str, folder: Path, make: Callable[[Path], Table], told: str = ""
 
 
 EVERY_S = 5.0  # between two files: what a killed pass loses
+PART = 16  # batches that a process takes at once, where several score the same
+
+
+class Gone(Exception):
+    """The folder of a pass is not there any more."""
 
 
 class PassResults:
     """What a pass over batches has found: one row a tree, zeros for those of no batch (yet).
 
-    With a folder, finished batches are stored there too, and those that a killed pass of the same plan has left are
-    read from it.
+    With a folder, finished batches are stored there, and a pass that was killed goes on from them. Processes that are
+    given the same pass at the same time share it: each takes the next part that is neither finished nor another's, and
+    what one that was killed had taken is free again.
 
     Args:
       names: of the results to keep.
       trees: N, of the whole pass.
-      plan: the batches of the pass, which are given to `add` in this order.
-      folder: None: nothing is stored.
+      plan: the batches of the pass.
+      folder: on a disk that all of these processes see; None: nothing is stored.
 
     Attributes:
-      done: batches that are finished.
       arrays: name -> [N, ...].
     """
 
     def __init__(self, names: Sequence[str], trees: int, plan: Sequence[PlannedBatch], folder: Path | None):
-        self.done, self.arrays = 0, {}
+        self.arrays: dict[str, np.ndarray] = {}
         self._names, self._trees, self._plan, self._folder = names, trees, plan, None
+        self._have = np.zeros(len(plan), bool)
+        self._unsaved: list[int] = []  # batches, in order and without a gap
+        self._last, self._read = time.monotonic(), set[str]()
+        self._locks: dict[int, filelock.BaseFileLock] = {}  # of the parts that this process has
         if folder is not None:
             digest = hashlib.sha256()
             for batch in plan:
                 digest.update(f"{batch.shape} {batch.places}".encode() + batch.trees.tobytes())
             self._folder = folder / digest.hexdigest()[:16]
-            self._load(self._folder)
-        self._saved, self._last = self.done, time.monotonic()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.refresh()
 
-    def add(self, values: Mapping[str, np.ndarray]) -> None:
-        """The results of the next batch; stored, unless that was done just now."""
-        self._note(self.done + 1, values)
-        if self._folder is None or time.monotonic() - self._last < EVERY_S:
-            return
-        own = self._trees_of(self._saved, self.done)
-        path = self._folder / f"{self._saved:07d}-{self.done:07d}.npz"
-        write_arrays(path, {name: found[own] for name, found in self.arrays.items()})
-        self._saved, self._last = self.done, time.monotonic()
+    @property
+    def done(self) -> int:
+        """Batches that are finished."""
+        return int(self._have.sum())
 
-    def _load(self, folder: Path) -> None:
-        """What the files hold, as far as they join."""
-        files = {}
-        for path in sorted(folder.glob("*-*.npz")):
-            first, _, stop = path.stem.partition("-")
-            files[int(first)] = (int(stop), path)
-        while self.done in files:
-            stop, path = files[self.done]
-            try:
-                self._note(stop, read_arrays(path))
-            except (FileNotFoundError, ValueError):
-                return  # damaged: from here on anew
+    def claims(self) -> Iterator[int]:
+        """Batches to compute, as `add` is given them, until no part is free. It ends while others are at the rest.
 
-    def _note(self, stop: int, values: Mapping[str, np.ndarray]) -> None:
-        """The results of all batches from the last finished one up to `stop`."""
-        trees = self._trees_of(self.done, stop)
+        Raises:
+          Gone: another process was done with all, and removed the folder.
+        """
+        for start in range(0, len(self._plan), PART):
+            own = range(start, min(start + PART, len(self._plan)))
+            if self._have[own].all() or not self._taken(start):
+                continue
+            self.refresh()  # another may have been at it, and was killed
+            if self._have[own].all():
+                self._leave(start)
+            yield from (number for number in own if not self._have[number])
+
+    def add(self, number: int, values: Mapping[str, np.ndarray]) -> None:
+        """The results of a batch; stored, unless that was done just now.
+
+        Raises:
+          Gone, OSError.
+        """
+        if self._unsaved and number != self._unsaved[-1] + 1:
+            self._save()
+        self._note(number, number + 1, values)
+        self._unsaved.append(number)
+        start = number - number % PART
+        ended = self._have[start : start + PART].all()
+        if ended or time.monotonic() - self._last >= EVERY_S:
+            self._save()
+        if ended:
+            self._leave(start)
+
+    def refresh(self) -> int:
+        """Reads what other processes have finished; how many batches.
+
+        Raises:
+          Gone: see `claims`.
+        """
+        before = self.done
+        if self._folder is None or self._have.all():
+            return 0
+        if not self._folder.is_dir():
+            raise Gone
+        for path in sorted(self._folder.glob("*-*.npz")):
+            if path.name not in self._read:
+                with contextlib.suppress(FileNotFoundError, ValueError):  # gone, or damaged: it is made anew
+                    self._note(*map(int, path.stem.split("-")), read_arrays(path))
+                self._read.add(path.name)
+        return self.done - before
+
+    def close(self) -> None:
+        """Leaves the parts that are not finished to others."""
+        for start in list(self._locks):
+            self._leave(start)
+
+    def _taken(self, start: int) -> bool:
+        """Takes the part that begins with a batch, unless another process has it."""
+        if self._folder is None or start in self._locks:
+            return True
+        if not self._folder.is_dir():
+            raise Gone
+        lock = filelock.FileLock(self._folder / f"{start:07d}.lock", fallback_to_soft=False)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except (NotImplementedError, OSError) as error:  # a file system without locks: nothing is shared
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
+        self._locks[start] = lock
+        return True
+
+    def _leave(self, start: int) -> None:
+        if lock := self._locks.pop(start, None):
+            lock.release()
+
+    def _save(self) -> None:
+        if self._folder is not None and self._unsaved:
+            if not self._folder.is_dir():
+                raise Gone
+            first, stop = self._unsaved[0], self._unsaved[-1] + 1
+            own = self._trees_of(first, stop)
+            path = self._folder / f"{first:07d}-{stop:07d}.npz"
+            self._read.add(path.name)
+            write_arrays(path, {name: found[own] for name, found in self.arrays.items()})
+        self._unsaved, self._last = [], time.monotonic()
+
+    def _note(self, first: int, stop: int, values: Mapping[str, np.ndarray]) -> None:
+        """The results of some batches in order."""
+        trees = self._trees_of(first, stop)
         for name in self._names:
             if name not in self.arrays:
                 shape, dtype = values[name].shape[1:], values[name].dtype
                 self.arrays[name] = np.zeros((self._trees, *shape), dtype)
             self.arrays[name][trees] = values[name][: len(trees)]
-        self.done = stop
+        self._have[first:stop] = True
 
     def _trees_of(self, first: int, stop: int) -> np.ndarray:
         return np.concatenate([batch.trees for batch in self._plan[first:stop]])

@@ -142,7 +142,7 @@ def fit(
         any_stopped = Vote(mesh)
         stack.enter_context(jax.transfer_guard("disallow"))
 
-        ahead = None if batches.on_policy else prefetched(batches, first, total_steps)
+        ahead = None if batches.on_policy else prefetched(batches, range(first, total_steps))
         for step in range(first + 1, total_steps + 1):
             if ahead is not None:
                 batch = next(ahead)

@@ -1,11 +1,19 @@
 """Scoring batch by batch: stopped and gone on, and what a model would write."""
 
 import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scored_items import ITEMS, LANGUAGES, LENGTH
+from sharing_worker import TOKENS
 
+import consistency_jax
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, Forest
@@ -13,6 +21,8 @@ from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import mesh_of
 from consistency_jax.scoring import stored
 from consistency_jax.scoring.scorer import Scorer
+
+WORKER = Path(__file__).with_name("sharing_worker.py")
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +81,49 @@ def test_a_pass_that_stops_goes_on_to_the_same_bits(model, questions, tmp_path, 
     assert stops > 2
     for name, values in whole.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_processes_that_score_the_same_share_it(model, small_model, questions, tmp_path):
+    """Four at once, one of which is killed: each batch is computed once, and all have the same bits as one alone."""
+    package = str(Path(consistency_jax.__file__).parents[1])
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": package}
+    killed_after, count = 2, 4
+    started = [
+        subprocess.Popen(
+            [sys.executable, WORKER, small_model, questions, tmp_path, str(n), str(count), str(stop)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n, stop in enumerate([killed_after] + [0] * (count - 1))
+    ]
+    told = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [-signal.SIGKILL, 0, 0, 0], told
+    items = load_items("jsonl", path=questions)
+    trees = TreeBuilder(model.tokenizer, boundary="joint").build(items)
+    scorer = Scorer(model.config, mesh_of(model.params))
+    batches, _ = scorer._plan(trees, prompt=False, tokens=TOKENS)
+    alone = scorer(model.params, trees, candidates=3, tokens=TOKENS)["logp"]
+    found = [dict(np.load(tmp_path / f"{n}.npz")) for n in range(1, count)]
+    for table in found:
+        np.testing.assert_array_equal(table["logp"].reshape(alone.shape), alone)
+    own = np.concatenate([table["own"] for table in found]).tolist()
+    assert len(set(own)) == len(own) == len(batches) - killed_after
+    assert sum(len(table["own"]) > 0 for table in found) > 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key.npz"]
+
+
+def test_a_pass_whose_folder_went_is_told(model, questions, tmp_path, monkeypatch):
+    """Another process was done with it, and `stored` has what it found."""
+    monkeypatch.setattr(stored, "PART", 2)
+    trees = TreeBuilder(model.tokenizer, boundary="joint").build(load_items("jsonl", path=questions))
+    scorer = Scorer(model.config, mesh_of(model.params))
+    run = scorer.run
+
+    def removing(*args, **kwargs):
+        shutil.rmtree(tmp_path / "batches", ignore_errors=True)
+        return run(*args, **kwargs)
+
+    scorer.run = removing
+    with pytest.raises(stored.Gone):
+        scorer(model.params, trees, candidates=3, tokens=TOKENS, resume=tmp_path / "batches")

@@ -87,8 +87,8 @@ def test_what_another_plan_stored_does_not_count(model, questions, tmp_path, mon
     monkeypatch.setattr(storing, "EVERY_S", 0.0)
     plan, other = (batch_plan(sizes, mask_cost=1 / 1400, tokens=tokens) for tokens in (256, 512))
     first = PassResults(["logp"], len(sizes), plan, tmp_path)
-    for batch in plan[:2]:
-        first.add({"logp": batch.padded[:, None].astype(np.float32)})
+    for number, batch in enumerate(plan[:2]):
+        first.add(number, {"logp": batch.padded[:, None].astype(np.float32)})
     again = PassResults(["logp"], len(sizes), plan, tmp_path)
     assert again.done == 2
     trees = np.concatenate([batch.trees for batch in plan[:2]])
