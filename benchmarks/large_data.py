@@ -142,8 +142,10 @@ def main() -> None:
     parser.add_argument("--sizes", default="1000,10000,100000,1000000")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="large_data."))
-    heads = [args.kind, "file, MB", "cache, MB", "first start: data and trees, s", "memory, GiB"]
-    heads += ["again: data and trees, s", "until the first step, s", "memory, GiB", "items a second"]
+    own = ["data and trees, s", "peak memory, GiB"]
+    heads = [args.kind, "file, MB", "cache, MB", *(f"first: {head}" for head in own)]
+    own = [own[0], "until the first step, s", own[1], "items a second"]
+    heads += [f"again: {head}" for head in own]
     print(f"| {' | '.join(heads)} |")
     print("|---" * len(heads) + "|")
     try:
