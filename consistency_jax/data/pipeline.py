@@ -332,8 +332,8 @@ def prefetched(
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[T]] = deque()
         for value in values:
+            done = [waiting.popleft().result()] if len(waiting) == ahead else []
             waiting.append(pool.submit(function, value))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
+            yield from done
         while waiting:
             yield waiting.popleft().result()

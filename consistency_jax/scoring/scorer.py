@@ -27,6 +27,7 @@ from consistency_jax.scoring.logps import batch_shardings, tree_logps
 from consistency_jax.scoring.stored import PassResults
 
 WAIT_S = 0.5  # between two looks at what other processes do, where nothing is left to take
+PATIENCE_S = 120.0  # until what they took, and say nothing of, is done here too
 CPU_THREADS = 4  # batches that run at once on a CPU: the operations of a small model do not fill its cores
 
 
@@ -66,6 +67,7 @@ class Scorer:
         tokens: int = 8192,
         progress: str = "",
         resume: Path | None = None,
+        finished: Path | None = None,
     ) -> dict[str, np.ndarray]:
         """What `tree_logps` gives, for any number of trees: numpy arrays with one row a tree (zeros for a gap).
 
@@ -76,28 +78,38 @@ class Scorer:
           progress: what a progress bar is called; empty for none.
           resume: folder for finished batches, from which a pass that was killed goes on, and which processes that score
             the same share; None for none.
+          finished: see `PassResults`.
 
         Raises:
-          Gone: another process finished the pass, and removed that folder.
+          Finished.
         """
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
         batches, blocks = self._plan(trees, prompt, tokens)
-        results = PassResults(names, len(trees), batches, resume if jax.process_count() == 1 else None)
-        bar = Progress(progress, len(batches), results.done, under_way=self._ahead) if progress else None
+        folder = resume if jax.process_count() == 1 else None
+        results = PassResults(names, len(trees), batches, folder, finished)
+        shown = results.done
+        bar = Progress(progress, len(batches), shown, under_way=self._ahead) if progress else None
         options = {"candidates": candidates, "prompt": prompt, "greedy": greedy}
         with contextlib.closing(results):
-            while results.done < len(batches):
-                for number, out in self._run(params, trees, batches, results.claims(), blocks, options):
+            news = time.monotonic()  # when something was found last
+            while (before := results.done) < len(batches):
+                stuck = time.monotonic() - news > PATIENCE_S
+                for number, out in self._run(params, trees, batches, results.claims(stuck), blocks, options):
                     results.add(number, {name: np.asarray(jax.device_get(out[name])) for name in names})
                     self._watch.end(out)
                     if bar:
+                        for _ in range(shown, results.done - 1):  # of other processes
+                            bar.advance()
                         bar.advance(prompts=len(batches[number].trees))
                         bar.show()
-                for _ in range(results.refresh()):
-                    if bar:
-                        bar.advance()
-                if results.done < len(batches):
+                        shown = results.done
+                results.refresh()
+                if results.done > before:
+                    news = time.monotonic()
+                elif not stuck:
                     time.sleep(WAIT_S)
+            for _ in range(shown, results.done if bar else 0):
+                bar.advance()
         if bar:
             bar.close()
         return results.arrays

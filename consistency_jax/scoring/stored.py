@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -70,32 +71,35 @@ def stored(key: str, folder: Path, make: Callable[[Path], Table], told: str = ""
     Raises:
       ConfigError: where processes have models or tokenizers that differ.
     """
-    batches, made = folder / f"{key}.batches", []
+    path, batches, made = folder / f"{key}.npz", folder / f"{key}.batches", []
 
     def make_now() -> Table:
         made.append(key)
         try:
             return make(batches)
-        except Gone:  # another process that scored it, too, was done
-            return Table.load(folder / f"{key}.npz")
+        except Finished:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return Table.load(path)
+            path.unlink(missing_ok=True)  # it was damaged
+            return make(batches)
 
     def save(path: Path, table: Table) -> None:
         table.save(path)
         shutil.rmtree(batches, ignore_errors=True)
 
     what = "parameters, or trees of the data"
-    table = found_or_made(folder / f"{key}.npz", make_now, Table.load, save, what)
+    table = found_or_made(path, make_now, Table.load, save, what)
     if told and not made and is_main():
         print(f"{told}: kept from before", file=sys.stderr, flush=True)
     return table
 
 
 EVERY_S = 5.0  # between two files: what a killed pass loses
-PART = 16  # batches that a process takes at once, where several score the same
+PARTS, LARGEST = 64, 16  # that a pass is cut into, at least; and batches of one, at most
 
 
-class Gone(Exception):
-    """The folder of a pass is not there any more."""
+class Finished(Exception):
+    """What a pass is for is there: another process was done with it."""
 
 
 class PassResults:
@@ -110,20 +114,38 @@ class PassResults:
       trees: N, of the whole pass.
       plan: the batches of the pass.
       folder: on a disk that all of these processes see; None: nothing is stored.
+      finished: a file that is there as soon as the pass is not needed any more; None: there is none.
 
     Attributes:
       arrays: name -> [N, ...].
+
+    Raises:
+      Finished: here, and where it says so.
     """
 
-    def __init__(self, names: Sequence[str], trees: int, plan: Sequence[PlannedBatch], folder: Path | None):
+    def __init__(
+        self,
+        names: Sequence[str],
+        trees: int,
+        plan: Sequence[PlannedBatch],
+        folder: Path | None,
+        finished: Path | None = None,
+    ):
         self.arrays: dict[str, np.ndarray] = {}
-        self._names, self._trees, self._plan, self._folder = names, trees, plan, None
-        self._have = np.zeros(len(plan), bool)
+        self._names, self._trees, self._plan, self._folder, self._finished = (
+            names,
+            trees,
+            plan,
+            None,
+            finished,
+        )
+        self._have, self._part = np.zeros(len(plan), bool), min(max(len(plan) // PARTS, 1), LARGEST)
         self._unsaved: list[int] = []  # batches, in order and without a gap
         self._last, self._read = time.monotonic(), set[str]()
         self._locks: dict[int, filelock.BaseFileLock] = {}  # of the parts that this process has
         if folder is not None:
-            digest = hashlib.sha256()
+            # Devices of another kind give other last bits.
+            digest = hashlib.sha256(jax.devices()[0].device_kind.encode())
             for batch in plan:
                 digest.update(f"{batch.shape} {batch.places}".encode() + batch.trees.tobytes())
             self._folder = folder / digest.hexdigest()[:16]
@@ -135,15 +157,19 @@ class PassResults:
         """Batches that are finished."""
         return int(self._have.sum())
 
-    def claims(self) -> Iterator[int]:
-        """Batches to compute, as `add` is given them, until no part is free. It ends while others are at the rest.
+    def claims(self, others: bool = False) -> Iterator[int]:
+        """Batches to compute, as `add` is given them, until no part is free. It ends while other processes are at the
+        rest.
+
+        Args:
+          others: also those that another process has, and may never finish.
 
         Raises:
-          Gone: another process was done with all, and removed the folder.
+          Finished.
         """
-        for start in range(0, len(self._plan), PART):
-            own = range(start, min(start + PART, len(self._plan)))
-            if self._have[own].all() or not self._taken(start):
+        for start in range(0, len(self._plan), self._part):
+            own = range(start, min(start + self._part, len(self._plan)))
+            if self._have[own].all() or not self._taken(start) and not others:
                 continue
             self.refresh()  # another may have been at it, and was killed
             if self._have[own].all():
@@ -154,36 +180,35 @@ class PassResults:
         """The results of a batch; stored, unless that was done just now.
 
         Raises:
-          Gone, OSError.
+          Finished, OSError.
         """
         if self._unsaved and number != self._unsaved[-1] + 1:
             self._save()
         self._note(number, number + 1, values)
         self._unsaved.append(number)
-        start = number - number % PART
-        ended = self._have[start : start + PART].all()
+        start = number - number % self._part
+        ended = self._have[start : start + self._part].all()
         if ended or time.monotonic() - self._last >= EVERY_S:
             self._save()
         if ended:
             self._leave(start)
 
-    def refresh(self) -> int:
-        """Reads what other processes have finished; how many batches.
+    def refresh(self) -> None:
+        """Reads what other processes have stored.
 
         Raises:
-          Gone: see `claims`.
+          Finished.
         """
-        before = self.done
         if self._folder is None or self._have.all():
-            return 0
-        if not self._folder.is_dir():
-            raise Gone
-        for path in sorted(self._folder.glob("*-*.npz")):
-            if path.name not in self._read:
-                with contextlib.suppress(FileNotFoundError, ValueError):  # gone, or damaged: it is made anew
-                    self._note(*map(int, path.stem.split("-")), read_arrays(path))
-                self._read.add(path.name)
-        return self.done - before
+            return
+        self._check()
+        with contextlib.suppress(FileNotFoundError):  # nothing was stored, or somebody removed it
+            names = {name for name in os.listdir(self._folder) if name.endswith(".npz")}
+            for name in sorted(names - self._read):
+                with contextlib.suppress(ValueError):  # damaged: it is made anew
+                    first, _, stop = name.removesuffix(".npz").partition("-")
+                    self._note(int(first), int(stop), read_arrays(self._folder / name))
+                    self._read.add(name)
 
     def close(self) -> None:
         """Leaves the parts that are not finished to others."""
@@ -194,8 +219,6 @@ class PassResults:
         """Takes the part that begins with a batch, unless another process has it."""
         if self._folder is None or start in self._locks:
             return True
-        if not self._folder.is_dir():
-            raise Gone
         lock = filelock.FileLock(self._folder / f"{start:07d}.lock", fallback_to_soft=False)
         try:
             lock.acquire(blocking=False)
@@ -211,15 +234,21 @@ class PassResults:
         if lock := self._locks.pop(start, None):
             lock.release()
 
+    def _check(self) -> None:
+        if self._finished is not None and self._finished.exists():
+            raise Finished
+
     def _save(self) -> None:
         if self._folder is not None and self._unsaved:
-            if not self._folder.is_dir():
-                raise Gone
             first, stop = self._unsaved[0], self._unsaved[-1] + 1
             own = self._trees_of(first, stop)
             path = self._folder / f"{first:07d}-{stop:07d}.npz"
+            try:
+                write_arrays(path, {name: found[own] for name, found in self.arrays.items()})
+            except FileNotFoundError:  # removed meanwhile, by a process that is done
+                self._check()
+                raise
             self._read.add(path.name)
-            write_arrays(path, {name: found[own] for name, found in self.arrays.items()})
         self._unsaved, self._last = [], time.monotonic()
 
     def _note(self, first: int, stop: int, values: Mapping[str, np.ndarray]) -> None:

@@ -136,7 +136,8 @@ def score_trees(
     """The table of items whose trees are built already, tree n = item * L + language. Without items their ids and what
     is right are not known.
 
-    `neutral`: the answers alone, which `scores("pmi")` needs; `resume`: as for a `Scorer`; the others as for `score`.
+    `neutral`: the answers alone, which `scores("pmi")` needs; `resume`: as for a `Scorer`, the folder that `stored`
+    gives, beside which the table will be; the others as for `score`.
     """
     shape = (len(items) or len(trees) // len(languages), len(languages))
     frame = table_frame(items, languages, trees)
@@ -149,6 +150,7 @@ def score_trees(
         tokens=tokens,
         progress=progress,
         resume=resume and resume / "answers",
+        finished=resume and resume.with_suffix(".npz"),
     )
     arrays = {name: values.reshape(*shape, -1).astype(np.float32) for name, values in arrays.items()}
     for name in arrays.keys() & {"logp", "prompt_logp"}:
@@ -162,6 +164,7 @@ def score_trees(
             tokens=tokens,
             progress=f"{progress} answers alone" if progress else "",
             resume=resume and resume / "alone",
+            finished=resume and resume.with_suffix(".npz"),
         )["logp"][:, 0]
         arrays["neutral_logp"] = np.where(frame.mask, alone[neutral.place], np.float32(0)).astype(np.float32)
     if not prompt:

@@ -27,7 +27,7 @@ TOKENS = 128  # of a batch: some dozen of them
 
 
 def main(model_folder: str, questions: str, folder: str, number: str, processes: str, stop: str) -> None:
-    stored.EVERY_S, stored.PART, scoring.WAIT_S = 0.0, 3, 0.05
+    stored.EVERY_S, scoring.WAIT_S = 0.0, 0.05
     model, items = load_pretrained(model_folder), load_items("jsonl", path=questions)
     trees = TreeBuilder(model.tokenizer, boundary="joint").build(items)
     scorer, own, add = scoring.Scorer(model.config, mesh_of(model.params)), [], stored.PassResults.add
@@ -46,7 +46,8 @@ def main(model_folder: str, questions: str, folder: str, number: str, processes:
 
     stored.PassResults.add = noted
     (Path(folder) / f"{number}.begun").touch()
-    while len(list(Path(folder).glob("*.begun"))) < int(processes):
+    latest = time.monotonic() + 300
+    while len(list(Path(folder).glob("*.begun"))) < int(processes) and time.monotonic() < latest:
         time.sleep(0.05)
     table = stored.stored("key", Path(folder) / "cache", make)
     np.savez(Path(folder) / number, logp=table.logp, own=np.array(own, int))

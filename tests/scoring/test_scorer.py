@@ -1,6 +1,8 @@
 """Scoring batch by batch: stopped and gone on, and what a model would write."""
 
 import dataclasses
+import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from scored_items import ITEMS, LANGUAGES, LENGTH
@@ -19,6 +22,7 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, Forest
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import mesh_of
+from consistency_jax.scoring import scorer as scorer_module
 from consistency_jax.scoring import stored
 from consistency_jax.scoring.scorer import Scorer
 
@@ -97,7 +101,11 @@ def test_processes_that_score_the_same_share_it(model, small_model, questions, t
         )
         for n, stop in enumerate([killed_after] + [0] * (count - 1))
     ]
-    told = [process.communicate()[1] for process in started]
+    try:
+        told = [process.communicate(timeout=500)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [-signal.SIGKILL, 0, 0, 0], told
     items = load_items("jsonl", path=questions)
     trees = TreeBuilder(model.tokenizer, boundary="joint").build(items)
@@ -113,17 +121,68 @@ def test_processes_that_score_the_same_share_it(model, small_model, questions, t
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key.npz"]
 
 
-def test_a_pass_whose_folder_went_is_told(model, questions, tmp_path, monkeypatch):
-    """Another process was done with it, and `stored` has what it found."""
-    monkeypatch.setattr(stored, "PART", 2)
-    trees = TreeBuilder(model.tokenizer, boundary="joint").build(load_items("jsonl", path=questions))
+def passed(model, trees, folder, **options):
+    """A scorer's pass over the questions, in small batches."""
     scorer = Scorer(model.config, mesh_of(model.params))
-    run = scorer.run
+    return scorer(model.params, trees, candidates=3, tokens=TOKENS, resume=folder, **options)["logp"]
 
-    def removing(*args, **kwargs):
-        shutil.rmtree(tmp_path / "batches", ignore_errors=True)
+
+@pytest.fixture(scope="module")
+def trees(model, questions):
+    return TreeBuilder(model.tokenizer, boundary="joint").build(load_items("jsonl", path=questions))
+
+
+def test_a_pass_that_is_not_needed_any_more_ends(model, trees, tmp_path):
+    """Whether another process was done before it began, or meanwhile; and then the table is read."""
+    table, folder = tmp_path / "key.npz", tmp_path / "key.batches"
+    table.touch()
+    with pytest.raises(stored.Finished):
+        passed(model, trees, folder / "answers", finished=table)
+    scorer, calls = Scorer(model.config, mesh_of(model.params)), []
+    run = scorer.run
+    table.unlink()
+
+    def other(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 9:
+            table.touch()
+            shutil.rmtree(folder)
         return run(*args, **kwargs)
 
-    scorer.run = removing
-    with pytest.raises(stored.Gone):
-        scorer(model.params, trees, candidates=3, tokens=TOKENS, resume=tmp_path / "batches")
+    scorer.run = other
+    with pytest.raises(stored.Finished):
+        scorer(model.params, trees, candidates=3, tokens=TOKENS, resume=folder, finished=table)
+    assert len(calls) < 20
+
+
+def test_a_folder_that_somebody_clears_costs_work_and_no_more(model, trees, tmp_path, monkeypatch):
+    alone = passed(model, trees, None)
+    add = stored.PassResults.add
+
+    def clearing(results, number, values):
+        shutil.rmtree(tmp_path / "batches", ignore_errors=True)
+        add(results, number, values)
+
+    monkeypatch.setattr(stored.PassResults, "add", clearing)
+    np.testing.assert_array_equal(passed(model, trees, tmp_path / "batches"), alone)
+
+
+def test_what_a_process_that_stands_still_has_is_done_by_others(model, trees, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scorer_module, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(scorer_module, "WAIT_S", 0.05)
+    alone = passed(model, trees, tmp_path)
+    [folder] = tmp_path.iterdir()  # of this pass
+    for path in folder.glob("*.npz"):
+        path.unlink()
+    with filelock.FileLock(folder / "0000000.lock"):
+        np.testing.assert_array_equal(passed(model, trees, tmp_path, progress="scored"), alone)
+    batches, _ = Scorer(model.config, mesh_of(model.params))._plan(trees, prompt=False, tokens=TOKENS)
+    assert f"scored: {len(batches)}/{len(batches)}" in capsys.readouterr().err
+
+
+def test_where_a_file_system_has_no_locks_a_pass_is_alone(model, trees, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    np.testing.assert_array_equal(passed(model, trees, tmp_path), passed(model, trees, None))

@@ -96,6 +96,27 @@ def test_what_another_plan_stored_does_not_count(model, questions, tmp_path, mon
     assert PassResults(["logp"], len(sizes), other, tmp_path).done == 0
 
 
+def test_a_table_that_another_process_made_meanwhile_is_read(table, tmp_path):
+    """Unless it is damaged: then it is made again."""
+    made = []
+
+    def make(batches: Path) -> Table:
+        made.append(batches)
+        if len(made) == 1:
+            table.save(tmp_path / "key.npz")
+            raise storing.Finished
+        if len(made) == 2:
+            (tmp_path / "key.npz").write_bytes(b"PK")
+            raise storing.Finished
+        return table
+
+    np.testing.assert_array_equal(stored("key", tmp_path, make).logp, table.logp)
+    assert len(made) == 1
+    (tmp_path / "key.npz").unlink()
+    np.testing.assert_array_equal(stored("key", tmp_path, make).logp, table.logp)
+    assert len(made) == 3
+
+
 def test_a_table_that_was_kept_is_told(table, tmp_path, capsys):
     for told in ("", "base test: kept from before\n"):
         stored("key", tmp_path, lambda batches: table, "base test")
