@@ -17,14 +17,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import filelock
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from consistency_jax.data.facts import FACTS, fact
 from consistency_jax.data.items import DataError, Items, ItemSequence, ParallelItem, no_collection
 from consistency_jax.runtime.cache import cache_folder
-from consistency_jax.runtime.files import complete_path, expanded, read_arrays, write_arrays
+from consistency_jax.runtime.files import complete_path, expanded, locked, read_arrays, write_arrays
 from consistency_jax.runtime.processes import on_main, several
 
 # Bytes of files from which on items are kept on disk, and of records from which on they stay there: seconds of reading,
@@ -168,18 +167,22 @@ def stored_or_read(
     if several() or size < LARGE:
         return on_main(read)
     settings, state = {**settings, **options}, state + files_state(options.values())[0]
-    folder = cache_folder() / "items" / _key([expanded(path).absolute(), sorted(settings.items())])
+    folder = cache_folder() / "items" / key_of([expanded(path).absolute(), sorted(settings.items())])
     missing = (OSError, ValueError)  # not there, or not as it was
     with contextlib.suppress(*missing):
         return in_memory(StoredItems(folder, state))
     items = read()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock"), no_collection():
+        lock = locked(folder / ".lock", wait=True)
+        try:
             with contextlib.suppress(*missing):  # another run was faster
                 return in_memory(StoredItems(folder, state))
-            store(folder, items, state)
+            with no_collection():
+                store(folder, items, state)
             return in_memory(StoredItems(folder, state))
+        finally:
+            lock.release()
     except (OSError, RuntimeError, ValueError) as error:
         print(f"note: {len(items):,} items cannot be kept in {folder}: {error}", file=sys.stderr)
         return items
@@ -204,7 +207,7 @@ def files_state(values: Iterable[Any], code: Path | None = None) -> tuple[str, i
                 continue
             state.append(f"{file} {found.st_size} {found.st_mtime_ns}")
             size += found.st_size
-    return _key(state), size
+    return key_of(state), size
 
 
 def _exists(value: Any) -> bool:
@@ -225,7 +228,8 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(files))
 
 
-def _key(parts: Sequence[Any]) -> str:
+def key_of(parts: Sequence[Any]) -> str:
+    """A key of these, 16 hexadecimal digits."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -107,6 +107,28 @@ def refuse_input(
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks say
 
 
+def locked(path: Path, wait: bool = False) -> filelock.BaseFileLock | None:
+    """A lock on a file, which this process has until it is released, or dies; None where another one has it. On a file
+    system without locks it holds nothing.
+
+    Args:
+      wait: until no other has it.
+
+    Raises:
+      OSError.
+    """
+    # Never one that is nothing but a file: that would outlive a process which is killed.
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=wait)
+    except filelock.Timeout:
+        return None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+    return lock
+
+
 class Alone:
     """Holds a folder that is there for one process; where that dies, others may have it again. Nothing is held in a
     bucket, or on a file system without locks.
@@ -117,9 +139,7 @@ class Alone:
 
     def __init__(self, folder: Path, flag: str):
         self._folder, self._flag, self._holder = folder, flag, folder / ".holder"
-        # Never one that is nothing but a file: that would outlive a process which is killed.
-        lock = functools.partial(filelock.FileLock, fallback_to_soft=False)
-        self._lock = None if in_bucket(folder) else lock(folder / ".lock")
+        self._lock: filelock.BaseFileLock | None = None
 
     def take(self) -> None:
         """Takes it.
@@ -127,20 +147,17 @@ class Alone:
         Raises:
           UserError: another process has it, which is named.
         """
-        if self._lock is None:
+        if in_bucket(self._folder):
             return
-        try:
-            with named(self._folder):
-                self._lock.acquire(blocking=False)
-                self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-        except filelock.Timeout:
+        with named(self._folder):
+            self._lock = locked(self._folder / ".lock")
+        if self._lock is None:
             by = self._holder.read_text() if self._holder.exists() else "another process"
             mend = "end it, or wait until it is done, or give another folder"
-            raise UserError(f"{self._flag}={self._folder} is in use by {by}: {mend}") from None
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-                raise
-            self._lock = None
+            raise UserError(f"{self._flag}={self._folder} is in use by {by}: {mend}")
+        if self._lock.is_locked:
+            with named(self._folder):
+                self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
 
     def leave(self) -> None:
         """Gives it back, where it was taken."""

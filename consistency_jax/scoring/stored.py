@@ -19,7 +19,7 @@ from consistency_jax.data.packing.plan import PlannedBatch
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.runtime.cache import found_or_made
-from consistency_jax.runtime.files import NO_LOCKS, read_arrays, write_arrays
+from consistency_jax.runtime.files import locked, read_arrays, write_arrays
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main
 from consistency_jax.table import Table
@@ -132,13 +132,8 @@ class PassResults:
         finished: Path | None = None,
     ):
         self.arrays: dict[str, np.ndarray] = {}
-        self._names, self._trees, self._plan, self._folder, self._finished = (
-            names,
-            trees,
-            plan,
-            None,
-            finished,
-        )
+        self._names, self._trees, self._plan = names, trees, plan
+        self._folder, self._finished = None, finished
         self._have, self._part = np.zeros(len(plan), bool), min(max(len(plan) // PARTS, 1), LARGEST)
         self._unsaved: list[int] = []  # batches, in order and without a gap
         self._last, self._read = time.monotonic(), set[str]()
@@ -219,14 +214,8 @@ class PassResults:
         """Takes the part that begins with a batch, unless another process has it."""
         if self._folder is None or start in self._locks:
             return True
-        lock = filelock.FileLock(self._folder / f"{start:07d}.lock", fallback_to_soft=False)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
+        if (lock := locked(self._folder / f"{start:07d}.lock")) is None:
             return False
-        except (NotImplementedError, OSError) as error:  # a file system without locks: nothing is shared
-            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-                raise
         self._locks[start] = lock
         return True
 

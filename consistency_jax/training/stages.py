@@ -50,8 +50,11 @@ def load_training(config: ConfigDict) -> tuple[ItemSequence, tuple[str, ...]]:
     train = config.data.train
     # A selection that reads no candidates has the answers written.
     bare = selects(config) and not SELECTIONS[config.selection.name].candidates
-    apart = not selects(config) and tells_right_from_wrong(config.objective)
-    items = _load_pairs(config) if train.pairs else load_split(config, train.split, train.groups, bare, apart)
+    if train.pairs:
+        items = _load_pairs(config)
+    else:
+        one_right = not selects(config) and tells_right_from_wrong(config.objective)
+        items = load_split(config, train.split, train.groups, bare, one_right)
     items = evenly(items, train["items"])
     known = languages_of(config, items)
     languages = tuple(train.languages) or known

@@ -9,7 +9,6 @@ loaders that want records. Features are flat, so that they are written and read 
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ import tensorflow_datasets as tfds
 from consistency_jax.data.items import Items, ParallelItem
 from consistency_jax.data.sources import code_of, load_items
 from consistency_jax.data.sources.preparing import prepared
-from consistency_jax.data.stored_items import files_state
+from consistency_jax.data.stored_items import files_state, key_of
 from consistency_jax.runtime.cache import cache_folder
 from consistency_jax.runtime.files import local
 
@@ -108,8 +107,7 @@ def tfds_builder(
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
     state, _ = files_state(arguments.values(), code_of(source))
-    settings = repr((source, tuple(splits), sorted(arguments.items()), state))
-    key = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    key = key_of([source, tuple(splits), sorted(arguments.items()), state])
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
     )
