@@ -85,7 +85,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.train.groups = config.data.test_groups = names(given.groups)
     config.optimizer.freeze = given.freeze
     config.optimizer.learning_rate = given.lr
-    config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
+    if given.lora:
+        config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
     own = METHODS.get(given.method, {})
     config.objective.name = given.method if given.method in OBJECTIVES else config.objective.name
     config.update(own)

@@ -54,7 +54,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.chat_template = "tokenizer"
     config.data.test, config.data.test_items = ("validation",), 2 * given.prompts
     config.optimizer.learning_rate = given.lr
-    config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
+    if given.lora:
+        config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
     if with_mlc:  # the paper's: on every second step
         config.auxiliary.mlc.update(weight=0.8, split="train")
     safety = config.evaluation.safety

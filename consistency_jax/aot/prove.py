@@ -37,6 +37,7 @@ from consistency_jax.runtime.mesh import make_mesh, mesh_shape, on_mesh, row_gro
 from consistency_jax.scoring.logps import batch_shardings
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.training.optimizer import make_optimizer
+from consistency_jax.training.remat import beside, compiled
 from consistency_jax.training.step import auxiliary_shapes, init_state, sharded_step
 from consistency_jax.training.trainable import check_trainable, split_params, trained_names
 
@@ -177,19 +178,12 @@ def program_needs(
     too_large = {"fits": False, "arguments": arguments, "capacity": chip.memory}
     if arguments > chip.memory:
         return {"hbm": too_large | {"reason": "its arguments alone are larger"}}
-    try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        said = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
-        return {"hbm": too_large | {"reason": said}, "compile_s": time.perf_counter() - start}
-    stats = compiled.memory_analysis()
-    output = stats.output_size_in_bytes - stats.alias_size_in_bytes  # donated arguments become outputs
-    total = (
-        stats.argument_size_in_bytes + output + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
-    )
-    text = compiled.as_text()
+    made = compiled(lowered)
+    if isinstance(made, str):
+        return {"hbm": too_large | {"reason": made}, "compile_s": time.perf_counter() - start}
+    needs = {"arguments": made.memory_analysis().argument_size_in_bytes} | beside(made)
+    total = sum(needs.values())
+    text = made.as_text()
     if hlo:
         hlo.write_text(text, encoding="utf8")
     program = Program(text)
@@ -198,15 +192,7 @@ def program_needs(
     traffic = program.traffic()
     seconds = chip.seconds(flops, traffic, sum(kind.bytes for kind in collectives.values()))
     return {
-        "hbm": {
-            "fits": total <= chip.memory,
-            "arguments": stats.argument_size_in_bytes,
-            "output": output,
-            "temporaries": stats.temp_size_in_bytes,
-            "program": stats.generated_code_size_in_bytes,
-            "total": total,
-            "capacity": chip.memory,
-        },
+        "hbm": {"fits": total <= chip.memory, **needs, "total": total, "capacity": chip.memory},
         "flops": {
             "compiled": flops,
             "recompute": recompute,

@@ -112,7 +112,8 @@ class Match(NamedTuple):
     name: as it is told; same: whether the two of each pair are, of many pairs at once.
     fit: learns from pairs that are the same and pairs that are not, or is told that there are none, and says how well;
       None where there is nothing to learn.
-    encode: texts -> their vectors f32[n, D], where it has them; odd: what is odd about what it was told so far.
+    encode: texts -> their vectors f32[n, D], where it has them; odd: what is odd about what it was told since the last
+      call.
     """
 
     name: str
@@ -203,6 +204,7 @@ Do both answers mean the same? Reply with one word, yes or no."""
 def by_judge(generator: Generator, name: str) -> Match:
     """A model that is asked says so, in both orders of the two; no, where it does not begin with yes."""
     replies: dict[str, str] = {}
+    untold: list[str] = []  # replies since `odd` was asked last
 
     def both(pairs: Pairs) -> list[tuple[bool, bool]]:
         prompts = [(_judged(one, two), _judged(two, one)) for one, two in pairs]
@@ -211,7 +213,9 @@ def by_judge(generator: Generator, name: str) -> Match:
         ]
         sampling = Sampling(max_tokens=16, temperature=0)
         found = generator.generate(new, n=1, sampling=sampling, seed=0)
-        replies.update((prompt, reply.strip().lower()) for prompt, (reply,) in zip(new, found, strict=True))
+        said = [reply.strip().lower() for (reply,) in found]
+        untold.extend(said)
+        replies.update(zip(new, said, strict=True))
         return [(replies[one].startswith("yes"), replies[two].startswith("yes")) for one, two in prompts]
 
     def fit(alike: Pairs, apart: Pairs) -> str:
@@ -220,8 +224,9 @@ def by_judge(generator: Generator, name: str) -> Match:
         return f"{kept:.1%} of its verdicts are the same in the other order"
 
     def odd() -> list[str]:
-        unread = sum(not reply.startswith(("yes", "no")) for reply in replies.values())
-        told = f"{unread:,} of {len(replies):,} replies of the judge are neither yes nor no, and count as no"
+        unread = sum(not reply.startswith(("yes", "no")) for reply in untold)
+        told = f"{unread:,} of {len(untold):,} replies of the judge are neither yes nor no, and count as no"
+        untold.clear()
         return [told] if unread else []
 
     def same(pairs: Pairs) -> list[bool]:

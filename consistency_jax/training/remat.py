@@ -6,6 +6,7 @@ was chosen is kept in the workdir, so that a run that is resumed takes the same,
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,26 @@ def room(device: jax.Device) -> int | None:
     return int((1 - SPARE) * stats["bytes_limit"]) - stats["bytes_in_use"]
 
 
-def needed(lowered: jax.stages.Lowered) -> int | None:
-    """Bytes that a program takes beside its arguments; None where the compiler finds no place for it."""
+def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled | str:
+    """The program, or what the compiler said where it found no place for it."""
     try:
-        stats = lowered.compile().memory_analysis()
+        return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        _, found, said = str(error).partition("RESOURCE_EXHAUSTED")
+        if not found:
             raise
-        return None
-    made = stats.output_size_in_bytes - stats.alias_size_in_bytes  # donated arguments become outputs
-    return made + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
+        return said.lstrip(": ").partition("\n")[0]
+
+
+def beside(program: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes that a program takes beside its arguments, by what for."""
+    stats = program.memory_analysis()
+    return {
+        # donated arguments become outputs
+        "output": stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+        "program": stats.generated_code_size_in_bytes,
+    }
 
 
 def largest(batch: StepInput, shapes: tuple[Shape, ...], places: StepInput) -> list[StepInput]:
@@ -101,11 +112,11 @@ def chosen_step(
     before = known.get(stage) if resumed else None
     for remat in REMATS[REMATS.index(before) if before in REMATS else 0 :]:
         step = make(remat)
-        needs = [needed(step.run.lower(*arguments, batch)) for batch in batches]
-        need = None if None in needs else max(needs)
-        if on_main(lambda need=need: need is not None and need <= free):
+        programs = (compiled(step.run.lower(*arguments, batch)) for batch in batches)
+        need = max(math.inf if isinstance(own, str) else sum(beside(own).values()) for own in programs)
+        if on_main(lambda need=need: need <= free):
             break
-    told = "more than there is" if need is None else f"{need / GIB:.2f} GiB"
+    told = "more than there is" if need == math.inf else f"{need / GIB:.2f} GiB"
     print(
         f"remat     {remat}: a step needs {told} beside parameters and moments, {free / GIB:.2f} GiB are free"
     )

@@ -106,6 +106,7 @@ def test_a_judge_is_asked_in_both_orders_and_its_word_counts_where_it_keeps_to_i
     match = by_judge(Replies(lambda prompt: "<think> okay"), "m")
     assert match.same(pairs) == [False] * 3
     assert match.odd() == ["6 of 6 replies of the judge are neither yes nor no, and count as no"]
+    assert match.odd() == []  # of the next task, not of all
 
 
 def test_a_way_is_tried_on_the_right_answers_that_are_known():

@@ -41,6 +41,7 @@ from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest,
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
 from consistency_jax.data.trees.tokenization import bos_of, encode_continuations, splitter_of, tokenizer_key
 from consistency_jax.runtime.cache import cache_folder, found_or_made
+from consistency_jax.runtime.files import read_arrays, write_arrays
 
 BOUNDARIES = ("separate", "joint")
 ENDS = ("written", "always", "never")
@@ -365,6 +366,7 @@ def _special_in_text(
 # --build), so this is about a second of work. To find it again takes up to 0.2 s of that, most of it for the key of a
 # large vocabulary, and its file takes disk for good: smaller sets are not worth either.
 LEAST = 4_000_000
+BAD = "bad_cells"  # of a file that says which cells have no tree
 
 
 def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages: Sequence[str]) -> Forest:
@@ -372,7 +374,8 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
 
     A run that starts again, or another one on the same data, does not tokenize. Trees are found again by a key of all
     that they depend on: the texts, the languages, the tokenizer (what it is, not where it lies), the settings of the
-    builder, and the code that makes them, so that a change of it makes them anew.
+    builder, and the code that makes them, so that a change of it makes them anew. Where some cells have none, it is
+    kept which.
 
     Raises:
         DataError: see `TreeBuilder.build`.
@@ -392,13 +395,43 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
     digest.update(f"{tokenizers.__version__} {tuple(languages)}".encode())
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(items_module.__file__)):
         digest.update(file.read_bytes())
-    return found_or_made(
+
+    def made() -> Forest | np.ndarray:
+        try:
+            return builder.build(items, languages)
+        except BadCells as error:
+            return np.array(sorted(error.problems))
+
+    found = found_or_made(
         cache_folder() / "trees" / f"{digest.hexdigest()[:32]}.npz",
-        lambda: builder.build(items, languages),
-        Forest.load,
-        lambda path, forest: forest.save(path),
+        made,
+        _load,
+        lambda path, own: own.save(path) if isinstance(own, Forest) else write_arrays(path, {BAD: own}),
         "tokenizer, or texts of the data",
     )
+    if isinstance(found, Forest):
+        return found
+    places = found.tolist()
+    try:  # alone, for messages that name this item's own place
+        builder.of_cells((items[n // len(languages)], languages[n % len(languages)]) for n in places)
+    except BadCells as error:
+        raise BadCells({places[n]: told for n, told in error.problems.items()}) from None
+    raise AssertionError("a cell that no tree could be made of has one")
+
+
+def _load(path: Path) -> Forest | np.ndarray:
+    """Trees, or the numbers of the cells that none can be made of.
+
+    Raises:
+        ValueError: for a file that is damaged, or holds neither.
+    """
+    try:
+        return Forest.load(path)
+    except ValueError:
+        arrays = read_arrays(path)
+        if set(arrays) != {BAD}:
+            raise
+        return arrays[BAD]
 
 
 def _texts(items: Sequence[ParallelItem], languages: Sequence[str]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import pytest
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees import builder as module
-from consistency_jax.data.trees.builder import TreeBuilder, cached_trees
+from consistency_jax.data.trees.builder import BadCells, TreeBuilder, cached_trees
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.data.trees.texts import Texts
@@ -156,6 +156,26 @@ def test_a_damaged_file_is_made_anew(cache, tokenized, small_tokenizer):
     np.savez(file, token=expected.token)
     assert_equal(cached_trees(builder, ITEMS, LANGUAGES), expected)
     assert list(cache.iterdir()) == [file]
+
+
+def test_cells_without_a_tree_are_known_again(cache, tokenized, small_tokenizer):
+    builder = TreeBuilder(small_tokenizer, max_length=16)
+    long = dataclasses.replace(ITEMS[2], candidates=dict(ITEMS[2].candidates, en=(" Rome" * 9, " Paris")))
+
+    def problems(where: str) -> dict[int, str]:
+        items = [*ITEMS[:2], dataclasses.replace(long, where=where), *ITEMS[3:]]
+        with pytest.raises(BadCells) as caught:
+            cached_trees(builder, items, LANGUAGES)
+        return caught.value.problems
+
+    (told,) = (first := problems("a.jsonl:3")).values()
+    assert list(first) == [2 * len(LANGUAGES) + LANGUAGES.index("en")]
+    texts = len(tokenized)
+    assert problems("b.jsonl:7") == {n: told.replace("a.jsonl:3", "b.jsonl:7") for n in first}
+    assert len(tokenized) == texts + 1  # the cell alone
+    (file,) = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    assert problems("a.jsonl:3") == first
 
 
 def test_two_runs_may_write_at_once(cache, small_tokenizer):
