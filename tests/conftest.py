@@ -4,11 +4,13 @@ Most programs are compiled more than once: by each test that trains, and by each
 process and those that it starts keep them in a folder that lasts as long as it does; another worker has another,
 because JAX writes an entry in place, where a reader might see half of it.
 
-They are compiled without most optimisations, in half the time. Tests marked `optimised` are not, nor are the commands
-that they start: what users run, and what computes for longer than it compiles.
+They are compiled without most optimisations, in a quarter of the time. Commands that tests marked `optimised` start are
+not: what users run, and what computes for longer than it compiles. Of such a test's own process only XLA_FLAGS stay as
+they are. `make test-optimised` compiles everything as users do.
 """
 
 import atexit
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -22,18 +24,27 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="consistency_jax_compiled_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+FLAGS = os.environ.get("XLA_FLAGS", "")
+OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": FLAGS}
+QUICK = OPTIMISED
+if not os.environ.get("CONSISTENCY_OPTIMISED"):
+    QUICK = OPTIMISED | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    # Fused loops by way of MLIR take three times as long to compile. A version that does not know the flag would end.
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        QUICK["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false".lstrip()
+os.environ.update(QUICK)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures of a module
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Programs are compiled for a test as its mark says, by this process and by those that it starts."""
-    quick = "0" if item.get_closest_marker("optimised") else "1"
-    if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != quick:
+    wanted = OPTIMISED if item.get_closest_marker("optimised") else QUICK
+    if any(os.environ[name] != value for name, value in wanted.items()):
         import jax
 
-        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = quick
-        jax.config.update("jax_disable_most_optimizations", quick == "1")
+        os.environ.update(wanted)
+        jax.config.update("jax_disable_most_optimizations", wanted["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")
         jax.clear_caches()
 
 

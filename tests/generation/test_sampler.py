@@ -35,6 +35,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from packed_rows import FIELDS, packed  # noqa: E402
+from simulated import simulated  # noqa: E402
 from torch_models import CASES, VOCABULARY, WINDOW, load, random_checkpoint  # noqa: E402
 
 PROMPTS = ["Once upon a time", "", "Lily and Tom went to the park. They", "The dog"]
@@ -255,12 +256,10 @@ def test_a_model_without_a_tokenizer_takes_tokens_only() -> None:
 
 
 def test_a_mesh_says_what_one_device_says(data_folder: Path) -> None:
-    # A process of its own: devices must be simulated before JAX starts.
     package = str(Path(consistency_jax.__file__).parents[1])
-    flags = "--xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("sampler_worker.py")), str(data_folder)],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": package},
+        env=os.environ | simulated(8) | {"PYTHONPATH": package},
         capture_output=True,
         text=True,
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attention_problems import CONFIG, abstract_mesh, backend_outcome, check_same, rows
+from simulated import simulated
 
 from consistency_jax.models import splash
 from consistency_jax.models.attention import tree_mask
@@ -69,10 +70,9 @@ def test_a_decoder_with_splash_equals_one_with_xla() -> None:
 
 
 def test_each_device_of_a_mesh_runs_the_kernel_on_its_rows_and_heads() -> None:
-    """From a process of its own: the eight devices must be simulated before JAX starts."""
-    flags = "--xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, str(WORKER)], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(WORKER)], env=os.environ | simulated(8), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["kernel_shape"] == {

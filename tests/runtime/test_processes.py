@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from simulated import simulated
 
 import consistency_jax
 from consistency_jax.errors import ConfigError
@@ -59,7 +60,7 @@ class Place:
         self.config.write_text(
             CONFIG.format(model=str(model), questions=str(questions), steps=STEPS, every=EVERY)
         )
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("XLA", "SLURM"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
         self.environment = kept | {
             "CONSISTENCY_CACHE": str(folder / "cache"),
             "JAX_COMPILATION_CACHE_DIR": str(compiled),
@@ -84,8 +85,7 @@ class Place:
         if processes > 1:
             words = [LOCAL, "-n", str(processes), f"--devices={devices}", "--", *words]
         else:
-            count = f"--xla_force_host_platform_device_count={devices}"
-            environment = environment | {"XLA_FLAGS": count, "JAX_PLATFORMS": "cpu"}
+            environment |= simulated(devices)
         done = subprocess.run(
             words,
             env=self.environment | environment,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated import simulated
 
 import consistency_jax
 
@@ -17,13 +18,11 @@ MESHES = ["8x1x1", "2x4x1", "2x2x2"]
 
 @pytest.fixture(scope="module")
 def runs():
-    """What each mesh gave, from a process of its own: devices must be simulated before JAX starts."""
-    flags = "--xla_force_host_platform_device_count=8"
+    """What each mesh gave, from a process of its own."""
     package = str(Path(consistency_jax.__file__).parents[1])  # the one under test, wherever the worker starts
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": package}
     done = subprocess.run(
         [sys.executable, str(WORKER), "1x1x1", *MESHES, "lora:1x1x1", "lora:2x2x2", "nf4:1x1x1", "nf4:2x2x2"],
-        env=environment,
+        env=os.environ | simulated(8) | {"PYTHONPATH": package},
         capture_output=True,
         text=True,
     )
