@@ -8,7 +8,7 @@ PIP     = $(BIN)/pip install --quiet --disable-pip-version-check
 # Large arrays on large pages, kept between steps: page faults otherwise take a third of a small model's step on CPU.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296
 
-.PHONY: help demo gemma compare compare-full test test-slow aot lint format clean
+.PHONY: help demo gemma compare compare-full test test-optimised test-slow aot lint format clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,10 @@ compare-full: $(VENV)/.installed  ## all of them, three seeds: 2 hours
 
 test: $(VENV)/.installed-test lint  ## lints and runs the suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Otherwise programs of tests are compiled without most optimisations: tests/conftest.py.
+test-optimised: $(VENV)/.installed-test  ## the suite, every program compiled as users' are
+	CONSISTENCY_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # With lm-evaluation-harness, which tests/test_harness.py is about.
 test-slow: $(VENV)/.installed-lm-eval  ## tests that take longer

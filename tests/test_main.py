@@ -43,6 +43,17 @@ assert not heavy, heavy
     assert done.stdout == f"consistency_jax {consistency_jax.__version__}\n"
 
 
+def test_training_starts_without_what_few_runs_need():
+    code = """
+import sys
+import consistency_jax.train
+few = {"gradio", "orbax", "pandas", "scipy", "tensorflow", "torch", "transformers"} & set(sys.modules)
+assert not few, few
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_command_that_is_none_is_one_line():
     done = call("trian")
     assert done.returncode == 1

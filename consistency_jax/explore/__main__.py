@@ -65,12 +65,6 @@ def explore(
         raise ConfigError(f"--port={port} should be 0 to 65535")
     if port and not _free(host or "127.0.0.1", port):
         raise ConfigError(f"--port={port} is taken: give another one, or none")
-    try:
-        from consistency_jax.explore.page import build_page, style
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise ConfigError("the page needs gradio: pip install 'consistency_jax[explore]'") from error
     from consistency_jax.explore.asking import of_models, of_run
 
     # Compiled programs are not read from where a stored config says: a folder may come from anyone.
@@ -83,6 +77,12 @@ def explore(
     for path in models:
         if not HUB_ID.fullmatch(path):
             find_checkpoint(path)
+    try:
+        from consistency_jax.explore.page import build_page, style
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise ConfigError("the page needs gradio: pip install 'consistency_jax[explore]'") from error
     items = [item for own in load_tests(config).values() for item in own]
     print(f"questions {len(items):,}, of {config.data.path or config.data.source}", flush=True)
     print("loading " + (workdir or " and ".join(models)), flush=True)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from consistency_jax.metrics.rankc import language_pairs
 
@@ -54,6 +53,8 @@ def pair_cosines(vectors: np.ndarray) -> np.ndarray:
 def spearman_parts(values: np.ndarray) -> np.ndarray:
     """f64[N, 5, P]: of each two languages the ranks of their values f[N, L] over items, x and y, and xx, yy, xy; what
     `spearman_of` makes Spearman's correlation of. NaN for items that one of the two lacks."""
+    from scipy.stats import rankdata  # a second, which few need
+
     values = np.asarray(values, np.float64)
     first, second = language_pairs(values.shape[1])
     parts = np.full((len(values), 5, len(first)), np.nan)
