@@ -43,12 +43,12 @@ assert not heavy, heavy
     assert done.stdout == f"consistency_jax {consistency_jax.__version__}\n"
 
 
-def test_training_starts_without_what_few_runs_need():
+def test_training_starts_without_what_is_only_needed_later():
     code = """
 import sys
 import consistency_jax.train
-few = {"gradio", "orbax", "pandas", "scipy", "tensorflow", "torch", "transformers"} & set(sys.modules)
-assert not few, few
+later = {"gradio", "orbax", "pandas", "scipy", "tensorflow", "torch", "transformers"} & set(sys.modules)
+assert not later, later
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

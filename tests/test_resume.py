@@ -18,6 +18,7 @@ from consistency_jax.train import train
 from consistency_jax.training.run_models import checkpoint_model
 from consistency_jax.training.workdir import read_config
 
+pytestmark = pytest.mark.optimised
 STEPS = 24
 CONFIG = """
 from consistency_jax.config import default

@@ -56,6 +56,12 @@ def beside(program: jax.stages.Compiled) -> dict[str, int]:
     }
 
 
+def needed(lowered: jax.stages.Lowered) -> float:
+    """Bytes that a program takes beside its arguments; infinite where the compiler finds no place for it."""
+    program = compiled(lowered)
+    return math.inf if isinstance(program, str) else sum(beside(program).values())
+
+
 def largest(batch: StepInput, shapes: tuple[Shape, ...], places: StepInput) -> list[StepInput]:
     """What a batch would be in the largest of its planned shapes, as shapes alone: in the one of the most tokens, and,
     where that is another, of the most pairs of tokens, which attention may keep.
@@ -112,8 +118,7 @@ def chosen_step(
     before = known.get(stage) if resumed else None
     for remat in REMATS[REMATS.index(before) if before in REMATS else 0 :]:
         step = make(remat)
-        programs = (compiled(step.run.lower(*arguments, batch)) for batch in batches)
-        need = max(math.inf if isinstance(own, str) else sum(beside(own).values()) for own in programs)
+        need = max(needed(step.run.lower(*arguments, batch)) for batch in batches)
         if on_main(lambda need=need: need <= free):
             break
     told = "more than there is" if need == math.inf else f"{need / GIB:.2f} GiB"

@@ -201,10 +201,14 @@ def check_data(
 
 
 def fixed(config: ConfigDict) -> dict[str, Any]:
-    """The settings with which a run stays the same run: {"a.b": value} without those that are free to change."""
+    """The settings with which a run stays the same run: {"a.b": value} without those that are free to change, or are of
+    adapters that it has not."""
     selecting = any(selects(stage.config) for stage in stages_of(config))
     flat = flattened(json.loads(to_json(config)))
-    return {k: v for k, v in flat.items() if not k.startswith(FREE_TO_CHANGE) or selecting and k in RANKING}
+    kept = {k: v for k, v in flat.items() if not k.startswith(FREE_TO_CHANGE) or selecting and k in RANKING}
+    return {
+        k: v for k, v in kept.items() if config.lora.rank or k == "lora.rank" or not k.startswith("lora.")
+    }
 
 
 def read_config(workdir: Path, model: bool = False) -> ConfigDict:

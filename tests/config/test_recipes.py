@@ -50,6 +50,13 @@ def test_every_size_and_method_is_a_valid_config_of_a_known_model(name: str):
     assert full.total_steps == 1250
 
 
+@pytest.mark.parametrize("name", ["gemma3", "real", "safety"])
+def test_alpha_is_twice_the_rank_and_stays_for_a_rank_that_is_given_as_a_key(name: str):
+    path = "path=x,data_path=x," if name == "safety" else ""
+    for arg, alpha in ((f"{path}lora=8", 16.0), (path.rstrip(","), 32.0)):
+        assert load(name).get_config(arg).lora.alpha == alpha
+
+
 @pytest.mark.parametrize(
     ("arg", "steer"),
     [

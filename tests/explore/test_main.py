@@ -65,21 +65,23 @@ def test_a_port_that_is_taken_is_told_at_once(served):
         explore(get_config("audit", "path=x,data=cldr"), None, ["x"], port=port)
 
 
-def test_a_model_that_is_not_there_is_told_before_data_are_read():
-    pytest.importorskip("gradio")
+@pytest.fixture
+def no_gradio(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "consistency_jax.explore.page", raising=False)
+
+
+def test_a_model_that_is_not_there_is_told_before_data_are_read(no_gradio):
     with pytest.raises(CheckpointError, match="no checkpoint folder or GGUF file nowhere.gguf"):
         explore(get_config("audit", "path=x,data=no-such.jsonl"), None, ["nowhere.gguf"])
 
 
-def test_a_folder_without_a_run_is_told(tmp_path):
-    pytest.importorskip("gradio")
+def test_a_folder_without_a_run_is_told(no_gradio, tmp_path):
     with pytest.raises(ConfigError, match="has no config.json"):
         explore(None, str(tmp_path))
 
 
-def test_without_gradio_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "consistency_jax.explore.page", raising=False)
+def test_without_gradio_the_extra_is_named(no_gradio):
     with pytest.raises(ConfigError, match=re.escape("pip install 'consistency_jax[explore]'")):
         explore(get_config("audit", "path=x,data=cldr"), None, ["org/x"])
 

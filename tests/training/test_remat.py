@@ -49,8 +49,7 @@ def losses_of(workdir):
 
 
 def test_the_least_that_fits_is_chosen_and_told(arguments, tmp_path, capsys):
-    programs = [remat.compiled(Steps()(name).run.lower(*arguments, TOKENS)) for name in REMATS]
-    needs = [sum(remat.beside(program).values()) for program in programs]
+    needs = [remat.needed(Steps()(name).run.lower(*arguments, TOKENS)) for name in REMATS]
     assert sorted(set(needs), reverse=True) == needs  # each keeps less than the one before
     for number, name in enumerate(REMATS):
         chosen = remat.chosen_step(Steps(), arguments, [TOKENS], tmp_path, name, free=needs[number])

@@ -85,6 +85,15 @@ def test_a_report_is_not_replaced_by_a_run_of_another_config(small_config, tmp_p
     opened(tmp_path, small_config)
 
 
+def test_settings_of_adapters_that_are_not_there_make_no_other_run(small_config, tmp_path):
+    for alpha in (32.0, 0.0):
+        small_config.lora.alpha = alpha
+        (opened(tmp_path, small_config) / "report.json").write_text("{}")
+    small_config.lora.update(rank=4, alpha=8.0)
+    with pytest.raises(ConfigError, match="lora.rank: 0 there, 4 now"):
+        opened(tmp_path, small_config)
+
+
 def test_a_folder_that_is_no_workdir_is_told(tmp_path):
     with pytest.raises(ConfigError, match="has no config.json: give the --workdir of a run"):
         read_config(tmp_path)

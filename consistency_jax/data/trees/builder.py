@@ -374,8 +374,8 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
 
     A run that starts again, or another one on the same data, does not tokenize. Trees are found again by a key of all
     that they depend on: the texts, the languages, the tokenizer (what it is, not where it lies), the settings of the
-    builder, and the code that makes them, so that a change of it makes them anew. Where some cells have none, it is
-    kept which.
+    builder, and the code that makes them, so that a change of it makes them anew. Of a set with cells that fit no
+    tree, their numbers are kept instead.
 
     Raises:
         DataError: see `TreeBuilder.build`.
@@ -395,11 +395,13 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
     digest.update(f"{tokenizers.__version__} {tuple(languages)}".encode())
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(items_module.__file__)):
         digest.update(file.read_bytes())
+    fresh: list[BadCells] = []
 
     def made() -> Forest | np.ndarray:
         try:
             return builder.build(items, languages)
         except BadCells as error:
+            fresh.append(error)
             return np.array(sorted(error.problems))
 
     found = found_or_made(
@@ -411,12 +413,20 @@ def cached_trees(builder: TreeBuilder, items: Sequence[ParallelItem], languages:
     )
     if isinstance(found, Forest):
         return found
-    places = found.tolist()
-    try:  # alone, for messages that name this item's own place
-        builder.of_cells((items[n // len(languages)], languages[n % len(languages)]) for n in places)
+    for error in fresh:
+        raise error
+    places, many = found.tolist(), len(languages)
+    cells = (
+        (item, languages[n % many])
+        for number, own in itertools.groupby(places, key=lambda n: n // many)
+        for item in [items[number]]
+        for n in own
+    )
+    try:  # only these again: a message names its item's `where`, which is no part of the key
+        builder.of_cells(cells)
     except BadCells as error:
         raise BadCells({places[n]: told for n, told in error.problems.items()}) from None
-    raise AssertionError("a cell that no tree could be made of has one")
+    return builder.build(items, languages)
 
 
 def _load(path: Path) -> Forest | np.ndarray:
@@ -428,7 +438,7 @@ def _load(path: Path) -> Forest | np.ndarray:
     try:
         return Forest.load(path)
     except ValueError:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, mapped=True)
         if set(arrays) != {BAD}:
             raise
         return arrays[BAD]

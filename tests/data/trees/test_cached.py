@@ -160,22 +160,30 @@ def test_a_damaged_file_is_made_anew(cache, tokenized, small_tokenizer):
 
 def test_cells_without_a_tree_are_known_again(cache, tokenized, small_tokenizer):
     builder = TreeBuilder(small_tokenizer, max_length=16)
-    long = dataclasses.replace(ITEMS[2], candidates=dict(ITEMS[2].candidates, en=(" Rome" * 9, " Paris")))
+    bad = {(1, "ru"), (2, "en"), (2, "ru")}
 
-    def problems(where: str) -> dict[int, str]:
-        items = [*ITEMS[:2], dataclasses.replace(long, where=where), *ITEMS[3:]]
+    def problems(where: str, languages=LANGUAGES) -> dict[tuple[int, str], str]:
+        items = list(ITEMS)
+        for n, language in bad:
+            long = dict(items[n].candidates) | {language: (" Rome" * 20, " Paris")}
+            items[n] = dataclasses.replace(items[n], candidates=long, where=f"{where}:{n}")
         with pytest.raises(BadCells) as caught:
-            cached_trees(builder, items, LANGUAGES)
-        return caught.value.problems
+            cached_trees(builder, items, languages)
+        names = {(n // len(languages), languages[n % len(languages)]): n for n in caught.value.problems}
+        return {name: caught.value.problems[n] for name, n in names.items()}
 
-    (told,) = (first := problems("a.jsonl:3")).values()
-    assert list(first) == [2 * len(LANGUAGES) + LANGUAGES.index("en")]
+    first = problems("a.jsonl")
+    assert set(first) == bad
     texts = len(tokenized)
-    assert problems("b.jsonl:7") == {n: told.replace("a.jsonl:3", "b.jsonl:7") for n in first}
-    assert len(tokenized) == texts + 1  # the cell alone
+    assert problems("b.jsonl") == {n: told.replace("a.jsonl", "b.jsonl") for n, told in first.items()}
+    assert len(tokenized) == texts + 1  # those cells alone
     (file,) = cache.iterdir()
-    file.write_bytes(file.read_bytes()[:-9])
-    assert problems("a.jsonl:3") == first
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])
+    assert problems("a.jsonl") == first
+    assert file.read_bytes() == whole
+    for _ in range(2):
+        assert problems("a.jsonl", LANGUAGES[::-1]) == first
 
 
 def test_two_runs_may_write_at_once(cache, small_tokenizer):
