@@ -218,7 +218,8 @@ def group(runs: Sequence[Run], names: Sequence[str] | None = None) -> list[Metho
         methods.append(Method(name or own[0].label, dict(zip(seeds, own, strict=True))))
     if not names and len({method.name for method in methods}) < len(methods):
         methods = [Method(next(iter(m.runs.values())).label, m.runs) for m in methods]
-    return methods
+    # The row of that name is the model before training.
+    return [Method(f"{m.name} (run)" if m.name == BASE else m.name, m.runs) for m in methods]
 
 
 def _settings(config: ConfigDict) -> str:

@@ -31,7 +31,7 @@ from consistency_jax.runtime.watch import Watch, profiled_steps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.announce import tell_model, tell_run
-from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
+from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
 from consistency_jax.training.stages import load_training
 from consistency_jax.training.workdir import check_data, open_workdir, read_config
 
@@ -97,8 +97,9 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
         on_main(functools.partial(write_skipped, workdir, evaluation.read))
     watch.part("compiling", "measuring " + ("the model" if step is None else "the base model"))
     base = evaluation.measure("base", model, scorer, workdir, fingerprint(model.params))
-    final = None
+    final = measured = None
     if step is not None:
+        measured = latest_stage(config, workdir).name, step
         watch.part("compiling", f"measuring the checkpoint of step {step}")
         trained = checkpoint_model(config, workdir, step, model)
         if trained.config != model.config:
@@ -106,7 +107,7 @@ def _evaluate(config: ConfigDict, workdir: Path, checkpoint: str, watch: Watch, 
         final = evaluation.measure("final", trained, scorer, workdir)
     watch.close()
     watch.part("", "writing the report")
-    return evaluation.report(workdir, base, final)
+    return evaluation.report(workdir, base, final, measured)
 
 
 def _check_held_out(config: ConfigDict, workdir: Path) -> None:

@@ -98,6 +98,13 @@ def export(
             name for stage in (*before, last) for name in stage.config.data.train.languages or languages
         }
         sources = [_data(stage.config) for stage in (*before, last)]
+        measured = summary and summary["settings"].get("checkpoint")
+        if measured not in (None, [last.name, step]):
+            print(
+                f"note: the card has no figures: the report is of step {measured[1]:,} of {measured[0]}; "
+                f"first python -m consistency_jax.evaluate --workdir={workdir} --checkpoint={step}"
+            )
+            summary = None
         card = model_card(
             source,
             [name for name in languages if name in trained],

@@ -143,7 +143,7 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     watch.part("", "measuring the trained model")
     final = evaluation.measure("final", policy, policy_scorer, workdir)
     watch.part("", "writing the report")
-    return evaluation.report(workdir, base, final)
+    return evaluation.report(workdir, base, final, (stage.name, stage.config.total_steps))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -145,6 +145,17 @@ def test_figures_and_intervals_are_those_of_the_reports(make_run):
     assert [method["items_per_s"] for method in result["methods"]] == [11.0, 11.0]
 
 
+def test_a_run_called_base_is_not_taken_for_the_base_model(make_run):
+    runs = [
+        str(make_run(name, strength=n, optimizer={"learning_rate": n}))
+        for n, name in ((2.0, "base"), (3.0, "x"))
+    ]
+    result = compare(runs)
+    assert [method["name"] for method in result["methods"]] == ["base (run)", "x"]
+    assert list(result["splits"]["test"]) == ["base", "base (run)", "x"]
+    assert "base (run)" in picture(result, "test")
+
+
 def test_seeds_of_one_method_are_put_together(make_run):
     """Other items with another seed; mean and standard deviation by hand, and an interval narrower than one seed's."""
     strengths = {0: 2.0, 1: 2.5, 2: 3.0}

@@ -61,6 +61,22 @@ def test_an_export_replaces_its_own_files_alone(small_config, tmp_path):
         assert [path.name for path in foreign.iterdir()] == [name]
 
 
+def test_a_card_has_the_figures_of_the_step_that_is_exported_alone(small_config, tmp_path, capsys):
+    small_config.total_steps = 4
+    report = train(small_config, tmp_path / "run")
+    assert report["settings"]["checkpoint"] == ["dco", 4]
+    cards = [
+        (export(tmp_path / "run", tmp_path / "out", step=step) / "README.md").read_text() for step in (4, 2)
+    ]
+    assert ["Before and after" in card for card in cards] == [True, False]
+    told = f"the report is of step 4 of dco; first python -m consistency_jax.evaluate --workdir={tmp_path / 'run'}"
+    assert f"{told} --checkpoint=2" in capsys.readouterr().out
+    evaluate_workdir(small_config, tmp_path / "run", "2")
+    assert (
+        "Before and after" in (export(tmp_path / "run", tmp_path / "out", step=2) / "README.md").read_text()
+    )
+
+
 @pytest.mark.parametrize(
     "spoil", [{"base": None}, {"confidence": {"test": {"clc_all": []}}}, {"settings": {"splits": 3}}]
 )

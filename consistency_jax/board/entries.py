@@ -67,7 +67,7 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
         for benchmark, told in found["benchmarks"].items():
             taken = own["benchmarks"].get(benchmark)
             if taken and taken["asked"] != told["asked"]:  # other languages of it, say
-                benchmark = f"{benchmark}, {told['items']} questions in {' '.join(told['languages'])}"
+                benchmark += _part(told)
             other = came.setdefault((model, benchmark), path)
             if other != path:
                 raise UserError(
@@ -76,6 +76,16 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
                 )
             own["benchmarks"][benchmark] = told
     return entries, notes
+
+
+def _part(benchmark: Mapping[str, Any]) -> str:
+    """What parts the name of a benchmark from that of another one of the same set."""
+    return f", {benchmark['items']} questions in {' '.join(benchmark['languages'])}"
+
+
+def set_name(name: str, benchmark: Mapping[str, Any]) -> str:
+    """The name of the set that a benchmark of an entry is of."""
+    return name.removesuffix(_part(benchmark))
 
 
 def _no_audit(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.board.entries import BY_LANGUAGE, FIGURES
+from consistency_jax.board.entries import BY_LANGUAGE, FIGURES, set_name
 from consistency_jax.metrics.bootstrap import interval, resampled_means
 from consistency_jax.report.html import template
 from consistency_jax.report.paired import CONFIDENCE
@@ -60,17 +60,19 @@ def board_tables(entries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
     paired bootstrap over the questions; None where that cannot be told.
     """
     asked: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    names: dict[tuple[str, ...], str] = {}
     for model, entry in entries.items():
         for name, own in entry["benchmarks"].items():
             same = (
-                name,
+                set_name(name, own),
                 own["asked"],
                 own["ranked_by"],
                 json.dumps([own[key] for key in ("items", "languages", "settings")]),
             )
             asked.setdefault(same, {})[model] = own
+            names[same] = max(names.get(same, ""), name, key=len)
     tables = []
-    for number, ((name, _, ranked_by, _), own) in enumerate(sorted(asked.items())):
+    for number, (same, own) in enumerate(sorted(asked.items())):
         first = next(iter(own.values()))
         known = [key for key in FIGURES if any(each["figures"][key][0] is not None for each in own.values())]
         lead = known[0] if known else ""
@@ -79,10 +81,10 @@ def board_tables(entries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
         tables.append(
             {
                 "id": f"b{number}",
-                "name": name,
+                "name": names[same],
                 "items": first["items"],
                 "codes": first["languages"],
-                "ranked_by": ranked_by,
+                "ranked_by": first["ranked_by"],
                 "keys": known,
                 "lead": lead,
                 "rows": [

@@ -87,13 +87,25 @@ class Evaluation:
             found |= {f"{split}/{name}": value for name, value in values.items()}
         return found
 
-    def report(self, workdir: Path, base: Measured, final: Measured | None = None) -> dict[str, Any]:
-        """Writes down what was measured, before and after or of a model alone; returns what report.json holds."""
+    def report(
+        self,
+        workdir: Path,
+        base: Measured,
+        final: Measured | None = None,
+        checkpoint: tuple[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Writes down what was measured, before and after or of a model alone; returns what report.json holds.
+
+        Args:
+          checkpoint: stage and step that `final` is of.
+        """
         after = final and final.tables
         responses = [side.responses for side in (base, final) if side]
         items = {split.name: split.items for split in self.splits}
         return on_main(
-            lambda: write_report(self.config, workdir, items, base.tables, after, self.tasks, responses)
+            lambda: write_report(
+                self.config, workdir, items, base.tables, after, self.tasks, responses, checkpoint=checkpoint
+            )
         )
 
 

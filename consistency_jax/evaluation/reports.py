@@ -32,6 +32,7 @@ def write_report(
     tasks: Sequence[GenerationTask],
     responses: Sequence[Sequence[Responses]],
     notes: Sequence[str] = (),
+    checkpoint: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """report.json, report.html, and the table on the terminal; returns what report.json holds.
 
@@ -40,6 +41,7 @@ def write_report(
       final: None for a report of the base model alone.
       tasks: what was answered in free text; responses: those before, and those after.
       notes: what is odd about what was measured.
+      checkpoint: stage and step that `final` is of.
     """
     summary = report.summarise(
         base,
@@ -52,6 +54,8 @@ def write_report(
         steer=_steer(config) if final is not None else None,
     )
     summary["settings"] |= {"version": version(), "notes": [*notes, *_quantised(config)]}
+    if checkpoint:
+        summary["settings"]["checkpoint"] = list(checkpoint)
     for name, own in items.items():
         if name in base:
             summary["settings"]["splits"][name]["asked"] = asked(own, base[name])

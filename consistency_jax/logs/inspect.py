@@ -166,10 +166,10 @@ def _given(sample: Mapping[str, Any], where: str) -> Given:
             )
         places = {name[0]: name for name in names}
         right = [places.get(target.strip(), target) for target in targets]
-        answer = None if answer is None else places.get(answer)
+        answer = None if answer is None else places.get(answer.upper().strip(" .()"))
     else:
         right = [target.strip() for target in targets if target.strip()]
-        if right and score["value"] in ("C", 1):  # in other words than the target, perhaps
-            answer = right[0]
+    if right and score["value"] in ("C", 1):  # in other words than the target, perhaps
+        answer = right[0]
     prompt = sample["input"] if isinstance(sample["input"], str) else sample["input"][-1]["content"]
     return Given((answer,), tuple(dict.fromkeys(right)), tuple(names), str(prompt), "", where)

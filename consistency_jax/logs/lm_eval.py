@@ -117,6 +117,8 @@ def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where:
 def _written(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Given:
     """The answer that was written, or found in what was; what the harness took for the target is that."""
     answers, ((context, *_),) = sample["filtered_resps"], requests
+    if isinstance(context, list) and len(context) == 1:  # of a server: the messages, as JSON
+        (context,) = context
     if len(answers) != 1 or not isinstance(answers[0], str) or not isinstance(context, str):
         raise ValueError(f"one answer is read, not {answers!r:.60}")
     answer = answers[0]
@@ -142,7 +144,9 @@ def _right(
     target: str, candidates: Sequence[str], scores: Sequence[float], credit: float | None
 ) -> tuple[int, ...]:
     """The index, the list of several, or the text of what is right, as a log has it; () where that is not told, or is
-    not what the harness gave credit for."""
+    not what the harness gave credit for, or credit is a share (truthfulqa_mc2), of which the target tells nothing."""
+    if credit not in (None, 0, 1):
+        return ()
     texts = [text.strip() for text in candidates]
     value = _literal(target)
     numbers = value if isinstance(value, list | tuple) else [value]

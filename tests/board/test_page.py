@@ -81,6 +81,17 @@ def test_who_was_asked_something_else_stands_in_another_table(entries):
     assert len(board_tables(entries)) == 2
 
 
+def test_who_was_asked_the_same_stands_in_one_table_whatever_else_was_asked(entries):
+    two = entries["weak"]["benchmarks"]
+    two["facts, 200 questions in en fr sw"] = two["facts"]
+    two["facts"] = two["facts"] | {"asked": "4567", "languages": ["en", "fr"]}
+    tables = board_tables(entries)
+    assert {table["name"]: {row["model"] for row in table["rows"]} for table in tables} == {
+        "facts, 200 questions in en fr sw": set(entries),
+        "facts": {"weak"},
+    }
+
+
 def test_a_model_of_which_answers_alone_are_known_is_led_by_them(entries):
     for own in entries.values():
         facts = own["benchmarks"]["facts"]

@@ -84,6 +84,15 @@ def test_answers_by_question_and_language(tmp_path, packing):
         read_logs(tmp_path, join="name")
 
 
+def test_letters_are_read_as_they_were_written(tmp_path):
+    for language in ("en", "sw"):
+        told = [("b", "I"), ("B.", "C"), ("it is C", "C")]
+        scores = [{"answer": {"value": value, "answer": answer}} for answer, value in told]
+        log(tmp_path, language, [sample(n, language, "", scores=own) for n, own in enumerate(scores)])
+    table = read_logs(tmp_path).tables["places"]
+    assert table.logp.argmax(-1).tolist() == [[1, 1], [1, 1], [2, 2]]
+
+
 def test_answers_in_other_words_count_as_the_scorer_says(tmp_path):
     for language, given in {
         "en": ("It is Egypt.", "Kenya", "Sudan"),

@@ -184,6 +184,15 @@ def test_the_last_of_several_filters_counts_for_written_answers(tmp_path):
         read_logs(tmp_path)
 
 
+def test_prompts_of_a_chat_server_are_messages(tmp_path):
+    for language in ("en", "sw"):
+        own = wrote(0, "18", "18")
+        own["arguments"]["gen_args_0"]["arg_0"] = ['[{"role": "user", "content": "Q"}]']
+        write(tmp_path, f"mgsm_{language}", [own])
+    (item,) = read_logs(tmp_path).items["mgsm"]
+    assert item.prompts["en"] == '[{"role": "user", "content": "Q"}]'
+
+
 def test_a_number_with_a_comma_is_no_list_of_numbers(tmp_path):
     for language in ("en", "sw"):
         write(tmp_path, f"mgsm_{language}", [wrote(0, "1", "1,000"), wrote(1, "1000", "1,000")])
@@ -232,6 +241,12 @@ def test_one_text_a_document_is_no_multiple_choice(tmp_path):
         ([" False", " True"], "True", 0.0, (1,)),  # scores put the first in front
         ([" 1", " 2"], "1", 0.0, (1,)),
         ([" a", " b"], "1", 1.0, ()),  # the harness gave credit for another
+        (
+            [" a", " b"],
+            "0",
+            0.37,
+            (),
+        ),  # truthfulqa_mc2: the share of all that are right, the target is always 0
     ],
 )
 def test_what_is_right_is_what_the_harness_gave_credit_for(tmp_path, texts, target, acc, right):

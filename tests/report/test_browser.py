@@ -93,16 +93,18 @@ def tip(page) -> str:
 
 def test_charts_are_there_and_their_marks_tell_numbers_under_the_pointer(page, report):
     figures = report[1]["final"]["test"]
-    assert not page.find_element(By.CSS_SELECTOR, "#test-more svg").is_displayed()  # for experts: folded
+    assert not page.find_element(
+        By.CSS_SELECTOR, "#split-test-more svg"
+    ).is_displayed()  # for experts: folded
     unfold(page)
     section = page.find_element(By.ID, "test")
     assert len(section.find_elements(By.CSS_SELECTOR, "svg.heat")) == 3
-    assert len(page.find_elements(By.CSS_SELECTOR, "#test-more svg.heat")) == 2
+    assert len(page.find_elements(By.CSS_SELECTOR, "#split-test-more svg.heat")) == 2
     assert len(section.find_elements(By.CSS_SELECTOR, ".slope")) == 8
     after = section.find_elements(By.CSS_SELECTOR, "svg.heat")[1]
     cells = after.find_elements(By.CSS_SELECTOR, "g[data-tip]")
     assert len(cells) == 12
-    charts = page.find_elements(By.CSS_SELECTOR, "#test svg.chart, #test-more svg.chart")
+    charts = page.find_elements(By.CSS_SELECTOR, "#split-test svg.chart, #split-test-more svg.chart")
     assert [chart.accessible_name for chart in charts] == [
         "Consistency of a language with the others, test",
         "Accuracy of a language, test",
@@ -143,7 +145,7 @@ def test_the_keyboard_reaches_every_chart_and_control(page, report):
 
 def test_arrows_walk_the_cells_and_escape_hides_their_numbers(page, report):
     matrix = report[1]["base"]["test_unseen"]["clc_matrix"]
-    first = page.find_element(By.CSS_SELECTOR, "#test_unseen svg.heat g[tabindex='0']")
+    first = page.find_element(By.CSS_SELECTOR, "#split-test_unseen svg.heat g[tabindex='0']")
     page.execute_script("arguments[0].focus()", first)  # far below what is seen: the page scrolls there
     settle(page)
     assert tip(page) == f"English and Arabic: {matrix[0][1]:.2f}"

@@ -65,6 +65,16 @@ def test_the_page_is_well_formed_and_self_contained(tables, summary, tmp_path):
     assert "prefers-color-scheme: dark" in html
 
 
+def test_a_split_has_no_id_that_the_page_uses(tables, summary, tmp_path):
+    names = ("questions", "found", "count", "more", "filters")
+    sides = [dict.fromkeys(names, side["test"]) for side in tables]
+    items = dict.fromkeys(names, make_items(tables[0]["test"]))
+    html = write_report(tmp_path, summarise(*sides, resamples=20), *sides, items).read_text("utf-8")
+    ids = re.findall(r'[ ]id="([^"]+)"', html)
+    assert sorted(set(ids)) == sorted(ids)
+    assert set(names) < set(ids)
+
+
 def questions_of(html: str) -> dict:
     """What the page holds to be searched."""
     found = re.search(r'<script type="application/json" id="questions">(.*?)</script>', html, flags=re.S)
