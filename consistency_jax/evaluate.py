@@ -32,7 +32,7 @@ from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.scoring.stored import fingerprint
 from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_stage, latest_step
-from consistency_jax.training.stages import load_training
+from consistency_jax.training.stages import load_prompts, load_training
 from consistency_jax.training.workdir import check_data, open_workdir, read_config
 
 
@@ -116,13 +116,14 @@ def _check_held_out(config: ConfigDict, workdir: Path) -> None:
     if any(part.data.train.pairs for part in parts):
         return
     try:
-        loaded = [load_training(part) for part in parts]
+        loaded, prompts = [load_training(part) for part in parts], [load_prompts(part) for part in parts]
     except UserError as error:
         print(
             f"note: what the run trained on cannot be read, so nothing here can tell if it changed: {error}"
         )
     else:
-        on_main(lambda: check_data(workdir, loaded, "or evaluate the exported model: configs/audit.py"))
+        mend = "or evaluate the exported model: configs/audit.py"
+        on_main(lambda: check_data(workdir, loaded, prompts, mend))
 
 
 def main(argv: Sequence[str]) -> None:

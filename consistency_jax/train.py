@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from consistency_jax.config.checks import check_pairs_fit, validate
 from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
-from consistency_jax.config.stages import Stage, generates, method_of, stages_of
+from consistency_jax.config.stages import Stage, method_of, stages_of
 from consistency_jax.evaluation import load_evaluation, load_validation
 from consistency_jax.evaluation.splits import write_skipped
 from consistency_jax.objectives import make_objective
@@ -30,7 +30,7 @@ from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.selection.making import selected_items
 from consistency_jax.training.announce import tell_model, tell_run, training_items
 from consistency_jax.training.loop import fit
-from consistency_jax.training.rollouts import check_translator
+from consistency_jax.training.rollouts import check_translators
 from consistency_jax.training.run_models import base_model, keep_base_key, policy_model
 from consistency_jax.training.stages import (
     Reference,
@@ -77,11 +77,10 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     # ----------------------------------------------------------------------------------------------- the data, checked
     watch.part("data", "reading data")
     loaded = [load_training(stage.config) for stage in stages]
-    on_main(functools.partial(check_data, workdir, loaded))
-    for stage in stages:
-        if generates(stage.config):
-            check_translator(stage.config.rollout)
     prompt_items = [load_prompts(stage.config) for stage in stages]
+    on_main(functools.partial(check_data, workdir, loaded, prompt_items))
+    for stage in stages:
+        check_translators(stage.config)
     evaluation, validation = load_evaluation(config), load_validation(config)
     items = training_items(stages, loaded), validation.items, evaluation.items
     tell_run(watch, config, mesh, items, method_of(stages))

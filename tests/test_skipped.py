@@ -178,6 +178,28 @@ def test_prompts_that_cm_align_cannot_ask_are_among_them(small_config, questions
     assert {split for split, _ in places} == {"train", "test"}
 
 
+def test_a_pair_that_fits_no_tree_is_named_by_its_line(small_config, questions, tmp_path):
+    pair = {
+        "id": "q: 1",
+        "language": "en",
+        "prompt": "The capital is",
+        "chosen": " Paris",
+        "rejected": " Rome",
+    }
+    pairs = [pair | {"id": f"q: {n}", "rejected": " Rome" * (3000 if n == 2 else 1)} for n in range(8)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(own) + "\n" for own in pairs))
+    small_config.data.train.pairs = str(path)
+    small_config.objective.name = "dpo"
+    small_config.data.max_length = 256
+    with pytest.raises(DataError, match=re.escape(f"{path}:3: item 'q: 2/en/1'")):
+        train(small_config, tmp_path / "stops")
+    small_config.data.on_error = "skip"
+    train(small_config, tmp_path / "run")
+    (line,) = told(tmp_path / "run")
+    assert (line["place"], line["reason"][:5]) == (f"{path}:3", "item ")
+
+
 def test_every_problem_of_every_cell_is_found_at_once(small_tokenizer, broken):
     items = load_items("jsonl", path=broken, on_error="skip")
     builder = TreeBuilder(small_tokenizer, max_length=256)

@@ -48,7 +48,7 @@ OPTIMIZER = {
     "b1": Key(0.9, DECAY, "Decay of the first moment"),
     "b2": Key(0.999, DECAY, "Decay of the second moment"),
     "eps": Key(1e-8, POSITIVE, "Added to the root of the second moment"),
-    "weight_decay": Key(0.0, NOT_NEGATIVE, "Decoupled, times the learning rate"),
+    "weight_decay": Key(0.0, NOT_NEGATIVE, "Decoupled, times the learning rate; muon: of matrices alone"),
     "clip_norm": Key(1.0, NOT_NEGATIVE, "Gradients are scaled down to this global norm; 0: never"),
     "freeze": Key("", REGEX, "Parameters that are not trained, searched in names as layers/mlp/up/kernel"),
     # An update is computed in float32 always; these say how it is kept (training/precision.py).
@@ -143,7 +143,11 @@ KEYS: dict[str, dict[str, Key]] = {
         # table: the item's aligned candidates, another answer does not count; model: the stage's reference, prompted
         # to translate; a function of (texts, source, target).
         "translator": Key("table", or_function("table", "model"), "Of written answers"),
-        "translations": Key(1, POSITIVE, "Of each answer, if they are drawn; averaged in the reward's log"),
+        "translations": Key(
+            1,
+            POSITIVE,
+            "Of each answer, drawn of a model; averaged in the reward's log, as are all of a function",
+        ),
     },
     # Preference pairs made from the training split, by train.py (with the parameters that it starts from; it then
     # trains on them) or by pairs.py. What a model ranks candidates by is evaluation.normalization.

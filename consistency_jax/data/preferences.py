@@ -43,6 +43,7 @@ class Pair:
         prompt, chosen, rejected: the texts; `<mask>` in the prompt marks the answer's gap.
         provenance: how it came about (scores, votes), JSON values.
         written: as in `ParallelItem`.
+        where: its place, `file:line`, for messages; "" where it was made here.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Pair:
     rejected: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     written: bool = True
+    where: str = field(default="", compare=False, repr=False)
 
 
 class Pairs(list[Pair]):
@@ -102,7 +104,8 @@ def load_pairs(
 
 def pairs_text(pairs: Iterable[Pair]) -> str:
     """Pairs as JSONL."""
-    return "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
+    records = ({key: value for key, value in asdict(pair).items() if key in KEYS} for pair in pairs)
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
@@ -134,9 +137,8 @@ def parse_pair(record: Any, where: str) -> Pair:
         raise DataError.at(where, "provenance is not a JSON object", 'Write {"...": ...}, or leave it out')
     if not isinstance(record.get("written", True), bool):
         raise DataError.at(where, f"written is {record['written']!r}", "Write true or false, or leave it out")
-    pair = Pair(
-        name, *(record[key] for key in TEXTS), record.get("provenance", {}), record.get("written", True)
-    )
+    more = record.get("provenance", {}), record.get("written", True)
+    pair = Pair(name, *(record[key] for key in TEXTS), *more, where)
     check_characters([("the id", pair.id), *((f"the {key}", getattr(pair, key)) for key in TEXTS)], where)
     check_names([pair.id, pair.language], where)
     if not pair.prompt.replace(MASK, "").strip():
@@ -184,13 +186,15 @@ def pair_items(
         gathered.setdefault(name, {})[pair.language] = pair
     items = Items()
     for name, own in gathered.items():
+        first = next(iter(own.values()))
         item = ParallelItem(
             id=name,
-            group=next(iter(own.values())).id,
+            group=first.id,
             prompts={language: pair.prompt for language, pair in own.items()},
             candidates={language: (pair.chosen, pair.rejected) for language, pair in own.items()},
             gold=0,
             written=all(pair.written for pair in own.values()),
+            where=first.where,
         )
         items.append(item)
         items.warnings.extend(f"{where}: pair {item.id!r}: {reason}." for reason in run_together(item))

@@ -5,6 +5,7 @@ they are drawn (written/answers.jsonl), so that a run that was stopped goes on b
 written/texts.jsonl holds every one with what was made of it.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -224,4 +225,6 @@ def reading(config: ConfigDict, model: Model) -> list[str | int]:
     """What decides, beside its parameters, how a model reads a text."""
     data = config.data
     tokenizer = "" if model.tokenizer is None else tokenizer_key(model.tokenizer)
-    return [str(model.config), tokenizer, data.max_length, data.chat_template, data.system_prompt]
+    # What is computed again in a backward pass decides nothing here, and a resumed run may change it.
+    decoder = dataclasses.replace(model.config, remat="none")
+    return [str(decoder), tokenizer, data.max_length, data.chat_template, data.system_prompt]

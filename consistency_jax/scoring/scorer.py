@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -20,6 +21,7 @@ from consistency_jax.data.pipeline import prefetched
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.decoder import DecoderConfig, Params
 from consistency_jax.models.flops import mask_cost
+from consistency_jax.runtime.files import in_bucket
 from consistency_jax.runtime.mesh import on_mesh, put, replicated, row_groups
 from consistency_jax.runtime.progress import Progress
 from consistency_jax.runtime.watch import Watch
@@ -85,7 +87,8 @@ class Scorer:
         """
         names = ["logp"] + ["prompt_logp"] * prompt + ["state"] * state + ["greedy"] * greedy
         batches, blocks = self._plan(trees, prompt, tokens)
-        folder = resume if jax.process_count() == 1 else None
+        # Neither where several processes run one pass, nor in a bucket, which has no locks.
+        folder = None if jax.process_count() > 1 or resume and in_bucket(resume) else resume
         results = PassResults(names, len(trees), batches, folder, finished)
         shown = results.done
         bar = Progress(progress, len(batches), shown, under_way=self._ahead) if progress else None
@@ -95,7 +98,7 @@ class Scorer:
             while (before := results.done) < len(batches):
                 stuck = time.monotonic() - news > PATIENCE_S
                 for number, out in self._run(params, trees, batches, results.claims(stuck), blocks, options):
-                    results.add(number, {name: np.asarray(jax.device_get(out[name])) for name in names})
+                    results.add(number, {name: _kept(jax.device_get(out[name])) for name in names})
                     self._watch.end(out)
                     if bar:
                         for _ in range(shown, results.done - 1):  # of other processes
@@ -156,3 +159,8 @@ class Scorer:
             return number, jax.block_until_ready(out) if self._threads > 1 else out
 
         return prefetched(compute, numbers, self._ahead, self._threads)
+
+
+def _kept(values: np.ndarray) -> np.ndarray:
+    """Values as files keep them, which know no bfloat16."""
+    return np.asarray(values, np.float32 if values.dtype == jnp.bfloat16 else None)

@@ -1,6 +1,7 @@
 """What scoring stores: tables under a key of all they depend on, and the finished batches of a long pass."""
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -51,7 +52,9 @@ def _bit_sums(params: Params) -> Params:
 
 
 def table_key(config: DecoderConfig, params_key: str, trees: Forest, **options: Any) -> str:
-    """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options."""
+    """A key of all that a table depends on: parameters, model, tokens (so: data, tokenizer, boundary), options; not on
+    what a backward pass computes again, which a resumed run may change."""
+    config = dataclasses.replace(config, remat="none")
     digest = hashlib.sha256(f"{config} {params_key} {sorted(options.items())}".encode())
     for array in (trees.segments, trees.length, trees.token, trees.kind, trees.bytes):
         digest.update(len(array).to_bytes(8, "little"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.data.facts import require_answers
+from consistency_jax.data.facts import fact, require_answers
 from consistency_jax.data.items import Items, ParallelItem, check_languages, right_answers
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
@@ -175,6 +175,8 @@ def score_trees(
 def table_frame(items: Sequence[ParallelItem], languages: Sequence[str], trees: Forest) -> Table:
     """A table of these items with everything but log-probabilities: lengths, bytes, mask and gold."""
     mask = trees.there
+    if len(items):  # one with more candidates may be asked in none of these languages
+        mask = np.pad(mask, ((0, 0), (0, fact(items, "candidates").max() - mask.shape[1])))
     cells = np.zeros((3, *mask.shape), np.int32)  # answer tokens, prompt tokens, bytes
     for values, kind in ((cells[0], ANSWER), (cells[1], PROMPT)):
         values[mask] = trees.per_branch(trees.kind == kind)

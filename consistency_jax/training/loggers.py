@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 import uuid
 from collections.abc import Mapping
@@ -47,7 +48,9 @@ class MetricsLog:
             raise
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line. `values` are plain numbers; each stage has a TensorBoard run of its own."""
+        """One line. `values` are plain numbers; each stage has a TensorBoard run of its own. What is not known (NaN:
+        accuracy of questions without labels) is left out."""
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         if self._lines:
             line = {"step": step, "stage": self._stage, **{k: _short(v) for k, v in values.items()}}
             with named(self._path):

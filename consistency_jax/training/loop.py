@@ -192,11 +192,14 @@ def fit(
                 with jax.transfer_guard("allow"):  # processes wait for each other by means of arrays
                     checkpointer.save(step, _parts(state))
             if stopping:
-                checkpointer.wait()
-                raise Interrupted(
-                    f"{stage.name}: stopped at step {step} of {total_steps}, checkpoint written; "
-                    "the same command goes on from here"
-                )
+                break
+        # Looked at once more: the last step's validation and checkpoint take their time.
+        if any_stopped(stopped.is_set()):
+            checkpointer.wait()
+            raise Interrupted(
+                f"{stage.name}: stopped at step {step} of {total_steps}, checkpoint written; "
+                "the same command goes on from here"
+            )
     return dataclasses.replace(policy, params=merge_params(state.params, frozen))
 
 

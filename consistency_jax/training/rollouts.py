@@ -22,7 +22,6 @@ gradients. What is decided here, all this project's derivation:
 A temperature other than 1, top-k and top-p draw from another distribution than the policy's: an approximation.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.parsing import named_function
+from consistency_jax.config.stages import generates, selects
 from consistency_jax.data.examples import Examples, StepInput
 from consistency_jax.data.items import DataError, ParallelItem, answer_in_gap
 from consistency_jax.data.packing.plan import choose_shape, plan
@@ -59,14 +59,15 @@ Place = tuple[int, int]  # (item b of the step, language i)
 Ended = tuple[str, int | None]  # (text of an answer, the end token behind it)
 
 
-def check_translator(options: ConfigDict) -> None:
-    """Imports what `config.rollout.translator` names, where it is a function.
+def check_translators(config: ConfigDict) -> None:
+    """Imports the functions that a stage's `rollout.translator` and `selection.translator` name, where it uses them.
 
     Raises:
       ConfigError: naming the key.
     """
-    if ":" in options.translator:
-        named_function("rollout.translator", options.translator)
+    for room, used in (("rollout", generates(config)), ("selection", selects(config))):
+        if used and ":" in config[room].translator:
+            named_function(f"{room}.translator", config[room].translator)
 
 
 class Rollouts:
@@ -243,7 +244,7 @@ class Rollouts:
     ) -> np.ndarray:
         """f64[B, L, n]: what the reference says of the answers' translations into `others`, averaged over them inside
         the log; -inf where there is none."""
-        (count, wide), n, most = others.shape, self._objective["samples"], self._options.translations
+        (count, wide), n = others.shape, self._objective["samples"]
         languages = self._split.languages
         found: dict[Place, list[Translations]] = {}
         for i, j in sorted({(i, int(others[b, i])) for b, i in drawn if others[b, i] >= 0}):
@@ -251,9 +252,11 @@ class Rollouts:
             cells = [(items[b], answer.text) for b in rows for answer in drawn[b, i]]
             texts = [answer_in_gap(item, languages[i], text) for item, text in cells]
             own = self._translate([item for item, _ in cells], texts, languages[i], languages[j], seed)
-            own = [dict(itertools.islice(ways.items(), most)) for ways in own]
             found |= {(b, i): own[k * n : (k + 1) * n] for k, b in enumerate(rows)}
 
+        # A power of 2 from what a model draws on, so that few programs are compiled.
+        most = max((len(ways) for own in found.values() for ways in own), default=1)
+        most = max(1 << max(most - 1, 0).bit_length(), self._options.translations)
         trees: list[Tree | None] = [None] * (count * wide)
         column: dict[Place, dict[Ended, int]] = {}
         for (b, i), own in found.items():

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import filled, flattened, selects, stages_of
-from consistency_jax.data.facts import items_digest
+from consistency_jax.data.facts import items_digest, known_languages
 from consistency_jax.data.items import Items
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import Alone, in_bucket, location, read_json, refuse_input, write_text
@@ -174,26 +174,31 @@ def begun(workdir: Path) -> bool:
 
 
 def check_data(
-    workdir: Path, loaded: Sequence[tuple[Items, Sequence[str]]], mend: str = "or start in another --workdir"
+    workdir: Path,
+    loaded: Sequence[tuple[Items, Sequence[str]]],
+    prompts: Sequence[Items | None] = (),
+    mend: str = "or start in another --workdir",
 ) -> None:
     """Keeps in the workdir what its run trains on, or refuses other items than the run began with: of a split drawn
     anew, some that were trained on might be held out now.
 
     Args:
       loaded: items and languages, a pair a stage.
+      prompts: of stages that have an auxiliary loss on prompts of their own.
 
     Raises:
       ConfigError: the items are others.
     """
-    key, kept = items_digest(loaded, fast=True), workdir / DATA_KEY
+    own = [*loaded, *((items, known_languages(items)) for items in prompts if items is not None)]
+    key, kept = items_digest(own, fast=True), workdir / DATA_KEY
     if not begun(workdir):
         write_text(kept, key)
     elif not kept.is_file():
         print(
             f"note: {workdir} is of a version that did not keep what it trained on: nothing can tell if it changed"
         )
-    # Of many items earlier versions kept the slower key.
-    elif (old := kept.read_text(errors="replace")) != key and old != items_digest(loaded):
+    # Of many items earlier versions kept the slower key, and none of prompts.
+    elif (old := kept.read_text(errors="replace")) != key and old not in map(items_digest, (own, loaded)):
         raise ConfigError(
             f"the run in {workdir} trained on other items than the data give now (see {DATA_KEY}): they were edited, "
             f"or are split or read in another way. Bring back the data as they were, {mend}"
@@ -206,9 +211,8 @@ def fixed(config: ConfigDict) -> dict[str, Any]:
     selecting = any(selects(stage.config) for stage in stages_of(config))
     flat = flattened(json.loads(to_json(config)))
     kept = {k: v for k, v in flat.items() if not k.startswith(FREE_TO_CHANGE) or selecting and k in RANKING}
-    return {
-        k: v for k, v in kept.items() if config.lora.rank or k == "lora.rank" or not k.startswith("lora.")
-    }
+    idle = () if config.lora.rank else ("lora.alpha", "lora.targets", "lora.dtype")
+    return {k: v for k, v in kept.items() if k not in idle}
 
 
 def read_config(workdir: Path, model: bool = False) -> ConfigDict:

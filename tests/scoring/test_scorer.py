@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from etils import epath
 from scored_items import ITEMS, LANGUAGES, LENGTH
 from sharing_worker import TOKENS
 
@@ -85,6 +86,41 @@ def test_a_pass_that_stops_goes_on_to_the_same_bits(model, questions, tmp_path, 
     assert stops > 2
     for name, values in whole.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_states_in_bfloat16_are_kept(model, trees, tmp_path, monkeypatch):
+    """A file knows no bfloat16: what was kept of a pass was taken for damaged."""
+    config = dataclasses.replace(model.config, dtype="bfloat16")
+    options = {"candidates": 3, "state": True, "tokens": 128}
+    whole = Scorer(config, mesh_of(model.params))(model.params, trees, **options)
+    assert whole["state"].dtype == np.float32
+    monkeypatch.setattr(stored, "EVERY_S", 0.0)
+    scorer = Scorer(config, mesh_of(model.params))
+    run, calls = scorer.run, []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 5:
+            raise Stopped
+        return run(*args, **kwargs)
+
+    scorer.run = counted
+    with pytest.raises(Stopped):
+        scorer(model.params, trees, resume=tmp_path, **options)
+    found = scorer(model.params, trees, resume=tmp_path, **options)
+    assert len(calls) < len(scorer._plan(trees, False, 128)[0]) + 5  # those before it stopped were kept
+    for name, values in whole.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_pass_whose_folder_is_in_a_bucket_is_kept_nowhere(model, trees, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scorer = Scorer(model.config, mesh_of(model.params))
+    found = scorer(
+        model.params, trees, candidates=3, resume=epath.Path("gs://bucket/run/reference/key.batches")
+    )
+    np.testing.assert_array_equal(found["logp"], scorer(model.params, trees, candidates=3)["logp"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_that_score_the_same_share_it(model, small_model, questions, tmp_path):

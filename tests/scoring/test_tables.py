@@ -11,6 +11,7 @@ from consistency_jax.data.items import MASK, DataError, ParallelItem
 from consistency_jax.data.packing import attention_blocks
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
+from consistency_jax.metrics.accuracy import accuracy
 from consistency_jax.models.decoder import Decoder
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import mesh_of
@@ -244,6 +245,19 @@ def test_languages_are_checked_against_the_items(model):
     one = score(model, ITEMS[3:], languages="es")  # a string is one language
     assert one.languages == ("es",)
     assert one.mask.shape == (2, 1, 2)
+
+
+def test_an_item_with_more_candidates_may_lack_all_languages(model):
+    """`prefixes`, the only one with four, is not asked in Japanese: its answers are not there, and it is still known
+    which is right."""
+    table = score(model, ITEMS, languages="ja", neutral=True)
+    assert table.mask.sum((1, 2)).tolist() == [3, 2, 0, 2, 0]
+    assert table.mask.shape == (5, 1, 4)
+    assert np.isfinite(table.scores("pmi")[table.mask]).all()
+    (right,) = accuracy(
+        table.scores(), table.gold, table.mask
+    ).per_language  # of two that are asked and labelled
+    assert 2 * right in (0.0, 1.0, 2.0)
 
 
 def test_a_call_without_items_or_tokenizer_is_refused(model):

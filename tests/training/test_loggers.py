@@ -46,6 +46,14 @@ def events(folder):
             data = data[16 + length :]
 
 
+def test_what_is_not_known_is_left_out(tmp_path):
+    """`NaN` is no JSON."""
+    log = MetricsLog(tmp_path, stage="dco", tensorboard=False)
+    log.write(1, {"test/clc_all": 50.0, "test/accuracy_en": float("nan")})
+    log.close()
+    assert lines(tmp_path) == [{"step": 1, "stage": "dco", "test/clc_all": 50.0}]
+
+
 def test_each_stage_has_a_tensorboard_run_of_its_own_that_a_resumed_one_goes_on_with(tmp_path, monkeypatch):
     for stage in ("sft", "dco"):
         log = MetricsLog(tmp_path, stage=stage)

@@ -82,7 +82,7 @@ def said(model: Model, trunk: np.ndarray, answer: np.ndarray) -> float:
 def test_a_batch_holds_the_policys_answers_and_what_the_reference_says_of_them(
     small_config, small_model, partners
 ):
-    config = generating(small_config, f"{__name__}:shouted", translations=2)
+    config = generating(small_config, f"{__name__}:shouted")  # which gives two translations: all count
     config.objective.partners, config.objective.steer = partners, {"en": 2.0}
     config.batching.items = 2
     config.rollout.stop = ("e",)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import jax
@@ -23,8 +24,9 @@ from consistency_jax.data.packing.rows import Shape, tree_sizes
 from consistency_jax.data.preferences import Pair, write_pairs
 from consistency_jax.data.stored_items import StoredItems, store
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
-from consistency_jax.errors import ConfigError
+from consistency_jax.errors import ConfigError, Interrupted
 from consistency_jax.evaluate import evaluate_workdir
+from consistency_jax.evaluation import Evaluation
 from consistency_jax.evaluation.splits import load_tests, split_of
 from consistency_jax.export import export
 from consistency_jax.models.decoder import DecoderConfig
@@ -241,6 +243,34 @@ def test_a_config_says_what_its_stages_are(small_config):
     small_config.objective.beta = None
     small_config.stages, small_config.stage = ("pretrain", "dco"), {}
     assert [s[:2] for s in stages_of(small_config)] == [("dco", "checkpoints")]
+
+
+def test_a_signal_while_a_stages_last_step_is_validated_ends_the_run(staged, tmp_path, monkeypatch):
+    headlines, told = Evaluation.headlines, []
+
+    def signalled(*args):
+        told.append(signal.raise_signal(signal.SIGTERM))
+        return headlines(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "headlines", signalled)
+        with pytest.raises(Interrupted, match="dpo: stopped at step 3 of 3, checkpoint"):
+            train(staged, tmp_path / "run")
+    assert len(told) == 1
+    assert not (tmp_path / "run" / "checkpoints" / "2-polish").exists()
+    assert json.loads(json.dumps(train(staged, tmp_path / "run"))) == json.loads(
+        json.dumps(train(staged, tmp_path / "whole"))
+    )
+
+
+def test_what_a_later_stage_names_is_looked_for_at_once(staged, tmp_path):
+    staged.stages, staged.stage = (
+        ("sft", "dpo"),
+        {"dpo": {"selection": {"name": "calm", "translator": "nothing:x"}}},
+    )
+    with pytest.raises(ConfigError, match="selection.translator='nothing:x' cannot be imported"):
+        train(staged, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(4, marks=pytest.mark.slow)])

@@ -89,9 +89,13 @@ def test_settings_of_adapters_that_are_not_there_make_no_other_run(small_config,
     for alpha in (32.0, 0.0):
         small_config.lora.alpha = alpha
         (opened(tmp_path, small_config) / "report.json").write_text("{}")
-    small_config.lora.update(rank=4, alpha=8.0)
-    with pytest.raises(ConfigError, match="lora.rank: 0 there, 4 now"):
-        opened(tmp_path, small_config)
+    for changes, told in (
+        ({"rank": 4, "alpha": 8.0}, "lora.rank: 0 there, 4 now"),
+        ({"rank": 0, "base": "nf4"}, "lora.base: 'none' there, 'nf4' now"),  # it quantises the model
+    ):
+        small_config.lora.update(changes)
+        with pytest.raises(ConfigError, match=told):
+            opened(tmp_path, small_config)
 
 
 def test_a_folder_that_is_no_workdir_is_told(tmp_path):
@@ -277,6 +281,22 @@ def test_a_run_without_a_checkpoint_has_trained_on_nothing(small_config, tmp_pat
     (tmp_path / "checkpoints" / "1-dpo" / "4").mkdir()
     with pytest.raises(ConfigError, match="trained on other items"):
         check_data(tmp_path, [(items, languages)])
+
+
+def test_prompts_of_an_auxiliary_loss_are_data_too(small_config, tmp_path):
+    loaded = [load_training(small_config)]
+    prompts = loaded[0][0]
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    (tmp_path / workdir.DATA_KEY).write_text(
+        facts.items_digest(loaded)
+    )  # of a version that kept none of them
+    check_data(tmp_path, loaded, [None, prompts])
+    (tmp_path / "checkpoints" / "4").rmdir()
+    check_data(tmp_path, loaded, [None, prompts])
+    (tmp_path / "checkpoints" / "4").mkdir()
+    check_data(tmp_path, loaded, [None, prompts])
+    with pytest.raises(ConfigError, match="trained on other items"):
+        check_data(tmp_path, loaded, [None, prompts[1:]])
 
 
 def test_a_run_on_many_items_that_an_earlier_version_began_goes_on(small_config, tmp_path, monkeypatch):

@@ -216,12 +216,17 @@ class Forest(Sequence[Tree | None]):
             kept = (asked < count[:, None]) & (asked > 0)
             kept[:, 0] = count > 0
             segments, count = (self.first[trees][:, None] + asked)[kept], kept.sum(1)
-        tokens = ranges(self.start[segments], self.length[segments])
+        length = self.length[segments]
+        token, kind, at = np.empty(length.sum(), self.token.dtype), np.empty(length.sum(), self.kind.dtype), 0
+        for part in range(0, len(segments), TREES):  # places take five times the bytes of what lies there
+            own = ranges(self.start[segments[part : part + TREES]], length[part : part + TREES])
+            token[at : at + len(own)], kind[at : at + len(own)] = self.token[own], self.kind[own]
+            at += len(own)
         return Forest(
             count,
-            self.length[segments],
-            self.token[tokens],
-            self.kind[tokens],
+            length,
+            token,
+            kind,
             self.bytes[segments],
             np.where(trees >= 0, self.truncated[trees], 0),
         )

@@ -1,6 +1,7 @@
 """Trees laid end to end: one by one they are what was laid, and what is taken of them is what was asked for."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -68,6 +69,24 @@ def test_what_is_taken_is_in_the_order_asked_for():
         bytes=SHARED.bytes[2::-2],
     )
     assert same(taken, [turned, dataclasses.replace(ONE, branches=(), branch_kinds=(), bytes=ONE.bytes[:0])])
+
+
+def test_many_trees_are_taken_in_parts(monkeypatch):
+    many = Forest.of([SHARED, None, ONE] * 3000)
+    places = np.random.default_rng(0).permutation(len(many))
+    whole = many.take(places)
+    monkeypatch.setattr(forest_module, "TREES", 64)
+    many.first, many.start  # noqa: B018 (made once, and kept)
+    tracemalloc.start()
+    taken = many.take(places)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for one, other in zip(dataclasses.astuple(taken), dataclasses.astuple(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    held = sum(array.nbytes for array in dataclasses.astuple(taken))
+    assert (
+        peak < 2.5 * held
+    )  # numbers of segments, beside the tokens; their places would be three times the tokens'
 
 
 def test_prompts_are_trunks_up_to_the_first_answer_token():
