@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from consistency_jax.data.facts import fact
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.evaluation.splits import Split, needs
 from consistency_jax.metrics import accuracy, clc
@@ -60,6 +61,8 @@ def score_split(
     gold = [item.right if item.also else item.gold for item in split.items]
     trees = Forest.concatenate([split.trees, *([split.neutral.trees] if split.neutral else [])])
     options = {"languages": split.languages, "prompt": prompt, "state": state}
+    if (most := int(fact(split.items, "candidates").max(initial=0))) > split.trees.segments.max() - 1:
+        options["candidates"] = most  # earlier versions kept narrower tables
     key = table_key(scorer.config, params_key, trees, ids=ids, gold=gold, **options)
     return stored(key, folder or cache_folder() / "tables", make, progress)
 

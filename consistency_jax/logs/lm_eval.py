@@ -71,7 +71,7 @@ def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
     counts, of written answers the last, which finds the most."""
     found: dict[str, Scored | Given] = {}
     filters: dict[str, str] = {}
-    first = None
+    first, shares = None, False
     for line in json_lines(file):
         sample = line.get()
         try:
@@ -89,13 +89,15 @@ def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
                 return {}
             key = str(sample["doc"][join] if join else sample["doc_id"])
             told = (_written if written else _chosen)(sample, requests, line.where)
+            shares |= sample.get("acc") not in (None, 0, 1)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             mend = MEND if join else "Take what --log_samples of lm_eval 0.4 writes"
             raise DataError.at(line.where, f"no sample of lm_eval ({error!r})", mend) from error
         if filters.get(key) == name:
             raise DataError.at(line.where, f"{join or 'doc_id'} {key!r} stands twice", MEND)
         filters[key], found[key] = name, told
-    return found
+    # Where credit is the share of all that are right (truthfulqa_mc2), the target tells nothing.
+    return {key: told._replace(right=()) for key, told in found.items()} if shares else found
 
 
 def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Scored:
@@ -144,9 +146,7 @@ def _right(
     target: str, candidates: Sequence[str], scores: Sequence[float], credit: float | None
 ) -> tuple[int, ...]:
     """The index, the list of several, or the text of what is right, as a log has it; () where that is not told, or is
-    not what the harness gave credit for, or credit is a share (truthfulqa_mc2), of which the target tells nothing."""
-    if credit not in (None, 0, 1):
-        return ()
+    not what the harness gave credit for."""
     texts = [text.strip() for text in candidates]
     value = _literal(target)
     numbers = value if isinstance(value, list | tuple) else [value]

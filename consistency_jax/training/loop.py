@@ -193,8 +193,8 @@ def fit(
                     checkpointer.save(step, _parts(state))
             if stopping:
                 break
-        # Looked at once more: the last step's validation and checkpoint take their time.
-        if any_stopped(stopped.is_set()):
+        # Looked at once more, until all votes are out: the last step's validation and checkpoint take their time.
+        if any([any_stopped(stopped.is_set()) for _ in range(Vote.LAG + 1)]):
             checkpointer.wait()
             raise Interrupted(
                 f"{stage.name}: stopped at step {step} of {total_steps}, checkpoint written; "

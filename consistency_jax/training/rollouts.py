@@ -254,9 +254,10 @@ class Rollouts:
             own = self._translate([item for item, _ in cells], texts, languages[i], languages[j], seed)
             found |= {(b, i): own[k * n : (k + 1) * n] for k, b in enumerate(rows)}
 
-        # A power of 2 from what a model draws on, so that few programs are compiled.
         most = max((len(ways) for own in found.values() for ways in own), default=1)
-        most = max(1 << max(most - 1, 0).bit_length(), self._options.translations)
+        # As many as a model draws; beyond it, of a function, a power of 2, so that few programs are compiled.
+        few = self._options.translations
+        most = few if most <= few else 1 << (most - 1).bit_length()
         trees: list[Tree | None] = [None] * (count * wide)
         column: dict[Place, dict[Ended, int]] = {}
         for (b, i), own in found.items():

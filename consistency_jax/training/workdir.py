@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import to_json
 from consistency_jax.config.stages import filled, flattened, selects, stages_of
-from consistency_jax.data.facts import items_digest, known_languages
+from consistency_jax.data.facts import items_digest
 from consistency_jax.data.items import Items
 from consistency_jax.errors import ConfigError
 from consistency_jax.runtime.files import Alone, in_bucket, location, read_json, refuse_input, write_text
@@ -189,7 +189,7 @@ def check_data(
     Raises:
       ConfigError: the items are others.
     """
-    own = [*loaded, *((items, known_languages(items)) for items in prompts if items is not None)]
+    own = [*loaded, *((items, ()) for items in prompts if items is not None)]
     key, kept = items_digest(own, fast=True), workdir / DATA_KEY
     if not begun(workdir):
         write_text(kept, key)
@@ -197,8 +197,10 @@ def check_data(
         print(
             f"note: {workdir} is of a version that did not keep what it trained on: nothing can tell if it changed"
         )
-    # Of many items earlier versions kept the slower key, and none of prompts.
-    elif (old := kept.read_text(errors="replace")) != key and old not in map(items_digest, (own, loaded)):
+    # Earlier versions kept none of prompts, and of many items a slower one.
+    elif (old := kept.read_text(errors="replace")) != key and old not in (
+        items_digest(loaded, fast=fast) for fast in (True, False)
+    ):
         raise ConfigError(
             f"the run in {workdir} trained on other items than the data give now (see {DATA_KEY}): they were edited, "
             f"or are split or read in another way. Bring back the data as they were, {mend}"

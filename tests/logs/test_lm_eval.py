@@ -184,6 +184,15 @@ def test_the_last_of_several_filters_counts_for_written_answers(tmp_path):
         read_logs(tmp_path)
 
 
+def test_shares_of_credit_tell_nothing_of_what_is_right(tmp_path):
+    """truthfulqa_mc2: `acc` is the share of all that are right, and the target always 0."""
+    for language in ("en", "sw"):
+        own = [sample(n, [-1.0, -2.0], "0", acc=acc) for n, acc in enumerate((0.37, 1.0, 0.0))]
+        write(tmp_path, f"truthfulqa_{language}_mc2", own)
+    items = read_logs(tmp_path).items["truthfulqa_mc2"]
+    assert [item.right for item in items] == [()] * 3
+
+
 def test_prompts_of_a_chat_server_are_messages(tmp_path):
     for language in ("en", "sw"):
         own = wrote(0, "18", "18")
@@ -241,12 +250,6 @@ def test_one_text_a_document_is_no_multiple_choice(tmp_path):
         ([" False", " True"], "True", 0.0, (1,)),  # scores put the first in front
         ([" 1", " 2"], "1", 0.0, (1,)),
         ([" a", " b"], "1", 1.0, ()),  # the harness gave credit for another
-        (
-            [" a", " b"],
-            "0",
-            0.37,
-            (),
-        ),  # truthfulqa_mc2: the share of all that are right, the target is always 0
     ],
 )
 def test_what_is_right_is_what_the_harness_gave_credit_for(tmp_path, texts, target, acc, right):

@@ -97,7 +97,7 @@ def test_charts_are_there_and_their_marks_tell_numbers_under_the_pointer(page, r
         By.CSS_SELECTOR, "#split-test-more svg"
     ).is_displayed()  # for experts: folded
     unfold(page)
-    section = page.find_element(By.ID, "test")
+    section = page.find_element(By.ID, "split-test")
     assert len(section.find_elements(By.CSS_SELECTOR, "svg.heat")) == 3
     assert len(page.find_elements(By.CSS_SELECTOR, "#split-test-more svg.heat")) == 2
     assert len(section.find_elements(By.CSS_SELECTOR, ".slope")) == 8

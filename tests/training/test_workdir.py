@@ -283,14 +283,14 @@ def test_a_run_without_a_checkpoint_has_trained_on_nothing(small_config, tmp_pat
         check_data(tmp_path, [(items, languages)])
 
 
-def test_prompts_of_an_auxiliary_loss_are_data_too(small_config, tmp_path):
+def test_prompts_of_an_auxiliary_loss_are_data_too(small_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "MANY", 2)
     loaded = [load_training(small_config)]
     prompts = loaded[0][0]
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
-    (tmp_path / workdir.DATA_KEY).write_text(
-        facts.items_digest(loaded)
-    )  # of a version that kept none of them
-    check_data(tmp_path, loaded, [None, prompts])
+    for fast in (False, True):  # of versions that kept none of them
+        (tmp_path / workdir.DATA_KEY).write_text(facts.items_digest(loaded, fast=fast))
+        check_data(tmp_path, loaded, [None, prompts])
     (tmp_path / "checkpoints" / "4").rmdir()
     check_data(tmp_path, loaded, [None, prompts])
     (tmp_path / "checkpoints" / "4").mkdir()
