@@ -4,7 +4,7 @@ Most programs are compiled more than once: by each test that trains, and by each
 process and those that it starts keep them in a folder that lasts as long as it does; another worker has another,
 because JAX writes an entry in place, where a reader might see half of it.
 
-They are compiled without most optimisations, in a quarter of the time. Those of tests marked `optimised` are not: what
+They are compiled without most optimisations, in a third of the time. Those of tests marked `optimised` are not: what
 users run, and what computes for longer than it compiles. The commands that such a test starts are compiled entirely as
 users' are; its own process keeps its fused loops, for XLA reads XLA_FLAGS once. `make test-optimised` compiles
 everything as users do.
