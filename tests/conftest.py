@@ -16,6 +16,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,19 @@ def small_model(tmp_path_factory, small_tokenizer) -> Path:
     folder = tmp_path_factory.mktemp("small_model")
     save_pretrained(Model(config, init_params(config, jax.random.key(0)), small_tokenizer), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[[str], Path]:
+    """NAME -> $CONSISTENCY_MODELS/NAME.gguf, which `python launch/fetch_model.py NAME` puts there."""
+
+    def find(name: str) -> Path:
+        path = Path(os.environ.get("CONSISTENCY_MODELS", "")) / f"{name}.gguf"
+        if not path.is_file():
+            pytest.skip(f"no {path.name} in $CONSISTENCY_MODELS")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session")

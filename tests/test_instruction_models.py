@@ -4,7 +4,6 @@ backend, plain and in the model's chat; and training on written answers.
 The models lie in $CONSISTENCY_MODELS as NAME.gguf (`python launch/fetch_model.py NAME` puts them there).
 """
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,17 +34,10 @@ class Backends(NamedTuple):
     theirs: Any
 
 
-def gguf(name: str) -> Path:
-    path = Path(os.environ.get("CONSISTENCY_MODELS", "")) / f"{name}.gguf"
-    if not path.is_file():
-        pytest.skip(f"no {name}.gguf in $CONSISTENCY_MODELS")
-    return path
-
-
 @pytest.fixture(scope="module", params=["smollm2", "qwen"])
-def backends(request: pytest.FixtureRequest, tmp_path_factory) -> Backends:
+def backends(request: pytest.FixtureRequest, real_model, tmp_path_factory) -> Backends:
     pytest.importorskip("lm_eval", reason="pip install -e '.[lm-eval]'", exc_type=ImportError)
-    model, folder = load_pretrained(gguf(request.param)), tmp_path_factory.mktemp("exported")
+    model, folder = load_pretrained(real_model(request.param)), tmp_path_factory.mktemp("exported")
     save_pretrained(model, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -130,10 +122,10 @@ WRITTEN = {
 }
 
 
-def test_written_answers_are_ended_after_training_on_eight(tmp_path: Path, monkeypatch) -> None:
+def test_written_answers_are_ended_after_training_on_eight(tmp_path: Path, monkeypatch, real_model) -> None:
     """P(end of turn) behind each answer of SFT's training set."""
     monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
-    base = load_pretrained(gguf("smollm2"))
+    base = load_pretrained(real_model("smollm2"))
     pairs = [
         Pair(f"{language}{n}", language, question, answer, "I do not know.")
         for language, known in WRITTEN.items()
@@ -143,7 +135,7 @@ def test_written_answers_are_ended_after_training_on_eight(tmp_path: Path, monke
     config = default()
     config.update_from_flattened_dict(
         {
-            "model.path": str(gguf("smollm2")),
+            "model.path": str(real_model("smollm2")),
             "data.source": "cldr",
             "data.languages": tuple(WRITTEN),
             "data.test_items": 2,

@@ -3,7 +3,7 @@
 They lie in $CONSISTENCY_MODELS as NAME.gguf (`python launch/fetch_model.py NAME` puts them there).
 """
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,13 @@ PROMPTS = ["The capital of France is", "La capitale de l'Allemagne est", "Berlin
 
 
 @pytest.fixture(scope="module", params=["gemma", "smollm2", "qwen"])
-def pair(request: pytest.FixtureRequest) -> tuple[Path, Model, torch.nn.Module]:
+def pair(
+    request: pytest.FixtureRequest, real_model: Callable[[str], Path]
+) -> tuple[Path, Model, torch.nn.Module]:
     """A file, and what it is to us and to transformers."""
-    folder = os.environ.get("CONSISTENCY_MODELS", "")
-    path = Path(folder) / f"{request.param}.gguf"
-    if not folder or not path.is_file():
-        pytest.skip(f"no {request.param}.gguf in $CONSISTENCY_MODELS")
+    path = real_model(request.param)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=path.name, dtype=torch.float32
+        path.parent, gguf_file=path.name, dtype=torch.float32
     )
     return path, load_pretrained(path), theirs.eval()
 

@@ -291,7 +291,6 @@ class TreeBuilder:
         length, answers, sizes = np.zeros((3, len(is_branch)), np.int64)  # tokens, those of a prompt, bytes
         length[trunks], answers[trunks] = started + prefix + common, started + prefix + answer
         length[is_branch] = middle + suffix - common[tree]
-        answers[is_branch] = np.maximum(first - common[tree], 0)
         sizes[is_branch] = texts.size[texts.middle] + texts.shift[tree]
         offset = ranges(np.zeros_like(length), length)
         kind = np.where(offset < np.repeat(answers, length), np.uint8(PROMPT), np.uint8(ANSWER))
