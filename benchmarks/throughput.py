@@ -25,9 +25,10 @@ import numpy as np
 
 from consistency_jax.config.defaults import default
 from consistency_jax.data.examples import StepInput, TrainingSet
+from consistency_jax.data.facts import item_arrays
 from consistency_jax.data.items import Items
 from consistency_jax.data.packing.rows import Batch, Shape, pack, tree_sizes
-from consistency_jax.data.pipeline import Pipeline, item_arrays
+from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import Forest

@@ -1,6 +1,7 @@
 """The house stays as it is drawn: its rooms, imports that go down the floors, files that are not too long."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import consistency_jax
@@ -67,6 +68,20 @@ def imports(name: str) -> set[str]:
             if package == PACKAGE.name:
                 found.add(inside if inside in MODULES else inside.rpartition(".")[0])
     return found - {name}
+
+
+def test_what_stands_outside_imports_what_is_there():
+    """Benchmarks, launchers and configs that no other test starts, at their tops and inside functions."""
+    missing = []
+    for folder in ("benchmarks", "launch", "configs"):
+        for path in (PACKAGE.parent / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+                if not isinstance(node, ast.ImportFrom) or node.module.partition(".")[0] != PACKAGE.name:
+                    continue
+                for alias in node.names:
+                    if not hasattr(importlib.import_module(node.module), alias.name):
+                        missing.append(f"{path.name}, line {node.lineno}: {node.module}.{alias.name}")
+    assert missing == []
 
 
 def room(name: str) -> str:

@@ -43,7 +43,7 @@ from consistency_jax.models.attention import (
 )
 from consistency_jax.models.kv_cache import Cache, KeysValues
 from consistency_jax.models.lora import PROJECTIONS, LoraConfig, Projection
-from consistency_jax.models.projection import dot_general
+from consistency_jax.models.projection import dot_general, head_product
 from consistency_jax.models.quantised import BASES, block_of
 from consistency_jax.models.rotary import Rope, rotate, rotations
 
@@ -455,10 +455,7 @@ def logits(params: Mapping[str, Any], config: DecoderConfig, hidden: jax.Array) 
 
 def head_logits(weight: jax.Array, config: DecoderConfig, hidden: jax.Array) -> jax.Array:
     """hidden [..., D] and the head's weight [V, D] of the same type -> f32[..., V]."""
-    raw = jax.lax.dot_general(
-        hidden, weight, (((hidden.ndim - 1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )
-    return finish_logits(raw, config)
+    return finish_logits(head_product(hidden, weight), config)
 
 
 def boxed_params(config: DecoderConfig, key: jax.Array) -> Params:

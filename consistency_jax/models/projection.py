@@ -1,10 +1,12 @@
-"""The product of every projection: low-precision inputs, float32 sums, gradients that reach the fast units.
+"""The products of projections, of the head and of attention: low-precision inputs, float32 sums, gradients that reach
+the fast units.
 
 In float32 this is `jax.lax.dot_general`. In bfloat16 (or float16) two things go wrong if it is left alone:
 * a product whose output is bfloat16 misses the CPU's bfloat16 unit, so we ask for float32 and cast after;
 * then the cotangent is float32 too, and the backward products mix types: we cast it to bfloat16 first.
 On CPU the weight gradient x^T g misses the unit as well, because XLA folds the transpose into the product: x
-is copied transposed, flattened behind an optimization barrier so that the copy stays.
+is copied transposed, flattened behind an optimization barrier so that the copy stays. So it is with attention's
+stacks of products, whose operands are transposed before.
 """
 
 import functools
@@ -14,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+LOW = (jnp.bfloat16, jnp.float16)
 Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
 
@@ -62,9 +65,13 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
     return _product(x, kernel), (x, kernel)
 
 
+def _kept(x: jax.Array) -> jax.Array:
+    """x as it lies in memory, whatever made it: nothing is folded into the product that uses it."""
+    return jax.lax.optimization_barrier(x.reshape(-1)).reshape(x.shape)
+
+
 def _weight_gradient_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
-    transposed = jax.lax.optimization_barrier(x.T.reshape(-1)).reshape(x.shape[::-1])
-    return wide_product(transposed, g, (1, 0))
+    return wide_product(_kept(x.T), g, (1, 0))
 
 
 def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -82,6 +89,57 @@ def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Arr
 _product.defvjp(_forward, _backward)
 
 
+def head_product(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """x [..., D] and the head's weight [V, D], both of one type -> f32[..., V]."""
+    return (_low_head_product if x.dtype in LOW else _head_product)(x, weight)
+
+
+def _head_product(x: jax.Array, weight: jax.Array) -> jax.Array:
+    dimensions = (((x.ndim - 1,), (1,)), ((), ()))
+    return jax.lax.dot_general(x, weight, dimensions, preferred_element_type=jnp.float32)
+
+
+_low_head_product = jax.custom_vjp(_head_product)
+
+
+def _head_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = saved
+    g, last = g.astype(x.dtype), x.ndim - 1
+    dx = jax.lax.dot_general(g, weight, (((last,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+    def cpu(g: jax.Array, x: jax.Array) -> jax.Array:
+        return _weight_gradient_cpu(g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
+
+    def default(g: jax.Array, x: jax.Array) -> jax.Array:
+        rows = tuple(range(last))
+        return jax.lax.dot_general(g, x, ((rows, rows), ((), ())), preferred_element_type=jnp.float32)
+
+    dw = jax.lax.platform_dependent(g, x, cpu=cpu, default=default)
+    return dx.astype(x.dtype), dw.astype(weight.dtype)
+
+
+_low_head_product.defvjp(lambda x, weight: (_head_product(x, weight), (x, weight)), _head_backward)
+
+
+def stacked_product(a: jax.Array, b: jax.Array, contract: int) -> jax.Array:
+    """a [R, K, M, C] and b [R, K, C, N] (contract=2) or [R, K, N, C] (3) of one type -> f32[R, K, M, N]. For CPUs."""
+    if a.dtype in LOW:
+        a, b = _kept(a), _kept(b)
+    dimensions = (((3,), (contract,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+def stacked_gradient(small: jax.Array, large: jax.Array) -> jax.Array:
+    """[R, K, M, C] and [R, K, M, N] of one type -> f32[R, K, N, C], summed over M. For CPUs.
+
+    In low precision the smaller factor is the one that is copied transposed, and the result turned.
+    """
+    if small.dtype in LOW:
+        return _kept(stacked_product(small.swapaxes(2, 3), large, 2)).swapaxes(2, 3)
+    dimensions = (((2,), (2,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(large, small, dimensions, preferred_element_type=jnp.float32)
+
+
 def dot_general(
     x: jax.Array,
     kernel: jax.Array,
@@ -97,7 +155,7 @@ def dot_general(
       axes: the kernel's logical names, see `gathered`.
     """
     kernel = gathered(kernel, axes)
-    if x.dtype not in (jnp.bfloat16, jnp.float16) or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
+    if x.dtype not in LOW or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
         return jax.lax.dot_general(
             x, kernel, dimensions, precision=precision, preferred_element_type=preferred_element_type
         )

@@ -147,7 +147,8 @@ class PassResults:
             for batch in plan:
                 digest.update(f"{batch.shape} {batch.places}".encode() + batch.trees.tobytes())
             self._folder = folder / digest.hexdigest()[:16]
-            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._unless_finished():
+                self._folder.mkdir(parents=True, exist_ok=True)
             self.refresh()
 
     @property
@@ -230,16 +231,22 @@ class PassResults:
         if self._finished is not None and self._finished.exists():
             raise Finished
 
+    @contextlib.contextmanager
+    def _unless_finished(self) -> Iterator[None]:
+        """A process that is done may remove the folder while this one writes, between any two calls of the system."""
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError):
+            self._check()
+            raise
+
     def _save(self) -> None:
         if self._folder is not None and self._unsaved:
             first, stop = self._unsaved[0], self._unsaved[-1] + 1
             own = self._trees_of(first, stop)
             path = self._folder / f"{first:07d}-{stop:07d}.npz"
-            try:
+            with self._unless_finished():
                 write_arrays(path, {name: found[own] for name, found in self.arrays.items()})
-            except FileNotFoundError:  # removed meanwhile, by a process that is done
-                self._check()
-                raise
             self._read.add(path.name)
         self._unsaved, self._last = [], time.monotonic()
 

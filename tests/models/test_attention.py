@@ -78,6 +78,39 @@ def test_blocks_equal_xla(window: int | None, cap: float | None) -> None:
     check_same(mine, other)
 
 
+@pytest.mark.parametrize(
+    ("length", "window", "cap", "dtype"),
+    [
+        (160, None, None, "float32"),
+        (333, 7, 3.0, "float32"),
+        (1000, None, None, "float32"),
+        (333, 30, 3.0, "bfloat16"),
+    ],
+)
+def test_chunks_of_queries_equal_the_whole(length: int, window: int | None, cap: float | None, dtype: str):
+    row = rows(length)
+    bias = mask_bias(tree_mask(row["positions"], row["tree"], row["branch"], window))
+    assert len(attention._chunks(length)) == min(length // 80, 8)
+    runs = (attention._dense, attention._xla)
+    mine, other = (outcome(lambda *qkv, run=run: run(*qkv, bias, cap), bias, dtype) for run in runs)
+    check_same(mine, other, *((0.05, 0.2) if dtype == "bfloat16" else ()))  # 8 bits of mantissa
+
+
+def test_only_long_rows_on_cpu_are_chunked() -> None:
+    def chunked(length: int, platform: str) -> bool:
+        one = jnp.zeros((2, length, 2, 8))
+        with jax.sharding.use_abstract_mesh(abstract_mesh(2, 1, 1, platform=platform)):
+            program = jax.make_jaxpr(
+                lambda x: attention._dense(x, x, x, jnp.zeros((2, length, length)), None)
+            )
+            return "custom_vjp" in str(program(one))
+
+    assert chunked(160, "cpu")
+    assert not chunked(159, "cpu")
+    assert not chunked(2048, "tpu")
+    assert not chunked(2048, "gpu")
+
+
 PROBLEM = Problem(8, 2048, 16, 8, 128, "bfloat16")
 
 

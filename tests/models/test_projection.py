@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from consistency_jax.models.projection import dot_general
+from consistency_jax.models.projection import dot_general, head_product
 
 LAST = (((2,), (0,)), ((), ()))
 
@@ -39,3 +39,27 @@ def test_sums_of_bfloat16_are_not_rounded_on_the_way():
     x = jnp.asarray([[[1.0, *[2.0**-9] * 512]]], "bfloat16")
     y = dot_general(x, jnp.ones((513, 1), "bfloat16"), LAST, axes=("embed", "mlp"))
     assert float(y[0, 0, 0]) == 2.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(1, 3), (2, 5, 64)])
+def test_the_heads_logits_are_float32_and_its_gradients_those_of_float64(dtype, shape):
+    rng = np.random.default_rng(1)
+    x, weight = (jnp.asarray(rng.normal(size=size), dtype) for size in (shape, (32, shape[-1])))
+    g = jnp.asarray(rng.normal(size=(*shape[:-1], 32)), jnp.float32)
+    xs, ws, gs = (np.asarray(a, np.float64) for a in (x, weight, g))
+
+    @jax.jit
+    def run(x, weight):
+        y, back = jax.vjp(head_product, x, weight)
+        return y, *back(g)
+
+    y, dx, dw = run(x, weight)
+    assert y.dtype == jnp.float32
+    assert dx.dtype == dw.dtype == dtype
+    np.testing.assert_allclose(y, xs @ ws.T, atol=1e-5)
+    expected = gs @ ws, gs.reshape(-1, 32).T @ xs.reshape(-1, shape[-1])
+    for ours, theirs in zip((dx, dw), expected, strict=True):
+        # In low precision the cotangent is rounded, too.
+        tolerance = (1e-6 if dtype == "float32" else 2**-7) * np.abs(theirs).max()
+        np.testing.assert_allclose(np.asarray(ours, np.float64), theirs, atol=tolerance)
