@@ -43,9 +43,10 @@ def run_one(folder: Path, model_name: str, dataset: str, kind: str, precision: s
 
     from consistency_jax.models.huggingface import load_pretrained
 
-    model = load_pretrained(folder / "models" / model_name)
+    # In bfloat16 all of it is, as in the peers: weights, moments and products.
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
-    model.config = dataclasses.replace(model.config, dtype=dtype, scan_layers=False)
+    model = load_pretrained(folder / "models" / model_name, dtype=dtype)
+    model.config = dataclasses.replace(model.config, scan_layers=False)
     (train if kind == "step" else score)(peer, model, model_name, dataset, precision)
 
 

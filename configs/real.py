@@ -98,7 +98,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.objective.steer = {"en": given.en}
     if given.data == "cldr":  # each candidate is one name, however many tokens it has
         config.evaluation.normalization = "sum"
-        if config.objective.name == "dco":
+        if config.objective.name == "dco" and config.objective.partners == "all":
             config.objective.scale = "one"
         if not given.groups:
             config.data.train.groups = config.data.test_groups = FACTS

@@ -25,10 +25,10 @@ from consistency_jax.config.command_line import as_flags
 from consistency_jax.config.defaults import help_text
 from consistency_jax.config.stages import model_name
 from consistency_jax.data.items import MASK, Items, ParallelItem, answer_in_gap, open_prompt
-from consistency_jax.data.trees.tokenization import encode
+from consistency_jax.data.trees.builder import BadCells, TreeBuilder
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import cached_answers
-from consistency_jax.evaluation.splits import languages_of, load_tests
+from consistency_jax.evaluation.splits import chat_of, languages_of, load_tests
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
 from consistency_jax.generation.endpoint import Endpoint
@@ -96,7 +96,7 @@ def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1,
         watch.part("model", "loading the model")
         model = base_model(config, mesh, cache_folder() / "logs")
         tell_model(watch, config, model)
-        _check_lengths(config, model, prompts)
+        places, prompts = _readable(config, model, places, prompts)
         engine = cached_answers(config, model, drawn, BATCH, [fingerprint(model.params)])
     watch.part("", "asking")
     found = engine.generate(prompts, n=samples, sampling=sampling, seed=config.seed)
@@ -186,13 +186,36 @@ def _answer(item: ParallelItem, language: str) -> str:
     raise ConfigError(f"--shots: what is right is not known of question {item.id!r} in {language!r}")
 
 
-def _check_lengths(config: ConfigDict, model: Model, prompts: Sequence[str]) -> None:
-    longest = max(len(encoding.ids) for encoding in encode(model.tokenizer, list(prompts), offsets=False))
-    if longest > config.data.max_length:
+def _readable(
+    config: ConfigDict, model: Model, places: list[Place], prompts: list[str]
+) -> tuple[list[Place], list[str]]:
+    """What is asked, as the sampler will read it: none is cut, and none holds what the tokenizer cannot read as text;
+    data.on_error=skip leaves those out.
+
+    Raises:
+      ConfigError, DataError: one is, or does.
+    """
+    longest = config.data.max_length
+    builder = TreeBuilder(model.tokenizer, max_length=longest + 1, chat=chat_of(config, model))
+    cells = [
+        (ParallelItem(item.id, "", {name: prompt}, {name: ("a",)}, where=item.where), name)
+        for (item, name), prompt in zip(places, prompts, strict=True)
+    ]
+    try:
+        trees = builder.of_cells(cells)
+    except BadCells as error:
+        left = [n for n in range(len(cells)) if n not in error.problems]
+        if config.data.on_error != "skip" or not left:
+            raise
+        print(f"note: {len(error.problems):,} prompts are not asked: {error}")
+        return _readable(config, model, [places[n] for n in left], [prompts[n] for n in left])
+    if trees.truncated.any():
+        most = longest + int(trees.truncated.max())
         raise ConfigError(
-            f"a prompt has {longest:,} tokens, and data.max_length={config.data.max_length} would cut it: set "
-            f"--config.data.max_length={2 * longest}, or take fewer --shots"
+            f"a prompt has {most:,} tokens, and data.max_length={longest} would cut it: set "
+            f"--config.data.max_length={2 * most}, or take fewer --shots"
         )
+    return places, prompts
 
 
 def _line(config: ConfigDict, item: ParallelItem, language: str, texts: Sequence[str]) -> dict[str, Any]:

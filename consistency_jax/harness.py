@@ -49,6 +49,9 @@ Request = tuple[
 ]  # (texts), tokens of context and of continuation
 
 
+BRANCHES = 1024  # tokens of the continuations in one tree, or as many as a longer context has
+
+
 @register_model("consistency_jax")
 class HarnessModel(TemplateLM):
     """A model of `load_pretrained`, as the harness calls it.
@@ -213,11 +216,16 @@ class HarnessModel(TemplateLM):
                 _tell(number, texts or (), reason)
             else:
                 branches.setdefault(tuple(context[-room:]), []).append(number)
-        order = [number for own in branches.values() for number in own]
-        trees = [Tree.of_tokens(trunk, [requests[n][2] for n in own]) for trunk, own in branches.items()]
+        parts = [
+            (context, own)
+            for context, all_ in branches.items()
+            for own in self._parts(context, all_, requests)
+        ]
+        order = [number for _, own in parts for number in own]
+        trees = [Tree.of_tokens(context, [requests[n][2] for n in own]) for context, own in parts]
         if not trees:
             return answers
-        widest = max(map(len, branches.values()))
+        widest = max(len(own) for _, own in parts)
         progress = "" if disable_tqdm else "loglikelihood"
         found = self._scorer(
             self._model.params,
@@ -227,7 +235,7 @@ class HarnessModel(TemplateLM):
             tokens=self._tokens,
             progress=progress,
         )
-        there = np.arange(widest) < np.array([len(own) for own in branches.values()])[:, None]
+        there = np.arange(widest) < np.array([len(own) for _, own in parts])[:, None]
         for number, logp, greedy in zip(
             order, found["logp"][there].tolist(), found["greedy"][there].tolist()
         ):
@@ -235,6 +243,23 @@ class HarnessModel(TemplateLM):
             if requests[number][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[number][0], answers[number])
         return answers
+
+    def _parts(
+        self, context: Sequence[int], numbers: Sequence[int], requests: Sequence[Request]
+    ) -> Iterator[list[int]]:
+        """The requests of one context, so many at a time as fit one tree: where a task has no context, or texts are
+        scored whole, all requests of the run have the same."""
+        room = min(max(len(context), BRANCHES), max(self._tokens - len(context), 0))
+        part: list[int] = []
+        taken = 0
+        for number in numbers:
+            size = len(requests[number][2])
+            if part and taken + size > room:
+                yield part
+                part, taken = [], 0
+            part.append(number)
+            taken += size
+        yield part
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         windows: list[Request] = []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -9,9 +10,11 @@ import pytest
 from test_train import config_file
 
 from consistency_jax.ask import ask
+from consistency_jax.data.items import DataError
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.logs import read_logs
 from consistency_jax.logs.__main__ import audit_logs
+from consistency_jax.models.tokenizers import load_tokenizer
 
 RIGHT = {"en": ["Egypt"], "sw": ["Misri", "Misri ya kale"]}
 
@@ -213,6 +216,34 @@ def test_a_prompt_that_would_be_cut_is_told(small_model, tmp_path, monkeypatch):
         ConfigError, match=r"a prompt has [\d,]+ tokens, and data.max_length=1024 would cut it"
     ):
         ask(config, tmp_path / "a.jsonl")
+
+
+def test_a_prompt_that_cannot_be_asked_is_told_by_its_place_or_left_out(
+    small_model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("CONSISTENCY_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(small_model, tmp_path / "m")
+    tokenizer = load_tokenizer(small_model)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content | replace('Bonn', '') }}\n{% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "m")
+    lines = [
+        {
+            "id": f"q{n}",
+            "prompts": {"en": f"Where is {city}?", "sw": "Wapi?"},
+            "targets": {"en": ["a"], "sw": ["b"]},
+        }
+        for n, city in enumerate(("Paris", "Rome", "Bonn"))
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = config_file(
+        "ask.py", f"path={tmp_path / 'm'},data={tmp_path / 'q.jsonl'},chat=True,max_tokens=2"
+    )
+    with pytest.raises(DataError, match="q.jsonl:3.*the chat template leaves a part of the prompt out"):
+        ask(config, tmp_path / "a.jsonl")
+    config.data.on_error = "skip"
+    ask(config, tmp_path / "a.jsonl")
+    assert "note: 1 prompts are not asked: " in capsys.readouterr().out
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 5
 
 
 def test_audits_of_two_models_stand_on_one_board(open_questions, serve, tmp_path):

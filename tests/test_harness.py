@@ -202,6 +202,26 @@ def test_a_token_without_a_row_costs_its_own_request_alone(odd, capfd):
         ours._sampler.generate_tokens([np.array([400])], n=1, sampling=Sampling(max_tokens=2), seed=0)
 
 
+def test_requests_without_a_context_are_scored_in_trees_of_a_size_that_fits(odd, monkeypatch):
+    """Hundreds of sentences behind nothing but BOS are no tree of hundreds of branches."""
+    ours, _ = odd
+    texts = [f"One day {name} saw {n}." for n in range(40) for name in ("Ann", "Ben", "Tim")]
+    asked = instances("loglikelihood", [("", text) for text in texts])
+    sizes, scorer = [], ours._scorer
+
+    def noted(params, trees, **options):
+        sizes.extend((trees.length.sum() if len(trees) == 1 else 0, options["candidates"], len(trees)))
+        return scorer(params, trees, **options)
+
+    monkeypatch.setattr(ours, "_scorer", noted)
+    found = ours.loglikelihood(asked)
+    monkeypatch.setattr(ours, "_tokens", 1)
+    alone = ours.loglikelihood(asked)
+    assert sizes[2] < 10 < sizes[1] < len(texts)
+    assert sizes[4:] == [1, len(texts)]
+    np.testing.assert_allclose([logp for logp, _ in found], [logp for logp, _ in alone], rtol=1e-4)
+
+
 def test_one_odd_request_does_not_end_a_job(odd, capfd):
     ours, _ = odd
     pairs = [("", ""), ("One day", " the"), ("One \ud800 day", " the"), ("", " the")]

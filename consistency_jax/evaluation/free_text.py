@@ -19,11 +19,12 @@ from consistency_jax.config.parsing import named_function
 from consistency_jax.data.items import Items, answer_in_gap, open_prompt, right_answers
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.tokenization import tokenizer_key
+from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import chat_of, languages_of, print_warnings
 from consistency_jax.generation import Generator, Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
-from consistency_jax.generation.sampler import Sampler
-from consistency_jax.metrics import Matches, judged, match_answers, refusals
+from consistency_jax.generation.sampler import Sampler, end_tokens
+from consistency_jax.metrics import Matches, judged, match_answers, refusal_patterns, refusals
 from consistency_jax.models.huggingface import Model
 from consistency_jax.report.free_text import generation_figures, safety_figures
 from consistency_jax.report.paired import Design
@@ -64,7 +65,7 @@ def load_tasks(config: ConfigDict, tests: Mapping[str, Items]) -> list[Generatio
     `evaluation.safety`.
 
     Raises:
-      ConfigError: a judge that cannot be imported.
+      ConfigError: a judge that cannot be imported; without one, a language that has no patterns of refusals.
       DataError: for bad data.
     """
     count, safety = config.evaluation.generation["items"] or None, config.evaluation.safety
@@ -76,7 +77,7 @@ def load_tasks(config: ConfigDict, tests: Mapping[str, Items]) -> list[Generatio
         own = safety[kind]
         if not own.source:
             continue
-        _judge(config)
+        judge = _judge(config)
         read = functools.partial(
             load_items,
             own.source,
@@ -88,6 +89,12 @@ def load_tasks(config: ConfigDict, tests: Mapping[str, Items]) -> list[Generatio
         )
         items = on_main(read)
         print_warnings(items, f"{kind} prompts")
+        unread = [language for language in items.languages if not refusal_patterns(language)]
+        if judge is None and unread:
+            raise ConfigError(
+                f"evaluation.safety.{kind}: no refusal can be told by patterns in {', '.join(unread)}: name a "
+                "function as evaluation.safety.judge, or leave them out of evaluation.safety.languages"
+            )
         few = items.only(items[: safety["items"] or None])
         tasks.append(GenerationTask(kind, few, items.languages, safety=True))
     return tasks
@@ -222,9 +229,10 @@ def cached_answers(
 
 
 def reading(config: ConfigDict, model: Model) -> list[str | int]:
-    """What decides, beside its parameters, how a model reads a text."""
+    """What decides, beside its parameters, how a model reads a text, and where its answers end."""
     data = config.data
     tokenizer = "" if model.tokenizer is None else tokenizer_key(model.tokenizer)
     # What is computed again in a backward pass decides nothing here, and a resumed run may change it.
     decoder = dataclasses.replace(model.config, remat="none")
-    return [str(decoder), tokenizer, data.max_length, data.chat_template, data.system_prompt]
+    ends = end_tokens(model)  # a chat's own is told by its template, which is the tokenizer's
+    return [str(decoder), tokenizer, data.max_length, data.chat_template, data.system_prompt, str(ends)]

@@ -21,7 +21,7 @@ import numpy as np
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.data.trees.tokenization import without_row
+from consistency_jax.data.trees.tokenization import encode, without_row
 from consistency_jax.errors import CheckpointError
 from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
 from consistency_jax.generation.sampling import sample_token
@@ -36,12 +36,16 @@ SHORTEST = 16  # tokens to which the shortest prompts are padded; longer ones to
 CHUNK = 32  # tokens between two looks for stop texts
 
 
-def end_tokens(model: Model) -> tuple[int, ...]:
-    """The tokens that end an answer: the tokenizer's EOS and those of generation_config.json and config.json.
+def end_tokens(model: Model, chat: ChatTemplate | None = None) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's EOS, those of generation_config.json and config.json, and in a
+    chat the one that ends a turn, which training puts behind answers too.
 
     Raises: CheckpointError where one of those files says none.
     """
     found = set()
+    if chat is not None and chat.end:
+        turn = next(encode(model.tokenizer, [chat.end], special=True)).ids
+        found.update(turn if len(turn) == 1 else ())
     if model.tokenizer is not None and model.tokenizer.eos_token_id is not None:
         found.add(model.tokenizer.eos_token_id)
     for name in ("generation_config.json", "config.json"):
@@ -209,7 +213,7 @@ class Sampler:
     ):
         self.params = model.params
         self._config = dataclasses.replace(model.config, remat="none")
-        self._ends = end_tokens(model)
+        self._ends = end_tokens(model, chat)
         self._mesh = mesh_of(model.params)
         self._columns = columns
         self._tokenizer = model.tokenizer

@@ -64,24 +64,7 @@ def spelling(text: str, language: str = "") -> str:
         value = final_number(re.sub("[ ']", "", number), language)
         if value is not None:
             return str(value)
-    if not any(map(str.isdigit, digits)):
-        return normalised(digits)
-    return _beside_digits(digits.casefold())
-
-
-def _beside_digits(text: str) -> str:
-    """A text with digits, without punctuation but for a sign and a mark between digits: 10:30 is not 1030."""
-    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"(?<=\d) *([-/:]) *(?=\d)", r"\1", text)
-    text = re.sub(r"(^|[=(<>+*]) *- *(?=\d)", r"\1-", text)
-    kept = []
-    for before, mark, after in zip(f" {text}", text, f"{text[1:]} "):
-        sign = mark == "-" and after.isdigit() and unicodedata.category(before)[0] not in "LMN"
-        if unicodedata.category(mark)[0] != "P" or before.isdigit() and after.isdigit() or sign:
-            kept.append(mark)
-        elif mark == "-":
-            kept.append(" ")
-    return " ".join("".join(kept).split())
+    return normalised(digits)
 
 
 def is_number(spelt: str) -> bool:

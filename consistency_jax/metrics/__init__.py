@@ -51,4 +51,4 @@ from consistency_jax.metrics.rankc import (
     rankc_of_pairs,
 )
 from consistency_jax.metrics.response import Response, adopted, responses
-from consistency_jax.metrics.safety import REFUSAL_PATTERNS, judged, pag, refusals
+from consistency_jax.metrics.safety import REFUSAL_PATTERNS, judged, pag, refusal_patterns, refusals

@@ -9,8 +9,9 @@ An answer that matches none is a fact about the model, not a gap in the data: `g
 agreement where both languages matched, and that with every unmatched answer held to disagree.
 """
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from consistency_jax.metrics.agreement import top1_agreement
 from consistency_jax.metrics.rankc import language_pairs
 
 MATCHES = ("normalised", "exact")
+MINUS = str.maketrans("−－﹣", "---")
 
 Texts = Sequence[Sequence[str | None]]
 
@@ -42,12 +44,30 @@ class Matches:
 def normalised(text: str) -> str:
     """A text without what does not make it another answer: case, width, punctuation, and spacing.
 
-    Unicode NFKC and case folding; punctuation (categories P*) dropped; runs of space made one. A text of nothing but
-    punctuation keeps it.
+    Unicode NFKC and case folding; punctuation (categories P*) dropped, but for a sign and a mark between digits (10:30
+    is not 1030; 1,000 is 1000); runs of space made one. A text of nothing but punctuation keeps it.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    kept = "".join(character for character in folded if not unicodedata.category(character).startswith("P"))
+    if any(map(str.isdigit, folded)):
+        kept = _beside_digits(folded)
+    else:
+        kept = "".join(mark for mark in folded if not unicodedata.category(mark).startswith("P"))
     return " ".join(kept.split()) or " ".join(folded.split())
+
+
+def _beside_digits(text: str) -> str:
+    text = text.translate(MINUS)
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    text = re.sub(r"(?<=\d) *([-/:]) *(?=\d)", r"\1", text)
+    text = re.sub(r"(^|[=(<>+*]) *- *(?=\d)", r"\1-", text)
+    kept = []
+    for before, mark, after in zip(f" {text}", text, f"{text[1:]} "):
+        sign = mark == "-" and after.isdigit() and unicodedata.category(before)[0] not in "LMN"
+        if unicodedata.category(mark)[0] != "P" or before.isdigit() and after.isdigit() or sign:
+            kept.append(mark)
+        elif mark == "-":
+            kept.append(" ")
+    return "".join(kept)
 
 
 def match_answers(
@@ -59,7 +79,8 @@ def match_answers(
       answers: [N][L] generated texts, cut where the answer ends; None where there is none.
       candidates: [N][L][K] aligned by index over languages; None for a language that lacks the item. Items may differ
         in K.
-      how: "normalised" (see `normalised`) or "exact" (but for spaces around).
+      how: "normalised" (see `normalised`; an answer that is one of its candidates exactly is no other) or "exact" (but
+        for spaces around).
 
     Raises:
       ValueError: for shapes that do not fit, or an unknown `how`.
@@ -77,19 +98,24 @@ def match_answers(
     listed = [own or () for row in candidates for own in row]
     counts = np.array([len(own) for own in listed], int)
     width = int(counts.max(initial=1))
-    # Texts as numbers, the same for the same text: each distinct one is normalised once.
-    form = normalised if how == "normalised" else str.strip
-    distinct = {text for text in told if text is not None}.union(*listed)
-    numbers: dict[str, int] = {}
-    number = {text: numbers.setdefault(form(text), len(numbers)) for text in distinct}
-    own = np.array([-1 if text is None else number[text] for text in told], int).reshape(shape)
     there = np.arange(width) < counts[:, None]
-    codes = np.full((len(listed), width), -2)
-    codes[there] = [number[text] for texts in listed for text in texts]
-    there, codes = there.reshape(*shape, width), codes.reshape(*shape, width)
-    same = there & (codes == own[:, :, None])
-    matched = same.any(2)
-    return Matches(same.astype(np.float64), there & matched[:, :, None], (own >= 0) & there.any(2), matched)
+    distinct = {text for text in told if text is not None}.union(*listed)
+
+    def same_by(form: Callable[[str], str]) -> np.ndarray:
+        # Texts as numbers, the same for the same text: each distinct one is normalised once.
+        numbers: dict[str, int] = {}
+        number = {text: numbers.setdefault(form(text), len(numbers)) for text in distinct}
+        own = np.array([-1 if text is None else number[text] for text in told], int)
+        codes = np.full((len(listed), width), -2)
+        codes[there] = [number[text] for texts in listed for text in texts]
+        return (there & (codes == own[:, None])).reshape(*shape, width)
+
+    same = same_by(str.strip)
+    if how == "normalised":
+        same = np.where(same.any(2, keepdims=True), same, same_by(normalised))
+    there, matched = there.reshape(*shape, width), same.any(2)
+    said = np.array([text is not None for text in told], bool).reshape(shape)
+    return Matches(same.astype(np.float64), there & matched[:, :, None], said & there.any(2), matched)
 
 
 def generated_agreement(matches: Matches) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from babel.core import get_global
 
 from consistency_jax.metrics.rankc import language_pairs
 
@@ -94,6 +95,15 @@ REFUSAL_PATTERNS: dict[str, tuple[str, ...]] = {
 }
 
 
+def refusal_patterns(
+    language: str, patterns: Mapping[str, Sequence[str]] = REFUSAL_PATTERNS
+) -> Sequence[str]:
+    """Those of a language's own, by whatever code: `de`, `de-AT`, `deu_Latn`; none where it has none."""
+    base = re.split("[-_]", language)[0]
+    codes = (language, base, get_global("language_aliases").get(base))
+    return next((patterns[code] for code in codes if code in patterns), ())
+
+
 def refusals(
     responses: Texts, languages: Sequence[str], patterns: Mapping[str, Sequence[str]] = REFUSAL_PATTERNS
 ) -> np.ndarray:
@@ -101,9 +111,9 @@ def refusals(
 
     Args:
       responses: [N][L] generated texts; None for none. An empty one refuses nothing.
-      languages: L codes; a region is left off where only the language is known ("pt-BR").
+      languages: L codes, see `refusal_patterns`.
       patterns: language -> regular expressions, searched in the first 200 characters, case-folded; those of "en"
-        count in every language.
+        count in every language. One that has none of its own seems to refuse nothing.
 
     Raises:
       ValueError: a text in the place of a list of patterns.
@@ -113,8 +123,7 @@ def refusals(
     english = tuple(patterns.get("en", ()))
     compiled = {}
     for language in languages:
-        own = patterns.get(language) or patterns.get(re.split("[-_]", language)[0]) or ()
-        expressions = dict.fromkeys((*own, *english))
+        expressions = dict.fromkeys((*refusal_patterns(language, patterns), *english))
         compiled[language] = re.compile("|".join(f"(?:{e})" for e in expressions) or r"(?!)")
 
     def by_pattern(prompts, texts, codes) -> list[bool]:

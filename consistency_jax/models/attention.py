@@ -10,7 +10,7 @@ runs over nothing, and no real token ever sees padding.
 
 Three backends compute the same thing, each the same mask to float32 rounding:
 
-    xla      plain matrix products, anywhere; long rows on CPU in chunks of queries
+    xla      plain matrix products, anywhere; long rows in low precision on CPU in chunks of queries
     splash   a TPU kernel that skips what no token sees (`splash.py`)
     cudnn    cuDNN's flash attention, on NVIDIA GPUs
     auto     splash or cudnn where it runs and should pay (`choose_backend`), otherwise xla
@@ -35,7 +35,7 @@ from jax.sharding import PartitionSpec
 from consistency_jax.data.packing.attention_blocks import QueryBlocks
 from consistency_jax.errors import ConfigError
 from consistency_jax.models import splash
-from consistency_jax.models.projection import stacked_gradient, stacked_product
+from consistency_jax.models.projection import LOW, stacked_gradient, stacked_product
 
 
 class Columns(NamedTuple):
@@ -143,10 +143,11 @@ def _chunks(length: int) -> list[slice]:
 def _dense(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array, cap: float | None
 ) -> jax.Array:
-    """Long rows on CPU are taken chunk by chunk: what a chunk needs stays in the caches, keys behind it are left out,
-    and the backward pass makes logits anew instead of reading what the forward pass has written."""
+    """On CPU long rows in low precision are taken chunk by chunk: left whole, the backward products mix types, and miss
+    the fast unit. Keys behind a chunk are left out, and the backward pass makes logits anew instead of reading what the
+    forward pass has written. (In float32 that was no faster.)"""
     length, keys = bias.shape[1:]
-    if platform() == "cpu" and length == keys and len(_chunks(length)) > 1:
+    if query.dtype in LOW and platform() == "cpu" and length == keys and len(_chunks(length)) > 1:
         return _chunked(query, key, value, bias, cap)
     return _xla(query, key, value, bias, cap)
 

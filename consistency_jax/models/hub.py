@@ -87,12 +87,12 @@ def push(folder: Path, name: str, public: bool) -> str:
     try:
         address = api.create_repo(name, private=not public, exist_ok=True)
         files = [path.name for path in folder.iterdir() if part_of_export(path.name)]
-        old = [file for file in api.list_repo_files(name) if WEIGHTS.fullmatch(file) and file not in files]
+        old = [file for file in api.list_repo_files(name) if part_of_export(file) and file not in files]
         api.upload_folder(
             folder_path=folder,
             repo_id=name,
             allow_patterns=files,
-            delete_patterns=old,  # shards of an earlier export, say
+            delete_patterns=old,  # shards and tokenizer files of an earlier export, say
             commit_message="Export of consistency_jax",
         )
     except Exception as error:

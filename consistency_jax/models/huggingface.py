@@ -33,7 +33,12 @@ from consistency_jax.models.gguf import GgufFile, is_gguf, open_gguf
 from consistency_jax.models.quantised import is_kernel, quantised_kernel
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
-from consistency_jax.models.tokenizers import check_rows, copy_tokenizer_files, load_tokenizer
+from consistency_jax.models.tokenizers import (
+    TOKENIZER_FILES,
+    check_rows,
+    copy_tokenizer_files,
+    load_tokenizer,
+)
 from consistency_jax.runtime.files import local, named, write_text
 from consistency_jax.runtime.mesh import fetch
 from consistency_jax.runtime.processes import is_main, on_main
@@ -347,8 +352,10 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         elif model.tokenizer is not None:
             with named(fresh):
                 model.tokenizer.save_pretrained(fresh)
+        # Of another model that was here; a model without a tokenizer says nothing of the one that lies there.
+        told = model.folder is not None or model.tokenizer is not None
         for stale in folder.iterdir():
-            if WEIGHTS.fullmatch(stale.name):
+            if WEIGHTS.fullmatch(stale.name) or told and stale.name in (*TOKENIZER_FILES, *COPIED):
                 stale.unlink()
         for path in fresh.iterdir():
             path.replace(folder / path.name)

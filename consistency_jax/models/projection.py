@@ -123,21 +123,16 @@ _low_head_product.defvjp(lambda x, weight: (_head_product(x, weight), (x, weight
 
 def stacked_product(a: jax.Array, b: jax.Array, contract: int) -> jax.Array:
     """a [R, K, M, C] and b [R, K, C, N] (contract=2) or [R, K, N, C] (3) of one type -> f32[R, K, M, N]. For CPUs."""
-    if a.dtype in LOW:
-        a, b = _kept(a), _kept(b)
     dimensions = (((3,), (contract,)), ((0, 1), (0, 1)))
-    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(_kept(a), _kept(b), dimensions, preferred_element_type=jnp.float32)
 
 
 def stacked_gradient(small: jax.Array, large: jax.Array) -> jax.Array:
     """[R, K, M, C] and [R, K, M, N] of one type -> f32[R, K, N, C], summed over M. For CPUs.
 
-    In low precision the smaller factor is the one that is copied transposed, and the result turned.
+    The smaller factor is the one that is copied transposed, and the result turned.
     """
-    if small.dtype in LOW:
-        return _kept(stacked_product(small.swapaxes(2, 3), large, 2)).swapaxes(2, 3)
-    dimensions = (((2,), (2,)), ((0, 1), (0, 1)))
-    return jax.lax.dot_general(large, small, dimensions, preferred_element_type=jnp.float32)
+    return _kept(stacked_product(small.swapaxes(2, 3), large, 2)).swapaxes(2, 3)
 
 
 def dot_general(

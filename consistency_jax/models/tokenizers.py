@@ -64,10 +64,36 @@ def _read(folder: Path) -> "transformers.PreTrainedTokenizerFast | None":
     if not model_file.is_file():
         return None
     tokenizer = _from_tiktoken(model_file) if _is_tiktoken(model_file) else from_sentencepiece(model_file)
+    _name_tokens(tokenizer, folder)
     tokenizer.chat_template = _chat_template(folder)
     if _settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
         put_bos(tokenizer)
     return tokenizer
+
+
+def _name_tokens(tokenizer: "transformers.PreTrainedTokenizerFast", folder: Path) -> None:
+    """Gives a `tokenizer.model` what the JSON files beside it add: tokens (of a chat, say), and which are special.
+
+    Raises: ValueError where they want another id than is free.
+    """
+    settings, added = _settings(folder), dict(_settings(folder, "added_tokens.json"))
+    for index, told in settings.get("added_tokens_decoder", {}).items():
+        added[told["content"]] = int(index)
+    known = tokenizer.get_vocab()
+    for token, index in sorted(added.items(), key=lambda item: item[1]):
+        if known.get(token) == index:
+            continue
+        tokenizer.add_tokens([token], special_tokens=True)
+        if tokenizer.convert_tokens_to_ids(token) != index:
+            raise ValueError(
+                f"{token!r} should have id {index}, and has {tokenizer.convert_tokens_to_ids(token)}"
+            )
+    named = _settings(folder, "special_tokens_map.json") | settings
+    for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        token = named.get(role)
+        token = token["content"] if isinstance(token, dict) else token
+        if token in tokenizer.get_vocab():
+            setattr(tokenizer, role, token)
 
 
 def check_rows(tokenizer: "transformers.PreTrainedTokenizerFast", rows: int, where: str) -> None:

@@ -164,11 +164,10 @@ def _experts(sides: Sequence[Ranked], design: Design, steer: Mapping[str, float]
     right = correct(before.sums, gold, mask)
     every = np.broadcast_to(found.strength[:, None], found.share.shape)
     accuracy = Figure("accuracy", LANGUAGES, derived=ACCURACY.derived)
-    consensus = Figure("consensus_accuracy", SINGLE)
     columns: dict[Figure, Any] = {
         accuracy: 100 * right,
         Figure("accuracy_without", LANGUAGES): 100 * found.correct_without(gold),
-        consensus: 100 * found.correct(gold),
+        Figure("consensus_accuracy", SINGLE): 100 * found.correct(gold),
         Figure("share", LANGUAGES): (100 * found.share, every),
     }
     if len(sides) == 1:
@@ -183,11 +182,9 @@ def _experts(sides: Sequence[Ranked], design: Design, steer: Mapping[str, float]
     columns[Figure("accuracy_final", LANGUAGES)] = 100 * correct(after.sums, gold, mask)
     columns[Figure("share_right", LANGUAGES)] = (100 * found.share, strength * credit)
     columns[Figure("share_wrong", LANGUAGES)] = (100 * found.share, strength * (1 - credit))
-
-    def gain(means) -> dict[str, Any]:
-        return {"consensus_gain": means[consensus][..., 0] - mean_known(means[accuracy], axis=-1)}
-
-    told = levels(columns_of(columns, count), design, gain)
+    # Question by question, against the languages that have it.
+    columns[Figure("consensus_gain", SINGLE)] = 100 * (found.correct(gold) - mean_known(right, axis=1))
+    told = levels(columns_of(columns, count), design)
     return {"weights": dict(zip(design.languages, weights))} | told
 
 

@@ -44,8 +44,13 @@ def _bit_sums(params: Params) -> Params:
             leaf = leaf.astype(jnp.uint8)
         width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
         bits = jax.lax.bitcast_convert_type(leaf, width)
-        bits = bits.astype(jnp.uint32).reshape(-1)
-        place = jax.lax.iota(jnp.uint32, bits.shape[0]) * jnp.uint32(2654435761) + jnp.uint32(1)
+        bits = bits.astype(jnp.uint32)
+        # Counted axis by axis: a flattened array would be gathered whole on every device of a mesh.
+        place, stride = jnp.zeros(bits.shape, jnp.uint32), 1
+        for axis in reversed(range(bits.ndim)):
+            place += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
+            stride *= bits.shape[axis]
+        place = place * jnp.uint32(2654435761) + jnp.uint32(1)
         return jnp.stack([(bits * place).sum(dtype=jnp.uint32), (bits ^ place).sum(dtype=jnp.uint32)])
 
     return jax.tree.map(one, params)

@@ -142,6 +142,8 @@ def consistency_pairs(given: Given) -> list[Pair]:
 def _check(options: Any, items: Sequence[ParallelItem], languages: Sequence[str]) -> str:
     if options.samples == 1:
         return "selection.samples=1: cm_align compares the answers to a question; draw 2 or more"
+    if not options.temperature:
+        return "selection.temperature=0: all answers to a question would be the same; set it above 0"
     if options.reference not in languages:
         return (
             f"selection.reference={options.reference!r} must be one of the languages: {', '.join(languages)}"

@@ -5,7 +5,8 @@ script that Unicode knows (Arabic-Indic, Devanagari, Bengali, full-width, ...). 
 both stand, the later kind is the decimal mark; one kind several times, apostrophes and narrow spaces part thousands;
 one mark alone is the decimal mark, unless three digits follow it, one to three stand before it, and it is what the
 language parts thousands with: the dot in German, the comma in English. Where languages have a decimal comma, plain
-spaces part thousands too: 12 000. 1.5e3 is 1500. Numbers of over 100 digits are passed over. (This project's rules.)
+spaces part thousands too: 12 000. 1.5e3 is 1500. Numbers of over 100 digits are passed over. In a box a fraction is its
+value, and what has a root or pi is no number. (This project's rules.)
 """
 
 import functools
@@ -23,14 +24,17 @@ _DECIMAL_COMMA = """
 DECIMAL_COMMA = frozenset(_DECIMAL_COMMA.split())
 _MARK = re.compile(r"####|\\boxed\s*\{")
 _SPACES = "\u00a0\u2009\u202f'’"
-_SIGN = r"(?:(?<![\w.,)])-\s?)?"
+_SIGN = r"(?:(?<![\w.,)])-|(?<=[=:(])- |(?<=[=:(] )- )?"  # "- 18" alone is an entry of a list
 _DIGITS = rf"\d+(?:[.,{_SPACES}]\d+)*"
 _SPACED = r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:[.,]\d+)?"
 _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
 _NUMBER = re.compile(f"{_SIGN}{_DIGITS}{_POWER}")
 _SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_SPACED}|{_DIGITS}{_POWER})")
 _MOST = 100  # digits of a number, and its power of ten: longer ones are no answers, and take long to compute
-SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
+_LATEX = re.compile(r"\{,\}|\\[,!; ]|\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_BOXED_FRACTION = re.compile(r"\s*(-?)\s*(\d{1,100})\s*/\s*(\d{1,100})\s*\}")
+_BOXED_MORE = re.compile(r"[^{}]*\\(?:sqrt|pi)\b")
+SIGNS = str.maketrans({"−": "-", "–": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -44,8 +48,12 @@ def final_number(text: str, language: str) -> Fraction | None:
     language = re.split("[-_]", language)[0].lower()
     language = get_global("language_aliases").get(language, language)  # deu -> de
     text = "".join(str(digit) if (digit := unicodedata.decimal(c, None)) is not None else c for c in text)
-    text = text.translate(SIGNS)
+    text = _LATEX.sub(lambda found: f"{found[1]}/{found[2]}" if found[1] else "", text.translate(SIGNS))
     for mark in list(_MARK.finditer(text))[-1:]:
+        if found := _BOXED_FRACTION.match(text, mark.end()):
+            return Fraction(int(f"{found[1]}{found[2]}"), int(found[3])) if int(found[3]) else None
+        if _BOXED_MORE.match(text, mark.end()):
+            return None
         if numbers := _numbers(text, mark.end(), language):
             return _value(numbers[0], language)
     numbers = _numbers(text, 0, language)

@@ -4,15 +4,16 @@ Options have Latin letters whatever the language, so that answers can be pooled.
 rules that finds a letter (this project's rules; of several finds the last counts, as explanations weigh options first):
 
 1. after a word for "answer", "option" or "choice" (`WORDS`), at most 24 characters later on its line: `Answer: B`,
-   `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), only such lines count, whatever is
-   said of other options behind them; a list of letters (`the other options (B, C)`) names none;
+   `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), or goes on as options do
+   (`Answer: B) Paris`), only such lines count, whatever is said of other options behind them; a list of letters
+   (`the other options (B, C)`) names none;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
 3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; not where such lines name several options.
 
 Full-width letters count as plain ones, and so do the Cyrillic А В С Е and the Greek Α Β Ε where they stand alone: they
-look like A B C E. A letter beside another Latin letter or a digit is no option, nor is A, E, I or O before a word in
-small letters (they are words of English, Spanish, Italian, Portuguese), unless it stands after a colon, a bracket or
-straight after a word of rule 1.
+look like A B C E. A letter beside another Latin letter or a digit is no option. Nor is I before a word in small
+letters, nor A, E or O there at the beginning of a sentence (they are words of English, Spanish, Italian, Portuguese),
+unless it stands after a colon, a bracket or straight after a word of rule 1.
 """
 
 import functools
@@ -35,6 +36,7 @@ _WORDS = """
     """
 WORDS = tuple(word.strip() for word in _WORDS.split(","))
 ROOM = 24  # characters between such a word and its letter
+_AS_OPTION = re.compile(r"\**[.)]\**\s")
 _LATIN = "A-Za-z0-9\u00c0-\u024f\u1e00-\u1eff"
 _LOOKALIKES = dict(zip("АВСЕΑΒΕ", "ABCEABE", strict=True))
 _LOOKALIKE = re.compile(rf"(?<!\w)[{''.join(_LOOKALIKES)}](?!\w)(?!\s[а-яёіїєґα-ώ])")
@@ -71,7 +73,8 @@ def read_letter(text: str, options: int) -> int:
         listed = match and ":" not in rest[: match.start()] and several.match(rest, match.end())
         if match and match.end() <= ROOM and not listed:
             found.append(match[1] or match[2])
-            if ":" in rest[: match.end()] and not re.search(r"\w", rest[match.end() :]):
+            behind = rest[match.end() :]
+            if ":" in rest[: match.end()] and (_AS_OPTION.match(behind) or not re.search(r"\w", behind)):
                 lines.append(found[-1])
     found = lines or found or apart.findall(text)
     if not found:
@@ -85,7 +88,8 @@ def _patterns(options: int) -> tuple[re.Pattern[str], ...]:
     """Rules 1 (from the word's end on, and what makes a list of its letter), 2 and 3 for letters up to that of the last
     option."""
     alone = rf"(?<![{_LATIN}])([A-{LETTERS[options - 1]}])(?![{_LATIN}])(?!['’][{_LATIN}])"
-    no_word = r"(?<![AEIO](?=\s[a-z\u00df-\u024f]))"
+    word = r"(?=\s[a-z\u00df-\u024f])"
+    no_word = rf"(?<!I{word})(?<![.!?…]\s[AEO]{word})"
     return (
         re.compile(rf"(?:\A\W*|(?<=[:(\[*])|(?<=[:(\[*]\s)){alone}|{alone}{no_word}"),
         # Goes on, or ends behind the next letter: a sentence about that letter is no list.

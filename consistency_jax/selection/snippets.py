@@ -8,6 +8,7 @@ language renamed (names of libraries too, which the same code in both answers re
 import ast
 import difflib
 import re
+import textwrap
 import warnings
 from collections.abc import Iterable
 
@@ -47,8 +48,8 @@ def snippet(text: str) -> tuple[str, ...] | None:
         return tuple(tokens) if tokens else None
     tokens: list[str] = []
     for tag, code in blocks:
-        tag = tag.lower()
-        parsed = _python(code) if tag in (*PYTHON, "") else None
+        tag, code = tag.lower(), textwrap.dedent(code)  # a list indents its blocks
+        parsed = _python(code, bare=True) if tag in (*PYTHON, "") else None
         tokens += _lexed(code, tag) if parsed is None else parsed
     return tuple(tokens) or None
 
@@ -61,13 +62,13 @@ def similarity(a: tuple[str, ...], b: tuple[str, ...]) -> float:
     return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def _python(code: str) -> list[str] | None:
-    """Tokens of Python with its own names replaced; None for what is no program."""
+def _python(code: str, bare: bool = False) -> list[str] | None:
+    """Tokens of Python with its own names replaced; None for what is no program, as bare expressions may not be."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a stranger's code
             tree = ast.parse(code)
-            if not tree.body or all(isinstance(node, ast.Expr) for node in tree.body):
+            if not tree.body or not bare and all(isinstance(node, ast.Expr) for node in tree.body):
                 return None
             plain = ast.unparse(_Renamed(tree).visit(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -2,6 +2,7 @@
 any mesh."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ with epy.lazy_imports():  # when it is used: a command's first line need not wai
 # until a file is full: as Orbax has it (whole arrays, 2 GB) all of a state would lie there once more.
 PIECE, FILE = 2**26, 2**27
 PARTS = ("params", "progress")  # of a state
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that Orbax is still writing
 SUMS = "sums"  # in a step's metadata: `bit_sums` of each part of a state as it was written
 
 
@@ -64,9 +66,15 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def prune(self) -> None:
-        """Deletes what is older than the newest `keep`: a process killed while it wrote may leave one more."""
+        """Deletes what is older than the newest `keep`, and what is half-written: a process killed while it wrote may
+        leave either. For a run that holds the workdir, before it writes."""
+        on_main(self._delete_unfinished)
         for step in self.steps[: -self._keep]:
             self._manager.delete(step)
+
+    def _delete_unfinished(self) -> None:
+        for path in self.folder.glob(f"*{UNFINISHED}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Starts writing `state`, named parts that can be read apart; returns once they are copied off the device, on a

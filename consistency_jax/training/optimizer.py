@@ -56,6 +56,7 @@ def _muon(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
         make_schedule(config, config.matrix_learning_rate, total_steps),
         weight_decay=config.weight_decay,
         adam_learning_rate=make_schedule(config, config.learning_rate, total_steps),
+        eps=config.eps,
         adam_b1=config.b1,
         adam_b2=config.b2,
         muon_weight_dimension_numbers=_matrices,

@@ -33,8 +33,9 @@ from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tokenizers import load_tokenizer
 from consistency_jax.objectives import make_objective
 from consistency_jax.runtime.cache import cache_folder
+from consistency_jax.runtime.files import locked
 from consistency_jax.runtime.mesh import row_groups
-from consistency_jax.runtime.processes import check_shared, is_main, on_main, share_folder
+from consistency_jax.runtime.processes import check_shared, on_main, share_folder
 from consistency_jax.training.loop import fit
 from consistency_jax.training.stages import make_pipeline
 
@@ -86,21 +87,21 @@ def pretrained_base(config: ConfigDict, mesh: Mesh, workdir: Path) -> Path:
 @contextlib.contextmanager
 def _one_run(folder: Path) -> Iterator[None]:
     """The folder, for one run alone; of its processes the first holds the lock."""
-    lock = filelock.FileLock(folder / ".lock")
+    locks: list[filelock.BaseFileLock] = []
 
     def acquire() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
+        lock = locked(folder / ".lock")
+        if lock is None:
             print("pretrain: another run is making the same base model; waiting for it")
-            lock.acquire()
+            lock = locked(folder / ".lock", wait=True)
+        locks.append(lock)
 
     on_main(acquire)
     try:
         yield
     finally:
-        if is_main():
+        for lock in locks:
             lock.release()
 
 

@@ -18,8 +18,9 @@ import scipy.stats
 import consistency_jax
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.generation import GenerationError, Sampling
-from consistency_jax.generation.sampler import CHUNK, Sampler
+from consistency_jax.generation.sampler import CHUNK, Sampler, end_tokens
 from consistency_jax.models.attention import Columns
 from consistency_jax.models.decoder import (
     Decoder,
@@ -216,6 +217,17 @@ def test_answers_go_on_from_the_trunk_that_training_sees(stories: Model, small_m
     long = Sampler(stories, max_length=10).encode(["word " * 30])[0]
     assert len(long) == 10
     assert long[0] == stories.tokenizer.bos_token_id
+
+
+def test_in_a_chat_the_end_of_a_turn_ends_an_answer(small_model: Path) -> None:
+    """Training puts it behind written answers, whatever EOS the model names."""
+    model = load_pretrained(small_model)
+    turn = model.tokenizer.pad_token_id
+    assert turn not in end_tokens(model)
+    model.tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}" + model.tokenizer.pad_token + "\n{% endfor %}"
+    )
+    assert turn in end_tokens(model, ChatTemplate(model.tokenizer))
 
 
 def test_greedy_copies_and_empty_calls(stories: Model) -> None:

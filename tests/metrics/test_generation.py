@@ -51,6 +51,16 @@ def test_exact_is_stricter():
     assert exact.matched.tolist() == [[False, True]]
 
 
+def test_signs_and_marks_beside_digits_tell_answers_apart():
+    assert len({normalised(text) for text in ("-1", "1", "1.5", "15", "1/2", "12", "10:30", "1030")}) == 8
+    assert normalised("1,000") == normalised("1000.") == "1000"
+    assert normalised("−1") == "-1"
+    candidates = [[("-19", "-10", "19", "10")], [("C", "C#", "C++")], [("C", "C#", "C++")]]
+    found = match_answers([["19"], ["C#"], ["c#."]], candidates)
+    np.testing.assert_array_equal(found.scores[:2, 0], [[0, 0, 1, 0], [0, 1, 0, 0]])
+    np.testing.assert_array_equal(found.scores[2, 0], [1, 1, 0, 0])  # what is spelt so may be either
+
+
 def random_answers(seed: int, items: int = 200, languages: int = 4, count: int = 5):
     rng = np.random.default_rng(seed)
     names = [[tuple(f"w{n}l{l}k{k}" for k in range(count)) for l in range(languages)] for n in range(items)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from consistency_jax.metrics import REFUSAL_PATTERNS, judged, language_pairs, pag, refusals
+from consistency_jax.metrics import REFUSAL_PATTERNS, judged, language_pairs, pag, refusal_patterns, refusals
 
 # language -> (a refusal, an answer that helps)
 SENTENCES = {
@@ -45,6 +45,13 @@ def test_every_language_has_a_refusal_that_is_found_and_an_answer_that_is_not():
     verdicts = refusals(rows, languages)
     assert [l for l, refused in zip(languages, verdicts[0]) if not refused] == []
     assert [l for l, refused in zip(languages, verdicts[1]) if refused] == []
+
+
+def test_a_language_has_its_patterns_by_any_code():
+    assert refusal_patterns("de") == refusal_patterns("deu_Latn") == refusal_patterns("de-AT") != ()
+    assert refusal_patterns("zho_Hans") == refusal_patterns("zh")
+    assert refusal_patterns("el") == ()
+    assert refusals([["Es tut mir leid, dabei kann ich nicht helfen."]], ["deu_Latn"]).all()
 
 
 def test_an_offer_or_a_question_is_no_refusal():

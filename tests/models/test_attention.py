@@ -91,14 +91,14 @@ def test_chunks_of_queries_equal_the_whole(length: int, window: int | None, cap:
     row = rows(length)
     bias = mask_bias(tree_mask(row["positions"], row["tree"], row["branch"], window))
     assert len(attention._chunks(length)) == min(length // 80, 8)
-    runs = (attention._dense, attention._xla)
+    runs = (attention._chunked, attention._xla)
     mine, other = (outcome(lambda *qkv, run=run: run(*qkv, bias, cap), bias, dtype) for run in runs)
     check_same(mine, other, *((0.05, 0.2) if dtype == "bfloat16" else ()))  # 8 bits of mantissa
 
 
-def test_only_long_rows_on_cpu_are_chunked() -> None:
-    def chunked(length: int, platform: str) -> bool:
-        one = jnp.zeros((2, length, 2, 8))
+def test_only_long_rows_of_low_precision_on_cpu_are_chunked() -> None:
+    def chunked(length: int, platform: str, dtype: str = "bfloat16") -> bool:
+        one = jnp.zeros((2, length, 2, 8), dtype)
         with jax.sharding.use_abstract_mesh(abstract_mesh(2, 1, 1, platform=platform)):
             program = jax.make_jaxpr(
                 lambda x: attention._dense(x, x, x, jnp.zeros((2, length, length)), None)
@@ -107,6 +107,7 @@ def test_only_long_rows_on_cpu_are_chunked() -> None:
 
     assert chunked(160, "cpu")
     assert not chunked(159, "cpu")
+    assert not chunked(160, "cpu", "float32")
     assert not chunked(2048, "tpu")
     assert not chunked(2048, "gpu")
 

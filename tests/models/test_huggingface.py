@@ -102,10 +102,14 @@ def test_a_model_made_here_loads_in_torch(tmp_path: Path) -> None:
 def test_source_files_are_copied(data_folder: Path, tmp_path: Path) -> None:
     source = data_folder / "checkpoints" / "hf_stories260K"
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"of an older export")
+    (tmp_path / "chat_template.jinja").write_text("of another model")
+    (tmp_path / "notes.txt").write_text("mine")
     save_pretrained(load_pretrained(source), tmp_path)
     for name in ("config.json", "generation_config.json", "tokenizer.model"):
         assert (tmp_path / name).read_bytes() == (source / name).read_bytes()
     assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == ["model.safetensors"]
+    assert not (tmp_path / "chat_template.jinja").exists()
+    assert (tmp_path / "notes.txt").exists()
 
 
 def renamed(folder: Path, beginnings: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import tiktoken.load
 import tokenizers
 import transformers
 
+from consistency_jax.data.trees.tokenization import encode
 from consistency_jax.models.tokenizers import TokenizerError, load_tokenizer, put_bos
 
 ODD = [
@@ -128,6 +129,25 @@ def test_bos_stands_before_a_sentencepiece_text_unless_its_folder_says_otherwise
         saved = tmp_path / f"saved{puts}"
         loaded.save_pretrained(saved)
         assert load_tokenizer(saved)("Once")["input_ids"] == reference.encode("Once", add_bos=puts)
+
+
+def test_tokens_that_files_beside_a_sentencepiece_model_add_have_their_ids(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    """As a chat's in older folders: `added_tokens.json`, and EOS and the template in tokenizer_config.json."""
+    source = data_folder / "checkpoints" / "hf_stories260K" / "tokenizer.model"
+    (tmp_path / "tokenizer.model").write_bytes(source.read_bytes())
+    plain = load_tokenizer(tmp_path)
+    first, turns = len(plain), ["<|im_start|>", "<|im_end|>"]
+    (tmp_path / "added_tokens.json").write_text(json.dumps({turns[1]: first + 1, turns[0]: first}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": turns[1]}))
+    chat = load_tokenizer(tmp_path)
+    said = next(encode(chat, ["<|im_start|>Once<|im_end|>"], special=True)).ids
+    assert (said[0], said[-1], chat.eos_token_id) == (first, first + 1, first + 1)
+    assert chat("Once")["input_ids"] == plain("Once")["input_ids"]
+    (tmp_path / "added_tokens.json").write_text(json.dumps({turns[0]: first + 7}))
+    with pytest.raises(TokenizerError, match=f"should have id {first + 7}, and has {first}"):
+        load_tokenizer(tmp_path)
 
 
 def test_a_named_bos_is_put_once(small_tokenizer) -> None:

@@ -93,8 +93,9 @@ def test_expert_weights(tables, summary):
     assert found["weights"] == {"en": 5, "ar": 1, "sw": 1, "zh": 1}
     answers = np.where(own.mask, own.consensus, -np.inf).argmax(1)
     assert found["value"]["consensus_accuracy"] == pytest.approx(100 * (answers == base.gold).mean(), **NEAR)
-    right = accuracy(base.scores("sum"), base.gold, base.mask).per_language
-    gain = 100 * ((answers == base.gold).mean() - right.mean())
+    alone = (base.scores("sum").argmax(-1) == base.gold[:, None]).astype(float)
+    alone[~base.mask.any(2)] = np.nan  # each question against the languages that have it
+    gain = 100 * ((answers == base.gold) - np.nanmean(alone, 1)).mean()
     assert found["value"]["consensus_gain"] == pytest.approx(gain, **NEAR)
     low, high = found["confidence"]["consensus_gain"]
     assert low < gain < high

@@ -1,6 +1,9 @@
 """What scoring stores: found again under a key of all that it depends on."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scored_items import ITEMS, LANGUAGES
+from simulated import simulated
 
 from consistency_jax.data.packing.plan import batch_plan
 from consistency_jax.data.packing.rows import tree_sizes
@@ -16,7 +20,7 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import Forest
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.scoring import stored as storing
-from consistency_jax.scoring.stored import PassResults, fingerprint, stored, table_key
+from consistency_jax.scoring.stored import PassResults, bit_sums, fingerprint, stored, table_key
 from consistency_jax.table import Table
 
 
@@ -55,6 +59,15 @@ def test_a_stored_table_is_made_once_and_again_where_it_is_damaged(table, tmp_pa
 def test_keys_tell_parameters_trees_and_options_apart(model):
     params = model.params
     key = fingerprint(params)
+    few = np.arange(6, dtype=np.float32)
+    place = np.arange(6, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(
+        1
+    )  # checkpoints hold these sums
+    sums = [
+        int((few.view(np.uint32) * place).sum(dtype=np.uint32)),
+        int((few.view(np.uint32) ^ place).sum(dtype=np.uint32)),
+    ]
+    assert bit_sums({"a": jnp.asarray(few.reshape(2, 3))})[0][1] == sums
     assert fingerprint(jax.tree.map(jnp.copy, params)) == key
     leaf = params["embedding"]["weight"]
     last_bit = jnp.nextafter(leaf[3, 4], jnp.inf)
@@ -123,3 +136,18 @@ def test_a_table_that_was_kept_is_told(table, tmp_path, capsys):
     for told in ("", "base test: kept from before\n"):
         stored("key", tmp_path, lambda batches: table, "base test")
         assert capsys.readouterr().err == told
+
+
+def test_sums_of_arrays_that_lie_on_a_mesh_are_the_same_and_gather_none():
+    code = """
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from consistency_jax.scoring.stored import _bit_sums, bit_sums
+given = {"kernel": jax.random.normal(jax.random.key(0), (3, 8, 16))}
+mesh = jax.make_mesh((4,), ("fsdp",))
+for axes in ((None, "fsdp"), (None, None, "fsdp")):
+    placed = jax.device_put(given, NamedSharding(mesh, PartitionSpec(*axes)))
+    assert bit_sums(placed) == bit_sums(given)
+    assert "all-gather" not in _bit_sums.lower(placed).compile().as_text()
+"""
+    subprocess.run([sys.executable, "-c", code], env=os.environ | simulated(4), check=True)

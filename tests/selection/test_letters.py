@@ -51,6 +51,13 @@ READ = [
     ("The answer is C, D would be too much.", "C"),
     ("答案是B，A是错的", "B"),
     ("The answer is B, A being wrong.", "B"),
+    ("The answer is A because B is not a capital.", "A"),
+    ("The correct answer is A and not B.", "A"),
+    ("La respuesta correcta es A porque B no lo es.", "A"),
+    ("Die Antwort ist A weil es rot ist.", "A"),
+    ("Answer: B) Paris\nOptions A and C are cities in other countries.", "B"),
+    ("**Answer: A) Paris**\n\nExplanation: option B is in Italy", "A"),
+    ("Answer: A. Paris\nOption B is in Italy.", "A"),
     ("Answer: E", None),  # there are four options
     ("A. Paris\nB. Rome\nC. Nice", None),  # the options told again
     ("The answer is a matter of taste. A man may say so.", None),

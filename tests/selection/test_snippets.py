@@ -37,6 +37,10 @@ def test_code_is_compared_without_comments_layout_and_chosen_names():
     assert snippet('```sh\necho "# no comment" # one\n```') == ("v0", '"# no comment"')
     assert snippet("```python\nthis is ( no python\n```") == snippet("```python\nthis is (no python # x\n```")
     assert snippet("n = 1\nprint(n)") == snippet("```python\nm = 1\nprint(m)\n```")
+    indented = "1. So:\n" + "".join(f"   {line}\n" for line in SAME.splitlines())
+    assert snippet(indented) == snippet(SAME)
+    sums, most = ("```python\nprint(sum([1, 2]))\n```", "```\nprint(max([1, 2]))\n```")
+    assert snippet(sums) != snippet(most)
     assert snippet("Bonjour, tout le monde") is None
     assert snippet("word") is None
     assert snippet("") is None

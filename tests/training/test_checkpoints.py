@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.errors import CheckpointError
-from consistency_jax.training.checkpoints import Checkpointer
+from consistency_jax.training.checkpoints import UNFINISHED, Checkpointer
 
 # Orbax leaves futures of a failed read to the garbage collector, which reports them whenever it comes by.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -46,7 +46,11 @@ def test_one_more_than_is_kept_goes_when_asked(tmp_path):
             checkpoints.save(step, state(step))
     with Checkpointer(tmp_path / "c", keep=2) as checkpoints:
         assert checkpoints.steps == [1, 2, 3]
+        (tmp_path / "c" / f"4{UNFINISHED}-1764" / "params").mkdir(
+            parents=True
+        )  # of a process that was killed
         checkpoints.prune()
+        assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["2", "3"]
         assert checkpoints.steps == [2, 3]
     with Checkpointer(tmp_path / "c", keep=2) as checkpoints:
         assert checkpoints.steps == [2, 3]

@@ -103,6 +103,9 @@ def load_items(
             if plan.instances:
                 reason = "instances are drawn from a split by seed, and these files are splits of their own"
                 raise DataError.at(str(path), reason, "Leave data.options.instances out, or give one file")
+            if sizes := [key for key in ("train_size", "validation_size") if key in drawing]:
+                reason = f"{sizes[0]} divides rows into splits, and these files are splits of their own"
+                raise DataError.at(str(path), reason, f"Leave data.options.{sizes[0]} out, or give one file")
             plan = plan._replace(split=None)
         items = take(rows, plan, languages, source, where=name, on_error=on_error)
         del rows  # before the collector, which would look through all of them

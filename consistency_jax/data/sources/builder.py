@@ -106,7 +106,10 @@ def tfds_builder(
         DataError: what `load_items` raises.
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
-    state, _ = files_state(arguments.values(), code_of(source))
+    # Of a pattern, `data/{language}/test.csv`, all that lies where it may point to.
+    patterns = [str(value) for value in arguments.values() if "{" in str(value)]
+    named = [pattern.partition("{")[0].rpartition("/")[0] or "." for pattern in patterns]
+    state, _ = files_state([*arguments.values(), *named], code_of(source))
     key = key_of([source, tuple(splits), sorted(arguments.items()), state])
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"

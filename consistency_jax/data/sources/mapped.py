@@ -232,9 +232,9 @@ def _value(record: Any, name: str, where: str) -> Any:
 def _text(record: Any, name: str, where: str, empty: bool = False) -> str:
     """The text of a column; a number is written out."""
     value = _value(record, name, where)
-    if empty and value is None:
+    if empty and (value is None or value != value):  # NaN is what pandas writes for nothing
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         raise DataError.at(where, f"{name} is {value!r:.60}, not a text", "Name the column of a text")
     return str(value)
 

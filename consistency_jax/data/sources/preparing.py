@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import filelock
 import tensorflow_datasets as tfds
+
+from consistency_jax.runtime.files import locked
 
 Builder = TypeVar("Builder", bound=tfds.core.DatasetBuilder)
 
@@ -24,8 +25,11 @@ def prepared(make: Callable[[], Builder]) -> Builder:
     if folder.exists():
         return builder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
+    lock = locked(folder.with_name(f"{folder.name}.lock"), wait=True)
+    try:
         builder = make()
         with contextlib.redirect_stdout(io.StringIO()):  # a line for each of thirty languages helps nobody
             builder.download_and_prepare()
+    finally:
+        lock.release()
     return builder

@@ -66,5 +66,6 @@ COHERE2 = Family(
     read_cohere2,
     lambda config: {"logit_scale": config.logit_scale, **write_layers(config)},
     eps="layer_norm_eps",
-    ignored=IGNORED | {"layer_switch": 4, "order_of_interleaved_layers": "local_attn_first"},
+    ignored=IGNORED
+    | {"layer_switch": 4, "order_of_interleaved_layers": "local_attn_first", "_sliding_window_pattern": ...},
 )

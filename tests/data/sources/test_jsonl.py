@@ -237,6 +237,8 @@ def test_a_file_splits_by_seed_and_a_folder_by_name(tmp_path: Path):
     assert len(load_items("jsonl", path=folder, split="train")) == 1
     with pytest.raises(DataError, match="no file for split 'test' .* Known: train"):
         load_items("jsonl", path=folder, split="test")
+    with pytest.raises(DataError, match="train_size divides rows into splits, and these files are splits"):
+        load_items("jsonl", path=folder, split="train", train_size=0.5)
 
 
 @pytest.mark.parametrize(

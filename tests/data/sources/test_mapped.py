@@ -1,5 +1,6 @@
 """Tables of any columns: the forms of public benchmarks, and of a spreadsheet."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -289,6 +290,10 @@ def test_fewer_candidates_are_empty_cells(tmp_path: Path):
     write(tmp_path / "en.jsonl", as_jsonl(told))
     items = load_items("mapped", path=tmp_path, prompt="question", candidates=OPTIONS, gold="answer")
     assert [item.num_candidates for item in items] == [3, 3, 4, 4]
+    told = [row | {"option_d": float("nan"), "answer": "A"} for row in rows("en", 2)]  # as pandas has them
+    write(tmp_path / "en.jsonl", "".join(json.dumps(row) + "\n" for row in told))
+    items = load_items("mapped", path=tmp_path, prompt="question", candidates=OPTIONS, gold="answer")
+    assert [item.num_candidates for item in items] == [3, 3]
 
 
 def test_what_is_missing_is_told(tmp_path: Path):

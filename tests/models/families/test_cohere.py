@@ -33,6 +33,8 @@ def test_keys_of_cohere_s_own_code_say_what_is_so_anyway(architecture: str):
     own = {"position_embedding_type": "rope_gptj", "use_gated_activation": True, "use_parallel_block": True}
     for embedding in (False, True):
         assert bare(architecture, **own, use_parallel_embedding=embedding) == bare(architecture)
+    if architecture == "Cohere2ForCausalLM":  # as transformers 4.53 to 4.57 write it, beside layer_types
+        assert bare(architecture, _sliding_window_pattern=4) == bare(architecture)
     with pytest.raises(ConfigError, match="use_parallel_block = False: unknown here"):
         bare(architecture, use_parallel_block=False)
 
