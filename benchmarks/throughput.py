@@ -3,6 +3,7 @@
     python benchmarks/throughput.py                   # DCO steps on BMLAMA-17 (or the embedded world), random Llama
     python benchmarks/throughput.py --naive           # also one sequence per candidate: the gain of trees, in one run
     python benchmarks/throughput.py --peers=FOLDER    # the fixed inputs of a folder of peer benchmarks, as its records
+    python benchmarks/throughput.py --attention       # of one layer, whole and in chunks of queries
     python benchmarks/throughput.py --model=PATH --torch   # DCO steps and an audit of a checkpoint (a folder or GGUF),
                                                       # and the same in torch on the same weights: real_model.py
 
@@ -17,10 +18,12 @@ import os
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from consistency_jax.config.defaults import default
@@ -32,6 +35,7 @@ from consistency_jax.data.pipeline import Pipeline
 from consistency_jax.data.sources import load_items
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import Forest
+from consistency_jax.models import attention
 from consistency_jax.models.decoder import DecoderConfig, init_params
 from consistency_jax.models.flops import mask_cost, step_flops
 from consistency_jax.objectives import make_objective
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="with --peers: parts of record names to run, comma separated"
     )
+    parser.add_argument("--attention", action="store_true", help="time attention alone, in both ways of CPUs")
     parser.add_argument(
         "--model", metavar="PATH", help="by configs/real.py, with the weights of this folder or GGUF"
     )
@@ -81,6 +86,10 @@ def main() -> None:
         from peer_inputs import run_all
 
         run_all(Path(args.peers).resolve(), [part for part in args.only.split(",") if part])
+        return
+    if args.attention:
+        for rows, length in ((4, 640), (8, 240), (4, 160)):
+            print(json.dumps(time_attention(rows, length)))
         return
     if args.model:
         from real_model import compare
@@ -133,6 +142,37 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         ]
         record["naive"] = run.time(naive)
         record["gain_of_trees"] = record["naive"]["step_s"] / record["trees"]["step_s"]
+    return record
+
+
+def time_attention(
+    rows: int, length: int, heads: int = 8, kv_heads: int = 4, dim: int = 64
+) -> dict[str, Any]:
+    """Median milliseconds of attention and its gradients, one tree a row, whole and in chunks of queries."""
+    record: dict[str, Any] = {"rows": rows, "length": length}
+    bias = attention.mask_bias(
+        jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (rows, length, length))
+    )
+    for dtype in ("float32", "bfloat16"):
+        keys = jax.random.split(jax.random.key(0), 4)
+        query, key, value, weight = (
+            jax.random.normal(one, (rows, length, count, dim), dtype)
+            for one, count in zip(keys, (heads, kv_heads, kv_heads, heads), strict=True)
+        )
+        for name, attend in {"whole": attention._xla, "chunks": attention._chunked}.items():
+
+            def loss(
+                *arrays: jax.Array, attend: Callable[..., jax.Array] = attend, weight: jax.Array = weight
+            ):
+                return (attend(*arrays, bias, None) * weight).astype(jnp.float32).sum()
+
+            run = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+            walls = []
+            for _ in range(23):
+                start = time.perf_counter()
+                jax.block_until_ready(run(query, key, value))
+                walls.append(time.perf_counter() - start)
+            record[f"{dtype} {name}, ms"] = round(1000 * statistics.median(walls[3:]), 1)
     return record
 
 

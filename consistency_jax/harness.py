@@ -249,7 +249,7 @@ class HarnessModel(TemplateLM):
     ) -> Iterator[list[int]]:
         """The requests of one context, so many at a time as fit one tree: where a task has no context, or texts are
         scored whole, all requests of the run have the same."""
-        room = min(max(len(context), BRANCHES), max(self._tokens - len(context), 0))
+        room = max(len(context), min(BRANCHES, self._tokens))
         part: list[int] = []
         taken = 0
         for number in numbers:

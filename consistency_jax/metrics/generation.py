@@ -20,7 +20,7 @@ from consistency_jax.metrics.agreement import top1_agreement
 from consistency_jax.metrics.rankc import language_pairs
 
 MATCHES = ("normalised", "exact")
-MINUS = str.maketrans("−－﹣", "---")
+MINUS = str.maketrans(dict.fromkeys("−－﹣‐‑‒–—〜", "-"))
 
 Texts = Sequence[Sequence[str | None]]
 

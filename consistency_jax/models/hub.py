@@ -87,7 +87,12 @@ def push(folder: Path, name: str, public: bool) -> str:
     try:
         address = api.create_repo(name, private=not public, exist_ok=True)
         files = [path.name for path in folder.iterdir() if part_of_export(path.name)]
-        old = [file for file in api.list_repo_files(name) if part_of_export(file) and file not in files]
+        tokenizer = () if set(files).isdisjoint(TOKENIZER_FILES) else TOKENIZER_FILES
+        old = [
+            file
+            for file in api.list_repo_files(name)
+            if file not in files and (WEIGHTS.fullmatch(file) or file in (*tokenizer, *COPIED))
+        ]
         api.upload_folder(
             folder_path=folder,
             repo_id=name,

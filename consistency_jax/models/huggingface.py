@@ -352,10 +352,13 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         elif model.tokenizer is not None:
             with named(fresh):
                 model.tokenizer.save_pretrained(fresh)
-        # Of another model that was here; a model without a tokenizer says nothing of the one that lies there.
-        told = model.folder is not None or model.tokenizer is not None
+        # What another model left here; one without a tokenizer says nothing of the tokenizer that lies there.
+        told = {path.name for path in fresh.iterdir()}
+        left = (() if told.isdisjoint(TOKENIZER_FILES) else TOKENIZER_FILES) + (
+            COPIED if model.folder else ()
+        )
         for stale in folder.iterdir():
-            if WEIGHTS.fullmatch(stale.name) or told and stale.name in (*TOKENIZER_FILES, *COPIED):
+            if WEIGHTS.fullmatch(stale.name) or stale.name in left:
                 stale.unlink()
         for path in fresh.iterdir():
             path.replace(folder / path.name)

@@ -63,8 +63,11 @@ def _read(folder: Path) -> "transformers.PreTrainedTokenizerFast | None":
         return transformers.AutoTokenizer.from_pretrained(folder)
     if not model_file.is_file():
         return None
-    tokenizer = _from_tiktoken(model_file) if _is_tiktoken(model_file) else from_sentencepiece(model_file)
-    _name_tokens(tokenizer, folder)
+    if _is_tiktoken(model_file):
+        tokenizer = _from_tiktoken(model_file)
+    else:
+        tokenizer = from_sentencepiece(model_file)
+        _name_tokens(tokenizer, folder)
     tokenizer.chat_template = _chat_template(folder)
     if _settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
         put_bos(tokenizer)
@@ -72,18 +75,20 @@ def _read(folder: Path) -> "transformers.PreTrainedTokenizerFast | None":
 
 
 def _name_tokens(tokenizer: "transformers.PreTrainedTokenizerFast", folder: Path) -> None:
-    """Gives a `tokenizer.model` what the JSON files beside it add: tokens (of a chat, say), and which are special.
+    """Gives a `tokenizer.model` what the JSON files beside it add: tokens (of a chat, say), and which is EOS.
 
     Raises: ValueError where they want another id than is free.
     """
     settings, added = _settings(folder), dict(_settings(folder, "added_tokens.json"))
+    plain: set[str] = set()
     for index, told in settings.get("added_tokens_decoder", {}).items():
         added[told["content"]] = int(index)
+        plain |= set() if told.get("special", True) else {told["content"]}
     known = tokenizer.get_vocab()
     for token, index in sorted(added.items(), key=lambda item: item[1]):
         if known.get(token) == index:
             continue
-        tokenizer.add_tokens([token], special_tokens=True)
+        tokenizer.add_tokens([token], special_tokens=token not in plain)
         if tokenizer.convert_tokens_to_ids(token) != index:
             raise ValueError(
                 f"{token!r} should have id {index}, and has {tokenizer.convert_tokens_to_ids(token)}"

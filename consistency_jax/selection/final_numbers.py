@@ -31,10 +31,11 @@ _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
 _NUMBER = re.compile(f"{_SIGN}{_DIGITS}{_POWER}")
 _SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_SPACED}|{_DIGITS}{_POWER})")
 _MOST = 100  # digits of a number, and its power of ten: longer ones are no answers, and take long to compute
-_LATEX = re.compile(r"\{,\}|\\[,!; ]|\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
-_BOXED_FRACTION = re.compile(r"\s*(-?)\s*(\d{1,100})\s*/\s*(\d{1,100})\s*\}")
-_BOXED_MORE = re.compile(r"[^{}]*\\(?:sqrt|pi)\b")
-SIGNS = str.maketrans({"−": "-", "–": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_THOUSANDS = re.compile(r"(?<=\d)\\[,!; ](?=\d{3}(?!\d))")
+_BOXED_FRACTION = re.compile(r"\s*(-?)\s*(?:(\d{1,100}) )?\s*(\d{1,100})\s*/\s*(\d{1,100})\s*")
+_NO_NUMBER = re.compile(r"\\(?:sqrt|pi)(?![A-Za-z])")
+SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -48,16 +49,29 @@ def final_number(text: str, language: str) -> Fraction | None:
     language = re.split("[-_]", language)[0].lower()
     language = get_global("language_aliases").get(language, language)  # deu -> de
     text = "".join(str(digit) if (digit := unicodedata.decimal(c, None)) is not None else c for c in text)
-    text = _LATEX.sub(lambda found: f"{found[1]}/{found[2]}" if found[1] else "", text.translate(SIGNS))
+    text = re.sub(r"([=:(] ?)–(?=\d)", r"\1-", text.translate(SIGNS)).replace("{,}", ",")
+    text = _FRACTION.sub(r" \1/\2", _THOUSANDS.sub("", text))
     for mark in list(_MARK.finditer(text))[-1:]:
-        if found := _BOXED_FRACTION.match(text, mark.end()):
-            return Fraction(int(f"{found[1]}{found[2]}"), int(found[3])) if int(found[3]) else None
-        if _BOXED_MORE.match(text, mark.end()):
+        box = _inside(text, mark.end()) if mark[0].endswith("{") else ""
+        if found := _BOXED_FRACTION.fullmatch(box):
+            whole, part, parts = int(found[2] or 0), int(found[3]), int(found[4])
+            return (-1 if found[1] else 1) * (whole + Fraction(part, parts)) if parts else None
+        if _NO_NUMBER.search(box):
             return None
         if numbers := _numbers(text, mark.end(), language):
             return _value(numbers[0], language)
     numbers = _numbers(text, 0, language)
     return _value(numbers[-1], language) if numbers else None
+
+
+def _inside(text: str, start: int) -> str:
+    """What stands in the braces that were opened before a place."""
+    depth = 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if not depth:
+            return text[start:place]
+    return ""
 
 
 def _numbers(text: str, start: int, language: str) -> list[str]:

@@ -4,9 +4,9 @@ Options have Latin letters whatever the language, so that answers can be pooled.
 rules that finds a letter (this project's rules; of several finds the last counts, as explanations weigh options first):
 
 1. after a word for "answer", "option" or "choice" (`WORDS`), at most 24 characters later on its line: `Answer: B`,
-   `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), or goes on as options do
-   (`Answer: B) Paris`), only such lines count, whatever is said of other options behind them; a list of letters
-   (`the other options (B, C)`) names none;
+   `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), only such lines count, whatever is
+   said of other options behind them; where one goes on as options do (`Answer: B) Paris`), words for "answer" alone;
+   a list of letters (`the other options (B, C)`) names none;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
 3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; not where such lines name several options.
 
@@ -26,21 +26,27 @@ from consistency_jax.data.trees.chat import GAP
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 INSTRUCTION = "Explain briefly, then end with a line that says 'Answer: ' and the letter of the right option."
 # In the scripts and languages of the benchmarks, as they begin (endings may follow).
-_WORDS = """
-    answer, option, choice, réponse, reponse, respuesta, opción, resposta, opção, opció, risposta, opzione,
-    antwort, antwoord, optie, odpowied, odpověď, válasz, răspuns, svar, vastaus, cevap, cevab, yanıt, đáp án,
-    trả lời, lựa chọn, jawaban, pilihan, jibu, chaguo, ìdáhùn, idahun, ответ, вариант, відповідь, варіант,
-    απάντηση, επιλογή, 答案, 选项, 選項, 选择, 選擇, 答え, 正解, 解答, 回答, 選択肢, 정답, 답변, 답, 선택, الإجابة,
-    الاجابة, الجواب, الخيار, پاسخ, گزینه, جواب, תשובה, אפשרות, उत्तर, जवाब, विकल्प, উত্তর, বিকল্প, คำตอบ, ตอบ, ข้อ,
+_ANSWERS = """
+    answer, réponse, reponse, respuesta, resposta, risposta, antwort, antwoord, odpowied, odpověď, válasz, răspuns,
+    svar, vastaus, cevap, cevab, yanıt, đáp án, trả lời, jawaban, jibu, ìdáhùn, idahun, ответ, відповідь, απάντηση,
+    答案, 答え, 正解, 解答, 回答, 정답, 답변, 답, الإجابة, الاجابة, الجواب, پاسخ, جواب, תשובה, उत्तर, जवाब, উত্তর, คำตอบ, ตอบ,
     பதில், సమాధానం, ಉತ್ತರ, ഉത്തരം
     """
-WORDS = tuple(word.strip() for word in _WORDS.split(","))
+_OPTIONS = """
+    option, choice, opción, opção, opció, opzione, optie, lựa chọn, pilihan, chaguo, вариант, варіант, επιλογή, 选项,
+    選項, 选择, 選擇, 選択肢, 선택, الخيار, گزینه, אפשרות, विकल्प, বিকল্প, ข้อ
+    """
+ANSWERS, OPTIONS = (tuple(word.strip() for word in words.split(",")) for words in (_ANSWERS, _OPTIONS))
+WORDS = (*ANSWERS, *OPTIONS)
 ROOM = 24  # characters between such a word and its letter
 _AS_OPTION = re.compile(r"\**[.)]\**\s")
 _LATIN = "A-Za-z0-9\u00c0-\u024f\u1e00-\u1eff"
 _LOOKALIKES = dict(zip("АВСЕΑΒΕ", "ABCEABE", strict=True))
 _LOOKALIKE = re.compile(rf"(?<!\w)[{''.join(_LOOKALIKES)}](?!\w)(?!\s[а-яёіїєґα-ώ])")
-_WORD = re.compile("|".join(unicodedata.normalize("NFKC", word) for word in WORDS), re.IGNORECASE)
+_WORD, _ANSWER = (
+    re.compile("|".join(unicodedata.normalize("NFKC", word) for word in words), re.IGNORECASE)
+    for words in (WORDS, ANSWERS)
+)
 
 
 def lettered_question(item: ParallelItem, language: str, instruction: str | None = None) -> str:
@@ -66,16 +72,20 @@ def read_letter(text: str, options: int) -> int:
     text = unicodedata.normalize("NFKC", text)
     text = _LOOKALIKE.sub(lambda match: _LOOKALIKES[match[0]], text)
     after_word, several, apart, line = _patterns(options)
-    found, lines = [], []
+    found, lines, answers, with_text = [], [], [], False
     for word in _WORD.finditer(text):
         rest = text[word.end() :].partition("\n")[0]
         match = after_word.search(rest)
         listed = match and ":" not in rest[: match.start()] and several.match(rest, match.end())
         if match and match.end() <= ROOM and not listed:
             found.append(match[1] or match[2])
-            behind = rest[match.end() :]
-            if ":" in rest[: match.end()] and (_AS_OPTION.match(behind) or not re.search(r"\w", behind)):
+            behind, told = rest[match.end() :], ":" in rest[: match.end()]
+            if told and not re.search(r"\w", behind):
                 lines.append(found[-1])
+            if _ANSWER.match(word[0]):
+                answers.append(found[-1])
+                with_text |= bool(told and _AS_OPTION.match(behind))
+    lines = lines or (answers if with_text else [])
     found = lines or found or apart.findall(text)
     if not found:
         found = line.findall(text)

@@ -55,6 +55,7 @@ def test_signs_and_marks_beside_digits_tell_answers_apart():
     assert len({normalised(text) for text in ("-1", "1", "1.5", "15", "1/2", "12", "10:30", "1030")}) == 8
     assert normalised("1,000") == normalised("1000.") == "1000"
     assert normalised("−1") == "-1"
+    assert normalised("1914–1918") == normalised("1914-1918") == normalised("1914〜1918")
     candidates = [[("-19", "-10", "19", "10")], [("C", "C#", "C++")], [("C", "C#", "C++")]]
     found = match_answers([["19"], ["C#"], ["c#."]], candidates)
     np.testing.assert_array_equal(found.scores[:2, 0], [[0, 0, 1, 0], [0, 1, 0, 0]])

@@ -58,6 +58,10 @@ READ = [
     ("Answer: B) Paris\nOptions A and C are cities in other countries.", "B"),
     ("**Answer: A) Paris**\n\nExplanation: option B is in Italy", "A"),
     ("Answer: A. Paris\nOption B is in Italy.", "A"),
+    ("Options: A) 3 B) 4 C) 5\nThe correct answer is B.", "B"),
+    ("Let me weigh each option: A) is too small, B) fits.\nSo the answer is B.", "B"),
+    ("选项：A. 三 B. 四\n答案是B", "B"),
+    ("Answer: A) no wait\nThe final answer is C", "C"),
     ("Answer: E", None),  # there are four options
     ("A. Paris\nB. Rome\nC. Nice", None),  # the options told again
     ("The answer is a matter of taste. A man may say so.", None),

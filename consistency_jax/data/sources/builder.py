@@ -9,6 +9,7 @@ loaders that want records. Features are flat, so that they are written and read 
 """
 
 import dataclasses
+import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -106,10 +107,8 @@ def tfds_builder(
         DataError: what `load_items` raises.
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
-    # Of a pattern, `data/{language}/test.csv`, all that lies where it may point to.
-    patterns = [str(value) for value in arguments.values() if "{" in str(value)]
-    named = [pattern.partition("{")[0].rpartition("/")[0] or "." for pattern in patterns]
-    state, _ = files_state([*arguments.values(), *named], code_of(source))
+    named = glob.glob(str(path).replace("{language}", "*"))  # the files of a pattern
+    state, _ = files_state([*arguments.values(), *sorted(named)], code_of(source))
     key = key_of([source, tuple(splits), sorted(arguments.items()), state])
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"

@@ -8,10 +8,10 @@ Boundaries:
               prefix, so trunk + branch k is, token for token, full string k.
 
 A token is an answer token when it covers any character from the answer's start on (of the answer, or of the
-rest of the sentence after a mask), else a prompt token. One BOS stands in front where the tokenizer itself
-puts one (`bos_of`; a chat template's own BOS is that one). Without one, nothing predicts the first token and it
-is not counted; where that would leave an answer without a state to be predicted from (the answer opens the
-sentence), EOS, which ends the document before, stands in for BOS.
+rest of the sentence after a mask), or stands where candidates have parted already; else a prompt token. One BOS
+stands in front where the tokenizer itself puts one (`bos_of`; a chat template's own BOS is that one). Without one,
+nothing predicts the first token and it is not counted; where that would leave an answer without a state to be
+predicted from (the answer opens the sentence), EOS, which ends the document before, stands in for BOS.
 
 Behind an answer stands nothing where answers are ranked. Where written ones are trained on, `end` puts the end of the
 chat template's turn behind each, EOS without a template or where it has none; both are answer tokens, of no bytes.
