@@ -29,8 +29,8 @@ INSTRUCTION = "Explain briefly, then end with a line that says 'Answer: ' and th
 _ANSWERS = """
     answer, réponse, reponse, respuesta, resposta, risposta, antwort, antwoord, odpowied, odpověď, válasz, răspuns,
     svar, vastaus, cevap, cevab, yanıt, đáp án, trả lời, jawaban, jibu, ìdáhùn, idahun, ответ, відповідь, απάντηση,
-    答案, 答え, 正解, 解答, 回答, 정답, 답변, 답, الإجابة, الاجابة, الجواب, پاسخ, جواب, תשובה, उत्तर, जवाब, উত্তর, คำตอบ, ตอบ,
-    பதில், సమాధానం, ಉತ್ತರ, ഉത്തരം
+    答案, 答え, 正解, 解答, 回答, 정답, 답변, 답, الإجابة, الاجابة, الجواب, پاسخ, جواب, תשובה, उत्तर, जवाब, উত্তর, คำตอบ,
+    ตอบ, பதில், సమాధానం, ಉತ್ತರ, ഉത്തരം
     """
 _OPTIONS = """
     option, choice, opción, opção, opció, opzione, optie, lựa chọn, pilihan, chaguo, вариант, варіант, επιλογή, 选项,
