@@ -97,6 +97,22 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
+def _by_kv_head(x: jax.Array, kv_heads: int) -> jax.Array:
+    """[R, T, N, H] -> [R, K, G, T, H]."""
+    rows, length, heads, head_dim = x.shape
+    return x.reshape(rows, length, kv_heads, heads // kv_heads, head_dim).transpose(0, 2, 3, 1, 4)
+
+
+def _by_token(x: jax.Array) -> jax.Array:
+    """[R, K, G, T, H] -> [R, T, N, H]."""
+    return x.transpose(0, 3, 1, 2, 4).reshape(x.shape[0], x.shape[3], -1, x.shape[4])
+
+
+def _grouped(x: jax.Array) -> jax.Array:
+    """[R, K, G, T, H] -> [R, K, G * T, H]; as well with S in the place of H."""
+    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+
+
 def _xla(
     query: jax.Array,
     key: jax.Array,
@@ -110,8 +126,7 @@ def _xla(
     group = heads // kv_heads
     # Laid out as plain batched products (R, K) x [G * T, H] x [H, S] before they are taken: on CPU that is 1.5
     # times as fast as einsums that leave the transposes to the product, and the keys are never repeated.
-    query = query.reshape(rows, length, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
-    query = query.reshape(rows, kv_heads, group * length, head_dim)
+    query = _grouped(_by_kv_head(query, kv_heads))
     key, value = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
     logits = jnp.matmul(query, key, preferred_element_type=jnp.float32)
     if cached is not None:
@@ -127,7 +142,7 @@ def _xla(
     if cached is not None:
         out = out + jnp.matmul(weights[..., :-length], cached[1], preferred_element_type=jnp.float32)
     out = out.reshape(rows, kv_heads, group, length, head_dim) / total
-    return out.astype(value.dtype).transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, head_dim)
+    return _by_token(out.astype(value.dtype))
 
 
 CHUNK = 80  # queries at a time on CPU, at least; measured with 8 heads of 64, rows of 160 to 640 tokens
@@ -157,22 +172,6 @@ def _chunked(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array, cap: float | None
 ) -> jax.Array:
     return _chunked_forward(query, key, value, bias, cap)[0]
-
-
-def _by_kv_head(x: jax.Array, kv_heads: int) -> jax.Array:
-    """[R, T, N, H] -> [R, K, G, T, H]."""
-    rows, length, heads, head_dim = x.shape
-    return x.reshape(rows, length, kv_heads, heads // kv_heads, head_dim).transpose(0, 2, 3, 1, 4)
-
-
-def _by_token(x: jax.Array) -> jax.Array:
-    """[R, K, G, T, H] -> [R, T, N, H]."""
-    return x.transpose(0, 3, 1, 2, 4).reshape(x.shape[0], x.shape[3], -1, x.shape[4])
-
-
-def _grouped(x: jax.Array) -> jax.Array:
-    """[R, K, G, T, ...] -> [R, K, G * T, ...]."""
-    return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
 def _chunk_logits(

@@ -93,11 +93,11 @@ def _name_tokens(tokenizer: "transformers.PreTrainedTokenizerFast", folder: Path
             raise ValueError(
                 f"{token!r} should have id {index}, and has {tokenizer.convert_tokens_to_ids(token)}"
             )
-    named = _settings(folder, "special_tokens_map.json") | settings
+    known, named = tokenizer.get_vocab(), _settings(folder, "special_tokens_map.json") | settings
     for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
         token = named.get(role)
         token = token["content"] if isinstance(token, dict) else token
-        if token in tokenizer.get_vocab():
+        if token in known:
             setattr(tokenizer, role, token)
 
 

@@ -107,8 +107,9 @@ def tfds_builder(
         DataError: what `load_items` raises.
     """
     arguments = {"path": None if path is None else str(path), "languages": languages} | options
-    named = glob.glob(str(path).replace("{language}", "*"))  # the files of a pattern
-    state, _ = files_state([*arguments.values(), *sorted(named)], code_of(source))
+    pattern = str(path) if "{language}" in str(path) else ""
+    files = sorted(glob.glob(pattern.replace("{language}", "*")))
+    state, _ = files_state([*arguments.values(), *files], code_of(source))
     key = key_of([source, tuple(splits), sorted(arguments.items()), state])
     config = SourceConfig(
         name=f"{source}_{key}", source=source, arguments=arguments, splits=tuple(splits), version="1.0.0"
