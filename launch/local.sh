@@ -98,8 +98,13 @@ if ((DRY_RUN)); then exit; fi
 result=0
 while ((${#pids[@]})); do
   status=0 ended=''
-  wait -n -p ended "${pids[@]}" || status=$?
-  [[ ${ended:-} ]] || continue # a signal came instead
+  wait -n -p ended "${pids[@]}" 2>/dev/null || status=$?
+  if [[ -z ${ended:-} ]]; then # a signal came, or one ended beside another: bash forgets the job and keeps the status
+    for id in "${pids[@]}"; do kill -0 "$id" 2>/dev/null || ended=$id; done
+    [[ ${ended:-} ]] || continue
+    status=0
+    wait "$ended" || status=$?
+  fi
   for i in "${!pids[@]}"; do [[ ${pids[i]} != "$ended" ]] || unset "pids[$i]"; done
   if ((status && !result)); then
     result=$status

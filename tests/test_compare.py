@@ -309,10 +309,13 @@ def test_the_command_writes_a_page_that_needs_nothing(make_run, tmp_path, capsys
 
 
 def test_the_page_tells_its_numbers_in_a_browser(make_run, tmp_path, chromium):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     compare_workdirs([make_run("weak", total_steps=10), make_run("strong", strength=4.0, total_steps=20)])
     chromium.get((tmp_path / "runs" / "compare.html").as_uri())
     mark = chromium.find_element("css selector", "svg.plot g[tabindex='0']")
     chromium.execute_script("arguments[0].focus()", mark)
+    WebDriverWait(chromium, 30).until(lambda page: page.find_element("id", "tip").text)
     assert re.fullmatch(
         r"[+-][\d.]+, interval [+-][\d.]+ to [+-][\d.]+", chromium.find_element("id", "tip").text
     )

@@ -34,9 +34,11 @@
     const box = mark.getBoundingClientRect();
     return [box.left + box.width / 2, box.top + box.height / 2];
   };
+  let pointed = false;
   document.addEventListener("pointermove", (event) => {
     const mark = event.target.closest?.("[data-tip]");
-    if (mark) show(mark, event.clientX, event.clientY); else hide();
+    if (mark) show(mark, event.clientX, event.clientY); else if (pointed) hide();
+    pointed = Boolean(mark); // a pointer that lies elsewhere leaves the tip of the focus alone
   });
   document.addEventListener("scroll", () => { // which focus itself may cause
     const mark = document.activeElement;

@@ -58,6 +58,13 @@ def test_when_one_fails_the_others_are_ended_and_its_status_is_told(stage):
     assert "ended with status 7: ending the other 2" in done.stderr
 
 
+def test_all_may_end_at_one_moment(stage):
+    done = stage.run("launch/local.sh", "-n6", "--", "sh", "-c", "sleep 0.3; exit 7")
+    assert done.returncode == 7
+    assert "no such job" not in done.stderr
+    assert stage.run("launch/local.sh", "-n6", "--", "sh", "-c", "sleep 0.3").returncode == 0
+
+
 def test_a_signal_reaches_all_processes_and_they_may_end_well(stage):
     words = ["launch/local.sh", "-n", "2", "--", *python(stage, WAITING)]
     environment = {**stage.environment, "PATH": os.environ["PATH"]}
