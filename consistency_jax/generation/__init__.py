@@ -72,12 +72,18 @@ def check_sampling(sampling: Sampling, n: int) -> None:
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop text in it."""
-    return text[: min((place for end in stop if (place := text.find(end)) >= 0), default=None)]
+    """The text before the first stop text in it; itself where there is none."""
+    places = [place for end in stop if (place := text.find(end)) >= 0]
+    return text[: min(places)] if places else text
+
+
+class Cut(str):
+    """An answer that `max_tokens` ended: it may be half a sentence, and whoever trains on it must not teach an end."""
 
 
 class Generator(Protocol):
     """Answers prompts."""
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
-        """n answers for each prompt, in order. The same arguments give the same answers where the engine can."""
+        """n answers for each prompt, in order, those that did not end by themselves as `Cut`. The same arguments give
+        the same answers where the engine can."""

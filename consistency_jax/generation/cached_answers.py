@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from consistency_jax.errors import UserError
-from consistency_jax.generation import Generator, Sampling
+from consistency_jax.generation import Cut, Generator, Sampling
 from consistency_jax.runtime.files import named, parse_json, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.progress import Progress
@@ -60,8 +60,9 @@ class CachedAnswers:
         return answers
 
     def _store(self, key: str, answers: list[list[str]]) -> None:
+        kept = [[{"cut": text} if isinstance(text, Cut) else text for text in own] for own in answers]
         with named(self._path), self._path.open("a", encoding="utf8") as file:
-            file.write(json.dumps({"key": key, "answers": answers, "digest": _digest(key, answers)}) + "\n")
+            file.write(json.dumps({"key": key, "answers": kept, "digest": _digest(key, kept)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -82,7 +83,10 @@ class CachedAnswers:
                 key, answers = record["key"], record["answers"]
                 ours += 1
                 if record["digest"] == _digest(key, answers):
-                    cached[key] = answers
+                    cached[key] = [
+                        [Cut(text["cut"]) if isinstance(text, dict) else text for text in own]
+                        for own in answers
+                    ]
         if whole and not ours:
             raise UserError(f"{self._path} is there, and holds no answers: move it, or name another output")
         if whole != lines:
@@ -90,5 +94,5 @@ class CachedAnswers:
         return cached
 
 
-def _digest(key: str, answers: list[list[str]]) -> str:
+def _digest(key: str, answers: list[list[str | dict[str, str]]]) -> str:
     return hashlib.sha256(json.dumps([key, answers]).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
+from consistency_jax.generation import Cut, GenerationError, Sampling, before_stop, check_sampling
 from consistency_jax.runtime.files import parse_json
 from consistency_jax.runtime.processes import on_main
 
@@ -153,16 +153,18 @@ class Endpoint:
     def _texts(self, answer: bytes) -> list[str]:
         try:
             choices = parse_json(answer)["choices"]
-            texts = [
+            found = [
                 # null of a model that reasoned until its tokens were used up, or refused: it has said nothing
-                "" if text is None and choice.get("finish_reason") else text
+                ("" if text is None and end else text, Cut if end == "length" else str)
                 for choice in choices
+                for end in [choice.get("finish_reason")]
                 for text in [choice["message"].get("content") if self._chat else choice["text"]]
             ]
-        except (ValueError, KeyError, TypeError):
-            texts = []
-        if not texts or not all(isinstance(text, str) for text in texts):
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found = []
+        if not found or not all(isinstance(text, str) for text, _ in found):
             raise GenerationError(
                 f"endpoint: {self._url} answered without choices: {answer[:500].decode(errors='replace')}"
             )
-        return [text.encode("utf8", "replace").decode() for text in texts]  # JSON can write half a character
+        # JSON can write half a character.
+        return [kind(text.encode("utf8", "replace").decode()) for text, kind in found]

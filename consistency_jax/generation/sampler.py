@@ -23,7 +23,7 @@ from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
 from consistency_jax.data.trees.tokenization import encode, without_row
 from consistency_jax.errors import CheckpointError
-from consistency_jax.generation import GenerationError, Sampling, before_stop, check_sampling
+from consistency_jax.generation import Cut, GenerationError, Sampling, before_stop, check_sampling
 from consistency_jax.generation.sampling import sample_token
 from consistency_jax.models.attention import Columns
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, logits
@@ -185,7 +185,7 @@ class Answer(NamedTuple):
     """What was drawn behind a prompt, as tokens and as text."""
 
     tokens: np.ndarray  # i32[length >= 1], as drawn, with the end token or stop text that ended it
-    text: str  # what it adds to the prompt, without that end
+    text: str  # what it adds to the prompt, without that end; `Cut` where nothing ended it
     end: int | None  # the end token, which stands last in tokens; None where something else ended it
 
 
@@ -268,8 +268,10 @@ class Sampler:
             return any(ending in text for ending in stop)
 
         if stop and stopped(len(body)):  # the draw ended with the token in which the stop text did
-            end, tokens = None, body[: bisect_left(range(len(body)), True, key=stopped)]
-        return Answer(tokens, self._text(prompt, body, stop), end)
+            tokens = body[: bisect_left(range(len(body)), True, key=stopped)]
+            return Answer(tokens, self._text(prompt, body, stop), None)
+        text = self._text(prompt, body)
+        return Answer(tokens, Cut(text) if end is None else text, end)
 
     def generate_tokens(
         self,

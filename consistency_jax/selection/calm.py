@@ -23,6 +23,7 @@ import numpy as np
 from consistency_jax.data.facts import item_arrays
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.preferences import Pair
+from consistency_jax.generation import Cut
 from consistency_jax.selection.candidates import Picks, best, picked_pairs, picks
 from consistency_jax.selection.letters import LETTERS, lettered_question, read_letter
 from consistency_jax.selection.needs import Given, Request, Selection, Translate
@@ -169,7 +170,9 @@ def sampled_pairs(given: Given) -> list[Pair]:
         before = len(pairs)
         for chosen, text, answer in filter(None, itertools.islice(found, count)):
             more = {"chosen_from": chosen.language, "rejected_option": answer.option}
-            pairs.append(Pair(item.id, language, prompt, text, answer.text, told | more))
+            whole = not isinstance(chosen.text, Cut)
+            text = text if whole else Cut(text)  # nor is a translation of half an answer whole
+            pairs.append(given.sampled_pair(item.id, language, prompt, text, answer.text, told | more))
         if len(pairs) > before:
             summary.keep(language, len(pairs) - before)
         else:

@@ -134,7 +134,8 @@ def consistency_pairs(given: Given) -> list[Pair]:
                         "chosen": found[0],
                         "rejected": found[1],
                     }
-                    pairs.append(Pair(item.id, language, prompts[n], texts[found[0]], texts[found[1]], told))
+                    chosen, rejected = texts[found[0]], texts[found[1]]
+                    pairs.append(given.sampled_pair(item.id, language, prompts[n], chosen, rejected, told))
                     summary.keep(language)
     return pairs
 

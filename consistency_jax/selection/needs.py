@@ -1,13 +1,13 @@
 """What a selection of preference pairs says of itself, and what it is given to make them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.preferences import Pair
-from consistency_jax.generation import Generator, Sampling
+from consistency_jax.generation import Cut, Generator, Sampling
 from consistency_jax.selection.encoders import Encoder
 from consistency_jax.selection.summary import Summary
 
@@ -63,6 +63,20 @@ class Given(NamedTuple):
         """Sampled answers to each prompt, as the options say; `samples` of them where those leave it open."""
         n, sampling = self.options.samples or samples, Sampling.of(self.options)
         return self.tools.generator().generate(prompts, n=n, sampling=sampling, seed=self.seed)
+
+    def sampled_pair(
+        self,
+        name: str,
+        language: str,
+        prompt: str,
+        chosen: str,
+        rejected: str,
+        provenance: Mapping[str, Any],
+    ) -> Pair:
+        """A pair of sampled answers; where `max_tokens` ended one of them, no end is trained behind either."""
+        whole = not (isinstance(chosen, Cut) or isinstance(rejected, Cut))
+        self.summary.cut += not whole
+        return Pair(name, language, prompt, str(chosen), str(rejected), provenance, written=whole)
 
 
 class Selection(NamedTuple):

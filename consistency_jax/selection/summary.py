@@ -19,6 +19,7 @@ class Summary:
         self.name = name
         self.kept = Counter(dict.fromkeys(languages, 0))  # prompts
         self.pairs = Counter(dict.fromkeys(languages, 0))
+        self.cut = 0
         self.dropped: dict[str, Counter[str]] = {language: Counter() for language in languages}
 
     def keep(self, language: str, pairs: int = 1) -> None:
@@ -31,7 +32,8 @@ class Summary:
         self.dropped[language][reason] += 1
 
     def to_json(self) -> dict[str, Any]:
-        """{"selection", "pairs", "languages": {language: {"prompts", "kept", "pairs", "dropped": {why: prompts}}}}."""
+        """{"selection", "pairs", "cut", "languages": {name: {"prompts", "kept", "pairs", "dropped": {why: prompts}}}},
+        all counts; `cut` of pairs that hold an answer which ended at max_tokens."""
         languages = {
             language: {
                 "prompts": self.kept[language] + dropped.total(),
@@ -41,7 +43,7 @@ class Summary:
             }
             for language, dropped in self.dropped.items()
         }
-        return {"selection": self.name, "pairs": self.pairs.total(), "languages": languages}
+        return {"selection": self.name, "pairs": self.pairs.total(), "cut": self.cut, "languages": languages}
 
 
 def summary_text(summary: dict[str, Any]) -> str:
@@ -52,4 +54,8 @@ def summary_text(summary: dict[str, Any]) -> str:
         why = ", ".join(f"{count:,} {reason}" for reason, count in counts["dropped"].items())
         numbers = "".join(f"{counts[name]:>9,}" for name in ("prompts", "kept", "pairs"))
         lines.append(f"  {language:8}{numbers}  {why}".rstrip())
+    if summary.get("cut"):
+        lines.append(
+            f"  {summary['cut']:,} pairs hold an answer that selection.max_tokens cut: no end is trained behind them"
+        )
     return "\n".join(lines)

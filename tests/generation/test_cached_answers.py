@@ -6,7 +6,7 @@ import pytest
 from table_generator import TableGenerator
 
 from consistency_jax.errors import UserError
-from consistency_jax.generation import Sampling
+from consistency_jax.generation import Cut, Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
 
 PROMPTS = [f"prompt {n}\u2028" for n in range(10)]
@@ -35,6 +35,14 @@ def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
     nothing = TableGenerator(answer)
     assert ask(nothing, path) == expected
     assert nothing.asked == []
+
+
+def test_what_was_cut_is_remembered_as_that(tmp_path):
+    generator = TableGenerator(lambda prompt, s: (str, Cut)[s](f"{prompt} {s}"))
+    for _ in range(2):
+        answers = ask(generator, tmp_path / "answers.jsonl")
+        assert [list(map(type, own)) for own in answers] == [[str, Cut]] * len(PROMPTS)
+    assert len(generator.asked) == 3
 
 
 @pytest.mark.parametrize("edited", ["answers", "key", "no digest", "3", "null", "[]", '"x"', "{}"])

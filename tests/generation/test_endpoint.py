@@ -17,7 +17,7 @@ import pytest
 import transformers
 from served import Answer, Served
 
-from consistency_jax.generation import GenerationError, Sampling
+from consistency_jax.generation import Cut, GenerationError, Sampling
 from consistency_jax.generation.endpoint import Endpoint
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
@@ -143,6 +143,17 @@ def test_a_model_that_has_said_nothing_has_an_empty_answer(serve: Any) -> None:
     """It reasoned until its tokens were used up."""
     answer = {"choices": [{"message": {"content": None, "reasoning": "hm"}, "finish_reason": "length"}]}
     assert ask(serve(lambda body: (200, answer)), chat=True) == [[""]]
+
+
+def test_what_the_server_cut_is_told_as_cut_unless_a_stop_text_came_first(serve: Any) -> None:
+    ends = ("stop", "length", "length", None)
+    choices = [{"text": f"a{n}. b", "finish_reason": end} for n, end in enumerate(ends)]
+    endpoint = Endpoint(serve(lambda body: (200, {"choices": choices})).url, "m")
+    (own,) = endpoint.generate(["a"], n=4, sampling=Sampling(), seed=0)
+    assert [isinstance(text, Cut) for text in own] == [end == "length" for end in ends]
+    (own,) = endpoint.generate(["a"], n=4, sampling=Sampling(stop=(".",)), seed=0)
+    assert own == ["a0", "a1", "a2", "a3"]
+    assert not any(isinstance(text, Cut) for text in own)
 
 
 @pytest.mark.parametrize("answer", [b"<html>", {"choices": []}, {"choices": [{"text": None}]}, [1]])

@@ -1,5 +1,6 @@
 """Answers of the sampler: torch's own where they are certain, the softmax's frequencies where they are drawn."""
 
+import copy
 import dataclasses
 import functools
 import json
@@ -19,7 +20,7 @@ import consistency_jax
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.chat import ChatTemplate
-from consistency_jax.generation import GenerationError, Sampling
+from consistency_jax.generation import Cut, GenerationError, Sampling
 from consistency_jax.generation.sampler import CHUNK, Sampler, end_tokens
 from consistency_jax.models.attention import Columns
 from consistency_jax.models.decoder import (
@@ -205,6 +206,25 @@ def test_stop_texts_cut_what_would_have_been_said(stories: Model) -> None:
     early = dataclasses.replace(sampling, stop=("e",))
     tokens = sampler.generate_tokens(sampler.encode(PROMPTS), n=2, sampling=early, seed=0)
     assert max(len(answer) for own in tokens for answer in own) <= CHUNK + 1
+
+
+def test_an_answer_is_cut_where_neither_an_end_nor_a_stop_text_ended_it(stories: Model) -> None:
+    tokenizer = copy.deepcopy(stories.tokenizer)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(tokenizer.encode("He ran.")[-1])  # the full stop
+    sampler = Sampler(dataclasses.replace(stories, tokenizer=tokenizer))
+    kinds = set()
+    for max_tokens, stop in ((24, ()), (24, (" was",)), (5, (" the", " a"))):
+        sampling = Sampling(max_tokens=max_tokens, stop=stop)
+        texts = sum(sampler.generate(PROMPTS, n=4, sampling=sampling, seed=0), [])
+        whole = sampler.generate_tokens(
+            sampler.encode(PROMPTS), n=4, sampling=Sampling(max_tokens=max_tokens), seed=0, ends=True
+        )
+        for text, tokens in zip(texts, sum(whole, []), strict=True):
+            ended = tokens[-1] == tokenizer.eos_token_id
+            stopped = any(end in tokenizer.decode(tokens) for end in stop)
+            assert isinstance(text, Cut) == (not ended and not stopped)
+            kinds.add((ended, stopped))
+    assert len(kinds) == 4
 
 
 def test_answers_go_on_from_the_trunk_that_training_sees(stories: Model, small_model: Path) -> None:

@@ -10,6 +10,7 @@ from table_generator import TableGenerator
 
 from consistency_jax.config.defaults import default
 from consistency_jax.data.items import ParallelItem
+from consistency_jax.generation import Cut
 from consistency_jax.selection import calm
 from consistency_jax.selection.calm import Answer, likelihood_picks, pooled_majority, sampled_pairs, vote
 from consistency_jax.selection.candidates import ABSENT
@@ -115,6 +116,15 @@ def test_ties_and_positives_as_the_published_code_has_them(seed):
         == expected
     )
     assert len(pairs) > untied
+
+
+def test_no_end_is_trained_behind_pairs_with_an_answer_that_was_cut_or_its_translation():
+    items, table = world(0)
+    table = {key: [Cut(text) if key[1] == "de" else text for text in texts] for key, texts in table.items()}
+    pairs, told = made(items, table, lambda text, source, target: f"{text} {target}")
+    cut = ["de" in (pair.language, pair.provenance["chosen_from"]) for pair in pairs]
+    assert [pair.written for pair in pairs] == [not one for one in cut]
+    assert 0 < told["cut"] == sum(cut) < len(cut)
 
 
 def test_without_a_translation_only_answers_in_the_language_itself_are_chosen():

@@ -9,10 +9,11 @@ from table_generator import TableGenerator
 
 from consistency_jax.config.defaults import default
 from consistency_jax.data.items import ParallelItem
+from consistency_jax.generation import Cut
 from consistency_jax.selection import cm_align
 from consistency_jax.selection.cm_align import consistency_pairs, extremes, reference_answer
 from consistency_jax.selection.needs import Given, Tools
-from consistency_jax.selection.summary import Summary
+from consistency_jax.selection.summary import Summary, summary_text
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -110,6 +111,23 @@ def test_chosen_agrees_with_english_and_rejected_does_not(seed):
     assert set(summary["languages"]["en"]["dropped"]) == {cm_align.REFERENCE}
     reasons = set(summary["languages"]["de"]["dropped"])
     assert {cm_align.NO_ENGLISH, cm_align.NO_REFERENCE, cm_align.TIE} <= reasons
+
+
+def test_no_end_is_trained_behind_pairs_with_an_answer_that_was_cut():
+    items, table = world(0)
+    whole, told = made(items, table, task="mathematics")
+    assert all(pair.written for pair in whole)
+    assert told["cut"] == 0
+    cut = {(pair.id, pair.language): pair.rejected for pair in whole[::2]}
+    for key, text in cut.items():
+        table[key] = [Cut(answer) if answer == text else answer for answer in table[key]]
+    pairs, told = made(items, table, task="mathematics")
+    assert [pair.written for pair in pairs] == [(pair.id, pair.language) not in cut for pair in pairs]
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [
+        (pair.chosen, pair.rejected) for pair in whole
+    ]
+    assert told["cut"] == len(cut)
+    assert f"{len(cut)} pairs hold an answer that selection.max_tokens cut" in summary_text(told)
 
 
 class CountingEncoder:

@@ -17,6 +17,7 @@ def test_every_prompt_is_counted_once_and_pairs_beside_it():
     assert counted().to_json() == {
         "selection": "calm",
         "pairs": 4,
+        "cut": 0,
         "languages": {
             "en": {"prompts": 3, "kept": 0, "pairs": 0, "dropped": {"a tie": 2, "agrees": 1}},
             "sw": {"prompts": 3, "kept": 2, "pairs": 4, "dropped": {"a tie": 1}},
