@@ -38,7 +38,7 @@ from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.data.trees.tokenization import bos_of, encode, first_answer_token, without_row
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.generation import Sampling
-from consistency_jax.generation.sampler import Sampler
+from consistency_jax.generation.sampler import GENERATION, Sampler, settings_of
 from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.runtime.mesh import make_mesh
 from consistency_jax.scoring.scorer import Scorer
@@ -107,6 +107,10 @@ class HarnessModel(TemplateLM):
         self._prefix = next((token for token in found if token is not None), None)
         self._scorer = Scorer(self._model.config, mesh)
         self._sampler = Sampler(self._model, max_length=self.max_length)
+        # As generate() of transformers takes them where a task says nothing.
+        authors = settings_of(self._model, GENERATION)
+        named = ("top_k", "top_p", "repetition_penalty")
+        self._authors = {name: authors[name] for name in named if authors.get(name) is not None}
 
     @property
     def eot_token_id(self) -> int | None:
@@ -324,7 +328,7 @@ class HarnessModel(TemplateLM):
           ConfigError: a value that is none.
         """
         try:
-            given = {name: value for name, value in options.items() if value is not None}
+            given = self._authors | {name: value for name, value in options.items() if value is not None}
             settings = normalize_gen_kwargs(given, self.max_gen_toks)
             stop = handle_stop_sequences(settings.get("until"), eos=eos)
             sampling = Sampling(

@@ -310,6 +310,22 @@ def test_greedy_texts_are_those_of_the_hugging_face_backend(harness):
     assert harness.ours.generate_until(requests) == harness.theirs.generate_until(requests)
 
 
+def test_a_penalty_that_the_authors_of_a_model_name_counts_as_in_the_hugging_face_backend(
+    harness, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(harness.folder, tmp_path / "model")
+    path = folder / "generation_config.json"
+    named = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(named | {"repetition_penalty": 1.6}))
+    monkeypatch.setattr(harness.theirs.model.generation_config, "repetition_penalty", 1.6)
+    options = {"until": [], "max_gen_toks": 24}
+    prompts = ["Once upon a time", "One day, a little boy", "The sun"]
+    requests = instances("generate_until", [(prompt, options) for prompt in prompts])
+    texts = type(harness.ours)(path=str(folder)).generate_until(requests)
+    assert texts == harness.theirs.generate_until(requests)
+    assert texts != harness.ours.generate_until(requests)
+
+
 def test_a_task_has_the_same_figures(harness, questions, tmp_path):
     write_task(tmp_path, questions)
     manager = harness.module.tasks.TaskManager(include_path=str(tmp_path), include_defaults=False)

@@ -12,7 +12,7 @@ import functools
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,22 @@ from consistency_jax.runtime.files import read_json
 from consistency_jax.runtime.mesh import fetch, mesh_of, on_mesh, put, row_groups, rows_sharding
 
 SHORTEST = 16  # tokens to which the shortest prompts are padded; longer ones to a power of two
+GENERATION = "generation_config.json"  # how a model's authors want it to be drawn from
 CHUNK = 32  # tokens between two looks for stop texts
+
+
+def settings_of(model: Model, name: str) -> dict[str, Any]:
+    """What a JSON file beside the model says; {} where there is none.
+
+    Raises: CheckpointError where it is no JSON object.
+    """
+    path = None if model.folder is None else Path(model.folder) / name
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return dict(read_json(path).items())
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no JSON object: {error}") from error
 
 
 def end_tokens(model: Model, chat: ChatTemplate | None = None) -> tuple[int, ...]:
@@ -48,19 +63,14 @@ def end_tokens(model: Model, chat: ChatTemplate | None = None) -> tuple[int, ...
         found.update(turn if len(turn) == 1 else ())
     if model.tokenizer is not None and model.tokenizer.eos_token_id is not None:
         found.add(model.tokenizer.eos_token_id)
-    for name in ("generation_config.json", "config.json"):
-        path = None if model.folder is None else Path(model.folder) / name
-        if path is not None and path.is_file():
-            try:
-                named = read_json(path).get("eos_token_id")
-            except (ValueError, AttributeError) as error:
-                raise CheckpointError(f"{path} is no JSON object: {error}") from error
-            named = named if isinstance(named, list) else [] if named is None else [named]
-            if any(type(token) is not int for token in named):
-                raise CheckpointError(
-                    f"{path}: eos_token_id is {named!r:.60}; it must be a token's number, or a list"
-                )
-            found.update(named)
+    for name in (GENERATION, "config.json"):
+        named = settings_of(model, name).get("eos_token_id")
+        named = named if isinstance(named, list) else [] if named is None else [named]
+        if any(type(token) is not int for token in named):
+            raise CheckpointError(
+                f"{model.folder}/{name}: eos_token_id is {named!r:.60}; it must be a token's number, or a list"
+            )
+        found.update(named)
     drawn = range(model.config.vocab_size)
     return tuple(sorted(token for token in found if token in drawn))
 
