@@ -59,7 +59,7 @@ format: $(VENV)/.installed-test  ## mends most lint
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; say which one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
 	@echo "Installing consistency_jax into $(VENV) (first time only; a minute or two) ..."

@@ -50,6 +50,8 @@ def browser(width: int = 1280, height: int = 900, scale: float = 1.0) -> Iterato
         opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
         try:
             window(opened, width, height, scale)
+            # A page behind nothing has the focus or not by chance, and without it hears of none.
+            opened.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
             yield opened
         finally:
             opened.quit()

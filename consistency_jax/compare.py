@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import method_of, model_name, stages_of
 from consistency_jax.errors import ConfigError, UserError
+from consistency_jax.evaluation.reports import measured_at
 from consistency_jax.metrics import correct, interval, weighted_means
 from consistency_jax.report.columns import LANGUAGES, Figure
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
@@ -29,7 +30,7 @@ from consistency_jax.runtime.cli import own_command, run_app, run_command
 from consistency_jax.runtime.files import expanded, local
 from consistency_jax.table import NORMALIZATIONS, Table, read_tables
 from consistency_jax.training.loggers import metric_lines
-from consistency_jax.training.workdir import LOGS, begun, fixed, read_config
+from consistency_jax.training.workdir import LOGS, begun, fixed, read_config, read_report
 
 BASE = "base"
 
@@ -45,6 +46,7 @@ class Run:
     final: dict[str, Table]
     alone: bool  # an audit, of a model as it is
     items_per_s: float | None  # median over the log's lines; None where nothing was logged
+    at: str = ""  # where training stood, if that was not its end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,7 @@ def compare(
     methods = group(runs, names and [names[str(workdir)] for workdir in workdirs])
     splits = {name: table.languages for name, table in runs[0].base.items()}
     _check_parallel(runs)
-    low = {split: _low_resource(methods[0], split) for split in splits}
+    low = {split: _low_resource(methods if runs[0].alone else methods[:1], split) for split in splits}
     result: dict[str, Any] = {
         "settings": {
             "normalization": runs[0].ranked,
@@ -139,7 +141,7 @@ def read_runs(workdirs: Sequence[str | Path], normalization: str = "") -> list[R
     Raises:
       UserError: a folder that is no workdir, or has not measured anything.
     """
-    folders = [expanded(workdir).absolute() for workdir in workdirs]
+    folders = [local(workdir, "a workdir to compare") for workdir in workdirs]
     if not folders:
         raise ConfigError("give workdirs to compare")
     if len(set(folders)) < len(folders):
@@ -157,6 +159,11 @@ def _read_run(folder: Path, label: str, normalization: str, audit: bool) -> Run:
     for side in ("base",) if audit else ("base", "final"):
         path = folder / "tables" / f"{side}.npz"
         if not path.exists():
+            if side == "final" and not begun(folder) and read_report(folder) is not None:
+                mend = "compare audits with audits, and runs with runs"
+                raise UserError(
+                    f"{folder} is an audit, of a model as it is, and others are training runs: {mend}"
+                )
             raise UserError(
                 f"{folder} has no tables/{side}.npz: let its training finish, or measure what there is with "
                 f"python -m consistency_jax.evaluate --workdir={folder}"
@@ -167,7 +174,9 @@ def _read_run(folder: Path, label: str, normalization: str, audit: bool) -> Run:
             raise UserError(str(error)) from error
     base, final = tables[0], tables[-1]
     _check_whole(folder, ranked, base, final)
-    return Run(label, config, ranked, base, final, audit, _items_per_s(config, folder))
+    settings = (read_report(folder) or {}).get("settings") or {}
+    at = "" if audit else measured_at(config, settings.get("checkpoint"))
+    return Run(label, config, ranked, base, final, audit, _items_per_s(config, folder), at)
 
 
 def _check_whole(folder: Path, ranked: str, base: dict[str, Table], final: dict[str, Table]) -> None:
@@ -233,7 +242,9 @@ def _about(method: Method) -> dict[str, Any]:
     return {
         "name": method.name,
         "model": model_name(run.config),
-        "method": "as it is" if run.alone else method_of(stages_of(run.config)),
+        "method": "as it is"
+        if run.alone
+        else method_of(stages_of(run.config)) + (f", at {run.at}" if run.at else ""),
         "runs": [run.label for run in method.runs.values()],
         "seeds": list(method.runs),
         "items_per_s": statistics.mean(speeds) if speeds else None,
@@ -305,15 +316,17 @@ def _same_base(one: Method, other: Method) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
-def _low_resource(method: Method, split: str) -> list[str]:
-    """Languages whose base accuracy, mean over seeds, is below the median over all languages."""
+def _low_resource(methods: Sequence[Method], split: str) -> list[str]:
+    """Languages whose accuracy, mean over runs, is below the median over all languages: the base's accuracy, or that of
+    all models that are compared as they are, of which none may choose them by its own errors alone."""
     right = []
-    for run in method.runs.values():
-        table = run.base[split]
+    for run in (run for method in methods for run in method.runs.values()):
+        table = (run.final if run.alone else run.base)[split]
         scores = table.scores(run.ranked)
         right.append(weighted_means(correct(scores, table.gold, table.mask)))
     mean = np.mean(right, axis=0)
-    return [name for name, value in zip(table.languages, mean, strict=True) if value < np.median(mean)]
+    known = mean[~np.isnan(mean)]
+    return [name for name, value in zip(table.languages, mean, strict=True) if value < np.median(known)]
 
 
 def _replicates(
@@ -405,6 +418,8 @@ def compare_workdirs(
     against = "first" if result["settings"]["alone"] else against
     parents = [expanded(workdir).absolute().parent for workdir in workdirs]
     folder = local(out, "--out") if out else Path(os.path.commonpath(parents))
+    if folder == Path(folder.anchor):
+        raise ConfigError(f"the workdirs have no folder in common but {folder}: name one with --out")
     page = write_comparison(folder, result, against=against, command=own_command() or None)
     print(terminal_comparison(result, against=against))
     print(f"comparison: {page}")

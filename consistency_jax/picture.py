@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from consistency_jax.errors import ConfigError
-from consistency_jax.evaluation.reports import page_title
+from consistency_jax.evaluation.reports import measured_at, page_title
 from consistency_jax.report.poster import poster
 from consistency_jax.runtime.cli import run_app, run_command
 from consistency_jax.runtime.files import complete_file, local, location
@@ -38,9 +38,11 @@ def picture(workdir: str | Path, out: str | Path, split: str = "") -> Path:
     drawn: str | bytes
     if split and split not in (known := summary.get("base") or {}):
         raise ConfigError(f"--split={split}: the report has {', '.join(known)}")
-    data = location(config.data.path).name or config.data.source
+    data = Path(config.data.path).name or config.data.source
+    at = measured_at(config, summary["settings"].get("checkpoint"))
+    told = [data, f"measured at {at}"] if at else [data]
     try:
-        drawn = poster(summary, page_title(config, "final" not in summary), [data], split)
+        drawn = poster(summary, page_title(config, "final" not in summary), told, split)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
     if out.suffix == ".png":

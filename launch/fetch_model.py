@@ -27,7 +27,7 @@ import filelock
 
 from consistency_jax.errors import UserError
 from consistency_jax.runtime.cache import cache_folder
-from consistency_jax.runtime.files import complete_file, expanded
+from consistency_jax.runtime.files import complete_file, expanded, local
 from consistency_jax.runtime.progress import Progress
 
 MB = 1_000_000
@@ -282,12 +282,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="+", choices=MODELS, metavar="NAME", help=", ".join(MODELS))
-    parser.add_argument("--folder", type=Path, help=f"default: {models_folder()}")
+    parser.add_argument("--folder", help="default: $CONSISTENCY_MODELS, else models/ in the cache folder")
     args = parser.parse_args(argv)
     try:
+        folder = local(args.folder, "--folder") if args.folder else models_folder()
         for name in args.names:
-            print(fetch(name, args.folder or models_folder()), flush=True)
-    except FetchError as error:
+            print(fetch(name, folder), flush=True)
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

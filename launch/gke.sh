@@ -138,7 +138,7 @@ submit() {
     [[ -z ${LIBTPU_INIT_ARGS:-} ]] || echo LIBTPU_INIT_ARGS >>"build/launch/$name/env"
     secrets_here | sed 's/=.*//' >>"build/launch/$name/env"
     step xpk workload create --workload="$name" "${xpk_words[@]}" --tpu-type="$ACCELERATOR_TYPE" --num-slices=1 \
-      --docker-image="$image" --max-restarts="$restarts" --restart-on-user-code-failure \
+      --docker-image="$image" --max-restarts="$restarts" --restart-on-exit-codes=1-126 \
       --termination-grace-period-seconds=120 --env-file="build/launch/$name/env" \
       --command="$(quoted bash launch/pod.sh "${command[@]}")" 2>"$errors" || explain_refusal "$errors" "the workload $name"
     return
@@ -146,7 +146,12 @@ submit() {
   filled_in >"$manifest"
   say "$manifest:"
   sed 's/^/  /' "$manifest" >&2
-  step kubectl apply --filename="$manifest" 2>"$errors" || explain_refusal "$errors" "the JobSet $name"
+  step kubectl create --filename="$manifest" 2>"$errors" || already_there "$errors" || explain_refusal "$errors" "the JobSet $name"
+}
+
+already_there() { # it would be left as it is, or be refused, and what has ended stays for a week
+  ! grep -q AlreadyExists "$1" || die "$EXIT_USAGE" "there is a JobSet $name: launch/gke.sh status --name=$name shows it, delete takes it away"
+  return 1
 }
 
 secrets() {
@@ -160,7 +165,8 @@ secrets() {
 }
 
 wait_ended() {
-  local states
+  local states errors=build/launch/$name/errors
+  mkdir -p "build/launch/$name"
   if [[ $with == xpk ]]; then
     step xpk workload list "${xpk_words[@]}" --wait-for-job-completion="$name" --timeout="$timeout" && return
     case $? in
@@ -169,8 +175,10 @@ wait_ended() {
     esac
   fi
   for ((second = 0; second < timeout; second += 10)); do
-    states=$(ask kubectl get jobset "$name" --output='jsonpath={.status.conditions[?(@.status=="True")].type}') ||
-      die "$EXIT_JOB" "there is no JobSet $name to wait for"
+    if ! states=$(ask kubectl get jobset "$name" --output='jsonpath={.status.conditions[?(@.status=="True")].type}' 2>"$errors"); then
+      ! grep -q NotFound "$errors" || die "$EXIT_JOB" "there is no JobSet $name to wait for"
+      ((second)) || { cat "$errors" >&2 && die "$EXIT_JOB" "Kubernetes did not say how $name is; the reason stands above"; }
+    fi
     case " $states " in
       *' Completed '*) return ;;
       *' Failed '*) die "$EXIT_JOB" "$name failed; launch/gke.sh logs says why" ;;

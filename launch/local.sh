@@ -26,7 +26,8 @@ number=2 devices=1 port='' grace=60
 while (($#)); do
   case $1 in
     -n)
-      number=${2:-}
+      (($# > 1)) || die "$EXIT_USAGE" "-n takes a number of processes"
+      number=$2
       shift
       ;;
     -n*) number=${1#-n} ;;

@@ -15,7 +15,6 @@
 }
 DRY_RUN=${DRY_RUN:-0}
 exec 3>&1 # where steps are shown, also from inside $(...)
-declare -A SHOWN=()
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -38,10 +37,14 @@ check_environment() {
   for name in ${CONSISTENCY_SECRETS:-}; do
     [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || die "$EXIT_USAGE" "CONSISTENCY_SECRETS: '$name' is no name of a variable"
   done
+  for name in ${CONSISTENCY_SECRETS:-HF_TOKEN WANDB_API_KEY}; do
+    [[ ${!name:-} != *$'\n'* ]] || die "$EXIT_USAGE" "$name holds several lines; a secret here is one line"
+  done
 }
 check_environment
 
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || die "$EXIT_USAGE" "bash 5.1 or newer is needed, this is $BASH_VERSION"
+declare -A SHOWN=()
 
 quoted() { # the words as one line of shell
   local word line=''

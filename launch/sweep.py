@@ -2,7 +2,7 @@
 
     python launch/sweep.py --out=runs/paper --data bmlama17=FOLDER --launcher="launch/gpu.sh --"
     python launch/sweep.py --out=runs/paper --data bmlama17=FOLDER --launcher="sbatch launch/slurm.sbatch"
-    python launch/sweep.py --out=gs://BUCKET/paper --launcher="launch/tpu.sh watch --name={name} ... --" --jobs=4
+    python launch/sweep.py --out=gs://BUCKET/paper --data mmmlu=FOLDER --jobs=4 --launcher="launch/tpu.sh watch ... --"
 
 A run is finished when its workdir has report.json: such runs are skipped, so the same command goes on after any stop.
 The launcher stands in front of `python -m consistency_jax.train ...`; in it {name} is the run's name (letters,
@@ -118,11 +118,15 @@ def get_config(file: str):
 
 
 def report_of(out: str, run: Run) -> dict | None:
-    """What report.json of a run holds; None where it is not finished."""
+    """What report.json of a run holds; None where it is not finished, or is of the base or an earlier step alone."""
     path = epath.Path(out) / run.name / "report.json"
     try:
         report = json.loads(path.read_text()) if path.exists() else None
-        for split in report["final"] if report is not None else ():
+        if report is None or ("final" not in report and report["base"]):
+            return None
+        if not report.get("settings", {}).get("finished", True):
+            return None
+        for split in report["final"]:
             sides(report, split)
         return report
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -196,7 +200,11 @@ def flags() -> argparse.ArgumentParser:
         "--models", nargs="+", default=MODELS, metavar="FILE:SIZE", help="default: the paper's nine"
     )
     parser.add_argument(
-        "--data", nargs="+", default=DATA, metavar="NAME[=PATH]", help=f"default: {' '.join(DATA)}"
+        "--data",
+        nargs="+",
+        default=DATA,
+        metavar="NAME[=PATH]",
+        help=f"default: {' '.join(DATA)}, of which each needs its path",
     )
     parser.add_argument("--methods", nargs="+", default=METHODS, help=f"default: {' '.join(METHODS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
@@ -225,6 +233,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.table:
         print(table(runs, args.out))
         return 0
+    bare = [name for name in DATA if any((run.data, run.path) == (name, "") for run in runs)]
+    if bare and "runlocal=True" not in args.options.split(","):
+        print(
+            f"error: --data {' '.join(f'{name}=FOLDER' for name in bare)}: they are read from files (docs/data.md)",
+            file=sys.stderr,
+        )
+        return 2
+    if "://" not in args.out and Path.cwd() != ROOT:  # the commands run in the checkout
+        args.out = str(Path(args.out).expanduser().absolute())
     overrides = [f"--config.{override}" for override in args.override]
     todo = [run for run in runs if report_of(args.out, run) is None]
     print(f"{len(runs)} runs: {len(runs) - len(todo)} finished, {len(todo)} to do", flush=True)

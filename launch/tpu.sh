@@ -90,6 +90,8 @@ read_flags() {
       workdir=$(workdir_of "${command[@]}")
       if [[ $workdir != gs://* ]]; then
         [[ $action == run ]] || die "$EXIT_USAGE" "watch needs --workdir=gs://BUCKET/FOLDER: a disk of the slice goes with the slice"
+        [[ $workdir == /* || $workdir == ../* ]] ||
+          die "$EXIT_USAGE" "--workdir='$workdir' lies in the code, which the next sync replaces; take ../$workdir beside it, or gs://BUCKET/FOLDER"
         say "note: --workdir='$workdir' lies on the workers' disks and goes with the slice; gs://BUCKET/FOLDER stays"
       fi
       ;;
@@ -151,7 +153,7 @@ wait_ready() { # until READY; 1 where that cannot come
   local state before='' started=$SECONDS
   while :; do
     state=$(slice_state)
-    [[ $before ]] || known "$state"
+    [[ $before || ${round:-0} -gt 0 ]] || known "$state" # later, it may be a moment's
     ((DRY_RUN)) || [[ $state == "$before" ]] || say "$(date -u +%H:%M:%S) $name: $state"
     before=$state
     [[ $state != READY ]] || return 0
@@ -161,6 +163,10 @@ wait_ready() { # until READY; 1 where that cannot come
     fi
     sleep "$poll"
   done
+}
+
+given_back() {
+  delete || die "$EXIT_WORKER" "the report is there, but the slice $name was not given back (and costs): launch/tpu.sh delete"
 }
 
 delete() {
@@ -178,7 +184,7 @@ pack() { # the code of the commit, once: a recreated slice runs the same
 sync() {
   local secrets line
   tpu step tpu-vm scp "$(scratch)/code.tar.gz" "$name:code.tar.gz" --worker=all || return
-  on_workers step all 'rm -rf consistency/code && mkdir -p consistency/code consistency/data && tar -xzf code.tar.gz -C consistency/code' || return
+  on_workers step all 'if bash consistency/code/launch/tpu_worker.sh state 2>/dev/null | grep -qx running; then echo a command runs here: stop it first >&2; exit 1; fi; rm -rf consistency/code && mkdir -p consistency/code consistency/data && tar -xzf code.tar.gz -C consistency/code' || return
   [[ -z $data ]] || tpu step tpu-vm scp "$data" "$name:consistency/data/" --worker=all --recurse || return
   [[ -n $(secrets_here) ]] || return 0
   secrets=$(scratch)/secrets.env
@@ -220,7 +226,8 @@ follow() { # until the job has finished (0), or the slice or the command has to 
     ((DRY_RUN)) || sleep "$poll"
     states=$(worker_states) || states=''
     if ((DRY_RUN)) || [[ -n $states && $states != *running* ]]; then
-      if finished; then return 0; fi
+      # A report may be older than a job that failed.
+      if ! grep -qE 'exited [1-9]' <<<"$states" && finished; then return 0; fi
       # One lost machine makes the others fail, and Google may need a moment to say that it is lost.
       sleep "$poll"
       [[ $(slice_state) == READY ]] || return 1
@@ -259,7 +266,7 @@ watch() {
     fi
     if follow; then
       ((DRY_RUN)) || say "done: $workdir/report.json"
-      if ((keep)); then say "the slice $name is kept (and costs)"; else delete; fi
+      if ((keep)); then say "the slice $name is kept (and costs)"; else given_back; fi
       return
     fi
   done

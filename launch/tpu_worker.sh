@@ -23,9 +23,10 @@ install() {
     return
   fi
   # The image's own Python is older than what JAX asks for; uv brings one without root.
+  rm -f "$home/installed"
   python3 -m pip install --quiet --user uv
   python3 -m uv venv --quiet --clear --python 3.11 "$home/venv"
-  python3 -m uv pip install --quiet --python "$home/venv/bin/python" --constraint "$code/constraints.txt" --editable "${code}[tpu]"
+  python3 -m uv pip install --quiet --python "$home/venv/bin/python" --constraint "$code/constraints.txt" --editable "${code}[tpu,wandb]"
   printf '%s\n' "$versions" >"$home/installed"
   echo "installed"
 }

@@ -1,5 +1,7 @@
 """The command that draws a run: from its report alone."""
 
+from pathlib import Path
+
 import pytest
 
 from consistency_jax.errors import ConfigError
@@ -11,6 +13,7 @@ def test_a_run_is_drawn_as_svg_and_as_png(small_config, tmp_path, capsys):
     evaluate_workdir(small_config, tmp_path / "run")
     drawn = picture(tmp_path / "run", tmp_path / "pictures" / "run.svg").read_text("utf8")
     assert "small_model0: how alike it answers" in drawn
+    assert Path(small_config.data.path).name in drawn
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "pictures" / "run.svg")
     pytest.importorskip("resvg_py")
     head = picture(tmp_path / "run", tmp_path / "run.png").read_bytes()[:24]

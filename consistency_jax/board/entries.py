@@ -26,7 +26,7 @@ from consistency_jax.report.figures import ACCURACY, CLC, TOP1, Ranked, measured
 from consistency_jax.report.paired import plain
 from consistency_jax.runtime.files import expanded, read_json
 from consistency_jax.table import KNOWN, Table, read_tables
-from consistency_jax.training.workdir import LOGS, damaged_report, read_config, read_report
+from consistency_jax.training.workdir import LOGS, begun, damaged_report, holds_run, read_config, read_report
 
 SCHEMA = 1
 LABELS = {key: label for figure in (CLC, TOP1, ACCURACY) for key, label in figure.labels.items()}
@@ -90,9 +90,9 @@ def set_name(name: str, benchmark: Mapping[str, Any]) -> str:
 
 def _no_audit(path: Path) -> str:
     """What else lies among workdirs, and is left out; "" for what an audit may be."""
-    if not (path / "config.json").exists():
+    if not holds_run(path):
         return "no workdir, left out"
-    trained = "final" in (read_report(path) or {})
+    trained = begun(path) or "final" in (read_report(path) or {})
     return "a training run, left out: audit what it exported" if trained else ""
 
 
@@ -206,8 +206,10 @@ def _wrong_benchmark(own: Any) -> str:
         return "languages should be names"
     figures = {f"figures.{key}": own["figures"].get(key) for key in FIGURES}
     for name in BY_LANGUAGE:
-        told = own["by_language"].get(name)
-        figures |= {f"by_language.{name}.{code}": dict(told or {}).get(code) for code in languages}
+        told = own["by_language"].get(name, {})
+        if not isinstance(told, dict):
+            return f"by_language.{name} should be of kind dict"
+        figures |= {f"by_language.{name}.{code}": told.get(code) for code in languages}
     for place, figure in figures.items():
         if not isinstance(figure, list) or len(figure) != 3 or not all(map(_number, figure)):
             return f"{place} should be [value, low, high], percentages or null, not {figure!r}"

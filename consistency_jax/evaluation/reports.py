@@ -55,7 +55,8 @@ def write_report(
     )
     summary["settings"] |= {"version": version(), "notes": [*notes, *_quantised(config)]}
     if checkpoint:
-        summary["settings"]["checkpoint"] = list(checkpoint)
+        finished = checkpoint == _end(config)
+        summary["settings"] |= {"checkpoint": list(checkpoint), "finished": finished}
     for name, own in items.items():
         if name in base:
             summary["settings"]["splits"][name]["asked"] = asked(own, base[name])
@@ -76,7 +77,7 @@ def write_report(
         config=filled(config).to_dict(),
         command=own_command() or None,
         title=page_title(config, final is None),
-        about=_about(config, base, final is None),
+        about=_about(config, base, final is None, checkpoint),
     )
     print(report.terminal_table(summary))
     print(f"report: {page}")
@@ -115,11 +116,28 @@ def _quantised(config: ConfigDict) -> list[str]:
     return [f"{told}; an export merges adapters into that one" if config.lora.rank else told]
 
 
-def _about(config: ConfigDict, base: Mapping[str, Table], alone: bool) -> dict[str, str]:
+def _end(config: ConfigDict) -> tuple[str, int]:
+    """The stage and the step with which a run ends."""
+    last = stages_of(config)[-1]
+    return last.name, last.config.total_steps
+
+
+def measured_at(config: ConfigDict, checkpoint: Sequence[Any] | None) -> str:
+    """Where a run stood when its trained model was measured; "" for its end, or where that is not known."""
+    if not checkpoint or tuple(checkpoint) == _end(config):
+        return ""
+    return "step {1:,} of {0}, before its end".format(*checkpoint)
+
+
+def _about(
+    config: ConfigDict, base: Mapping[str, Table], alone: bool, checkpoint: tuple[str, int] | None
+) -> dict[str, str]:
     """What was measured, of what, by which version: the first lines of the page."""
     told = {"Model": config.model.path or model_name(config)}
     if not alone:
         told["Method"] = method_of(stages_of(config))
+    if at := measured_at(config, checkpoint):
+        told["Measured at"] = at
     data = config.data.source + (f" ({config.data.path})" if config.data.path else "")
     ranked = f"{config.evaluation.normalization}, {RANKED[config.evaluation.normalization]}"
     if all(table.known != "scores" for table in base.values()):

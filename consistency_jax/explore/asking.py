@@ -170,7 +170,9 @@ def from_rows(rows: Sequence[Sequence[str | None]], picked: ParallelItem) -> Par
         if not (language := language.strip()) or language in prompts:
             wrong = f"{language!r} stands twice" if language else "a row has no language"
             raise DataError.at(WHERE, wrong, "Name each language once: en, sw")
-        if len(prompts) == MOST or len(answers) > MOST:
+        # A question of the data may be as large as it is.
+        languages_left = len(prompts) < max(MOST, len(picked.prompts))
+        if not languages_left or len(answers) > max(MOST, picked.num_candidates):
             raise DataError.at(WHERE, f"more than {MOST} languages or answers", "Ask for fewer")
         before = known.get(language, ())[2:]
         joined = before and not any(text[:1].isspace() for text in before)

@@ -50,11 +50,18 @@
     sort(head.children[1]);
   }
 
+  // Whether all models of a benchmark were asked in a language.
+  const asked = (id, language) => Object.values(data[id]).every((own) => language in own);
+
   function show() {
     const { benchmark, language } = form.elements;
+    for (const option of language.options) {
+      option.disabled = Boolean(option.value && benchmark.value) && !asked(benchmark.value, option.value);
+    }
+    if (language.selectedOptions[0].disabled) language.value = "";
     for (const [table, html] of whole) {
       const section = table.closest("section"), models = data[section.id];
-      const known = !language.value || Object.values(models).every((own) => language.value in own);
+      const known = !language.value || asked(section.id, language.value);
       section.hidden = !known || (benchmark.value && benchmark.value !== section.id);
       table.innerHTML = html;
       if (language.value && known) only(table, models, language.value);
@@ -64,7 +71,8 @@
   const codes = new Set(Object.values(data).flatMap((models) => Object.values(models).flatMap(Object.keys)));
   const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
   const name = (code) => { try { return names.of(code.replace("_", "-")); } catch { return code; } };
-  for (const code of [...codes].sort()) form.elements.language.append(make("option", `${code}  ${name(code)}`, { value: code }));
+  const shown = [...codes].filter((code) => Object.keys(data).some((id) => asked(id, code)));
+  for (const code of shown.sort()) form.elements.language.append(make("option", `${code}  ${name(code)}`, { value: code }));
   form.hidden = false;
   form.addEventListener("change", show);
   document.addEventListener("click", (event) => {

@@ -48,14 +48,16 @@ def delta_map(
     languages: Sequence[str],
     reach: float,
     label: str = "",
+    better: bool | None = True,
 ) -> Markup:
     """The same for differences: -reach, 0 and +reach are the ends and the middle of a diverging scale.
 
-    Differences whose interval holds 0 are written in a fainter hand.
+    Differences whose interval holds 0 are written in a fainter hand. `better` as in `verdict`.
     """
 
     def paint(value: float) -> tuple[str, float]:
-        return ("better" if value >= 0 else "worse"), min(1.0, abs(value) / reach) if reach > 0 else 0.0
+        tone = "even" if better is None else "better" if (value >= 0) == better else "worse"
+        return tone, min(1.0, abs(value) / reach) if reach > 0 else 0.0
 
     def tell(i: int, j: int, value: float) -> str:
         title = f"{language_name(languages[i])} and {language_name(languages[j])}: {value:+.2f}"

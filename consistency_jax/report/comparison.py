@@ -47,11 +47,12 @@ def explained(comparison: Mapping[str, Any], split: str, against: str) -> str:
     low = settings["splits"][split]["low_resource"]
     other = "the base model" if against == "base" else settings["first"]
     whose = f"the answers of {other}" if settings.get("alone") else "the base model's"
+    skill = "accuracy, mean over the models," if settings.get("alone") else "base accuracy"
     seeds = max(len(method["seeds"]) for method in comparison["methods"])
     spread = f" Means of up to {seeds} seeds, ± their standard deviation." if seeds > 1 else ""
     return (
         f"Changes are against {other}; * where the {100 * settings['confidence']:g}% interval (paired bootstrap over "
-        f"questions) excludes 0.{spread} Low-resource: languages whose base accuracy is below the median "
+        f"questions) excludes 0.{spread} Low-resource: languages whose {skill} is below the median "
         f"({', '.join(low) or 'none'}). Answers changed: they are not {whose}."
     )
 

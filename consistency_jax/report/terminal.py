@@ -107,7 +107,8 @@ def _table(
                 label = f"{code}  {language_name(code)}"
                 rows.append((row_of(parts, figure.name, code, label=label, better=figure.better), ""))
         for end, label in _LINES[figure.block].items():
-            if "_en" not in end or ANCHOR in languages:
+            if end != "_en" or ANCHOR in languages:
+                label = label if end != "_non_en" or ANCHOR in languages else "mean of the languages"
                 row = row_of(parts, figure.name + end, label=label, better=figure.better)
                 rows.append((row, "" if end == "_en" else "bold"))
         if any(row.after is not None for row, _ in rows):

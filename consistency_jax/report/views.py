@@ -145,7 +145,7 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
             for key, name, note in SLOPES
             if any(value is not None for value in parts["base"][key].values())
         ],
-    } | _maps(parts, f"{lead.name}_matrix", languages, f"{lead.label}, {split}")
+    } | _maps(parts, f"{lead.name}_matrix", languages, f"{lead.label}, {split}", lead.better)
 
 
 def _extremes(matrix: list[list[float | None]], languages: Sequence[str]) -> list[tuple[float, str, str]]:
@@ -166,7 +166,9 @@ def _with_whiskers(rows: Iterable[Row]) -> list[Row]:
     return [row._replace(whisker=charts.whisker(row.delta, row.bounds, scale, row.tone)) for row in rows]
 
 
-def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: str) -> dict[str, Any]:
+def _maps(
+    parts: Mapping[str, Any], key: str, languages: Sequence[str], label: str, better: bool | None
+) -> dict[str, Any]:
     """Heat maps of a matrix before, after, and of its change, with the ends of their scales."""
     alone = "final" not in parts
     names = {"after": "base"} if alone else {"before": "base", "after": "final"}
@@ -183,7 +185,7 @@ def _maps(parts: Mapping[str, Any], key: str, languages: Sequence[str], label: s
     delta, sure = parts["delta"][key], parts["confidence"][key]
     largest = max((abs(value) for value in _off_diagonal(delta)), default=0.0)
     reach = next((reach for reach in REACHES if reach >= largest), REACHES[-1])
-    maps["delta"] = charts.delta_map(delta, sure, languages, reach, label=f"{label}, change")
+    maps["delta"] = charts.delta_map(delta, sure, languages, reach, label=f"{label}, change", better=better)
     return found | {"maps": maps, "reach": reach}
 
 
@@ -266,7 +268,10 @@ def _definition_view(
         ]
     return {
         "divergences": [
-            (figure.label, [row_of(parts, figure.name + end) for end in figure.block.parts])
+            (
+                figure.label,
+                [row_of(parts, figure.name + end, better=figure.better) for end in figure.block.parts],
+            )
             for figure in figures_of(alone)
             if figure.section == "divergence" and parts["base"][f"{figure.name}_all"] is not None
         ],
@@ -391,7 +396,7 @@ def free_text_view(parts: Mapping[str, Any], kind: str, name: str) -> dict[str, 
         ],
         "totals": rows_of(own, figures),
         "what": mapped.label,
-    } | _maps(own, f"{mapped.name}_matrix", languages, f"{mapped.label}, {name}")
+    } | _maps(own, f"{mapped.name}_matrix", languages, f"{mapped.label}, {name}", mapped.better)
 
 
 def _side_by_side(compared: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[Row]]:

@@ -24,7 +24,7 @@ def cache_folder() -> Path:
         if "://" in named:
             raise ConfigError(f"CONSISTENCY_CACHE={named}: give a folder of this machine")
         return expanded(named)
-    return expanded(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "consistency_jax"
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "consistency_jax"
 
 
 def found_or_made(

@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import pickle
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -65,6 +66,9 @@ def initialize(
         "num_processes": _number(num_processes, "JAX_NUM_PROCESSES"),
         "process_id": _number(process_id, "JAX_PROCESS_ID"),
     }
+    address = given["coordinator_address"]
+    if address and not re.fullmatch(r".+:[0-9]{1,5}", address):
+        raise ConfigError(f"coordinator_address={address} should be HOST:PORT")
     named = {name: value for name, value in given.items() if value is not None}
     cluster = cluster_of(os.environ)
     if given["num_processes"] == 1 or not (named or cluster):
@@ -77,7 +81,7 @@ def initialize(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(**named, heartbeat_timeout_seconds=heartbeat_timeout_seconds)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:
         if cluster == TPU_MACHINE and not named:
             return  # it does not tell of a slice
         raise ConfigError(f"cannot join several processes ({told or cluster}): {error} {MEND}") from None

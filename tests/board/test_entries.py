@@ -72,15 +72,16 @@ def test_what_is_no_audit_is_left_out_and_told(tmp_path, workdir):
     run = shutil.copytree(workdir, tmp_path / "run")
     report = json.loads((run / "report.json").read_text("utf8"))
     (run / "report.json").write_text(json.dumps(report | {"final": report["base"]}), "utf8")
-    entries, notes = entries_of(
-        [str(tmp_path / name) for name in ("empty", "page.html", "compare.json", "run")]
-    )
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    begun = shutil.copytree(workdir, tmp_path / "begun")
+    (begun / "report.json").unlink()
+    (begun / "checkpoints" / "100").mkdir(parents=True)
+    names = ("empty", "page.html", "compare.json", "run", "exported", "begun")
+    entries, notes = entries_of([str(tmp_path / name) for name in names])
     assert entries == {}
-    assert [note.partition(" is ")[2] for note in notes] == [
-        "no workdir, left out",
-        "no workdir, left out",
-        "a training run, left out: audit what it exported",
-    ]
+    none, trained = "no workdir, left out", "a training run, left out: audit what it exported"
+    assert [note.partition(" is ")[2] for note in notes] == [none, none, trained, none, trained]
 
 
 def test_languages_that_lack_questions_have_figures_without_values(tmp_path, audit):
@@ -146,6 +147,7 @@ def changed(entry: dict, place: str, value: object) -> dict:
             ["en", "xx"],
             "by_language.with_others.xx should be .value, low, high.",
         ),
+        ("benchmarks.answers.by_language.accuracy", "high", "by_language.accuracy should be of kind dict"),
         ("benchmarks.answers.by_language.with_others.en", None, "by_language.with_others.en should be"),
         (
             "benchmarks.answers.figures.clc_all",

@@ -76,6 +76,14 @@ def test_answers_may_be_added_and_taken_away():
     assert fewer.right == (0,)
 
 
+def test_a_question_of_the_data_may_have_more_languages_than_one_that_is_written():
+    codes = [f"l{n}" for n in range(53)]
+    item = ParallelItem(
+        "q", "", dict.fromkeys(codes, "One is"), dict.fromkeys(codes, tuple("abcdefgh" * 8)), gold=0
+    )
+    assert from_rows(as_rows(item), item).languages == tuple(codes)
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [

@@ -26,7 +26,7 @@ def jobset(stage) -> dict:
 def test_the_jobset_runs_the_command_on_every_host_of_the_slice(stage):
     done = stage.run(*SUBMIT, "--", *TRAIN)
     assert done.returncode == 0, done.stderr
-    assert stage.calls == [["kubectl", "apply", "--filename=build/launch/my-run/jobset.yaml"]]
+    assert stage.calls == [["kubectl", "create", "--filename=build/launch/my-run/jobset.yaml"]]
     job = jobset(stage)
     assert (job["kind"], job["metadata"]["name"]) == ("JobSet", "my-run")
     (workers,) = job["spec"]["replicatedJobs"]
@@ -99,6 +99,34 @@ def test_a_quota_refusal_has_a_status_of_its_own(stage, way):
     assert done.returncode == 3
     assert "exceeded quota: tpus" in done.stderr
     assert "was refused for want of quota" in done.stderr
+
+
+def test_a_job_that_is_there_already_is_told_and_left_alone(stage):
+    stage.plan(kubectl={"status": 1, "stderr": "Error from server (AlreadyExists): jobsets exists\n"})
+    done = stage.run(*SUBMIT, "--", *TRAIN)
+    assert (done.returncode, "there is a JobSet my-run" in done.stderr) == (2, True)
+
+
+def test_wait_asks_again_after_a_moment_without_an_answer_and_ends_where_there_is_no_job(stage):
+    wait = ("launch/gke.sh", "wait", "--name=my-run", "--timeout=15")
+    later = 'if [ -e "$STUB/asked" ]; then echo TLS handshake timeout >&2; exit 1; fi; touch "$STUB/asked"'
+    stage.plan(kubectl={"run": later})
+    done = stage.run(*wait)
+    assert (done.returncode, "my-run has not ended within 15 s" in done.stderr) == (5, True)
+    for told, message in (
+        ("NotFound", "there is no JobSet my-run"),
+        ("Unauthorized", "the reason stands above"),
+    ):
+        stage.plan(kubectl={"status": 1, "stderr": f"Error from server ({told}): no\n"})
+        done = stage.run(*wait)
+        assert (done.returncode, message in done.stderr) == (1, True)
+
+
+def test_a_secret_of_several_lines_is_refused_and_not_shown(stage):
+    done = stage.run("launch/gke.sh", "secrets", HF_TOKEN='{\n"key": "hidden"}')
+    assert done.returncode == 2
+    assert "HF_TOKEN holds several lines" in done.stderr
+    assert "hidden" not in done.stderr + done.stdout
 
 
 def test_wait_ends_as_the_job_does(stage):

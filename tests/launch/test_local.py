@@ -90,6 +90,8 @@ def test_what_does_not_end_by_itself_is_killed_after_the_grace(stage):
 
 def test_wrong_flags_and_dry_runs(stage):
     assert stage.run("launch/local.sh", "-n", "two", "--", "true").returncode == 2
+    done = stage.run("launch/local.sh", "-n")
+    assert (done.returncode, "-n takes a number" in done.stderr) == (2, True)
     assert "no command" in stage.run("launch/local.sh", "-n", "2").stderr
     done = stage.run("launch/local.sh", "--dry-run", "-n1", "--port=20001", "--", "python", "a b")
     assert done.stdout == (

@@ -95,6 +95,24 @@ def test_a_sweep_runs_what_is_not_finished_and_makes_one_table(sweep, tmp_path, 
     assert plain.stdout.splitlines() == [line.replace("±", "?") for line in table], plain.stderr
 
 
+def test_a_report_of_the_base_or_of_an_earlier_step_is_not_the_end_of_a_run(sweep, tmp_path, launcher, capfd):
+    words = flags(tmp_path, launcher)
+    folder = tmp_path / "out" / "gemma3-4b-bmlama17-dco-s0"
+    folder.mkdir(parents=True)
+    whole = {"base": {}, "final": {"test": side(70)}, "delta": {"test": side(10)}}
+    early = whole | {"base": {"test": side(60)}, "settings": {"checkpoint": ["dco", 5], "finished": False}}
+    for report in ({"base": {"test": side(60)}}, early):
+        (folder / "report.json").write_text(json.dumps(report))
+        assert sweep.main([*words, "--dry-run"]) == 0
+        assert "4 runs: 0 finished, 4 to do" in capfd.readouterr().out
+
+
+def test_from_another_folder_workdirs_are_where_one_stands(sweep, tmp_path, launcher, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sweep.main(["--out=runs", *flags(tmp_path, launcher)[1:], "--dry-run"]) == 0
+    assert f"--workdir={tmp_path / 'runs'}/gemma3-4b-bmlama17-dco-s0" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -151,6 +169,7 @@ def test_the_papers_grid_has_nine_models_whose_configs_exist_and_names_that_mach
         (("--models", "gemma4:1b"), "gemma4.py"),
         (("--methods", "magic"), "method='magic'"),
         (("--options", "rank=4"), "takes no option 'rank'"),
+        ((), "error: --data bmlama17=FOLDER: they are read from files"),
     ],
 )
 def test_a_grid_that_cannot_run_is_told_before_anything_starts(sweep, capfd, words, message):

@@ -86,6 +86,15 @@ def test_a_failing_job_ends_watch_with_its_last_lines_and_keeps_the_slice(stage)
     assert verbs(stage.calls) == ["create"]
 
 
+def test_a_report_of_an_earlier_run_does_not_hide_that_a_job_failed(stage):
+    stage.plan()
+    (stage.bucket / "b" / "my run").mkdir(parents=True)
+    for name in ("fail", "report.json"):
+        (stage.bucket / "b" / "my run" / name).touch()
+    assert stage.run(*WATCH, *JOB).returncode == 1
+    assert verbs(stage.calls) == ["create"]
+
+
 def test_a_quota_refusal_is_told_with_the_mend_and_a_status_of_its_own(stage):
     stage.plan(
         refuse="ERROR: (gcloud) RESOURCE_EXHAUSTED: Quota limit 'TPUV5sPreemptible' has been exceeded. Limit: 0"
@@ -119,6 +128,9 @@ def test_the_single_steps_do_what_watch_does(stage):
     assert stage.run(tpu, "run", *SLICE, *JOB, "--steps=600").returncode == 0
     assert stage.run(tpu, "status", *SLICE).stdout.splitlines()[-2:] == ["running", "running"]
     assert stage.run(tpu, "run", *SLICE, *JOB).returncode == 4  # one at a time
+    done = stage.run(tpu, "sync", *SLICE)  # nor is its code taken from under it
+    assert (done.returncode, "a command runs here: stop it first" in done.stderr) == (4, True)
+    assert stage.run(tpu, "status", *SLICE).stdout.splitlines()[-2:] == ["running", "running"]
     assert stage.run(tpu, "stop", *SLICE).stdout.splitlines()[-2:] == ["exited 0", "exited 0"]
     assert not (stage.bucket / "b" / "my run" / "report.json").exists()
     assert stage.run(tpu, "delete", *SLICE).returncode == 0
@@ -133,6 +145,7 @@ def test_the_single_steps_do_what_watch_does(stage):
         (("create", *SLICE, "--topology=v9:4x4"), "the generations are v4, v5e, v5p and v6e"),
         (("create", *SLICE, "--topology=v5e:4x4", "--spot", "--reserved"), "exclude each other"),
         (("run", *SLICE), "run needs a command"),
+        (("run", *SLICE, "--", "python", "--workdir=runs/x"), "take ../runs/x beside it"),
         (
             ("watch", *SLICE, "--topology=v5e:4x4", "--", "python", "--workdir=runs/x"),
             "watch needs --workdir=gs://",

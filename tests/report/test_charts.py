@@ -13,6 +13,13 @@ def test_heat_maps_leave_the_diagonal_and_the_unknown_blank():
     assert svg.count("--p:0%") == 2
 
 
+def test_maps_of_change_are_painted_by_what_is_better():
+    sure = [[[None, None], [1.0, 2.0]], [[-3.0, -1.0], [None, None]]]
+    for better, tones in ((True, ["better", "worse"]), (False, ["worse", "better"]), (None, ["even"] * 2)):
+        svg = str(charts.delta_map([[0, 1.5], [-2.0, 0]], sure, ("en", "sw"), 10, better=better))
+        assert re.findall(r'<g class="(\w+)"', svg) == tones
+
+
 def test_verdicts_follow_the_interval():
     assert charts.verdict(1.0, [0.5, 1.5]) == "up"
     assert charts.verdict(-1.0, [-1.5, -0.5]) == "down"

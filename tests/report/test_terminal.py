@@ -50,6 +50,13 @@ def test_few_questions_are_told_with_what_they_leave_open(summary):
         assert "has an interval of" not in text
 
 
+def test_without_english_the_mean_is_of_all_languages():
+    table = dataclasses.replace(make_table(0), languages=("fr", "ar", "sw", "zh"))
+    told = terminal_table(summarise(table, resamples=10), color=False)
+    assert "mean of the languages" in told
+    assert "English" not in told
+
+
 def test_one_language_has_nothing_to_agree_with():
     table = make_table(0)
     names = ("logp", "length", "bytes", "mask", "prompt_logp", "prompt_length")

@@ -68,6 +68,13 @@ def test_the_page_shows_every_section(ragged, ragged_summary, tmp_path):
     assert "set evaluation.all_normalizations" not in page
 
 
+def test_a_divergence_that_falls_has_become_better(summary):
+    view = split_view(summary, "test")
+    rows = [row for _, rows in view["analysis"]["divergences"] for row in rows]
+    assert {row.tone for row in rows if row.delta < 0} <= {"up", "even"}
+    assert any(row.tone == "up" for row in rows)
+
+
 def test_maps_have_one_colour_scale_on_every_page(summary):
     view = split_view(summary, "test")
     assert (view["low"], view["high"]) == (0, 100)

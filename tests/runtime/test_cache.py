@@ -45,6 +45,9 @@ def test_the_folder_is_the_users_unless_another_is_named(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "consistency_jax"
+    usual = cache_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cache_folder() == usual
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "consistency_jax"
     monkeypatch.setenv("CONSISTENCY_CACHE", "~/mine")

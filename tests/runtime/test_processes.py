@@ -471,6 +471,8 @@ def test_processes_that_cannot_be_joined_are_told_what_is_missing(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     initialize()  # nothing says that there are several
     initialize(num_processes=1)
+    with pytest.raises(ConfigError, match="coordinator_address=127.0.0.1 should be HOST:PORT"):
+        initialize("127.0.0.1", 2, 0)
     with pytest.raises(ConfigError, match="num_processes=2 is not enough.*--coordinator_address=HOST:PORT"):
         initialize(num_processes=2)
     monkeypatch.setenv("JAX_PROCESS_ID", "first")
