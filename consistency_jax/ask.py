@@ -29,7 +29,7 @@ from consistency_jax.data.trees.builder import BadCells, TreeBuilder
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.free_text import cached_answers
 from consistency_jax.evaluation.splits import chat_of, languages_of, load_tests
-from consistency_jax.generation import Generator, Sampling
+from consistency_jax.generation import Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
 from consistency_jax.generation.endpoint import Endpoint
 from consistency_jax.models.huggingface import Model
@@ -87,7 +87,7 @@ def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1,
     places, prompts = _prompts(items, languages, solved)
     method = f"answers in words, {samples} to each of {len(prompts):,} prompts"
     tell_run(watch, config, mesh, [{config.data.test[0]: items}], method)
-    engine: Generator
+    engine: CachedAnswers
     if served:
         settings = json.dumps([server, config.model.path, chat, config.data.system_prompt])
         engine = CachedAnswers(lambda: served, drawn, settings, BATCH)
@@ -98,6 +98,9 @@ def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1,
         tell_model(watch, config, model)
         places, prompts = _readable(config, model, places, prompts)
         engine = cached_answers(config, model, drawn, BATCH, [fingerprint(model.params)])
+    if on_main(out.exists) and not engine.holds(prompts, n=samples, sampling=sampling, seed=config.seed):
+        told = f"{out} is there, with answers to other questions, of another model or by other settings"
+        raise ConfigError(f"{told}: move it, or give another --out")
     watch.part("", "asking")
     found = engine.generate(prompts, n=samples, sampling=sampling, seed=config.seed)
     lines = [_line(config, *place, own) for place, own in zip(places, found, strict=True)]

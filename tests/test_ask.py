@@ -79,6 +79,13 @@ def test_a_server_answers_and_an_audit_tells_what_that_is_worth(open_questions, 
     assert found["accuracy_non_en"] == 60
     assert found["accuracy_en"] == 20
     assert found["mother_tongue_non_en"] == pytest.approx(100 / 3)  # q0, q2, q4: 2 of 3 against 1
+    config.evaluation.generation.max_tokens += 1
+    with pytest.raises(
+        ConfigError, match="is there, with answers to other questions, of another model or by"
+    ):
+        ask(config, out, served.url)
+    assert (len(served.asked), read(out)) == (count, lines)  # before anything is asked
+    config.evaluation.generation.max_tokens -= 1
     out.write_text("mine\n")
     with pytest.raises(ConfigError, match="answers.jsonl is there, and holds something else"):
         ask(config, out, served.url)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.data.facts import fact
 from consistency_jax.data.trees.forest import Forest
+from consistency_jax.errors import UserError
 from consistency_jax.evaluation.splits import Split, needs
 from consistency_jax.metrics import accuracy, clc
 from consistency_jax.models.decoder import Params
@@ -41,7 +43,7 @@ def score_split(
     """
 
     def make(batches: Path | None = None) -> Table:
-        return score_trees(
+        table = score_trees(
             scorer,
             params,
             split.items,
@@ -54,6 +56,15 @@ def score_split(
             progress=progress,
             resume=batches,
         )
+        if bad := np.argwhere(np.isnan(table.logp) & table.mask).tolist():
+            (n, l, _), mend = bad[0], "Are the weights whole? else compute in float32: model.compute_dtype"
+            told = (
+                f"{len(bad):,} of {int(table.mask.sum()):,} answers have a log-probability that is no number"
+            )
+            raise UserError(
+                f"split {split.name!r}: {told}, the first to {table.ids[n]!r} in {table.languages[l]}. {mend}"
+            )
+        return table
 
     if not params_key:
         return make()

@@ -35,19 +35,14 @@ class CachedAnswers:
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         """See `Generator`."""
-        if self._cached is None:
-            self._cached = on_main(self._read)
-        cached = self._cached
+        cached = self._known()
         answers: list[list[str]] = []
-        starts = range(0, len(prompts), self._batch)
+        batches = self._batches(prompts, n, sampling, seed)
         bar: Progress | None = None
-        for number, start in enumerate(starts):
-            part = list(prompts[start : start + self._batch])
-            asked = [self._settings, part, n, repr(sampling), seed, number]
-            key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        for number, (key, part) in enumerate(batches):
             if asks := key not in cached:
                 self._engine = self._engine or self._make()
-                bar = bar or Progress("answers", len(starts), first=number)
+                bar = bar or Progress("answers", len(batches), first=number)
                 cached[key] = self._engine.generate(
                     part, n=n, sampling=sampling, seed=seed + number * 1_000_003
                 )
@@ -58,6 +53,25 @@ class CachedAnswers:
         if bar:
             bar.close()
         return answers
+
+    def holds(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> bool:
+        """Whether the file has all answers that `generate` would give."""
+        return all(key in self._known() for key, _ in self._batches(prompts, n, sampling, seed))
+
+    def _batches(
+        self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int
+    ) -> list[tuple[str, list[str]]]:
+        """(key, prompts) of each batch."""
+        parts = [list(prompts[start : start + self._batch]) for start in range(0, len(prompts), self._batch)]
+        asked = [[self._settings, part, n, repr(sampling), seed, number] for number, part in enumerate(parts)]
+        return [
+            (hashlib.sha256(json.dumps(own).encode()).hexdigest(), part) for own, part in zip(asked, parts)
+        ]
+
+    def _known(self) -> dict[str, list[list[str]]]:
+        if self._cached is None:
+            self._cached = on_main(self._read)
+        return self._cached
 
     def _store(self, key: str, answers: list[list[str]]) -> None:
         kept = [[{"cut": text} if isinstance(text, Cut) else text for text in own] for own in answers]

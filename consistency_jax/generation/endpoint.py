@@ -6,7 +6,7 @@ own tokenizer reads the prompts: with BOS where it puts one.
 
 import json
 import os
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -73,22 +73,26 @@ class Endpoint:
         return on_main(lambda: self._generate(prompts, n, sampling, seed))  # one asks, for all processes
 
     def _generate(self, prompts: Sequence[str], n: int, sampling: Sampling, seed: int) -> list[list[str]]:
-        pool = ThreadPoolExecutor(self._concurrency)
+        pool, ended = ThreadPoolExecutor(self._concurrency), threading.Event()
         try:
             asked = [
-                pool.submit(self._answers, prompt, n, sampling, (seed, i)) for i, prompt in enumerate(prompts)
+                pool.submit(self._answers, prompt, n, sampling, (seed, i), ended)
+                for i, prompt in enumerate(prompts)
             ]
             return [future.result() for future in asked]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is asked
+        finally:  # after an error nothing more is asked
+            ended.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answers(self, prompt: str, n: int, sampling: Sampling, seed: tuple[int, int]) -> list[str]:
-        """n answers to one prompt; a server that gives fewer at a time is asked again."""
+    def _answers(
+        self, prompt: str, n: int, sampling: Sampling, seed: tuple[int, int], ended: threading.Event
+    ) -> list[str]:
+        """n answers to one prompt, unless all has `ended`; a server that gives fewer at a time is asked again."""
         answers: list[str] = []
-        while len(answers) < n:
+        while len(answers) < n and not ended.is_set():
             # Every request has a seed of its own, so that one prompt asked twice has different answers.
             own = int(np.random.SeedSequence((*seed, len(answers))).generate_state(1)[0] >> 1)
-            found = self._post(self._body(prompt, n - len(answers), sampling, own))
+            found = self._post(self._body(prompt, n - len(answers), sampling, own), ended)
             answers += [before_stop(text, sampling.stop) for text in found]
         return answers[:n]
 
@@ -114,8 +118,8 @@ class Endpoint:
         }
         return body | {name: value for name, (value, silent) in said.items() if value != silent}
 
-    def _post(self, body: dict[str, Any]) -> list[str]:
-        """The texts of one request's answer."""
+    def _post(self, body: dict[str, Any], ended: threading.Event) -> list[str]:
+        """The texts of one request's answer; it is not sent again once all has `ended`."""
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self._key_variable, "").strip():  # a mounted secret ends in a newline
             if not key.isprintable() or not key.isascii():  # and is not shown
@@ -146,8 +150,8 @@ class Endpoint:
                 problem = f"{type(reason).__name__}: {reason}; is the server up?"
                 if isinstance(reason, TimeoutError):
                     problem = f"no answer within timeout_s={self._timeout_s:g} s"
-            if number < tries:
-                time.sleep(wait)
+            if number < tries and ended.wait(wait):
+                break
         raise GenerationError(f"endpoint: {self._url} failed {tries} times, the last time: {problem}")
 
     def _texts(self, answer: bytes) -> list[str]:

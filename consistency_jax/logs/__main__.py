@@ -65,7 +65,8 @@ def audit_logs(
     path = local(logs, "--from")
     if not path.exists():
         raise DataError.at(str(path), "there is no such file or folder", "Name what holds the logs")
-    way = match_of(match, tools or Tools()) if match else None
+    tools = (tools or Tools())._replace(workdir=str(location(workdir)))
+    way = match_of(match, tools) if match else None
     _check_match(location(workdir), way)
     logged = read_logs(path, tasks, join, way)
     kinds = {table.known for table in logged.tables.values()}

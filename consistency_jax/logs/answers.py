@@ -5,7 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from consistency_jax.data.items import DataError, Items, ParallelItem, check_names, right_answers
+from consistency_jax.data.items import (
+    DataError,
+    Items,
+    ParallelItem,
+    check_characters,
+    check_names,
+    right_answers,
+)
 from consistency_jax.logs.matching import Match
 from consistency_jax.logs.told import Given, Scored
 from consistency_jax.logs.words import as_scores
@@ -127,7 +134,8 @@ def _odd(task: str, items: Items, asked: int, languages: int, known: str) -> Ite
         yield f"{task}: {whole:,} of {asked:,} questions are there in all languages"
     right = [item.right for item in items]
     if unknown := right.count(()):
-        yield f"{task}: what is right is not told of {unknown:,} of {len(items):,} questions"
+        blind = ", so that nothing shows whether the languages ask the same" * (unknown == len(items))
+        yield f"{task}: what is right is not told of {unknown:,} of {len(items):,} questions{blind}"
     elif known != "texts" and len(items) > 9 and len({*right}) == 1:
         yield f"{task}: every right answer is {right[0][0]}, which cannot show whether the languages ask the same"
 
@@ -137,6 +145,8 @@ def _item(key: str, own: Mapping[str, Scored], mend: str) -> ParallelItem:
     known = next((told for told in own.values() if told.right), first)
     check_names([key, *own], first.where)
     for told in own.values():
+        texts = (("the prompt", told.prompt), *(("an answer", text) for text in told.candidates))
+        check_characters([("the id", key), ("the group", told.group), *texts], told.where)
         if len(told.candidates) != len(first.candidates):
             reason = f"{len(told.candidates)} candidates, where {first.where} has {len(first.candidates)}"
             raise DataError.at(told.where, reason, mend)

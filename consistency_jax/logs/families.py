@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from babel import Locale
+
 from consistency_jax.data.examples import ANCHOR
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.language_files import looks_like_language
@@ -18,15 +20,16 @@ ENGLISH = ("eng", "eng_latn", "eng-latn", "english")  # names of the anchor, in 
 
 
 class Run(NamedTuple):
-    """A task as it was measured: by which model, when, and where that is logged."""
+    """A task as it was measured: by which model, when, where that is logged, and whether to its end."""
 
     model: str
     date: str
     file: Path
+    whole: bool = True
 
 
 def newest(path: Path, runs: Mapping[Path, tuple[str, Run]]) -> dict[str, Run]:
-    """Task -> its newest run, of logs (file -> task and run) below a path.
+    """Task -> its newest run that came to its end, else its newest, of logs (file -> task and run) below a path.
 
     Raises:
       DataError: runs of several models.
@@ -36,8 +39,8 @@ def newest(path: Path, runs: Mapping[Path, tuple[str, Run]]) -> dict[str, Run]:
         raise DataError.at(str(path), f"samples of several models or runs, {told}", "Name the folder of one")
     found: dict[str, Run] = {}
     for task, run in runs.values():
-        if task not in found or (run.date, run.file) > (found[task].date, found[task].file):
-            found[task] = run
+        best = found.get(task, run)
+        found[task] = max(best, run, key=lambda own: (own.whole, own.date, own.file))
     return found
 
 
@@ -99,12 +102,19 @@ def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[s
             raise DataError.at(
                 where, f"--tasks={pattern} has no place for its language", "Write xcopa_{language}"
             )
-        if not any(pattern == own for patterns in found.values() for own, _ in patterns):
+        if not any(_place_in(task, pattern) for task in tasks):
             raise DataError.at(
                 where, f"--tasks={pattern} is no task; there are {', '.join(tasks)}", "Name these"
             )
     if wanted:
-        found = {task: [own for own in patterns if own[0] in wanted] for task, patterns in found.items()}
+        found = {
+            task: [
+                (pattern, next((code for own, code in patterns if own == pattern), place))
+                for pattern in wanted
+                if (place := _place_in(task, pattern))
+            ]
+            for task, patterns in found.items()
+        }
     counts = Counter(pattern for own in found.values() for pattern, _ in own)
     families: dict[str, dict[str, str]] = {}
     for task, own in found.items():
@@ -115,7 +125,16 @@ def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[s
         english = [language for language in names if language.lower() in ENGLISH]
         if len(english) == 1 and ANCHOR not in names:
             families[pattern] = {ANCHOR if own == english[0] else own: task for own, task in names.items()}
-    return {pattern: names for pattern, names in families.items() if len(names) > 1}
+    # in one order, whichever was measured first
+    return {pattern: dict(sorted(names.items())) for pattern, names in families.items() if len(names) > 1}
+
+
+def _place_in(task: str, pattern: str) -> str:
+    """What stands in a task's name where a pattern has {language}: a code, or one word; "" where it does not fit."""
+    before, _, after = pattern.partition(LANGUAGE)
+    found = re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", task)
+    place = found[1] if found else ""
+    return place if re.fullmatch("[^_-]+", place) or any(own == pattern for own, _ in _patterns(task)) else ""
 
 
 def _patterns(task: str) -> list[tuple[str, str]]:
@@ -125,6 +144,8 @@ def _patterns(task: str) -> list[tuple[str, str]]:
     found = []
     for start, end in spans:
         language = "".join(words[start:end])
+        if end - start == 3 and words[end - 1].title() in Locale("en").scripts:
+            language = "".join([*words[start : end - 1], words[end - 1].title()])  # jpn_jpan
         known = len(language) > 3 or language_name(language) != language  # quy_Latn is a language by its form
         if len(words) > end - start and looks_like_language(language) and known:
             found.append(("".join([*words[:start], LANGUAGE, *words[end:]]), language))

@@ -32,29 +32,43 @@ def read(
     Raises:
       DataError: a log that cannot be read, or as `lm_eval.read`.
     """
-    runs, ended = {}, {}
+    runs, ended, damaged = {}, {}, []
     for file in files:
-        head = _header(file)
-        about, ended[file] = head["eval"], head.get("status")
         try:
-            runs[file] = about["task"].rpartition("/")[2], Run(about["model"], about["created"], file)
+            head = _header(file)
+            about, ended[file] = head["eval"], head.get("status")
+            task, language = about["task"].rpartition("/")[2], (about.get("task_args") or {}).get("language")
+            run = Run(about["model"], about["created"], file, whole=ended[file] == "success")
+            runs[file] = f"{task}_{language}" if language else task, run
+        except DataError as error:
+            damaged.append(error)
         except (KeyError, TypeError, AttributeError) as error:
-            raise _damaged(file, error) from error
-    return read_families(
-        path,
-        newest(path, runs),
-        tasks,
-        lambda name, own: _joined(name, own, join, ended, match),
-        one_run=False,
-    )
+            damaged.append(_damaged(file, error))
+    if not runs:
+        raise damaged[0]
+    try:
+        logged = read_families(
+            path,
+            newest(path, runs),
+            tasks,
+            lambda name, own: _joined(name, own, join, ended, match),
+            one_run=False,
+        )
+    except DataError as error:
+        raise (damaged or [error])[0] from error
+    return logged._replace(notes=[*logged.notes, *(f"left out: {error}" for error in damaged)])
 
 
 def _joined(
     name: str, files: Mapping[str, Path], join: str, ended: Mapping[Path, str | None], match: Match | None
 ) -> tuple[Items, Table, list[str]]:
-    answers = {language: _answers(file, join) for language, file in files.items()}
+    answers, failed = {}, {}
+    for language, file in files.items():
+        answers[language], failed[language] = _answers(file, join)
     items, table, odd = joined_answers(name, answers, MEND, match)
     for language, file in files.items():
+        if failed[language]:
+            odd.append(f"{name}: {failed[language]:,} samples in {language} ended with an error, left out")
         if ended[file] != "success":
             told = f"the log in {language} did not end well (status {ended[file]!r}): not all may be there"
             odd.append(f"{name}: {told}")
@@ -127,10 +141,15 @@ def _damaged(file: Path, error: object) -> DataError:
 
 
 # ---------------------------------------------------------------------------------------------------------- the answers
-def _answers(file: Path, join: str) -> dict[str, Given]:
+def _answers(file: Path, join: str) -> tuple[dict[str, Given], int]:
+    """Key -> what was logged, and how many samples have no score because they failed."""
     found: dict[str, Given] = {}
+    failed = 0
     epochs: set[tuple[str, int]] = set()
     for where, sample in _samples(file):
+        if sample.get("error") and not sample.get("scores"):
+            failed += 1
+            continue
         try:
             metadata = sample.get("metadata") or {}
             if join and join not in metadata:
@@ -146,15 +165,15 @@ def _answers(file: Path, join: str) -> dict[str, Given]:
         epochs.add((key, epoch))
         found[key] = given._replace(answers=found[key].answers + given.answers) if key in found else given
     if not found:
-        raise DataError.at(str(file), "a log without samples", "Log them: inspect eval ... --log-samples")
-    return dict(sorted(found.items()))  # in one order, whichever came back first
+        why = f"all {failed:,} samples ended with an error" if failed else "a log without samples"
+        raise DataError.at(str(file), why, "Log them: inspect eval ... --log-samples")
+    return dict(sorted(found.items())), failed  # in one order, whichever came back first
 
 
 def _given(sample: Mapping[str, Any], where: str) -> Given:
     score = next(iter((sample.get("scores") or {}).values()), None)
     if score is None:
-        told = (sample.get("error") or {}).get("message", "none was made")
-        raise DataError.at(where, f"no score ({told:.80})", "Have it scored: inspect score")
+        raise DataError.at(where, "no score (none was made)", "Have it scored: inspect score")
     targets = sample["target"] if isinstance(sample["target"], list) else [sample["target"]]
     answer = (score.get("answer") or "").strip() or None
     names = [f"{chr(65 + n)}) {text}" for n, text in enumerate(sample.get("choices") or ())]

@@ -58,4 +58,4 @@ def _answers(file: Path, join: str) -> dict[str, Scored]:
         if key in found:
             raise DataError.at(line.where, f"{join or 'id'} {key!r} stands twice", MEND)
         found[key] = told
-    return found
+    return dict(sorted(found.items()))

@@ -5,6 +5,7 @@ written answers (mgsm_direct_en) what was written, as a filter has it.
 """
 
 import ast
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from consistency_jax.logs.answers import joined, joined_answers
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.logs.matching import Match
 from consistency_jax.logs.told import Given, Logged, Scored
-from consistency_jax.table import Table
+from consistency_jax.table import NEVER, Table
 
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 # Metrics that are 1 where an answer is the target.
@@ -97,7 +98,8 @@ def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
             raise DataError.at(line.where, f"{join or 'doc_id'} {key!r} stands twice", MEND)
         filters[key], found[key] = name, told
     # Where credit is the share of all that are right (truthfulqa_mc2), the target tells nothing.
-    return {key: told._replace(right=()) for key, told in found.items()} if shares else found
+    ordered = sorted(found.items())  # in one order, however many processes wrote them
+    return {key: told._replace(right=()) if shares else told for key, told in ordered}
 
 
 def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Scored:
@@ -110,9 +112,11 @@ def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where:
     # The same once more without their context: acc_mutual_info.
     if any(contexts[:half]) and not any(contexts[half:]):
         contexts, texts, scores = (own[:half] for own in (contexts, texts, scores))
-    # Several contexts, and one text behind them: what is right is not logged.
-    inputs = len({*contexts}) > 1
-    right = () if inputs else _right(sample["target"], texts, scores, sample.get("acc"))
+    # What cannot be said at all: the harness model of this package says so of what it cannot ask.
+    scores = tuple(NEVER if score == -math.inf else score for score in scores)
+    # Several contexts, and one text behind them: the target is not their number, but credit tells which is right.
+    inputs, credit = len({*contexts}) > 1, sample.get("acc")
+    right = _credited(scores, credit) if inputs else _right(sample["target"], texts, scores, credit)
     return Scored(contexts[0], contexts if inputs else texts, scores, right, "", where)
 
 
@@ -140,6 +144,14 @@ def _literal(text: Any) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text
+
+
+def _credited(scores: Sequence[float], credit: float | None) -> tuple[int, ...]:
+    """The index of what is right, as far as credit for the likeliest tells: of two candidates always."""
+    best = max(range(len(scores)), key=scores.__getitem__)
+    if credit == 1:
+        return (best,)
+    return (1 - best,) if credit == 0 and len(scores) == 2 else ()
 
 
 def _right(

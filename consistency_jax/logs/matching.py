@@ -43,7 +43,8 @@ UNFITTED = 0.8  # cosine
 BATCH = 256  # requests whose answers are kept together
 # A number with a decimal mark, or with groups of digits (12,34,567 in India) and one; or a fraction.
 _NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|\d{1,3}(?:([.,' ])\d{2,3})*?([.,' ])\d{3}(?:[.,]\d+)?)")
-_FRACTION = re.compile(r"-?\d+/[1-9]\d*")
+_FRACTION = re.compile(r"-?(\d+ )?\d+/[1-9]\d*")
+DOTTED = ("tr", "tur", "az", "aze", "azj")  # languages in which I is the capital of ı
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—"), "-") | {ord("⁄"): "/"}
 _POWERS = re.compile("[⁰¹²³⁴-⁹]+")
 
@@ -53,18 +54,29 @@ def spelling(text: str, language: str = "") -> str:
     """A text without what does not make it another answer: case, width, punctuation and spaces, in any digits; a number
     as its value, as `final_numbers` reads it in the language: 1,000.0 and $1000 as 1000, in German 1.000 too, and 1,5
     as 3/2."""
-    folded = unicodedata.normalize("NFKC", _POWERS.sub(lambda found: f"^{found[0]}", text))
+    apart = re.sub(
+        r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", _POWERS.sub(lambda found: f"^{found[0]}", text)
+    )  # 2½ is not 21/2
+    apart = apart.replace("I", "ı") if re.split("[-_]", language)[0] in DOTTED else apart
+    folded = unicodedata.normalize("NFKC", apart)
     folded = folded.translate(SIGNS).translate(_DASHES).strip()
     digits = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
     number = digits.strip("$€£¥% ").rstrip(". ")
     number = re.sub(r"^\+(?=\d)|(?<=^-) (?=\d)", "", number)
-    if _FRACTION.fullmatch(number):
-        return str(Fraction(number))
+    if found := _FRACTION.fullmatch(number):
+        return str(Fraction(found[0]) if not found[1] else _mixed(found[0]))
     if _NUMBER.fullmatch(number):
         value = final_number(re.sub("[ ']", "", number), language)
         if value is not None:
             return str(value)
     return normalised(digits)
+
+
+def _mixed(number: str) -> Fraction:
+    """The value of -2 1/2."""
+    whole, part = number.removeprefix("-").split(" ")
+    value = int(whole) + Fraction(part)
+    return -value if number.startswith("-") else value
 
 
 def is_number(spelt: str) -> bool:
@@ -224,11 +236,13 @@ def _judged(one: Said, two: Said) -> str:
 
 
 class Tools(NamedTuple):
-    """What a way may need: an OpenAI-compatible server, its name of a model, and a sentence-transformers model."""
+    """What a way may need: an OpenAI-compatible server, its name of a model, and a sentence-transformers model; and the
+    workdir that it is asked for."""
 
     server: str = ""
     model: str = ""
     encoder: str = "LaBSE"
+    workdir: str = ""
 
 
 def match_of(name: str, tools: Tools) -> Match:
@@ -243,13 +257,18 @@ def match_of(name: str, tools: Tools) -> Match:
 
 
 def _asked(tools: Tools, name: str, chat: bool) -> Generator:
-    """The server; what it answered is kept, so that an audit that is killed goes on."""
+    """The server; what it answered is kept, so that an audit into one workdir goes on when it was killed. For another
+    workdir it is asked anew: under one name another model may be served by then."""
     if not tools.server or not tools.model:
         raise ConfigError(f"--match={name} asks a server: --server=http://HOST:PORT/v1 --server_model=NAME")
     engine = Endpoint(tools.server, tools.model, chat=chat)
-    settings = json.dumps([tools.server, tools.model, chat])
+    settings = json.dumps([tools.server, tools.model, chat, tools.workdir])
     path = cache_folder() / "matched" / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        print(
+            f"note: what {tools.model} said before for {tools.workdir} is kept in {path}; delete it to ask anew"
+        )
     return CachedAnswers(lambda: engine, path, settings, BATCH)
 
 

@@ -42,7 +42,7 @@ def read(
                 told = (_scored if "scores" in record or "answer" not in record else _given)(
                     record, line.where
                 )
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 mend = 'Write {"id": "q1", "language": "en", "scores": [-1.5, -3.2]}, or "answer": "B"'
                 told = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 raise DataError.at(line.where, f"no answer can be read: {told}", mend) from error

@@ -92,10 +92,21 @@ def _unplaced(told: Given, texts: Sequence[str | None], more: str) -> DataError 
 
 
 def _placed(asked: Mapping[str, Given]) -> dict[str, Scored]:
-    """The places of answers to one question among its candidates."""
+    """The places of answers to one question among its candidates. Where two of these are called alike in one language,
+    the others tell which is right."""
+    every = [
+        {k for k, text in enumerate(told.candidates) if text in told.right}
+        for told in asked.values()
+        if told.right
+    ]
+    common = tuple(sorted(set.intersection(*every))) if every else ()
     return {
         language: _scored(
-            told, told.candidates, told.answers, tuple(map(told.candidates.index, told.right)), own
+            told,
+            told.candidates,
+            told.answers,
+            common if common and told.right else tuple(map(told.candidates.index, told.right)),
+            own,
         )
         for language, told, own in _with_places(asked)
     }
@@ -214,14 +225,15 @@ def _right_places(asked: Mapping[str, Given]) -> list[int]:
     named = [own for own in asked.values() if own.candidates]
     for own in named:
         places = [k for k, text in enumerate(own.candidates) if text in own.right]
-        if len(own.candidates) != len(named[0].candidates) or places and found and places != found:
+        both = [k for k in found if k in places]  # two of them may be called alike in one language
+        if len(own.candidates) != len(named[0].candidates) or places and found and not both:
             told = [
                 f"{len(each.candidates)} candidates, right {', '.join(each.right)}"
                 for each in (own, named[0])
             ]
             reason = f"{told[0]}; at {named[0].where} {told[1]}"
             raise DataError.at(own.where, reason, "Give the same candidates in one order, in all languages")
-        found = found or places
+        found = both or found or places
     return found
 
 

@@ -48,6 +48,7 @@ def normalised(text: str) -> str:
     is not 1030; 1,000 is 1000); runs of space made one. A text of nothing but punctuation keeps it.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = folded.replace("i\u0307", "i")  # what İ becomes
     if any(map(str.isdigit, folded)):
         kept = _beside_digits(folded)
     else:

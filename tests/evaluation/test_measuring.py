@@ -8,6 +8,7 @@ import pytest
 
 from consistency_jax.config.defaults import default
 from consistency_jax.data.items import Items
+from consistency_jax.errors import UserError
 from consistency_jax.evaluation import measuring
 from consistency_jax.evaluation.measuring import headline, score_split
 from consistency_jax.evaluation.splits import load_split, split_of
@@ -59,6 +60,18 @@ def test_a_table_is_found_again_until_something_that_it_depends_on_changes(
     assert made(prompt=True)
     assert not made(prompt=True)
     assert calls[-1]["prompt"]
+
+
+def test_a_model_whose_scores_are_no_numbers_is_told_where_and_nothing_is_kept(small_config, small_model):
+    model = load_pretrained(small_model)
+    broken = jax.tree.map(lambda x: x * np.nan, model.params)
+    scorer = Scorer(model.config, mesh_of(model.params))
+    split = split_of(small_config, "test", load_split(small_config, "test"), model, "joint")
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=r"split 'test': .* no number, the first to .* in \w+\. Are the weights"
+        ):
+            score_split(small_config, scorer, broken, split, prompt=False, params_key="broken")
 
 
 def test_headline_figures_by_hand():

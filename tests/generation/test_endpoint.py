@@ -139,6 +139,26 @@ def test_a_server_that_is_away_is_named() -> None:
         endpoint.generate(["a"], n=1, sampling=Sampling(), seed=0)
 
 
+def test_after_a_refusal_nothing_is_sent_again(serve: Any) -> None:
+    """The others' threads end with the request that they wait for."""
+
+    def respond(body: dict[str, Any]) -> Answer:
+        if body["prompt"] == "bad":
+            time.sleep(0.3)  # the others wait for their second try
+            return 400, {"error": "no"}
+        return 503, {"error": "busy"}
+
+    served = serve(respond)
+    endpoint = Endpoint(served.url, "m", backoff_s=30.0)
+    with pytest.raises(GenerationError, match="refused the request"):
+        endpoint.generate(["bad", "a", "b"], n=1, sampling=Sampling(), seed=0)
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(timeout=10)  # not the 30 seconds until the next try
+            assert not thread.is_alive()
+    assert sorted(body["prompt"] for body in served.asked) == ["a", "b", "bad"]
+
+
 def test_a_model_that_has_said_nothing_has_an_empty_answer(serve: Any) -> None:
     """It reasoned until its tokens were used up."""
     answer = {"choices": [{"message": {"content": None, "reasoning": "hm"}, "finish_reason": "length"}]}

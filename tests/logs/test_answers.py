@@ -31,7 +31,19 @@ def test_what_is_odd_about_a_task_is_told():
     ]
     unknown = {key: own._replace(right=()) for key, own in whole.items()}
     _, _, notes = joined("task", {"en": unknown, "sw": unknown}, "mend")
-    assert notes == ["task: what is right is not told of 12 of 12 questions"]
+    blind = ", so that nothing shows whether the languages ask the same"
+    assert notes == [f"task: what is right is not told of 12 of 12 questions{blind}"]
+    part = unknown | {"3": whole["3"]}
+    _, _, notes = joined("task", {"en": part, "sw": part}, "mend")
+    assert notes == ["task: what is right is not told of 11 of 12 questions"]
+
+
+def test_half_a_character_in_a_log_is_told():
+    told = Scored("Q", ("a", "b"), (-1.0, -2.0), (0,), "", "x:1")
+    for change in ({"prompt": "\ud83d"}, {"candidates": ("a", "\ud83d")}, {"group": "\ud83d"}):
+        odd = told._replace(**change)
+        with pytest.raises(DataError, match="x:1: .* holds a lone surrogate"):
+            joined("task", {"en": {"q": odd}, "sw": {"q": told}}, "mend")
 
 
 @pytest.mark.parametrize("score", [float("nan"), 1e300])
@@ -100,6 +112,12 @@ def test_what_makes_no_other_answer(one, other, same):
         ("+5", "en", "5"),
         ("– 5", "en", "-5"),
         ("½", "en", "1/2"),
+        ("2½", "en", "5/2"),
+        ("-1 1/2", "en", "-3/2"),
+        ("11/2", "en", "11/2"),
+        ("İSTANBUL", "tr", "istanbul"),
+        ("IĞDIR", "tr", "ığdır"),
+        ("IRAN", "en", "iran"),
         ("0.5", "en", "1/2"),
         ("1,000", "de", "1"),
         ("10.000", "pt-BR", "10000"),

@@ -27,11 +27,12 @@ def read(tasks: Sequence[str], wanted: str = "", failing: str = ""):
         (["xcopa_it", "xcopa_sw", "copa"], {"xcopa": ["it", "sw"]}),
         (["belebele_eng_Latn", "belebele_swh_Latn"], {"belebele": ["en", "swh_Latn"]}),
         (["belebele_eng_Latn_cf", "belebele_ita_Latn_cf"], {"belebele_cf": ["en", "ita_Latn"]}),
-        (["m_mmlu_fr", "m_mmlu_de", "arc_fr", "arc_de"], {"m_mmlu": ["fr", "de"], "arc": ["fr", "de"]}),
+        (["m_mmlu_fr", "m_mmlu_de", "arc_fr", "arc_de"], {"m_mmlu": ["de", "fr"], "arc": ["de", "fr"]}),
         (["belebele_quy_Latn", "belebele_zho_Hans"], {"belebele": ["quy_Latn", "zho_Hans"]}),
+        (["piqa_eng_latn", "piqa_jpn_jpan", "piqa_tha_thai"], {"piqa": ["en", "jpn_Jpan", "tha_Thai"]}),
         (["mmlu_en_law", "mmlu_sw_law"], {"mmlu_law": ["en", "sw"]}),
         (["copa_en", "copa_eng"], {"copa": ["en", "eng"]}),
-        (["copa_eng", "copa_en"], {"copa": ["eng", "en"]}),
+        (["copa_eng", "copa_en"], {"copa": ["en", "eng"]}),
     ],
 )
 def test_tasks_of_one_name_but_for_its_language_are_one(tasks, families):
@@ -53,6 +54,14 @@ def test_tasks_are_chosen_by_a_pattern():
             read(["a_en", "a_sw"], wanted)
 
 
+def test_a_pattern_tells_where_a_language_stands_that_has_no_code():
+    logged = read(["include_albanian_stem", "include_arabic_stem", "include_x"], "include_{language}_stem")
+    assert list(logged.items["include_{language}_stem".replace("_{language}", "")]) == ["albanian", "arabic"]
+    logged = read(["wino_en", "wino_jp", "wino_fr", "wino_full_en"], "wino_{language}")
+    assert list(logged.items["wino"]) == ["en", "fr", "jp"]  # full_en is no language
+    assert logged.notes == ["in one language alone, left out: wino_full_en"]
+
+
 def test_a_family_that_does_not_fit_is_left_out_or_told():
     tasks = ["a_en", "a_sw", "b_en", "b_sw"]
     logged = read(tasks, failing="a")
@@ -71,5 +80,8 @@ def test_the_newest_run_of_a_task_counts():
         Path("3"): ("b", Run("m", "2026-01-01", Path("3"))),
     }
     assert {task: run.file.name for task, run in newest(Path("logs"), runs).items()} == {"a": "2", "b": "3"}
+    half = {Path("5"): ("b", Run("m", "2026-01-09", Path("5"), whole=False))}
+    assert newest(Path("logs"), runs | half)["b"].file == Path("3")
+    assert newest(Path("logs"), half)["b"].file == Path("5")
     with pytest.raises(DataError, match="several models or runs, m, other"):
         newest(Path("logs"), runs | {Path("4"): ("a", Run("other", "2026-01-03", Path("4")))})

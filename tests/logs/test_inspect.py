@@ -149,7 +149,7 @@ ONE = sample(0, "en", "A")
         ([3], "no sample of Inspect"),
         ([ONE, ONE], "id 'q0' stands twice"),
         ([ONE | {"scores": None}], "no score .none was made"),
-        ([ONE | {"scores": {}, "error": {"message": "out of time"}}], "no score .out of time"),
+        ([ONE | {"scores": {}, "error": {"message": "out of time"}}], "all 1 samples ended with an error"),
         ([ONE | {"target": "B"}], "the right answer is"),
         ([ONE | {"target": "D"}], "'D' is none of the candidates"),
         ([ONE | {"choices": ["Egypt", "Kenya"]}], "candidates, where"),
@@ -183,6 +183,27 @@ def test_what_is_no_log_is_told(tmp_path):
     log(tmp_path, "en", answers("en", "AAA"), model="other")
     with pytest.raises(DataError, match="several models or runs, mockllm/model, other"):
         read_logs(tmp_path)
+
+
+def test_a_damaged_log_or_sample_beside_others_is_left_out_and_told(tmp_path):
+    failed = ONE | {"id": "q9", "scores": {}, "error": {"message": "out of time"}}
+    log(tmp_path, "en", [*answers("en", "AAA"), failed])
+    log(tmp_path, "sw", answers("sw", "AAA"))
+    (tmp_path / "2026-11-30T13-06-54+00-00_places-sw_mockllm-model.json").write_text("{", "utf8")
+    logged = read_logs(tmp_path)
+    assert len(next(iter(logged.items.values()))) == 3
+    assert any("1 samples in en ended with an error, left out" in note for note in logged.notes)
+    assert any(note.startswith("left out: ") and "no log of Inspect" in note for note in logged.notes)
+
+
+def test_a_task_that_was_told_its_language_is_one_of_several(tmp_path):
+    for code in ("en", "sw"):
+        file = log(tmp_path, code, answers(code, "AAA"))
+        text = json.loads(file.read_text("utf8"))
+        text["eval"] |= {"task": "places", "task_args": {"language": code}}
+        file.write_text(json.dumps(text), "utf8")
+    (items,) = read_logs(tmp_path).items.values()
+    assert items.languages == ("en", "sw")
 
 
 @pytest.mark.parametrize("packing", list(PACKINGS)[1:])

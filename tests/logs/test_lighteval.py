@@ -49,22 +49,22 @@ def test_scores_stand_in_the_table_by_document_and_language(folder):
     assert logged.model == "org/model"
     assert logged.notes == []
     table = logged.tables["cities_mcf"]
-    assert (table.ids, table.languages) == (("1", "0"), ("ita", "en"))
-    assert table.logp[0].tolist() == [[-4, -3, -2], [-1, -3, -2]]
-    assert table.logp[1, :, :2].tolist() == [[-1.5, -2.5], [-1.5, -2.0]]
-    assert table.gold.tolist() == [2, 0]
-    assert logged.items["cities_mcf"][0].prompts["en"] == "Q1:"
+    assert (table.ids, table.languages) == (("0", "1"), ("en", "ita"))
+    assert table.logp[1].tolist() == [[-1, -3, -2], [-4, -3, -2]]
+    assert table.logp[0, :, :2].tolist() == [[-1.5, -2.0], [-1.5, -2.5]]
+    assert table.gold.tolist() == [0, 2]
+    assert logged.items["cities_mcf"][1].prompts["en"] == "Q1:"
 
 
 def test_the_newest_details_of_a_task_count(folder):
     write(folder, "cities_ita_mcf|0", [detail(0, [-9.0, -8.0], 0)], date="2026-11-30T12-00-00.1")
     logged = read_logs(folder)
-    assert logged.tables["cities_mcf"].logp[0, 0, :2].tolist() == [-9, -8]
+    assert logged.tables["cities_mcf"].logp[0, 1, :2].tolist() == [-9, -8]
     assert any("in 2 runs" in note for note in logged.notes)
 
 
 def test_documents_are_joined_by_a_field(folder):
-    assert read_logs(folder, join="key").tables["cities_mcf"].ids == ("k1", "k0")
+    assert read_logs(folder, join="key").tables["cities_mcf"].ids == ("k0", "k1")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Samples of lm-evaluation-harness: which tasks are one, what belongs together, and what cannot be read."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import consistency_jax as cj
 from consistency_jax.data.items import MASK, DataError
 from consistency_jax.logs import read_logs
 from consistency_jax.report import summarise
+from consistency_jax.table import NEVER
 
 DATE = "2026-11-29T09-46-03.600470"
 MODEL = "org__model"
@@ -224,7 +226,7 @@ def test_written_answers_beside_choices_are_left_out_and_told(folder):
     assert "facts is no multiple choice in de, left out" in logged.notes
 
 
-def test_several_contexts_before_one_text_have_no_known_answer(tmp_path):
+def test_of_several_contexts_before_one_text_credit_tells_which_is_right(tmp_path):
     """As xwinograd's; the harness logs the text as target, which says nothing."""
     own = sample(0, [-1.0, -2.0], "end")
     for k, request in enumerate(own["arguments"].values()):
@@ -234,7 +236,30 @@ def test_several_contexts_before_one_text_have_no_known_answer(tmp_path):
     logged = read_logs(tmp_path)
     (item,) = logged.items["facts"]
     assert (item.candidates["en"], item.right) == (("Start 0", "Start 1"), ())
-    assert logged.notes == ["facts: what is right is not told of 1 of 1 questions"]
+    assert logged.notes[0].startswith("facts: what is right is not told of 1 of 1 questions")
+    for credit, right in ((1.0, (0,)), (0.0, (1,))):  # of the first, which is the likelier
+        for language in ("en", "sw"):
+            write(tmp_path, f"facts_{language}", [own | {"acc": credit}])
+        logged = read_logs(tmp_path)
+        assert (logged.items["facts"][0].right, logged.notes) == (right, [])
+
+
+def test_what_the_model_could_not_be_asked_is_the_least_likely(tmp_path):
+    """The harness model of this package gives -inf for what is too long."""
+    for language in ("en", "sw"):
+        write(tmp_path, f"facts_{language}", [sample(0, [-1.0, -math.inf], 0)])
+    table = read_logs(tmp_path).tables["facts"]
+    assert table.logp[0].tolist() == [[-1.0, NEVER]] * 2
+
+
+def test_the_order_of_lines_is_nothing_to_compare_by(tmp_path):
+    found = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        for language in ("sw", "en") if found else ("en", "sw"):
+            write(tmp_path, f"facts_{language}", [sample(n, [-1.0 - n, -2.0], 0) for n in order])
+        found.append(read_logs(tmp_path).tables["facts"])
+    assert (found[0].ids, found[0].languages) == (found[1].ids, found[1].languages)
+    np.testing.assert_array_equal(found[0].logp, found[1].logp)
 
 
 def test_one_text_a_document_is_no_multiple_choice(tmp_path):

@@ -165,8 +165,11 @@ def test_an_audit_by_a_judge_keeps_its_verdicts(serve, tmp_path, monkeypatch):
     assert told_so in found["settings"]["notes"][0]
     assert "100.0% of its verdicts are the same in the other order" in found["settings"]["notes"][0]
     count = len(served.asked)
-    audit_logs(tmp_path / "answers.jsonl", tmp_path / "again", match="judge", tools=told)
+    audit_logs(tmp_path / "answers.jsonl", tmp_path / "run", match="judge", tools=told)
     assert len(served.asked) == count
+    # Under that name another model may be served by now.
+    audit_logs(tmp_path / "answers.jsonl", tmp_path / "again", match="judge", tools=told)
+    assert len(served.asked) == 2 * count
     with pytest.raises(ConfigError, match="differ|match"):  # the same folder by another way
         audit_logs(tmp_path / "answers.jsonl", tmp_path / "run", match="spelling")
     (tmp_path / "scores.jsonl").write_text(

@@ -233,6 +233,19 @@ def test_answers_that_are_near_in_a_chain_are_one_in_any_order():
         assert outcome({name: answers[name] for name in names.split()}, match)[0] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("match", [None, by_spelling()])
+def test_where_two_candidates_are_called_alike_the_other_languages_tell_which_is_right(match):
+    texts = {"en": ("Myanmar", "Burma", "India"), "sw": ("Myama", "Myama", "Uhindi")}
+    for right in (0, 1):
+        answers = {
+            code: {"q": Given((own[2],), (own[right],), own, "Q", "", f"{code}:1")}
+            for code, own in texts.items()
+        }
+        items, _, _ = joined_answers("task", answers, "mend", match)
+        if match is None:
+            assert items[0].right == (right,)
+
+
 def test_candidates_that_stand_elsewhere_are_told_in_words_too():
     mixed = asked(en=("x", ["Egypt"], ["Egypt", "Chad"]), sw=("y", ["Chadi"], ["Misri", "Chadi"]))
     with pytest.raises(DataError, match="sw:1: 2 candidates, right Chadi; at en:1 2 candidates, right Egypt"):

@@ -15,6 +15,7 @@ CANDIDATES = [
 def test_normalised_texts():
     assert normalised("  St. LOUIS!\n") == normalised("st louis") == "st louis"
     assert normalised("ＰＡＲＩＳ。") == "paris"
+    assert normalised("İstanbul") == normalised("istanbul") == "istanbul"
     assert normalised("STRASSE") == normalised("Straße")
     assert normalised("Cafe\u0301") == normalised("CAFÉ") == "café"
     assert normalised(" ... ") == "..."
