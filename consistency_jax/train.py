@@ -29,6 +29,7 @@ from consistency_jax.runtime.watch import Watch, profiled_steps
 from consistency_jax.scoring.scorer import Scorer
 from consistency_jax.selection.making import selected_items
 from consistency_jax.training.announce import tell_model, tell_run, training_items
+from consistency_jax.training.loggers import check_wandb
 from consistency_jax.training.loop import fit
 from consistency_jax.training.rollouts import check_translators
 from consistency_jax.training.run_models import base_model, keep_base_key, policy_model
@@ -60,6 +61,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
     """
     validate(config, jax.device_count())
     check_trainable(config)
+    check_wandb(config.logging.wandb)
     stages = stages_of(config)
     for stage in stages:
         check_pairs_fit(stage.config)

@@ -12,6 +12,7 @@ what was kept and why the rest was not. `making.py` gives it the model's scores 
 from collections.abc import Sequence
 from typing import Any
 
+from consistency_jax.config.defaults import default
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.errors import ConfigError
 from consistency_jax.selection.calm import CALM
@@ -33,6 +34,12 @@ def check_selection(options: Any, items: Sequence[ParallelItem], languages: Sequ
       ConfigError: naming what is missing, and the mend.
     """
     needs, name = SELECTIONS[options.name], f"selection.name={options.name!r}"
+    usual, takes = default().selection, needs.takes(options)
+    for key in options:
+        if key != "name" and key not in takes and options[key] != usual[key]:
+            form = f" with form={options.form!r}" if "form" in takes and key != "form" else ""
+            told = f"{name}{form} takes {', '.join(takes) or 'no option'}"
+            raise ConfigError(f"selection.{key}={options[key]!r} does nothing there: {told}")
     if needs.labels and all(item.gold is None for item in items):
         unlabelled = ", ".join(other for other, row in SELECTIONS.items() if not row.labels)
         raise ConfigError(f"{name} needs labels, and no item has a gold answer; {unlabelled} need none")

@@ -26,7 +26,7 @@ from consistency_jax.data.preferences import Pair
 from consistency_jax.generation import Cut
 from consistency_jax.selection.candidates import Picks, best, picked_pairs, picks
 from consistency_jax.selection.letters import LETTERS, lettered_question, read_letter
-from consistency_jax.selection.needs import Given, Request, Selection, Translate
+from consistency_jax.selection.needs import SAMPLED, Given, Request, Selection, Translate
 
 VOTERS = 3  # languages that must vote
 SAMPLES = 3  # answers to a question in each language, where selection.samples is 0
@@ -241,4 +241,10 @@ def _check(options: Any, items: Sequence[ParallelItem], languages: Sequence[str]
     return ""
 
 
-CALM = Selection(_make, languages=VOTERS, check=_check)
+def _takes(options: Any) -> tuple[str, ...]:
+    if options.form == "likelihood":
+        return "form", "agreeing"
+    return ("form", "ties", "positive", "translator", "instructions", *SAMPLED)
+
+
+CALM = Selection(_make, languages=VOTERS, check=_check, takes=_takes)

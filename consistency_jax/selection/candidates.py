@@ -136,5 +136,5 @@ def _random_pairs(given: Given) -> list[Pair]:
     return picked_pairs(given, random_picks(mask, np.random.default_rng(given.seed)))
 
 
-GOLD = Selection(_gold_pairs, labels=True)
+GOLD = Selection(_gold_pairs, labels=True, takes=lambda _: ("rejected",))
 RANDOM = Selection(_random_pairs)

@@ -22,7 +22,7 @@ from consistency_jax.data.items import MASK, ParallelItem, open_prompt
 from consistency_jax.data.preferences import Pair
 from consistency_jax.selection.encoders import Encoder
 from consistency_jax.selection.final_numbers import final_number
-from consistency_jax.selection.needs import Given, Selection
+from consistency_jax.selection.needs import SAMPLED, Given, Selection
 from consistency_jax.selection.snippets import similarity, snippet
 from consistency_jax.selection.summary import SAME_TEXT
 
@@ -158,4 +158,8 @@ def _check(options: Any, items: Sequence[ParallelItem], languages: Sequence[str]
     return ""
 
 
-CM_ALIGN = Selection(consistency_pairs, candidates=0, languages=2, check=_check)
+def _takes(options: Any) -> tuple[str, ...]:
+    return ("task", "reference", "margin", *SAMPLED, *("encoder",) * (options.task == "general"))
+
+
+CM_ALIGN = Selection(consistency_pairs, candidates=0, languages=2, check=_check, takes=_takes)

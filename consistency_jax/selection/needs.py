@@ -11,6 +11,19 @@ from consistency_jax.generation import Cut, Generator, Sampling
 from consistency_jax.selection.encoders import Encoder
 from consistency_jax.selection.summary import Summary
 
+# Keys of `config.selection` that say how answers are sampled.
+SAMPLED = (
+    "samples",
+    "engine",
+    "engine_model",
+    "batch",
+    "max_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "stop",
+)
+
 
 class Request(NamedTuple):
     """A text to be translated."""
@@ -88,6 +101,7 @@ class Selection(NamedTuple):
       candidates: how many some item must have; 0 where the answers are written and none is needed.
       languages: how many must take part.
       check: (options, items, languages) -> what else is wrong, with its mend; empty where nothing is.
+      takes: options -> the keys of `config.selection` that count, beside `name`.
     """
 
     make: Callable[[Given], list[Pair]]
@@ -95,3 +109,4 @@ class Selection(NamedTuple):
     candidates: int = 2
     languages: int = 1
     check: Callable[[Any, Sequence[ParallelItem], Sequence[str]], str] = lambda *_: ""
+    takes: Callable[[Any], Sequence[str]] = lambda _: ()

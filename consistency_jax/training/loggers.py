@@ -1,6 +1,7 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard, Weights & Biases."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import time
@@ -149,14 +150,23 @@ def _drop_later_lines(path: Path, stage: str, first_step: int) -> None:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
-def _start_wandb(project: str, workdir: Path) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
+def check_wandb(project: str) -> None:
+    """Refuses a project where there is nothing to log to it with.
+
+    Raises:
+      ConfigError: wandb is not installed.
+    """
+    if project and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
             "logging.wandb is set but wandb is not installed: pip install 'consistency_jax[wandb]', "
             "or set --config.logging.wandb="
-        ) from error
+        )
+
+
+def _start_wandb(project: str, workdir: Path) -> Any:
+    check_wandb(project)
+    import wandb
+
     path = workdir / "wandb_id"  # one W&B run a workdir, however often it is resumed
     if not path.exists():
         write_text(path, uuid.uuid4().hex[:12])

@@ -51,6 +51,26 @@ def item(candidates: int = 2, gold: int | None = 0, prompt: str = "Q") -> Parall
             LANGUAGES,
             "item 'q' has a <mask>: use calm or gold",
         ),
+        (
+            {"name": "gold", "samples": 4},
+            [item()],
+            LANGUAGES,
+            "selection.samples=4 does nothing there: .*rejected",
+        ),
+        ({"name": "random", "margin": 0.1}, [item()], LANGUAGES, "margin=0.1 does nothing .*takes no option"),
+        ({"name": "calm", "samples": 5}, [item()], LANGUAGES, "with form='likelihood' takes form, agreeing"),
+        (
+            {"name": "calm", "form": "sampling", "agreeing": "random"},
+            [item()],
+            LANGUAGES,
+            "agreeing='random' does",
+        ),
+        (
+            {"name": "cm_align", "task": "code", "encoder": "LaBSE"},
+            [item(0)],
+            LANGUAGES,
+            "encoder='LaBSE' does",
+        ),
         ({"name": "cm_align", "samples": 1}, [item(0)], LANGUAGES, "selection.samples=1: .*draw 2 or more"),
     ],
 )
