@@ -120,7 +120,7 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     # --------------------------------------------------------------------------------------- what the base model says
     watch.part("base model measured", "measuring the base model")
     reference = Reference(scorer, model, folder=None)
-    on_main(functools.partial(keep_base_key, workdir, reference.key))
+    on_main(functools.partial(keep_base_key, workdir, reference.key, model.tokenizer))
     base = evaluation.measure("base", model, scorer, workdir, reference.key)
 
     # ------------------------------------------------------------------------------------- the stages, one or several

@@ -2,11 +2,13 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import Stage, stages_of
+from consistency_jax.data.trees.tokenization import tokenizer_key
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.adapters import add_adapters, quantise
 from consistency_jax.models.configured import computing, lora_config
@@ -91,25 +93,35 @@ def base_model(config: ConfigDict, mesh: Mesh, workdir: Path | None = None, orig
     return model
 
 
-BASE_KEY = "base_model.txt"  # of a workdir: the fingerprint of the parameters that its run started from
+# Of a workdir: the fingerprint of the parameters that its run started from, and the key of the tokenizer.
+BASE_KEY = "base_model.txt"
 
 
-def keep_base_key(workdir: Path, key: str) -> None:
-    """Notes in the workdir which base model its run starts from, by its `fingerprint`; nothing where it has begun."""
+def keep_base_key(workdir: Path, key: str, tokenizer: Any = None) -> None:
+    """Notes in the workdir which base model its run starts from, by its `fingerprint`, and with which tokenizer;
+    nothing where it has begun."""
     if not begun(workdir):
-        write_text(workdir / BASE_KEY, key)
+        write_text(workdir / BASE_KEY, f"{key}\n{tokenizer_key(tokenizer) if tokenizer is not None else ''}")
 
 
 def _check_base(workdir: Path, model: Model, path: str | Path) -> None:
     kept = workdir / BASE_KEY
-    if not on_main(kept.is_file):
+    text = on_main(lambda: kept.read_text(errors="replace") if kept.is_file() else "")
+    key, _, tokenizer = text.partition("\n")
+    if not text:
         print(
             f"note: {workdir} is of a version that did not keep the base model's fingerprint: nothing here can tell "
             f"whether the run started from {path}"
         )
-    elif on_main(lambda: kept.read_text(errors="replace")) != fingerprint(model.params):
+    elif key != fingerprint(model.params):
         raise ConfigError(
             f"the run in {workdir} started from other parameters than those in {path} (see {BASE_KEY}). "
             "Bring back the model folder as it was (the embedded base model: the version or the CONSISTENCY_CACHE that "
             "made it), or start in another --workdir"
+        )
+    # No error: another version of the tokenizer's library may write the same tokenizer otherwise.
+    elif tokenizer and model.tokenizer is not None and tokenizer != tokenizer_key(model.tokenizer):
+        print(
+            f"note: the tokenizer in {path} (its files, chat template or library) is not as the run in {workdir} began "
+            "with: if it makes other tokens, bring back the files as they were"
         )

@@ -1,6 +1,7 @@
 """The models of a run: the newest stage that has begun, and parameters that come back from its checkpoints."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -108,7 +109,8 @@ def test_a_base_model_computes_as_the_config_says(small_config, tmp_path):
 def test_a_run_goes_on_from_the_base_model_that_it_started_from_alone(small_config, tmp_path, capsys):
     mesh, config = make_mesh((1, 1, 1)), small_config
     model = base_model(config, mesh, tmp_path)
-    keep_base_key(tmp_path, fingerprint(model.params))
+    original = config.model.path
+    keep_base_key(tmp_path, fingerprint(model.params), model.tokenizer)
     kept(tmp_path / "checkpoints", 3, model.params)
     base_model(config, mesh, tmp_path)
     moved = jax.tree.map(lambda p: p * 1.001, model.params)
@@ -119,6 +121,15 @@ def test_a_run_goes_on_from_the_base_model_that_it_started_from_alone(small_conf
     keep_base_key(tmp_path, fingerprint(moved))  # the run has begun: what it started from stands
     with pytest.raises(ConfigError, match="started from other parameters"):
         base_model(config, mesh, tmp_path)
+    config.model.path = original
+    capsys.readouterr()
+    base_model(config, mesh, tmp_path)
+    assert "note: the tokenizer" not in capsys.readouterr().out
+    edited = shutil.copytree(original, tmp_path / "edited")
+    (edited / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    config.model.path = str(edited)
+    base_model(config, mesh, tmp_path)
+    assert f"note: the tokenizer in {edited}" in capsys.readouterr().out
     (tmp_path / "base_model.txt").unlink()  # as workdirs of earlier versions
     capsys.readouterr()
     base_model(config, mesh, tmp_path)
