@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config import ConfigError, default, names, parse_arg
 from consistency_jax.config.recipes import COLUMNS, published, set_source
-from consistency_jax.objectives import OBJECTIVES
+from consistency_jax.objectives import OBJECTIVES, options_of
 
 LANGUAGES = "en+fr+es+ru+vi+tr"
 # Relations of the embedded facts that a small model knows in English, and whose names are not ranked by their length
@@ -79,6 +79,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     experiment = set_source(config, given)
     unseen = names(given.unseen)
     if unseen:
+        if not config.data.languages or set(unseen) & set(config.data.languages):
+            told = ", ".join(config.data.languages) or "all that the data has"
+            raise ConfigError(f"unseen={given.unseen} should be none of the languages trained on: {told}")
         config.data.train.languages = config.data.languages
         config.data.languages += unseen
     config.data.train["items"], config.data.test_items = given.trained, given.tested
@@ -98,7 +101,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.objective.steer = {"en": given.en}
     if given.data == "cldr":  # each candidate is one name, however many tokens it has
         config.evaluation.normalization = "sum"
-        if config.objective.name == "dco" and config.objective.partners == "all":
+        together = options_of(config.objective).get("partners") == "all" and not config.stages
+        if config.objective.name == "dco" and together:
             config.objective.scale = "one"
         if not given.groups:
             config.data.train.groups = config.data.test_groups = FACTS

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from consistency_jax.config import ConfigError
 from consistency_jax.config.checks import validate
 from consistency_jax.evaluation.splits import load_tests
+from consistency_jax.objectives import options_of
 from consistency_jax.training.stages import load_training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +55,24 @@ def test_the_recipe_trains_on_facts_and_tests_on_every_held_out_one_of_their_rel
     assert not {item.id for item in items} & {item.id for item in tested}
     assert languages[0] == "en"
     assert items[0].prompts["en"].count("\n") == 1
+    assert options_of(config.objective)["scale"] == "one"  # that which the figures of docs/real.md are of
+
+
+def test_names_are_held_to_the_mean_itself_where_all_languages_make_one_target():
+    get_config = load("configs/real.py").get_config
+    scales = {
+        words: options_of(get_config(f"path=m,{words}").objective).get("scale")
+        for words in ("data=cldr,method=dco_all", "data=cldr", "data=cldr,method=pco_exact", "method=dco_all")
+    }
+    assert list(scales.values()) == ["one", "mean", "mean", "mean"]
+
+
+def test_unseen_languages_are_none_of_those_that_are_trained_on():
+    get_config = load("configs/real.py").get_config
+    assert get_config("path=m,unseen=he").data.train.languages == ("en", "fr", "es", "ru", "vi", "tr")
+    for words in ("unseen=fr", "data=questions.jsonl,languages=,unseen=sw"):
+        with pytest.raises(ConfigError, match="should be none of the languages trained on"):
+            get_config(f"path=m,{words}")
 
 
 def test_the_recipe_takes_bmlama_where_its_folder_is_given():
