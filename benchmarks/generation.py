@@ -52,6 +52,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         model = load_pretrained(folder)
         theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     rng = np.random.default_rng(0)
+    # Neither side draws as the checkpoint's authors suggest.
+    theirs.generation_config = transformers.GenerationConfig(eos_token_id=None, pad_token_id=0)
     shape = (args.prompts, args.prompt_tokens)
     prompts = rng.integers(3, model.config.vocab_size, shape).astype(np.int32)
     repeated = np.repeat(prompts, args.n, axis=0).astype(np.int64)

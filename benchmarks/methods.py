@@ -69,7 +69,7 @@ def main() -> None:
         runs = {n: own for n, own in chosen(SETS[args.set], args.only).items() if n not in left_out}
     except ConfigError as error:
         parser.error(str(error))
-    full = args.set == "full" and not args.only
+    full = args.set == "full" and not args.only and "dco" in runs  # which further tables are held against
     every = runs | (UNSEEN_RUN | RELATION_RUN | DIRECTION if full else {})
     workdirs: dict[str, list[Path]] = {name: [] for name in every}
     planned = []

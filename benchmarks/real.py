@@ -27,7 +27,7 @@ from consistency_jax.training.stages import load_training
 
 NAMES = ("sft", "sft_grouped", "dpo", "dpo_mlc", "calm", "dco", "dco_all", "pco_exact", "dpo_dco")
 METHODS = {name: f"method={name}" for name in NAMES}
-DIRECTION = {f"dco en={weight:g}": f"method=dco,en={weight:g}" for weight in (0.25, 1.0, 4.0)}
+DIRECTION = {"dco en=0.25": "method=dco,en=0.25", "dco": METHODS["dco"], "dco en=4": "method=dco,en=4"}
 UNSEEN = {"dco without he+fa+uk+ca": "method=dco,unseen=he+fa+uk+ca"}
 ALL = {"dco in 17 languages": "method=dco,languages="}
 SEEDED = ("sft", "dco", "dco_all")  # what three seeds are run of

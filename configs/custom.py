@@ -68,6 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.objective.steer = {anchor: given.weight}
     config.batching.items = given["items"]
     config.optimizer.learning_rate = given.lr
-    config.lora.rank = given.lora
+    if given.lora:
+        config.lora.update(rank=given.lora, alpha=2.0 * given.lora)
     config.optimizer.update(rounding="stochastic", state_dtype="float32")
     return config

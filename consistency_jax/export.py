@@ -7,6 +7,7 @@ that belongs beside the base model. --push=OWNER/NAME also puts it on the Huggin
 unless --public; the token is HF_TOKEN, or that of `hf auth login`.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,10 +118,10 @@ def export(
         )
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error
+    on_main(functools.partial(_make, out))  # what cannot be is told before a model is read
     mesh = make_mesh((1, jax.device_count(), 1))  # the run's own mesh may be of another machine
     base = base_model(config, mesh, workdir, original=not adapter)
     model = checkpoint_model(config, workdir, step, base)
-    on_main(lambda: out.mkdir(parents=True, exist_ok=True))
     # By which the folder is known as this command's, if it is killed.
     if not on_main((out / "README.md").exists):
         on_main(lambda: write_text(out / "README.md", card))
@@ -136,6 +137,15 @@ def export(
     if push:
         print(f"pushed to {on_main(lambda: hub.push(out, push, public))}")
     return out
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out={out} cannot be made: {error.strerror or error}; name another folder"
+        ) from error
 
 
 def _data(config: ConfigDict) -> str:

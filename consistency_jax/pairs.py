@@ -30,7 +30,7 @@ from consistency_jax.selection.making import beside, selected_pairs
 from consistency_jax.training.announce import tell_model, tell_run
 from consistency_jax.training.run_models import base_model, checkpoint_model, latest_step
 from consistency_jax.training.stages import load_training
-from consistency_jax.training.workdir import inputs_of
+from consistency_jax.training.workdir import inputs_of, read_config
 
 
 def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | None = None) -> Pairs:
@@ -59,6 +59,10 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
         workdir = location(workdir)
         if (step := latest_step(workdir)) is None:
             raise ConfigError(f"{workdir} has no checkpoint: leave --workdir out, or train first")
+        trained = on_main(lambda: read_config(workdir))
+        if config.model.path not in ("", trained.model.path):
+            told = f"--workdir={workdir} trained {trained.model.path or 'the embedded base model'}"
+            raise ConfigError(f"{told}, and model.path is {config.model.path}: leave one of them out")
     log_folder = workdir or cache_folder() / "logs"
     for folder in (out.parent, log_folder):
         on_main(functools.partial(folder.mkdir, parents=True, exist_ok=True))
@@ -70,9 +74,10 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     method = f"pairs by {config.selection.name}, of {by}"
     tell_run(watch, config, mesh, [{config.data.train.split: items}], method)
     watch.part("model", "loading the model")
-    model = base_model(config, mesh, log_folder)
-    if step is not None:
-        model = checkpoint_model(config, workdir, step, model)
+    if step is None:
+        model = base_model(config, mesh, log_folder)
+    else:  # adapters, what is trained and how it computes are the run's
+        model = checkpoint_model(trained, workdir, step, base_model(trained, mesh, log_folder))
     tell_model(watch, config, model)
     watch.part("", f"choosing answers by {config.selection.name}")
     watch.reached("selection")

@@ -1,12 +1,15 @@
 """Taking the model home: what can be exported, and where."""
 
 import json
+import shutil
 
 import pytest
+import transformers
 
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluate import evaluate_workdir
 from consistency_jax.export import export
+from consistency_jax.models.huggingface import load_pretrained
 from consistency_jax.train import train
 
 
@@ -25,6 +28,37 @@ def test_a_run_exports_where_there_are_fewer_devices(small_config, tmp_path):
     stored["mesh"] = {"data": 1, "fsdp": 8, "tensor": 1}
     (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
     assert (export(tmp_path / "run", tmp_path / "model") / "model.safetensors").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_a_model_is_read(small_config, tmp_path, monkeypatch):
+    small_config.total_steps = 1
+    train(small_config, tmp_path / "run")
+    monkeypatch.setattr("consistency_jax.export.base_model", None)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="--out=.*file cannot be made"):
+        export(tmp_path / "run", tmp_path / "file")
+
+
+def test_a_bos_that_was_put_while_training_goes_home_with_the_model(small_config, tmp_path):
+    """data.bos=named: the folder's own tokenizer names one, and puts none."""
+    folder = shutil.copytree(small_config.model.path, tmp_path / "without")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"add_bos_token": False}))
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("{{ messages[0].content }}")
+    small_config.model.path, small_config.total_steps = str(folder), 1
+    for bos in ("tokenizer", "named"):
+        small_config.data.bos = bos
+        train(small_config, tmp_path / bos)
+        out = export(tmp_path / bos, tmp_path / f"{bos}-out")
+        ids = transformers.AutoTokenizer.from_pretrained(out)("a b").input_ids
+        own = load_pretrained(out).tokenizer
+        assert (ids[0] == own.bos_token_id) == (bos == "named")
+        assert (out / "additional_chat_templates" / "rag.jinja").is_file()
+        assert own("a b").input_ids == ids
 
 
 def test_an_export_onto_what_is_read_is_refused(small_config, tmp_path):

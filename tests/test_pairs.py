@@ -282,6 +282,23 @@ def test_a_workdir_without_checkpoint_ranks_nothing(small_config, tmp_path):
         write_selection(small_config, tmp_path / "pairs.jsonl", tmp_path / "none")
 
 
+def test_a_run_ranks_with_its_own_adapters_whatever_the_config_says_of_them(small_config, tmp_path):
+    small_config.total_steps = 1
+    small_config.lora.update(rank=4, alpha=64.0)
+    train(small_config, tmp_path / "run")
+    made = []
+    for rank in (4, 0):
+        small_config.lora.rank = rank
+        small_config.selection.name = "calm"
+        out = tmp_path / f"{rank}.jsonl"
+        write_selection(small_config, out, tmp_path / "run")
+        made.append([pair.provenance["scores"] for pair in read_pairs(out)])
+    assert made[0] == made[1] != []
+    small_config.model.path = str(tmp_path / "another")
+    with pytest.raises(ConfigError, match="--workdir=.*run trained .*, and model.path is"):
+        write_selection(small_config, tmp_path / "pairs.jsonl", tmp_path / "run")
+
+
 CONFIG = """
 from consistency_jax.config import default
 

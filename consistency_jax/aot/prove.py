@@ -25,6 +25,7 @@ from consistency_jax.aot.shapes import (
     train_load,
 )
 from consistency_jax.config.checks import validate
+from consistency_jax.config.stages import generates, stages_of
 from consistency_jax.data.examples import ANCHOR, StepInput
 from consistency_jax.errors import ConfigError
 from consistency_jax.models.configured import AUTO, abstract_model
@@ -135,10 +136,17 @@ def prove(
         check_trainable(config)
     decoder = abstract_model(config)
     mesh = make_mesh(mesh_shape(config, len(devices)), devices)
-    loads = {
-        "train": train_load(config, row_groups(mesh), rows, length),
-        "score": score_load(config, row_groups(mesh), length),
-    }
+    stages = stages_of(config)
+    if "train" in programs and any(generates(stage.config) for stage in stages):
+        raise ConfigError("rollout.source=generate: the program that writes answers is not proved here")
+    planned = []  # (name, config, load)
+    for name in programs:
+        if name == "score":
+            planned.append((name, config, score_load(config, row_groups(mesh), length)))
+            continue
+        for stage in stages:
+            own = f"{name} {stage.name}" if len(stages) > 1 else name
+            planned.append((own, stage.config, train_load(stage.config, row_groups(mesh), rows, length)))
     report: dict[str, Any] = {
         "model": {"name": config.model.path or "model.architecture", "parameters": decoder.num_params},
         "topology": topology,
@@ -147,16 +155,20 @@ def prove(
         "remat": decoder.remat,
         "programs": {},
     }
-    for name in programs:
-        load = loads[name]
-        for remat in REMATS if name == "train" and config.model.remat == AUTO else (decoder.remat,):
-            if name == "train":
+    for name, settings, load in planned:
+        trains = name != "score"
+        for remat in REMATS if trains and config.model.remat == AUTO else (decoder.remat,):
+            if trains:
                 report["remat"], own = remat, dataclasses.replace(decoder, remat=remat)
-                lowered, arguments, useful = lower_train(config, own, mesh, load)
+                lowered, arguments, useful = lower_train(settings, own, mesh, load)
             else:
                 lowered, arguments, useful = lower_score(decoder, mesh, load)
             report["programs"][name] = {"load": dataclasses.asdict(load)} | program_needs(
-                lowered, arguments, useful / len(devices), chip, hlo / f"{name}.hlo" if hlo else None
+                lowered,
+                arguments,
+                useful / len(devices),
+                chip,
+                hlo / f"{name.replace(' ', '_')}.hlo" if hlo else None,
             )
             if report["programs"][name]["hbm"]["fits"]:
                 break
@@ -225,9 +237,9 @@ def advice(report: dict[str, Any], config: ConfigDict) -> str:
             options.append("adapters instead of full fine-tuning (--config.lora.rank=16)")
         elif state and config.lora.base != "nf4":
             options.append("a quantised base beside the adapters (--config.lora.base=nf4)")
-        if name == "train" and report["remat"] != "full":
+        if name != "score" and report["remat"] != "full":
             options.append("--config.model.remat=full (or auto)")
-        if name == "train":
+        if name != "score":
             options.append(
                 "fewer items at once (--config.batching.items, or more --config.batching.accumulate)"
             )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from consistency_jax.config.stages import languages_apart
+from consistency_jax.config.stages import languages_apart, selects
 from consistency_jax.data.examples import Examples
 from consistency_jax.data.packing.rows import Batch, Shape
 from consistency_jax.data.sources import source_of
@@ -51,7 +51,8 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
     """
     source = source_of(config.data.source)
     typical = source.typical
-    known = config.data.languages or source.experiment.languages or source.languages
+    known = config.data.train.languages or config.data.languages
+    known = known or source.experiment.languages or source.languages
     languages = config.batching.languages or len(known) or 2
     own = options_of(config.objective)
     pairs = own.get("candidates") == "pair" or "rejected" in own
@@ -60,6 +61,8 @@ def train_load(config: ConfigDict, groups: int, rows: int = 0, length: int = 0) 
     typical = typical._replace(candidates=candidates)
     items = config.batching["items"] // config.batching.accumulate
     examples = (items * languages, 1) if languages_apart(config) else (items, languages)
+    if config.batching.name == "random" and (selects(config) or config.data.train.pairs):
+        examples = items, 1  # a pair is of one language
     load = _load(config, typical, groups, *examples, rows, length, config.batching.accumulate)
     mlc = config.auxiliary.mlc
     if not (mlc.weight and mlc.split):

@@ -24,6 +24,7 @@ import numpy as np
 from etils import epy
 from flax import traverse_util
 
+from consistency_jax.data.trees.tokenization import bos_of
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.checkpoint import find_checkpoint, read_config
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
@@ -34,6 +35,7 @@ from consistency_jax.models.quantised import is_kernel, quantised_kernel
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import (
+    TEMPLATES,
     TOKENIZER_FILES,
     check_rows,
     copy_tokenizer_files,
@@ -345,7 +347,11 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
 
     def finish() -> None:
         if model.folder is not None:
-            copy_tokenizer_files(model.folder, fresh)
+            if model.tokenizer is None or bos_of(model.tokenizer) == bos_of(load_tokenizer(model.folder)):
+                copy_tokenizer_files(model.folder, fresh)
+            else:  # data.bos=named: as it was trained with
+                with named(fresh):
+                    model.tokenizer.save_pretrained(fresh)
             for name in COPIED:
                 if (model.folder / name).is_file():
                     shutil.copyfile(model.folder / name, fresh / name)
@@ -360,6 +366,8 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         for stale in folder.iterdir():
             if WEIGHTS.fullmatch(stale.name) or stale.name in left:
                 stale.unlink()
+        if left:
+            shutil.rmtree(folder / TEMPLATES, ignore_errors=True)
         for path in fresh.iterdir():
             path.replace(folder / path.name)
 

@@ -37,6 +37,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+TEMPLATES = "additional_chat_templates"  # a folder of templates by name, as transformers 5 writes them
 
 
 class TokenizerError(UserError):
@@ -148,10 +149,12 @@ def _chat_template(folder: Path) -> str | dict[str, str] | None:
 
 
 def copy_tokenizer_files(source: Path, target: Path) -> list[str]:
-    """Copies what there is of `TOKENIZER_FILES`; returns their names."""
+    """Copies what there is of `TOKENIZER_FILES` and of named chat templates; returns the files' names."""
     present = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     for name in present:
         shutil.copyfile(source / name, target / name)
+    if (source / TEMPLATES).is_dir():
+        shutil.copytree(source / TEMPLATES, target / TEMPLATES)
     return present
 
 

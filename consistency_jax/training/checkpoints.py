@@ -124,7 +124,11 @@ class Checkpointer:
             found = dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
-            raise self._bad(step, f"cannot be read ({type(error).__name__}: {reason})") from error
+            what = f"cannot be read ({type(error).__name__}: {reason})"
+            first = (
+                "Give the settings that it was trained with (lora, optimizer.freeze); where it is damaged: "
+            )
+            raise self._bad(step, what, first) from error
         sums = told.get(SUMS)
         for name in found if sums else ():  # checkpoints of earlier versions have none
             changed = [path for path, own in _sums(found[name]).items() if own != sums[name].get(path)]
@@ -132,11 +136,11 @@ class Checkpointer:
                 raise self._bad(step, f"is damaged: {name}/{changed[0]} is not as it was written")
         return found
 
-    def _bad(self, step: int, what: str) -> CheckpointError:
+    def _bad(self, step: int, what: str, first: str = "") -> CheckpointError:
         others = [other for other in self._own_steps() if other != step]
         mend = f"resume from step {others[-1]}" if others else "start afresh"
         return CheckpointError(
-            f"the checkpoint {self.folder / str(step)} {what}. Delete that folder to {mend}."
+            f"the checkpoint {self.folder / str(step)} {what}. {first}Delete that folder to {mend}."
         )
 
     def close(self) -> None:

@@ -119,7 +119,7 @@ def _open(folder: Path, config: ConfigDict, held: Alone) -> None:
             raise ConfigError(
                 f"{folder} has {theirs[0]}, and no config.json of a run: give another --workdir, or move what is there"
             )
-        kept = next((name for name in ("checkpoints", "report.json") if (folder / name).exists()), "")
+        kept = "checkpoints" if begun(folder) else "report.json" if (folder / "report.json").exists() else ""
         if kept and stored.exists():
             differing = _differences(fixed(read_config(folder)), fixed(config))
         elif stored.exists() and not holds_run(folder):

@@ -7,6 +7,7 @@ from small_models import LLAMA, small_config
 from consistency_jax.aot import prove as proving
 from consistency_jax.aot.shapes import train_load
 from consistency_jax.config.defaults import default
+from consistency_jax.errors import ConfigError
 from consistency_jax.models.configured import abstract_model
 from consistency_jax.runtime.mesh import make_mesh
 
@@ -30,6 +31,24 @@ def test_states_of_a_reference_and_an_auxiliary_loss_have_shapes_too(accumulate)
     without = proving.lower_train(config, decoder, mesh, train_load(config, 1))[1]
     assert arguments - without > 3 * 4 * 256 * 512  # the extractor in float32, and its moments
     assert "eigh" in lowered.as_text().lower()
+
+
+def test_a_pair_is_of_one_language_and_a_step_of_the_languages_that_are_trained():
+    config = small_config(LLAMA)
+    config.data.source, config.batching["items"] = "bmlama17", 4
+    config.data.languages = ("en", "fr", "he")
+    config.data.train.languages = ("en", "fr")
+    assert train_load(config, 1).trees == 4 * 2
+    config.objective.name, config.data.train.pairs = "dpo", "pairs.jsonl"
+    assert train_load(config, 1).trees == 4
+
+
+def test_answers_that_are_written_in_training_are_not_proved(monkeypatch):
+    config = small_config(LLAMA)
+    config.objective.name, config.rollout.source = "pco_rollout", "generate"
+    monkeypatch.setattr(proving, "topology_devices", lambda topology: jax.devices()[:1])
+    with pytest.raises(ConfigError, match="rollout.source=generate: .* is not proved here"):
+        proving.prove(config, "v5e:1x1")
 
 
 def test_loads_hold_the_items_of_a_step():

@@ -42,7 +42,7 @@ def test_what_ranks_candidates_may_not_change_where_pairs_are_made_by_it(small_c
         small_config.update(selection)
     if where == "a stage":
         small_config.update({"stages": ("sft", "dpo"), "stage": {"dpo": selection}})
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text(to_json(small_config))
     small_config.evaluation.tokens = 4096
     opened(tmp_path / "run", small_config)
@@ -132,9 +132,22 @@ BEFORE = {
 }
 
 
+def test_a_run_that_never_reached_a_checkpoint_may_begin_with_other_settings(small_config, tmp_path):
+    """As after the first step found no memory."""
+    opened(tmp_path / "run", small_config)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    small_config.batching.items = 2
+    opened(tmp_path / "run", small_config)
+    assert read_config(tmp_path / "run").batching["items"] == 2
+    (tmp_path / "run" / "checkpoints" / "1").mkdir()
+    small_config.batching.items = 4
+    with pytest.raises(ConfigError, match="batching.items: 2 there, 4 now"):
+        opened(tmp_path / "run", small_config)
+
+
 def stored_before(config, folder, **objective):
     """The workdir of a run of this config that was started then."""
-    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "5").mkdir(parents=True)
     text = json.loads(json.dumps(config.to_dict(), default=list))
     text["objective"] = BEFORE | {"name": config.objective.name} | objective
     (folder / "config.json").write_text(json.dumps(text))
