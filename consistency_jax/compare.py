@@ -239,12 +239,12 @@ def _settings(config: ConfigDict) -> str:
 def _about(method: Method) -> dict[str, Any]:
     speeds = [run.items_per_s for run in method.runs.values() if run.items_per_s is not None]
     run = next(iter(method.runs.values()))
+    trained = "" if run.alone else method_of(stages_of(run.config))
+    at = dict.fromkeys(run.at for run in method.runs.values() if run.at)
     return {
         "name": method.name,
         "model": model_name(run.config),
-        "method": "as it is"
-        if run.alone
-        else method_of(stages_of(run.config)) + (f", at {run.at}" if run.at else ""),
+        "method": ", at ".join([trained or "as it is", *at]),
         "runs": [run.label for run in method.runs.values()],
         "seeds": list(method.runs),
         "items_per_s": statistics.mean(speeds) if speeds else None,

@@ -60,9 +60,8 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
         if (step := latest_step(workdir)) is None:
             raise ConfigError(f"{workdir} has no checkpoint: leave --workdir out, or train first")
         trained = on_main(lambda: read_config(workdir))
-        if config.model.path not in ("", trained.model.path):
-            told = f"--workdir={workdir} trained {trained.model.path or 'the embedded base model'}"
-            raise ConfigError(f"{told}, and model.path is {config.model.path}: leave one of them out")
+        # It may lie elsewhere by now; whether it is the one that the run started from is known by its parameters.
+        trained.model.path = config.model.path or trained.model.path
     log_folder = workdir or cache_folder() / "logs"
     for folder in (out.parent, log_folder):
         on_main(functools.partial(folder.mkdir, parents=True, exist_ok=True))

@@ -39,9 +39,9 @@ def picture(workdir: str | Path, out: str | Path, split: str = "") -> Path:
     if split and split not in (known := summary.get("base") or {}):
         raise ConfigError(f"--split={split}: the report has {', '.join(known)}")
     data = Path(config.data.path).name or config.data.source
-    at = measured_at(config, summary["settings"].get("checkpoint"))
-    told = [data, f"measured at {at}"] if at else [data]
     try:
+        at = measured_at(config, summary["settings"].get("checkpoint"))
+        told = [data, f"measured at {at}"] if at else [data]
         drawn = poster(summary, page_title(config, "final" not in summary), told, split)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:  # of another shape
         raise damaged_report(workdir, error) from error

@@ -61,7 +61,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
     """
     validate(config, jax.device_count())
     check_trainable(config)
-    check_wandb(config.logging.wandb)
+    on_main(functools.partial(check_wandb, config.logging.wandb))
     stages = stages_of(config)
     for stage in stages:
         check_pairs_fit(stage.config)

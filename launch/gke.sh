@@ -130,6 +130,7 @@ filled_in() { # launch/jobset.yaml for this job
 }
 
 submit() {
+  check_secrets
   local errors=build/launch/$name/errors manifest=build/launch/$name/jobset.yaml
   mkdir -p "build/launch/$name"
   if [[ $with == xpk ]]; then
@@ -155,6 +156,7 @@ already_there() { # it would be left as it is, or be refused, and what has ended
 }
 
 secrets() {
+  check_secrets
   [[ -n $(secrets_here) ]] || die "$EXIT_USAGE" "none of ${CONSISTENCY_SECRETS:-HF_TOKEN WANDB_API_KEY} is set in the environment"
   # Through pipes: no value is on a command line, on the terminal or in a file.
   show kubectl create secret generic consistency-secrets --from-env-file=/dev/stdin --dry-run=client --output=yaml
@@ -165,7 +167,7 @@ secrets() {
 }
 
 wait_ended() {
-  local states errors=build/launch/$name/errors
+  local states told='' failed=0 errors=build/launch/$name/errors
   mkdir -p "build/launch/$name"
   if [[ $with == xpk ]]; then
     step xpk workload list "${xpk_words[@]}" --wait-for-job-completion="$name" --timeout="$timeout" && return
@@ -177,7 +179,11 @@ wait_ended() {
   for ((second = 0; second < timeout; second += 10)); do
     if ! states=$(ask kubectl get jobset "$name" --output='jsonpath={.status.conditions[?(@.status=="True")].type}' 2>"$errors"); then
       ! grep -q NotFound "$errors" || die "$EXIT_JOB" "there is no JobSet $name to wait for"
-      ((second)) || { cat "$errors" >&2 && die "$EXIT_JOB" "Kubernetes did not say how $name is; the reason stands above"; }
+      [[ $(<"$errors") == "$told" ]] || cat "$errors" >&2
+      told=$(<"$errors")
+      ((second && ++failed < 30)) || die "$EXIT_JOB" "Kubernetes did not say how $name is; the reason stands above"
+    else
+      failed=0
     fi
     case " $states " in
       *' Completed '*) return ;;

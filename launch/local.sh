@@ -16,7 +16,7 @@ usage: launch/local.sh [-n N] [--devices=N] [--port=PORT] [--grace=SECONDS] [--d
 
 Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and its lines are
 printed behind its number. When one fails, the others get SIGTERM. Ctrl-C and SIGTERM are passed on as SIGTERM (train.py
-writes a checkpoint and ends), the second time as SIGKILL. COMMAND is one that joins them: train, evaluate, pairs, export.
+writes a checkpoint and ends), the second time as SIGKILL. COMMAND is one that joins them: train, evaluate, pairs, ask, export.
 
 Exit status: 0 where all ended well, else that of the first that failed (128 + N for signal N).
 END

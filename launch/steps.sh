@@ -37,9 +37,6 @@ check_environment() {
   for name in ${CONSISTENCY_SECRETS:-}; do
     [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || die "$EXIT_USAGE" "CONSISTENCY_SECRETS: '$name' is no name of a variable"
   done
-  for name in ${CONSISTENCY_SECRETS:-HF_TOKEN WANDB_API_KEY}; do
-    [[ ${!name:-} != *$'\n'* ]] || die "$EXIT_USAGE" "$name holds several lines; a secret here is one line"
-  done
 }
 check_environment
 
@@ -120,9 +117,17 @@ workdir_of() { # the --workdir of a command
   done
 }
 
+check_secrets() { # before any of them is sent: files of variables have a line each
+  local name value
+  for name in ${CONSISTENCY_SECRETS:-HF_TOKEN WANDB_API_KEY}; do
+    value=${!name:-}
+    [[ ${value%$'\n'} != *$'\n'* ]] || die "$EXIT_USAGE" "$name holds several lines; a secret here is one line"
+  done
+}
+
 secrets_here() { # lines NAME=value of the secrets that the environment has; values go to files and pipes only
   local name
   for name in ${CONSISTENCY_SECRETS:-HF_TOKEN WANDB_API_KEY}; do
-    [[ -z ${!name:-} ]] || printf '%s=%s\n' "$name" "${!name}"
+    [[ -z ${!name:-} ]] || printf '%s=%s\n' "$name" "${!name%$'\n'}"
   done
 }

@@ -4,7 +4,8 @@
     python launch/sweep.py --out=runs/paper --data bmlama17=FOLDER --launcher="sbatch launch/slurm.sbatch"
     python launch/sweep.py --out=gs://BUCKET/paper --data mmmlu=FOLDER --jobs=4 --launcher="launch/tpu.sh watch ... --"
 
-A run is finished when its workdir has report.json: such runs are skipped, so the same command goes on after any stop.
+A run is finished when its workdir has a report.json of its last step: such runs are skipped, so the same command goes
+on after any stop.
 The launcher stands in front of `python -m consistency_jax.train ...`; in it {name} is the run's name (letters,
 digits, hyphens). --dry-run prints the commands, --table the results so far; neither runs anything. Exit status: 0 all
 well, 1 where a command failed, 2 for a grid that cannot run.
@@ -221,6 +222,10 @@ def flags() -> argparse.ArgumentParser:
     return parser
 
 
+def _here(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = flags().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot write must not end a sweep
@@ -241,7 +246,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     if "://" not in args.out and Path.cwd() != ROOT:  # the commands run in the checkout
-        args.out = str(Path(args.out).expanduser().absolute())
+        args.out = _here(args.out)
+        runs = [
+            dataclasses.replace(run, path=_here(run.path)) if Path(run.path).exists() else run for run in runs
+        ]
     overrides = [f"--config.{override}" for override in args.override]
     todo = [run for run in runs if report_of(args.out, run) is None]
     print(f"{len(runs)} runs: {len(runs) - len(todo)} finished, {len(todo)} to do", flush=True)

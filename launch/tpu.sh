@@ -90,9 +90,9 @@ read_flags() {
       workdir=$(workdir_of "${command[@]}")
       if [[ $workdir != gs://* ]]; then
         [[ $action == run ]] || die "$EXIT_USAGE" "watch needs --workdir=gs://BUCKET/FOLDER: a disk of the slice goes with the slice"
-        [[ $workdir == /* || $workdir == ../* ]] ||
+        [[ -z $workdir || $workdir == /* || $workdir == ../* ]] ||
           die "$EXIT_USAGE" "--workdir='$workdir' lies in the code, which the next sync replaces; take ../$workdir beside it, or gs://BUCKET/FOLDER"
-        say "note: --workdir='$workdir' lies on the workers' disks and goes with the slice; gs://BUCKET/FOLDER stays"
+        [[ -z $workdir ]] || say "note: --workdir='$workdir' lies on the workers' disks and goes with the slice; gs://BUCKET/FOLDER stays"
       fi
       ;;
   esac
@@ -183,6 +183,7 @@ pack() { # the code of the commit, once: a recreated slice runs the same
 
 sync() {
   local secrets line
+  check_secrets
   tpu step tpu-vm scp "$(scratch)/code.tar.gz" "$name:code.tar.gz" --worker=all || return
   on_workers step all 'if bash consistency/code/launch/tpu_worker.sh state 2>/dev/null | grep -qx running; then echo a command runs here: stop it first >&2; exit 1; fi; rm -rf consistency/code && mkdir -p consistency/code consistency/data && tar -xzf code.tar.gz -C consistency/code' || return
   [[ -z $data ]] || tpu step tpu-vm scp "$data" "$name:consistency/data/" --worker=all --recurse || return

@@ -294,9 +294,10 @@ def test_a_run_ranks_with_its_own_adapters_whatever_the_config_says_of_them(smal
         write_selection(small_config, out, tmp_path / "run")
         made.append([pair.provenance["scores"] for pair in read_pairs(out)])
     assert made[0] == made[1] != []
-    small_config.model.path = str(tmp_path / "another")
-    with pytest.raises(ConfigError, match="--workdir=.*run trained .*, and model.path is"):
-        write_selection(small_config, tmp_path / "pairs.jsonl", tmp_path / "run")
+    moved = shutil.copytree(small_config.model.path, tmp_path / "moved")
+    small_config.model.path = str(moved)
+    write_selection(small_config, tmp_path / "moved.jsonl", tmp_path / "run")
+    assert (tmp_path / "moved.jsonl").read_bytes() == out.read_bytes()
 
 
 CONFIG = """

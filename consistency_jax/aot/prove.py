@@ -163,7 +163,10 @@ def prove(
                 lowered, arguments, useful = lower_train(settings, own, mesh, load)
             else:
                 lowered, arguments, useful = lower_score(decoder, mesh, load)
-            report["programs"][name] = {"load": dataclasses.asdict(load)} | program_needs(
+            report["programs"][name] = {
+                "load": dataclasses.asdict(load),
+                "remat": report["remat"],
+            } | program_needs(
                 lowered,
                 arguments,
                 useful / len(devices),
@@ -237,7 +240,7 @@ def advice(report: dict[str, Any], config: ConfigDict) -> str:
             options.append("adapters instead of full fine-tuning (--config.lora.rank=16)")
         elif state and config.lora.base != "nf4":
             options.append("a quantised base beside the adapters (--config.lora.base=nf4)")
-        if name != "score" and report["remat"] != "full":
+        if name != "score" and program.get("remat", report["remat"]) != "full":
             options.append("--config.model.remat=full (or auto)")
         if name != "score":
             options.append(

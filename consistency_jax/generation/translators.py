@@ -18,7 +18,7 @@ from numbers import Real
 import numpy as np
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.generation import GenerationError, Generator, Sampling
+from consistency_jax.generation import Cut, GenerationError, Generator, Sampling
 from consistency_jax.runtime.processes import on_main
 
 # translation -> log weight in nats, likeliest first; weights sum to 1. Empty: the text cannot be translated.
@@ -64,10 +64,14 @@ def by_model(
     distinct = list(filter(None, dict.fromkeys(prompts)))
     answers = generator.generate(distinct, n=n, sampling=sampling, seed=seed)
     found = {
-        prompt: _weighted(Counter(text.strip() for text in own if text.strip()))
+        prompt: _weighted(Counter(_stripped(text) for text in own if text.strip()))
         for prompt, own in zip(distinct, answers, strict=True)
     }
     return [found.get(prompt, {}) for prompt in prompts]
+
+
+def _stripped(text: str) -> str:
+    return Cut(text.strip()) if isinstance(text, Cut) else text.strip()
 
 
 def by_function(

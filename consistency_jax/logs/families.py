@@ -96,25 +96,23 @@ def read_families(
 def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[str, dict[str, str]]:
     """Pattern -> language -> task, of two languages or more: those wanted, or those that share the most tasks. English
     has its code, whatever a harness calls it."""
-    found = {task: list(_patterns(task)) for task in tasks}
+    found = {task: list(patterns(task)) for task in tasks}
+    if wanted:
+        found = {task: [] for task in tasks}
     for pattern in wanted:
         if pattern.count(LANGUAGE) != 1:
             raise DataError.at(
                 where, f"--tasks={pattern} has no place for its language", "Write xcopa_{language}"
             )
-        if not any(_place_in(task, pattern) for task in tasks):
+        places = {task: code for task in tasks for own, code in patterns(task) if own == pattern}
+        if len(places) < 2:  # languages by other names: albanian
+            places = {task: word for task in tasks if (word := _word_in(task, pattern))} | places
+        if not places:
             raise DataError.at(
                 where, f"--tasks={pattern} is no task; there are {', '.join(tasks)}", "Name these"
             )
-    if wanted:
-        found = {
-            task: [
-                (pattern, next((code for own, code in patterns if own == pattern), place))
-                for pattern in wanted
-                if (place := _place_in(task, pattern))
-            ]
-            for task, patterns in found.items()
-        }
+        for task, language in places.items():
+            found[task].append((pattern, language))
     counts = Counter(pattern for own in found.values() for pattern, _ in own)
     families: dict[str, dict[str, str]] = {}
     for task, own in found.items():
@@ -129,15 +127,14 @@ def _families(tasks: Sequence[str], wanted: Sequence[str], where: str) -> dict[s
     return {pattern: dict(sorted(names.items())) for pattern, names in families.items() if len(names) > 1}
 
 
-def _place_in(task: str, pattern: str) -> str:
-    """What stands in a task's name where a pattern has {language}: a code, or one word; "" where it does not fit."""
+def _word_in(task: str, pattern: str) -> str:
+    """The word that stands in a task's name where a pattern has {language}; "" where none does."""
     before, _, after = pattern.partition(LANGUAGE)
-    found = re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", task)
-    place = found[1] if found else ""
-    return place if re.fullmatch("[^_-]+", place) or any(own == pattern for own, _ in _patterns(task)) else ""
+    found = re.fullmatch(f"{re.escape(before)}([^_-]+){re.escape(after)}", task)
+    return found[1] if found else ""
 
 
-def _patterns(task: str) -> list[tuple[str, str]]:
+def patterns(task: str) -> list[tuple[str, str]]:
     """(the name with {language} in it, the language) for each part that may be one, from the right; eng_Latn is two."""
     words = re.split("([_-])", task)
     spans = [(end - length, end) for end in range(len(words), 0, -2) for length in (3, 1) if end >= length]

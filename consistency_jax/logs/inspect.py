@@ -15,7 +15,7 @@ from typing import Any
 
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.logs.answers import joined_answers
-from consistency_jax.logs.families import Run, newest, read_families
+from consistency_jax.logs.families import Run, newest, patterns, read_families
 from consistency_jax.logs.matching import Match
 from consistency_jax.logs.told import Given, Logged
 from consistency_jax.table import Table
@@ -39,7 +39,9 @@ def read(
             about, ended[file] = head["eval"], head.get("status")
             task, language = about["task"].rpartition("/")[2], (about.get("task_args") or {}).get("language")
             run = Run(about["model"], about["created"], file, whole=ended[file] == "success")
-            runs[file] = f"{task}_{language}" if language else task, run
+            if language and not any(code == language for _, code in patterns(task)):
+                task = f"{task}_{language}"  # its name alone does not tell
+            runs[file] = task, run
         except DataError as error:
             damaged.append(error)
         except (KeyError, TypeError, AttributeError) as error:
@@ -55,7 +57,9 @@ def read(
             one_run=False,
         )
     except DataError as error:
-        raise (damaged or [error])[0] from error
+        if not damaged:
+            raise
+        raise DataError(f"{error} Besides, left out: {damaged[0]}") from error
     return logged._replace(notes=[*logged.notes, *(f"left out: {error}" for error in damaged)])
 
 

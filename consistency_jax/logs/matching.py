@@ -44,7 +44,6 @@ BATCH = 256  # requests whose answers are kept together
 # A number with a decimal mark, or with groups of digits (12,34,567 in India) and one; or a fraction.
 _NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|\d{1,3}(?:([.,' ])\d{2,3})*?([.,' ])\d{3}(?:[.,]\d+)?)")
 _FRACTION = re.compile(r"-?(\d+ )?\d+/[1-9]\d*")
-DOTTED = ("tr", "tur", "az", "aze", "azj")  # languages in which I is the capital of ı
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—"), "-") | {ord("⁄"): "/"}
 _POWERS = re.compile("[⁰¹²³⁴-⁹]+")
 
@@ -57,7 +56,6 @@ def spelling(text: str, language: str = "") -> str:
     apart = re.sub(
         r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", _POWERS.sub(lambda found: f"^{found[0]}", text)
     )  # 2½ is not 21/2
-    apart = apart.replace("I", "ı") if re.split("[-_]", language)[0] in DOTTED else apart
     folded = unicodedata.normalize("NFKC", apart)
     folded = folded.translate(SIGNS).translate(_DASHES).strip()
     digits = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)

@@ -92,20 +92,14 @@ def _unplaced(told: Given, texts: Sequence[str | None], more: str) -> DataError 
 
 
 def _placed(asked: Mapping[str, Given]) -> dict[str, Scored]:
-    """The places of answers to one question among its candidates. Where two of these are called alike in one language,
-    the others tell which is right."""
-    every = [
-        {k for k, text in enumerate(told.candidates) if text in told.right}
-        for told in asked.values()
-        if told.right
-    ]
-    common = tuple(sorted(set.intersection(*every))) if every else ()
+    """The places of answers to one question among its candidates."""
+    agreed = _agreed(asked)
     return {
         language: _scored(
             told,
             told.candidates,
             told.answers,
-            common if common and told.right else tuple(map(told.candidates.index, told.right)),
+            agreed if agreed and told.right else tuple(map(told.candidates.index, told.right)),
             own,
         )
         for language, told, own in _with_places(asked)
@@ -215,6 +209,18 @@ class _Question:
         return found
 
 
+def _agreed(asked: Mapping[str, Given]) -> tuple[int, ...]:
+    """The places of what is right, where all languages that tell it agree, else (). Where two candidates are called
+    alike in one language, the others tell which it is."""
+    told = [own for own in asked.values() if own.right and own.candidates]
+    every = [{k for k, text in enumerate(own.candidates) if text in own.right} for own in told]
+    common = set.intersection(*every) if every else set()
+    for own, places in zip(told, every):
+        if not {own.candidates[k] for k in places} <= {own.candidates[k] for k in common}:
+            return ()
+    return tuple(sorted(common))
+
+
 def _right_places(asked: Mapping[str, Given]) -> list[int]:
     """The places of what is right among the candidates; [] where these are not told.
 
@@ -222,19 +228,20 @@ def _right_places(asked: Mapping[str, Given]) -> list[int]:
       DataError: languages that differ in the number of candidates, or in these places.
     """
     found: list[int] = []
+    agreed = list(_agreed(asked))
     named = [own for own in asked.values() if own.candidates]
     for own in named:
         places = [k for k, text in enumerate(own.candidates) if text in own.right]
-        both = [k for k in found if k in places]  # two of them may be called alike in one language
-        if len(own.candidates) != len(named[0].candidates) or places and found and not both:
+        differ = places and found and places != found and not agreed
+        if len(own.candidates) != len(named[0].candidates) or differ:
             told = [
                 f"{len(each.candidates)} candidates, right {', '.join(each.right)}"
                 for each in (own, named[0])
             ]
             reason = f"{told[0]}; at {named[0].where} {told[1]}"
             raise DataError.at(own.where, reason, "Give the same candidates in one order, in all languages")
-        found = both or found or places
-    return found
+        found = found or places
+    return agreed or found
 
 
 def _candidates(own: Given, language: str) -> dict[str, Label]:

@@ -7,7 +7,7 @@ from consistency_jax.errors import ConfigError
 from consistency_jax.models.checkpoint import find_checkpoint
 from consistency_jax.models.gguf import is_gguf, read_header
 from consistency_jax.models.huggingface import COPIED, WEIGHTS
-from consistency_jax.models.tokenizers import TOKENIZER_FILES
+from consistency_jax.models.tokenizers import TEMPLATES, TOKENIZER_FILES
 from consistency_jax.runtime.files import HUB_ID
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -88,10 +88,16 @@ def push(folder: Path, name: str, public: bool) -> str:
         address = api.create_repo(name, private=not public, exist_ok=True)
         files = [path.name for path in folder.iterdir() if part_of_export(path.name)]
         tokenizer = () if set(files).isdisjoint(TOKENIZER_FILES) else TOKENIZER_FILES
+        files += [f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja")]
         old = [
             file
             for file in api.list_repo_files(name)
-            if file not in files and (WEIGHTS.fullmatch(file) or file in (*tokenizer, *COPIED))
+            if file not in files
+            and (
+                WEIGHTS.fullmatch(file)
+                or file in (*tokenizer, *COPIED)
+                or (tokenizer and file.startswith(f"{TEMPLATES}/"))
+            )
         ]
         api.upload_folder(
             folder_path=folder,

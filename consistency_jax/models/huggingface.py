@@ -366,7 +366,7 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         for stale in folder.iterdir():
             if WEIGHTS.fullmatch(stale.name) or stale.name in left:
                 stale.unlink()
-        if left:
+        if not told.isdisjoint(TOKENIZER_FILES):
             shutil.rmtree(folder / TEMPLATES, ignore_errors=True)
         for path in fresh.iterdir():
             path.replace(folder / path.name)

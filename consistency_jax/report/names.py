@@ -18,8 +18,9 @@ def language_name(code: str) -> str:
     if not name:
         return code
     script = _unusual_script(code, locale)
-    told = not script or locale.script == script
-    return name if told else f"{name} ({Locale('en').scripts.get(script, script)})"
+    if not script or locale.script == script:
+        return name
+    return f"{Locale(locale.language).get_display_name('en')} ({Locale('en').scripts.get(script, script)})"
 
 
 @cache
@@ -38,7 +39,7 @@ def _unusual_script(code: str, locale: Locale) -> str:
         (part.title() for part in re.split("[-_]", code)[1:] if re.fullmatch("[A-Za-z]{4}", part)), ""
     )
     likely = get_global("likely_subtags").get(locale.language, "").split("_")
-    return "" if named in likely else named
+    return "" if named in likely or named == "Hang" and "Kore" in likely else named
 
 
 def _locale(code: str) -> Locale | None:

@@ -113,6 +113,7 @@ def test_wait_asks_again_after_a_moment_without_an_answer_and_ends_where_there_i
     stage.plan(kubectl={"run": later})
     done = stage.run(*wait)
     assert (done.returncode, "my-run has not ended within 15 s" in done.stderr) == (5, True)
+    assert done.stderr.count("TLS handshake timeout") == 1  # told once
     for told, message in (
         ("NotFound", "there is no JobSet my-run"),
         ("Unauthorized", "the reason stands above"),
@@ -120,6 +121,7 @@ def test_wait_asks_again_after_a_moment_without_an_answer_and_ends_where_there_i
         stage.plan(kubectl={"status": 1, "stderr": f"Error from server ({told}): no\n"})
         done = stage.run(*wait)
         assert (done.returncode, message in done.stderr) == (1, True)
+        assert f"({told})" in done.stderr or told == "NotFound"
 
 
 def test_a_secret_of_several_lines_is_refused_and_not_shown(stage):
@@ -127,6 +129,8 @@ def test_a_secret_of_several_lines_is_refused_and_not_shown(stage):
     assert done.returncode == 2
     assert "HF_TOKEN holds several lines" in done.stderr
     assert "hidden" not in done.stderr + done.stdout
+    mounted = stage.run("launch/gke.sh", "secrets", "--dry-run", HF_TOKEN="one line\n")
+    assert mounted.returncode == 0, mounted.stderr
 
 
 def test_wait_ends_as_the_job_does(stage):

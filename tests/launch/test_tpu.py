@@ -127,6 +127,9 @@ def test_the_single_steps_do_what_watch_does(stage):
         assert done.returncode == 0, done.stderr
     assert stage.run(tpu, "run", *SLICE, *JOB, "--steps=600").returncode == 0
     assert stage.run(tpu, "status", *SLICE).stdout.splitlines()[-2:] == ["running", "running"]
+    assert (
+        stage.run(tpu, "run", *SLICE, "--dry-run", "--", "python", "-c", "1").returncode == 0
+    )  # of no workdir
     assert stage.run(tpu, "run", *SLICE, *JOB).returncode == 4  # one at a time
     done = stage.run(tpu, "sync", *SLICE)  # nor is its code taken from under it
     assert (done.returncode, "a command runs here: stop it first" in done.stderr) == (4, True)

@@ -204,6 +204,12 @@ def test_a_task_that_was_told_its_language_is_one_of_several(tmp_path):
         file.write_text(json.dumps(text), "utf8")
     (items,) = read_logs(tmp_path).items.values()
     assert items.languages == ("en", "sw")
+    for file in tmp_path.glob("*.json"):
+        text = json.loads(file.read_text("utf8"))
+        text["eval"]["task"] = f"places_{text['eval']['task_args']['language']}"  # which the name tells, too
+        file.write_text(json.dumps(text), "utf8")
+    (items,) = read_logs(tmp_path).items.values()
+    assert items.languages == ("en", "sw")
 
 
 @pytest.mark.parametrize("packing", list(PACKINGS)[1:])

@@ -241,9 +241,20 @@ def test_where_two_candidates_are_called_alike_the_other_languages_tell_which_is
             code: {"q": Given((own[2],), (own[right],), own, "Q", "", f"{code}:1")}
             for code, own in texts.items()
         }
-        items, _, _ = joined_answers("task", answers, "mend", match)
+        items, table, _ = joined_answers("task", answers, "mend", match)
+        assert table.logp[0].argmax(-1).tolist() not in ([right] * 2, [0] * 2)  # India, which is wrong
         if match is None:
             assert items[0].right == (right,)
+
+
+def test_right_answers_that_differ_are_told_though_they_share_one():
+    texts = ("a", "b", "c")
+    answers = {
+        code: {"q": Given(("b",), right, texts, "Q", "", f"{code}:1")}
+        for code, right in {"en": ("a", "b"), "sw": ("a",)}.items()
+    }
+    with pytest.raises(DataError, match="sw:1: the right answer is 0, at en:1 it is 0 and 1"):
+        joined_answers("task", answers, "mend")
 
 
 def test_candidates_that_stand_elsewhere_are_told_in_words_too():

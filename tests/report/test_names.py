@@ -10,6 +10,7 @@ def test_names_are_those_of_cldr_and_a_code_stands_for_itself_where_there_is_non
 
 
 def test_a_script_that_a_language_is_seldom_written_in_is_named_and_runs_its_own_way():
+    assert [language_name(code) for code in ("kor_Hang", "kas_Deva")] == ["Korean", "Kashmiri (Devanagari)"]
     codes = ("arb_Arab", "arb_Latn", "eng_Latn", "hin_Latn", "zh_Hant", "pan_Arab")
     names = ["Arabic", "Arabic (Latin)", "English", "Hindi (Latin)", "Chinese (Traditional)"]
     assert [language_name(code) for code in codes[:5]] == names
