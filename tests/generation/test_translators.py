@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.data.items import ParallelItem
-from consistency_jax.generation import GenerationError, Sampling
+from consistency_jax.generation import Cut, GenerationError, Sampling
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.generation.translators import by_function, by_model, by_table
 from consistency_jax.models.huggingface import load_pretrained
@@ -64,6 +64,9 @@ def test_a_prompted_model() -> None:
     assert rome == again == pytest.approx({"Rom": np.log(2 / 3), "Roma": np.log(1 / 3)})
     assert paris == {"Paris": 0.0}
     assert nothing == {}
+    half = Dictionary({"Rome": [Cut(" die Stadt ")]})
+    ((text,),) = by_model(half, ["Rome"], "en", "de", sampling=Sampling())
+    assert (text, isinstance(text, Cut)) == ("die Stadt", True)
 
 
 def test_the_policy_itself_may_translate(small_model) -> None:
