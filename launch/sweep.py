@@ -19,6 +19,7 @@ import itertools
 import json
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -216,10 +217,16 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument(
         "--launcher", default="", help="what stands in front of the train command; {name} is the run's"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="commands at a time (1)")
+    parser.add_argument("--jobs", type=_count, default=1, help="commands at a time (1)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
     parser.add_argument("--table", action="store_true", help="print the results so far, run nothing")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} should be 1 or more")
+    return int(text)
 
 
 def _here(path: str) -> str:
@@ -235,6 +242,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if "://" not in args.out:  # the commands run in the checkout
+        args.out = str(Path(args.out).expanduser())
+        if Path.cwd() != ROOT:
+            args.out = _here(args.out)
+            known = {run.path: _here(run.path) for run in runs if Path(run.path).exists()}
+            runs = [dataclasses.replace(run, path=known.get(run.path, run.path)) for run in runs]
     if args.table:
         print(table(runs, args.out))
         return 0
@@ -245,15 +258,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    if "://" not in args.out and Path.cwd() != ROOT:  # the commands run in the checkout
-        args.out = _here(args.out)
-        runs = [
-            dataclasses.replace(run, path=_here(run.path)) if Path(run.path).exists() else run for run in runs
-        ]
     overrides = [f"--config.{override}" for override in args.override]
     todo = [run for run in runs if report_of(args.out, run) is None]
     print(f"{len(runs)} runs: {len(runs) - len(todo)} finished, {len(todo)} to do", flush=True)
     words = shlex.split(args.launcher)
+    if words and not shutil.which(str(ROOT / words[0]) if "/" in words[0] else words[0]):
+        print(f"error: --launcher={args.launcher}: there is no command {words[0]}", file=sys.stderr)
+        return 2
     commands = [run.command(words, f"{args.out.rstrip('/')}/{run.name}", overrides) for run in todo]
     if args.dry_run:
         for command in commands:

@@ -111,6 +111,9 @@ def test_from_another_folder_workdirs_are_where_one_stands(sweep, tmp_path, laun
     monkeypatch.chdir(tmp_path)
     assert sweep.main(["--out=runs", *flags(tmp_path, launcher)[1:], "--dry-run"]) == 0
     assert f"--workdir={tmp_path / 'runs'}/gemma3-4b-bmlama17-dco-s0" in capfd.readouterr().out
+    with pytest.raises(SystemExit):
+        sweep.main(["--out=runs", "--jobs=0"])
+    assert "0 should be 1 or more" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,6 +173,7 @@ def test_the_papers_grid_has_nine_models_whose_configs_exist_and_names_that_mach
         (("--methods", "magic"), "method='magic'"),
         (("--options", "rank=4"), "takes no option 'rank'"),
         ((), "error: --data bmlama17=FOLDER: they are read from files"),
+        (("--options", "runlocal=True", "--launcher", "nosuch --"), "there is no command nosuch"),
     ],
 )
 def test_a_grid_that_cannot_run_is_told_before_anything_starts(sweep, capfd, words, message):
