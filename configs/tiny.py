@@ -157,8 +157,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     for option, value in {"scale": "one", "steer": steer}.items():
         if any(option in OBJECTIVES[stage.config.objective.name].keys for stage in stages_of(config)):
             config.objective[option] = value
-        elif option == "steer" and given.en:
-            raise ConfigError(f"--config option en={given.en:g}: method={given.method} weighs no languages")
     if config.selection.name and config.batching.name == "random":  # pairs are of one language each
         config.batching.items *= len(TOLD)
     if given.lr:

@@ -109,6 +109,9 @@ def test_a_job_that_is_there_already_is_told_and_left_alone(stage):
 
 def test_wait_asks_again_after_a_moment_without_an_answer_and_ends_where_there_is_no_job(stage):
     wait = ("launch/gke.sh", "wait", "--name=my-run", "--timeout=15")
+    pause = stage.stub.parent / "bin" / "sleep"
+    pause.write_text("#!/bin/sh\n")
+    pause.chmod(0o755)
     later = 'if [ -e "$STUB/asked" ]; then echo TLS handshake timeout >&2; exit 1; fi; touch "$STUB/asked"'
     stage.plan(kubectl={"run": later})
     done = stage.run(*wait)

@@ -266,7 +266,7 @@ def test_a_signal_while_a_stages_last_step_is_validated_ends_the_run(staged, tmp
 def test_what_a_later_stage_names_is_looked_for_at_once(staged, tmp_path):
     staged.stages, staged.stage = (
         ("sft", "dpo"),
-        {"dpo": {"selection": {"name": "calm", "translator": "nothing:x"}}},
+        {"dpo": {"selection": {"name": "calm", "form": "sampling", "translator": "nothing:x"}}},
     )
     with pytest.raises(ConfigError, match="selection.translator='nothing:x' cannot be imported"):
         train(staged, tmp_path / "run")
