@@ -43,6 +43,24 @@ def test_a_pair_is_of_one_language_and_a_step_of_the_languages_that_are_trained(
     assert train_load(config, 1).trees == 4
 
 
+def test_every_stage_is_proved_with_its_own_batch(monkeypatch):
+    config = small_config(LLAMA)
+    config.data.source, config.stages = "bmlama17", ("dpo", "dco")
+    config.stage = {"dpo": {"batching": {"items": 4}, "data": {"train": {"pairs": "pairs.jsonl"}}}}
+    seen = []
+
+    def lowered(settings, decoder, mesh, load):
+        seen.append((settings.objective.name, load.trees))
+        return None, 0, 1.0
+
+    monkeypatch.setattr(proving, "topology_devices", lambda topology: jax.devices()[:1])
+    monkeypatch.setattr(proving, "lower_train", lowered)
+    monkeypatch.setattr(proving, "program_needs", lambda *_: {"hbm": {"fits": True}})
+    report = proving.prove(config, "v5e:1x1", programs=("train",))
+    assert list(report["programs"]) == ["train dpo", "train dco"]
+    assert seen == [("dpo", 4), ("dco", 16 * 17)]
+
+
 def test_answers_that_are_written_in_training_are_not_proved(monkeypatch):
     config = small_config(LLAMA)
     config.objective.name, config.rollout.source = "pco_rollout", "generate"
