@@ -12,7 +12,7 @@ from consistency_jax.data.sources.language_files import lines_of
 from consistency_jax.logs.answers import joined
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.logs.matching import Match
-from consistency_jax.logs.told import Logged, Scored
+from consistency_jax.logs.told import Logged, Scored, counted
 from consistency_jax.table import Table
 
 NAME = re.compile(r"details_(?:.+\|)?([^|]+)\|\d+_(\d{4}-\d\d-\d\dT[\d.:-]+)\.parquet")
@@ -58,4 +58,4 @@ def _answers(file: Path, join: str) -> dict[str, Scored]:
         if key in found:
             raise DataError.at(line.where, f"{join or 'id'} {key!r} stands twice", MEND)
         found[key] = told
-    return dict(sorted(found.items()))
+    return {key: found[key] for key in counted(found)}

@@ -16,7 +16,7 @@ from consistency_jax.data.sources.files import json_lines
 from consistency_jax.logs.answers import joined, joined_answers
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.logs.matching import Match
-from consistency_jax.logs.told import Given, Logged, Scored
+from consistency_jax.logs.told import Given, Logged, Scored, counted
 from consistency_jax.table import NEVER, Table
 
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
@@ -98,8 +98,8 @@ def _answers(file: Path, join: str) -> dict[str, Scored | Given]:
             raise DataError.at(line.where, f"{join or 'doc_id'} {key!r} stands twice", MEND)
         filters[key], found[key] = name, told
     # Where credit is the share of all that are right (truthfulqa_mc2), the target tells nothing.
-    ordered = sorted(found.items())  # in one order, however many processes wrote them
-    return {key: told._replace(right=()) if shares else told for key, told in ordered}
+    # In one order, however many processes wrote them.
+    return {key: found[key]._replace(right=()) if shares else found[key] for key in counted(found)}
 
 
 def _chosen(sample: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> Scored:

@@ -254,11 +254,12 @@ def test_what_the_model_could_not_be_asked_is_the_least_likely(tmp_path):
 
 def test_the_order_of_lines_is_nothing_to_compare_by(tmp_path):
     found = []
-    for order in ((0, 1, 2), (2, 0, 1)):
+    for order in ((0, 1, 2, 10), (2, 10, 0, 1)):
         for language in ("sw", "en") if found else ("en", "sw"):
             write(tmp_path, f"facts_{language}", [sample(n, [-1.0 - n, -2.0], 0) for n in order])
         found.append(read_logs(tmp_path).tables["facts"])
     assert (found[0].ids, found[0].languages) == (found[1].ids, found[1].languages)
+    assert found[0].ids == ("0", "1", "2", "10")
     np.testing.assert_array_equal(found[0].logp, found[1].logp)
 
 
