@@ -320,10 +320,11 @@ def _low_resource(methods: Sequence[Method], split: str) -> list[str]:
     """Languages whose accuracy, mean over runs, is below the median over all languages: the base's accuracy, or that of
     all models that are compared as they are, of which none may choose them by its own errors alone."""
     right = []
-    for run in (run for method in methods for run in method.runs.values()):
-        table = (run.final if run.alone else run.base)[split]
-        scores = table.scores(run.ranked)
-        right.append(weighted_means(correct(scores, table.gold, table.mask)))
+    for method in methods:
+        for run in method.runs.values():
+            table = (run.final if run.alone else run.base)[split]
+            scores = table.scores(run.ranked)
+            right.append(weighted_means(correct(scores, table.gold, table.mask)))
     mean = np.mean(right, axis=0)
     known = mean[~np.isnan(mean)]
     return [name for name, value in zip(table.languages, mean, strict=True) if value < np.median(known)]

@@ -43,7 +43,7 @@ UNFITTED = 0.8  # cosine
 BATCH = 256  # requests whose answers are kept together
 # A number with a decimal mark, or with groups of digits (12,34,567 in India) and one; or a fraction.
 _NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|\d{1,3}(?:([.,' ])\d{2,3})*?([.,' ])\d{3}(?:[.,]\d+)?)")
-_FRACTION = re.compile(r"-?(\d+ )?\d+/[1-9]\d*")
+_FRACTION = re.compile(r"-?(?:\d+ )?\d+/[1-9]\d*")  # or a number and one: -2 1/2
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—"), "-") | {ord("⁄"): "/"}
 _POWERS = re.compile("[⁰¹²³⁴-⁹]+")
 
@@ -53,28 +53,21 @@ def spelling(text: str, language: str = "") -> str:
     """A text without what does not make it another answer: case, width, punctuation and spaces, in any digits; a number
     as its value, as `final_numbers` reads it in the language: 1,000.0 and $1000 as 1000, in German 1.000 too, and 1,5
     as 3/2."""
-    apart = re.sub(
-        r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", _POWERS.sub(lambda found: f"^{found[0]}", text)
-    )  # 2½ is not 21/2
-    folded = unicodedata.normalize("NFKC", apart)
+    text = _POWERS.sub(lambda found: f"^{found[0]}", text)
+    text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)  # 2½ is not 21/2
+    folded = unicodedata.normalize("NFKC", text)
     folded = folded.translate(SIGNS).translate(_DASHES).strip()
     digits = "".join(str(unicodedata.decimal(letter, letter)) for letter in folded)
     number = digits.strip("$€£¥% ").rstrip(". ")
     number = re.sub(r"^\+(?=\d)|(?<=^-) (?=\d)", "", number)
-    if found := _FRACTION.fullmatch(number):
-        return str(Fraction(found[0]) if not found[1] else _mixed(found[0]))
+    if _FRACTION.fullmatch(number):
+        value = sum(map(Fraction, number.removeprefix("-").split()))
+        return str(-value if number.startswith("-") else value)
     if _NUMBER.fullmatch(number):
         value = final_number(re.sub("[ ']", "", number), language)
         if value is not None:
             return str(value)
     return normalised(digits)
-
-
-def _mixed(number: str) -> Fraction:
-    """The value of -2 1/2."""
-    whole, part = number.removeprefix("-").split(" ")
-    value = int(whole) + Fraction(part)
-    return -value if number.startswith("-") else value
 
 
 def is_number(spelt: str) -> bool:

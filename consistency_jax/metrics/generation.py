@@ -48,9 +48,8 @@ def normalised(text: str) -> str:
     is not 1030; 1,000 is 1000); runs of space made one. A text of nothing but punctuation keeps it.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    folded = folded.replace("i\u0307", "i").replace(
-        "ı", "i"
-    )  # Turkish İ and I are no other letters than i and ı
+    # Turkish İ and I are no other letters than i and ı.
+    folded = folded.replace("i\u0307", "i").replace("ı", "i")
     if any(map(str.isdigit, folded)):
         kept = _beside_digits(folded)
     else:
