@@ -71,7 +71,8 @@ def ask(config: ConfigDict, out: str | Path, server: str = "", samples: int = 1,
     chat = config.data.chat_template != "off"
     served = None
     if server:
-        served = Endpoint(server, config.model.path, chat=chat, system_prompt=config.data.system_prompt)
+        system, skip = config.data.system_prompt, config.data.on_error == "skip"
+        served = Endpoint(server, config.model.path, chat=chat, system_prompt=system, skip_refused=skip)
     out = local(out, "--out")
     drawn = out.with_name(f"{out.name}.drawn")
     for place in (out, drawn):

@@ -22,6 +22,15 @@ from consistency_jax.runtime.processes import on_main
 
 LATER = (408, 409, 425, 429)  # beside 5xx: HTTP statuses after which the same request may succeed
 LONGEST_WAIT_S = 60.0
+OF_THE_PROMPT = (
+    400,
+    413,
+    422,
+)  # statuses of a request that cannot be answered, where others of its kind may be
+
+
+class _RefusedError(GenerationError):
+    """A prompt that the server does not take: too long for it, or caught by a filter of its content."""
 
 
 class Endpoint:
@@ -37,6 +46,8 @@ class Endpoint:
       retries: how often a request is sent again when the server is away, busy (408, 409, 425, 429) or fails (5xx).
       backoff_s: the wait before it is first sent again; it doubles each time.
       key_variable: environment variable that holds the key, where the server wants one.
+      skip_refused: a prompt that the server refuses (400, 413, 422) has empty answers and is told, where it answered
+        another; else it ends all.
     """
 
     def __init__(
@@ -51,6 +62,7 @@ class Endpoint:
         retries: int = 4,
         backoff_s: float = 1.0,
         key_variable: str = "OPENAI_API_KEY",
+        skip_refused: bool = False,
     ):
         if not url.startswith(("http://", "https://")):
             raise GenerationError(f"endpoint: the url {url!r} must begin with http:// or https://")
@@ -61,6 +73,7 @@ class Endpoint:
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
         self._key_variable = key_variable
+        self._skip_refused, self._answered = skip_refused, False
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
         """n answers for each prompt, in order; alike for the same arguments as far as the server keeps to its seed.
@@ -79,7 +92,20 @@ class Endpoint:
                 pool.submit(self._answers, prompt, n, sampling, (seed, i), ended)
                 for i, prompt in enumerate(prompts)
             ]
-            return [future.result() for future in asked]
+            answers, refused = [], []
+            for future in asked:
+                try:
+                    answers.append(future.result())
+                except _RefusedError as error:
+                    if not self._skip_refused:
+                        raise
+                    answers.append([""] * n)
+                    refused.append(error)
+            if refused and not self._answered:  # then it isn't the prompt that is wrong
+                raise refused[0]
+            if refused:
+                print(f"note: {len(refused)} of {len(prompts)} prompts have no answer: {refused[0]}")
+            return answers
         finally:  # after an error nothing more is asked
             ended.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -93,6 +119,7 @@ class Endpoint:
             # Every request has a seed of its own, so that one prompt asked twice has different answers.
             own = int(np.random.SeedSequence((*seed, len(answers))).generate_state(1)[0] >> 1)
             found = self._post(self._body(prompt, n - len(answers), sampling, own), ended)
+            self._answered = True
             answers += [before_stop(text, sampling.stop) for text in found]
         return answers[:n]
 
@@ -140,7 +167,8 @@ class Endpoint:
                     said = error.read(2000).decode(errors="replace").strip()
                 problem = f"status {error.code}, and said: {said}"
                 if error.code < 500 and error.code not in LATER:
-                    raise GenerationError(f"endpoint: {self._url} refused the request: {problem}") from None
+                    kind = _RefusedError if error.code in OF_THE_PROMPT else GenerationError
+                    raise kind(f"endpoint: {self._url} refused the request: {problem}") from None
                 asked = error.headers.get("Retry-After", "")
                 wait = min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else wait
             except TimeoutError:

@@ -117,7 +117,12 @@ def _tools(
         if options.engine == "sampler":
             return cached_answers(config, model, path, options.batch, [params_key])
         server = options.engine, options.engine_model
-        engine = Endpoint(*server, chat=data.chat_template != "off", system_prompt=data.system_prompt)
+        engine = Endpoint(
+            *server,
+            chat=data.chat_template != "off",
+            system_prompt=data.system_prompt,
+            skip_refused=data.on_error == "skip",
+        )
         return cached_answers(config, model, path, options.batch, server, lambda: engine)
 
     def encoder() -> Any:

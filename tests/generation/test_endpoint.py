@@ -110,6 +110,24 @@ def test_a_refusal_is_told_at_once_with_its_reason(serve: Any) -> None:
     assert len(served.asked) == 1
 
 
+def test_a_prompt_that_is_refused_costs_itself_alone_where_that_is_wanted(serve: Any, capsys: Any) -> None:
+    def respond(body: dict[str, Any]) -> Answer:
+        bad = body["prompt"] == "bad"
+        return (400, {"error": "content filter"}) if bad else texts(body["prompt"])
+
+    served = serve(respond)
+    assert ask(served, ("a", "bad", "b"), n=2, skip_refused=True) == [["a"] * 2, ["", ""], ["b"] * 2]
+    assert "note: 1 of 3 prompts have no answer: " in (told := capsys.readouterr().out)
+    assert "status 400" in told
+    assert "content filter" in told
+    with pytest.raises(GenerationError, match="status 400"):
+        ask(served, ("a", "bad", "b"))
+    with pytest.raises(GenerationError, match="status 400"):  # all are: the prompt is not what is wrong
+        ask(served, ("bad", "bad"), skip_refused=True)
+    with pytest.raises(GenerationError, match="status 404"):
+        ask(serve(lambda body: (404, b"no such model")), skip_refused=True)
+
+
 def test_a_server_that_keeps_failing_is_given_up(serve: Any) -> None:
     served = serve(lambda body: (500, b"out of memory"))
     with pytest.raises(GenerationError, match="failed 3 times.*status 500.*out of memory"):
