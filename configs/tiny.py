@@ -157,6 +157,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     for option, value in {"scale": "one", "steer": steer}.items():
         if any(option in OBJECTIVES[stage.config.objective.name].keys for stage in stages_of(config)):
             config.objective[option] = value
+    if given.en and not config.objective.get("steer"):
+        raise ConfigError(
+            f"--config option en={given.en:g} does nothing with method={given.method}; leave it out"
+        )
     if config.selection.name and config.batching.name == "random":  # pairs are of one language each
         config.batching.items *= len(TOLD)
     if given.lr:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from consistency_jax.config.defaults import default
-from consistency_jax.data.preferences import Pair, write_pairs
+from consistency_jax.data.preferences import Pair, pairs_text
 from consistency_jax.data.sources import load_items
 from consistency_jax.evaluation.splits import split_of
 from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
@@ -131,7 +131,7 @@ def test_written_answers_are_ended_after_training_on_eight(tmp_path: Path, monke
         for language, known in WRITTEN.items()
         for n, (question, answer) in enumerate(known)
     ]
-    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    (tmp_path / "pairs.jsonl").write_text(pairs_text(pairs))
     config = default()
     config.update_from_flattened_dict(
         {

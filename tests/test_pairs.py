@@ -13,7 +13,7 @@ import pytest
 from test_train import config_file
 
 from consistency_jax.data.items import DataError
-from consistency_jax.data.preferences import Pair, read_pairs, write_pairs
+from consistency_jax.data.preferences import Pair, pairs_text, read_pairs
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluation.measuring import score_splits
 from consistency_jax.evaluation.splits import evenly, load_split, split_of
@@ -184,7 +184,7 @@ def pairs_file(tmp_path):
         for language in ("en", "de")
         for answer in (" Paris", " Rome")
     ]
-    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    (tmp_path / "pairs.jsonl").write_text(pairs_text(pairs))
     return tmp_path / "pairs.jsonl"
 
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from consistency_jax.config.defaults import default
 from consistency_jax.config.parsing import names, parse_arg
 from consistency_jax.data.sources import SOURCES, source_of
-from consistency_jax.data.sources.language_files import ENDINGS, data_files
+from consistency_jax.data.sources.language_files import ENDINGS, data_files, form_of
 from consistency_jax.data.sources.source import Experiment
 from consistency_jax.errors import ConfigError, nearest
 from consistency_jax.models.families import find_family
@@ -138,10 +138,10 @@ def _source_at(place: str, mapped: bool) -> str:
       mapped: whether columns are named.
     """
     file = expanded(place)
-    tables = [file] if file.suffix in ENDINGS else data_files(file) if file.is_dir() else []
+    tables = [file] if form_of(file) in ENDINGS else data_files(file) if place and file.is_dir() else []
     if not mapped and (file.suffix == ".jsonl" or any(each.suffix == ".jsonl" for each in tables)):
         return "jsonl"
-    if tables or mapped and (HUB_ID.fullmatch(place) or "{language}" in place):
+    if tables or mapped and (file.is_file() or HUB_ID.fullmatch(place) or "{language}" in place):
         return "mapped"
     if file.suffix or file.exists():
         return "jsonl"  # whose errors name the place

@@ -27,7 +27,7 @@ from consistency_jax.data.items import (
     run_together,
 )
 from consistency_jax.data.sources.files import id_of, json_lines, value_of
-from consistency_jax.runtime.files import expanded, write_text
+from consistency_jax.runtime.files import expanded
 
 TEXTS = ("language", "prompt", "chosen", "rejected")
 KEYS = ("id", *TEXTS, "provenance", "written")
@@ -106,11 +106,6 @@ def pairs_text(pairs: Iterable[Pair]) -> str:
     """Pairs as JSONL."""
     records = ({key: value for key, value in asdict(pair).items() if key in KEYS} for pair in pairs)
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
-    """Writes pairs as JSONL; the file appears under its name only when it is complete."""
-    write_text(expanded(path), pairs_text(pairs))
 
 
 def parse_pair(record: Any, where: str) -> Pair:

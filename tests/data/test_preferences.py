@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from consistency_jax.data.items import DataError, validate
-from consistency_jax.data.preferences import Pair, pair_items, read_pairs, write_pairs
+from consistency_jax.data.preferences import Pair, pair_items, pairs_text, read_pairs
 
 RECORD = {
     "id": "Q1",
@@ -33,7 +33,7 @@ def written(folder: Path, *lines: object) -> Path:
 
 
 def test_what_is_written_is_read(tmp_path):
-    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    (tmp_path / "pairs.jsonl").write_text(pairs_text(PAIRS))
     assert list(read_pairs(tmp_path / "pairs.jsonl")) == PAIRS
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
     lines = (tmp_path / "pairs.jsonl").read_bytes().splitlines()

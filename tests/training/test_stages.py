@@ -21,7 +21,7 @@ from consistency_jax.data.examples import TrainingSet
 from consistency_jax.data.items import Items
 from consistency_jax.data.packing.plan import plan
 from consistency_jax.data.packing.rows import Shape, tree_sizes
-from consistency_jax.data.preferences import Pair, write_pairs
+from consistency_jax.data.preferences import Pair, pairs_text
 from consistency_jax.data.stored_items import StoredItems, store
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest, Tree
 from consistency_jax.errors import ConfigError, Interrupted
@@ -350,7 +350,7 @@ def test_pairs_that_are_the_same_tokens_are_left_out_and_counted(small_config, s
         for language in ("en", "de")
     ]
     pairs[3] = dataclasses.replace(pairs[3], rejected="Spain")
-    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    (tmp_path / "pairs.jsonl").write_text(pairs_text(pairs))
     small_config.data.train.pairs, small_config.objective.name = str(tmp_path / "pairs.jsonl"), "dpo"
     for name, left in (("random", [2, 4, 5]), ("grouped", [2, 4, 5])):
         small_config.batching.name = name
@@ -370,7 +370,7 @@ def test_pairs_that_are_the_same_tokens_are_left_out_and_counted(small_config, s
         assert found == [(pair.id, pair.language, pair.chosen, pair.rejected) for pair in expected]
         assert len(split.trees) == len(split.items) * len(languages)
         assert int((split.trees.segments > 0).sum()) == len(left)
-    write_pairs(tmp_path / "pairs.jsonl", pairs[:2])
+    (tmp_path / "pairs.jsonl").write_text(pairs_text(pairs[:2]))
     with pytest.raises(ConfigError, match="no preference pair is left"):
         training_split(small_config, *load_training(small_config), load_pretrained(folder))
 
@@ -385,7 +385,7 @@ def test_a_run_on_items_that_lie_on_disk_is_the_same_run(small_config, tmp_path,
             for n in range(9)
             for language in ("en", "de")
         ]
-        write_pairs(tmp_path / "pairs.jsonl", pairs)
+        (tmp_path / "pairs.jsonl").write_text(pairs_text(pairs))
         small_config.data.train.pairs = str(tmp_path / "pairs.jsonl")
     told, kinds, stores = [], [], []
     monkeypatch.setattr(stored_items, "store", lambda *own: stores.append(own) or store(*own))
@@ -412,7 +412,7 @@ def test_a_model_learns_to_end_its_turn_where_answers_are_written(small_config, 
     folder = shutil.copytree(small_model, tmp_path / "chat")
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     pairs = [Pair(f"q{n}", "en", f"The capital of place {n} is", " Paris", " Rome") for n in range(4)]
-    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    (tmp_path / "pairs.jsonl").write_text(pairs_text(pairs))
     small_config.update_from_flattened_dict(
         {
             "model.path": str(folder),

@@ -21,6 +21,7 @@ from consistency_jax.data.items import DataError
 AGAIN = "Mend it, or download the original file again"
 LONGEST = 2**24  # bytes of one JSON line; the csv module has a limit of its own, 131,072 characters a field
 BYTE = re.compile("[\ud800-\udfff]")  # what "surrogateescape" makes of a byte that is no UTF-8
+_END = "\x1f"  # a row of its own
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 
 
@@ -54,8 +55,10 @@ def _csv_lines(file: Path, delimiter: str) -> Iterator[Line]:
     # The csv module wants newline="" (fields may hold line ends); a bare split would lose quoted fields. Bytes that are
     # no UTF-8 pass as surrogates, so that their line can be told.
     with _open(file) as raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as lines:
-        reader, name = csv.reader(lines, delimiter=delimiter), str(file)
+        # Behind the last line, so that a row whose quote was never closed, which holds all that follows, shows.
+        reader, name = csv.reader(itertools.chain(lines, [_END]), delimiter=delimiter), str(file)
         while True:
+            start = reader.line_num + 1
             try:
                 fields = next(reader)
             except StopIteration:
@@ -66,8 +69,13 @@ def _csv_lines(file: Path, delimiter: str) -> Iterator[Line]:
                 continue
             except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
                 raise _damaged(file, error) from None
+            if fields == [_END]:
+                return
             where = f"{name}:{reader.line_num}"
-            if broken := BYTE.search("".join(fields)):
+            if fields and fields[-1].endswith(_END):
+                where = f"{name}:{start}"
+                yield Line(where, DataError.at(where, "a quote opens in the row, and none closes it", AGAIN))
+            elif broken := BYTE.search("".join(fields)):
                 reason = f"the row is not UTF-8 (byte {ord(broken[0]) - 0xDC00:#x})"
                 yield Line(where, DataError.at(where, reason, AGAIN))
             elif fields:
@@ -87,7 +95,9 @@ def records(file: Path, columns: Sequence[str], delimiter: str = ",") -> Iterato
     first = next(lines)
     header = first.get()
     missing = [name for name in columns if name not in header]
-    if missing or len(set(header)) < len(header):
+    if missing or len(set(named := list(filter(str.strip, header)))) < len(
+        named
+    ):  # spreadsheets leave some blank
         reason = f"no column {', '.join(map(repr, missing))}" if missing else "a column is named twice"
         found = ", ".join(repr(name[:40]) for name in header[:12])
         raise DataError.at(first.where, f"{reason}; the header has {found}", "Use the original file")

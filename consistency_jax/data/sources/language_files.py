@@ -15,7 +15,7 @@ from typing import Any
 from babel import Locale, UnknownLocaleError
 
 from consistency_jax.data.items import DataError
-from consistency_jax.data.sources.files import AGAIN, Line, json_lines, records
+from consistency_jax.data.sources.files import AGAIN, OPENERS, Line, json_lines, records
 from consistency_jax.runtime.files import HUB_ID, expanded
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -42,11 +42,19 @@ def lines_of(files: Sequence[Path], columns: Sequence[str] = ()) -> Iterator[Lin
 
 
 def _lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:
-    if file.suffix == ".jsonl":
+    form = form_of(file)
+    if form not in ENDINGS:
+        raise DataError.at(str(file), "its name ends as none that is read", f"Known: {', '.join(ENDINGS)}")
+    if form == ".jsonl":
         return json_lines(file)
-    if file.suffix == ".parquet":
+    if form == ".parquet":
         return _parquet_lines(file, columns)
-    return records(file, columns, "\t" if file.suffix == ".tsv" else ",")
+    return records(file, columns, "\t" if form == ".tsv" else ",")
+
+
+def form_of(file: Path) -> str:
+    """How the name of a file ends, without what tells that it is packed."""
+    return Path(file.stem).suffix if file.suffix in OPENERS else file.suffix
 
 
 def _parquet_lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:
@@ -165,6 +173,8 @@ def files_of_all(path: str, part: str) -> list[Path]:
         raise DataError.at(
             path, f"{len(files)} files, and none is named {part!r} ({found})", "Say which: part=WORD"
         )
+    if len(forms := sorted({file.suffix for file in named or files})) > 1:
+        raise DataError.at(path, f"files in several forms ({', '.join(forms)})", "Give the files of one form")
     return named or files
 
 
@@ -198,6 +208,10 @@ def _by_language(folder: Path, languages: Sequence[str] | None, part: str) -> di
             break
     for language, files in own.items():  # `et` goes before `translation-et`
         own[language] = [file for file in files if language in whole[file]] or files
+    lacking = [name for name, files in own.items() if not any(_has(file, part, base) for file in files)]
+    if 0 < len(lacking) < len(own):
+        reason = f"some languages have a file named {part!r}, and none has {', '.join(lacking)}"
+        raise DataError.at(str(folder), reason, "Say which: part=WORD, or name the languages that have one")
     return {
         language: _one(files, f"{folder}, language {language!r}", part, base)
         for language, files in own.items()
@@ -225,7 +239,7 @@ def _is_named(word: str) -> bool:
 
 def _one(files: list[Path], where: str, part: str, below: Path) -> list[Path]:
     named = [file for file in files if _has(file, part, below)] or files
-    if len({file.with_name(_SHARD.sub("", file.stem)) for file in named}) != 1:
+    if len({file.with_name(_SHARD.sub("", file.stem) + file.suffix) for file in named}) != 1:
         found = ", ".join("/".join(file.parts[-2:]) for file in named[:6]) or "none"
         raise DataError.at(where, f"{len(named)} files where one is wanted ({found})", "Say which: part=WORD")
     return named

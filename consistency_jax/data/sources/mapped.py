@@ -119,9 +119,9 @@ def read(
     }
     warnings: list[str] = []
     if id:
-        named = {name: _by_key(own, cells[name]) for name, own in questions.items()}
-        places = {name: f"{path}, language {name!r}" for name in named}
-        rows, warnings = by_id(next(iter(named.values())), named, places)
+        places = {name: f"{path}, language {name!r}" for name in questions}
+        named = {name: _by_key(own, cells[name], places[name]) for name, own in questions.items()}
+        rows, warnings = by_id(dict(sorted(next(iter(named.values())).items())), named, places)
     else:
         rows = by_place(questions, path)
         lines = next(iter(tables.values()))
@@ -324,6 +324,8 @@ def _named(lines: Sequence[Line], wanted: Sequence[str], languages: Sequence[str
     like one, and whose prompts are texts."""
     records = [line.value for line in lines if isinstance(line.value, dict)]
     keys = dict.fromkeys(key for record in records for key in _keys(record))
+    if not records:
+        lines[0].get()  # why none can be read
     patterns = [re.compile(re.escape(name).replace(re.escape(LANGUAGE), "(.+)")) for name in wanted]
     found = [[match[1] for key in keys if (match := pattern.fullmatch(key))] for pattern in patterns]
     words = [word for word in found[0] if all(word in own for own in found)]
@@ -341,11 +343,11 @@ def _named(lines: Sequence[Line], wanted: Sequence[str], languages: Sequence[str
     return known
 
 
-def _keys(record: Mapping[str, Any], before: str = "") -> Iterator[str]:
+def _keys(record: Mapping[str, Any] | list, before: str = "") -> Iterator[str]:
     """The columns of a row, those of objects with a dot."""
-    for key, value in record.items():
+    for key, value in record.items() if isinstance(record, Mapping) else enumerate(record):
         yield f"{before}{key}"
-        if isinstance(value, dict):
+        if isinstance(value, dict | list):
             yield from _keys(value, f"{before}{key}.")
 
 
@@ -355,11 +357,11 @@ def _is_words(value: Any) -> bool:
 
 
 def _by_key(
-    questions: Sequence[Question | DataError], cells: Sequence[Cell | DataError]
+    questions: Sequence[Question | DataError], cells: Sequence[Cell | DataError], where: str
 ) -> dict[str, Question | DataError]:
     table: dict[str, Question | DataError] = {}
     for place, (question, cell) in enumerate(zip(questions, cells, strict=True)):
-        key = f"row {place}" if isinstance(cell, DataError) else cell.key
+        key = f"{where}:{place}" if isinstance(cell, DataError) else cell.key
         if key in table:
             question = DataError.at(cell.where, f"id {key!r} stands twice", "Name a column of unique ids")
         table[key] = question
@@ -400,7 +402,7 @@ def _reading(cells: Mapping[str, Sequence[Cell | DataError]], numbered: str) -> 
     """How the column of right answers is to be read: as fits the most rows.
 
     Raises:
-        DataError: none fits any row, or several fit equally many and tell other answers.
+        DataError: several fit equally many rows and tell other answers.
     """
     if numbered != "auto":
         return READINGS[numbered]
@@ -435,6 +437,8 @@ def _question(
         raise DataError.at(cell.where, reason, "Take answers=full or plain")
     if answers != PLAIN:
         prompt, candidates = prompt.strip(), tuple(text.strip() for text in candidates)
+        if not all((prompt, *candidates)):
+            raise DataError.at(cell.where, "the question or an option is empty", "Write it, or drop the row")
     elif join == "space":
         space = "" if MASK in prompt or not parted(language) else " "
         prompt, candidates = prompt.strip(), tuple(space + text.strip() for text in candidates)

@@ -48,8 +48,12 @@ def read(path: Path, languages: Sequence[str] | None, *, candidates: int = 10) -
         Items `P36-12` (relation and lineid); group = the relation; the object of the fact is right.
 
     Raises:
-        DataError: a folder without facts, or a language that it does not have.
+        DataError: a folder without facts, a language that it does not have, or fewer than two candidates.
     """
+    if candidates < 2:
+        raise DataError.at(
+            "data.options.candidates", f"{candidates} leave nothing to choose from", "Give 2 or more"
+        )
     tuples, patterns = ({folder.name for folder in path.glob(f"{name}/*")} for name in ("tuples", "patterns"))
     known = tuples & patterns  # some languages have names alone
     if not known:

@@ -156,7 +156,7 @@ def take(
         reason = f"no usable row: {len(items.skipped)} skipped, the first: {items.skipped[0]}"
         raise DataError.at(where, reason.rstrip("."), "Is this the original file?")
     items.warnings.extend(rows.warnings)
-    if not plan.instances:
+    if not (plan.instances and plan.split == "train"):
         items.warnings += [f"{where}: {told}" for told in gaps(items, languages or items.languages)]
     return items
 

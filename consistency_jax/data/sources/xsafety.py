@@ -70,6 +70,6 @@ def _file(folder: Path, language: str, kind: str) -> Path:
     if own is None:
         raise DataError.at(str(folder), f"no folder {names[0]!r} for {language!r}", DOWNLOAD)
     for file in sorted(own.glob("*.csv")):
-        if re.sub(r"_(n|en)$", "", file.stem) == kind:
+        if re.sub(r"_(n|en)$", "", file.stem) in (kind, kind.removesuffix("s")):
             return file
     raise DataError.at(str(own), f"no file {kind}.csv", DOWNLOAD)

@@ -131,6 +131,8 @@ def xsafety(folder: Path, kinds: Sequence[str] = ("Insult", "commonsense"), coun
     for name in ("en", "sp", "fr"):
         for kind in kinds:
             ending = "_n" if name == "en" and kind == "Insult" else ""
+            if name == "sp" and kind.endswith("Activities"):  # so is one of the original files
+                kind = kind[:-1]
             rows = [[f' {name}, "{kind}" {n}'] for n in range(count)]
             write(folder / name / f"{kind}{ending}.csv", as_csv(rows))
     return folder

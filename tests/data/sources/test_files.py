@@ -130,7 +130,7 @@ def csv_damage(delimiter: str, header: bool) -> dict[str, tuple[Change, str]]:
         "a huge cell": (cells(lambda row: ["x" * 200_000, *row[1:]], delimiter), "rows"),
         "a column more": (cells(lambda row: [*row, "more"], delimiter), "rows"),
         "no text in the last column": (cells(lambda row: [*row[:-1], ""], delimiter), "either"),
-        "an open quote": (line(2, lambda own: b'"' + own.replace(b'"', b"")), "either"),
+        "an open quote": (line(2, lambda own: b'"' + own.replace(b'"', b"")), "error"),
         "a row of blanks": (cells(lambda row: [" "] * len(row), delimiter), "rows"),
     }
     if header:
@@ -316,6 +316,26 @@ def test_damage_is_one_clear_error_or_a_counted_skip(
     if expected == "rows":
         assert not isinstance(skipped, DataError)
         assert len(good) - 2 <= len(skipped) < len(good)
+
+
+def test_a_row_whose_quote_is_never_closed_does_not_swallow_the_rest(tmp_path: Path):
+    file = tmp_path / "en.csv"
+    file.write_text('q,a\n1,x\n2,"y\n3,z\n4,x')
+    told = list(files.records(file, ["q"]))
+    assert told[0].value == {"q": "1", "a": "x"}
+    assert len(told) == 2
+    assert re.search(r"en.csv:3: a quote opens in the row, and none closes it", str(told[1].value))
+    file.write_text('q,a\n1,"x\ny"\n2,y')  # a closed one may hold lines, and the last line may end without
+    assert [line.value["a"] for line in files.records(file, ["q"])] == ["x\ny", "y"]
+
+
+def test_blank_names_behind_a_header_are_what_a_spreadsheet_leaves(tmp_path: Path):
+    file = tmp_path / "en.csv"
+    file.write_text("q,a,,\n1,x,,\n")
+    assert [line.value["a"] for line in files.records(file, ["q"])] == ["x"]
+    file.write_text("q,a,a\n1,x,y\n")
+    with pytest.raises(DataError, match="a column is named twice"):
+        list(files.records(file, ["q"]))
 
 
 def test_there_are_twenty_damages_of_each_format():

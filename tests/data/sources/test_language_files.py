@@ -1,5 +1,6 @@
 """Which file is a language's, by its name alone."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -66,6 +67,36 @@ def test_parts_of_one_file_are_joined_and_others_are_not(tmp_path: Path):
         files_of_all(path, "validation")
     with pytest.raises(DataError, match="no file .*csv.* here"):
         files_of_all(folder(tmp_path / "empty" / "more", "x.txt"), "test")
+
+
+def test_files_of_several_forms_are_no_parts_of_one(tmp_path: Path):
+    path = folder(tmp_path, "en/test.csv", "en/test.tsv")
+    with pytest.raises(DataError, match="2 files where one is wanted"):
+        files_by_language(path, ["en"], "test")
+    with pytest.raises(DataError, match="files in several forms ..csv, .tsv.. Give the files of one form"):
+        files_of_all(path, "test")
+
+
+def test_a_split_of_one_language_is_not_joined_with_another_of_the_next(tmp_path: Path):
+    path = folder(tmp_path, "en_test.csv", "en_dev.csv", "sw_dev.csv")
+    with pytest.raises(
+        DataError, match="some languages have a file named 'test', and none has sw. Say which"
+    ):
+        files_by_language(path, None, "test")
+    assert [own[0].name for own in files_by_language(path, None, "dev").values()] == [
+        "en_dev.csv",
+        "sw_dev.csv",
+    ]
+    assert list(files_by_language(path, ["en"], "test")) == ["en"]
+
+
+def test_packed_files_are_read_by_the_form_within_and_unknown_ones_named(tmp_path: Path):
+    packed = tmp_path / "x.tsv.gz"
+    packed.write_bytes(gzip.compress(b"a\tb\n1\t2\n"))
+    assert [line.value for line in lines_of([packed])] == [{"a": "1", "b": "2"}]
+    (tmp_path / "x.ndjson").write_text("{}\n")
+    with pytest.raises(DataError, match="x.ndjson: its name ends as none that is read. Known: .csv"):
+        list(lines_of([tmp_path / "x.ndjson"]))
 
 
 def test_a_cell_of_texts():

@@ -321,6 +321,56 @@ def test_what_is_missing_is_told(tmp_path: Path):
         load_items("mapped", path=tmp_path, languages=["en"], id="sample_id", **options)
 
 
+def test_a_broken_line_is_told_by_its_own_reason(tmp_path: Path):
+    options = {"prompt": "question", "candidates": OPTIONS, "id": "sample_id"}
+    write(tmp_path / "en.jsonl", as_jsonl(rows("en")))
+    write(tmp_path / "de.jsonl", as_jsonl(rows("de")).replace('{"sample_id": "law/2"', "{", 1))
+    for languages in (["en", "de"], ["de", "en"]):
+        with pytest.raises(DataError, match="de.jsonl:3: the line is not JSON"):
+            load_items("mapped", path=tmp_path, languages=languages, **options)
+    write(tmp_path / "wide.csv", "q_en,q_de,a,b\n1,2,3\n4,5,6\n")
+    with pytest.raises(DataError, match="wide.csv:2: the row has 3 columns, the header 4"):
+        load_items("mapped", path=tmp_path / "wide.csv", prompt="q_{language}", candidates="a+b")
+
+
+@pytest.mark.parametrize("change", [{"question": " "}, {"option_b": ""}])
+@pytest.mark.parametrize("answers", ["letters", "full"])
+def test_a_letter_stands_for_no_empty_option_and_answers_no_empty_question(tmp_path: Path, change, answers):
+    for language in ("en", "de"):
+        own = rows(language)
+        write(tmp_path / f"{language}.jsonl", as_jsonl([own[0] | change, *own[1:]]))
+    options = {"prompt": "question", "candidates": OPTIONS, "gold": "answer", "answers": answers}
+    with pytest.raises(DataError, match="jsonl:1: .*empty"):
+        load_items("mapped", path=tmp_path, **options)
+    assert len(load_items("mapped", path=tmp_path, on_error="skip", **options)) == ROWS - 1
+
+
+def test_splits_of_rows_with_ids_are_the_same_whatever_languages_are_asked_for(tmp_path: Path):
+    told = [{"id": str(n), "q": f"question {n}", "a": "x", "b": "y", "gold": "A"} for n in range(20)]
+    write(tmp_path / "en.jsonl", as_jsonl(told))
+    write(tmp_path / "sw.jsonl", as_jsonl(told[::-1]))
+    options = {"path": tmp_path, "prompt": "q", "candidates": "a+b", "gold": "gold", "id": "id"}
+    options |= {"train_size": 15, "seed": 1}
+    train = load_items("mapped", languages=["en", "sw"], split="train", **options)
+    for languages in (["en", "sw"], ["sw", "en"], ["sw"]):
+        test = load_items("mapped", languages=languages, split="test", **options)
+        assert {item.id for item in test} == {str(n) for n in range(20)} - {item.id for item in train}
+
+
+def test_lists_of_each_language_are_found_as_objects_are(tmp_path: Path):
+    told = [
+        {"id": n, "answer": "AB"[n % 2], "en": [f"q {n}", "a", "b"], "sw": [f"swali {n}", "c", "d"]}
+        for n in range(4)
+    ]
+    write(tmp_path / "q.jsonl", as_jsonl(told))
+    options = {"prompt": "{language}.0", "candidates": "{language}.1+{language}.2", "gold": "answer"}
+    items = load_items("mapped", path=tmp_path / "q.jsonl", **options)
+    assert items.languages == ("en", "sw")
+    assert items[1].prompts == {"en": "q 1", "sw": "swali 1"}
+    assert items[1].candidates["sw"] == (" c", " d")
+    assert items[1].gold == 1
+
+
 def test_data_is_a_set_a_file_a_folder_or_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from consistency_jax.config import default
     from consistency_jax.config.parsing import parse_arg
@@ -346,6 +396,9 @@ def test_data_is_a_set_a_file_a_folder_or_of_the_hub(tmp_path: Path, monkeypatch
     assert source(f"data=CohereLabs/Global-MMLU,{columns}") == ("mapped", "CohereLabs/Global-MMLU", told)
     assert source(f"data=mapped,data_path=sheets,{columns}") == ("mapped", "sheets", told)
     assert source("data=missing/q.jsonl") == ("jsonl", "missing/q.jsonl", {})
+    assert source("") == ("jsonl", "", {})  # whatever lies in the folder where it is called
+    (tmp_path / "q.csv.gz").write_bytes(b"")
+    assert source(f"data=q.csv.gz,{columns}") == ("mapped", "q.csv.gz", told)
     assert source("data=mmmlu,data_path=x,answers=full") == ("mmmlu", "x", {"answers": "full"})
 
 

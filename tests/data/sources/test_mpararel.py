@@ -99,6 +99,12 @@ def test_what_is_damaged_is_told_or_left_out(folder: Path, changes, told):
     assert len(kept) in (7, 8)
 
 
+def test_one_candidate_is_no_choice(folder: Path):
+    for candidates in (-1, 0, 1):
+        with pytest.raises(DataError, match=f"candidates: {candidates} leave nothing to choose from. Give 2"):
+            load_items("mpararel", path=folder, languages=["en", "sw"], candidates=candidates)
+
+
 def test_folders_languages_and_patterns_that_are_not_there_are_told(folder: Path, tmp_path: Path):
     for languages, told in (
         (["en", "xx"], "unknown language 'xx'"),

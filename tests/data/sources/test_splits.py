@@ -1,5 +1,6 @@
 """The seeded splits: as published, and with rows kept for validation; the published training instances."""
 
+import json
 import random
 
 import pytest
@@ -94,6 +95,25 @@ def test_false_examples_leave_the_gold_out(tmp_path):
     assert {item.gold for item in items} == {None}
     with pytest.raises(DataError, match="wrong_only is a way to draw instances"):
         load_items("bmlama17", path=tmp_path, wrong_only=True, **options)
+
+
+def test_tests_of_instances_tell_of_gaps_as_all_do(tmp_path):
+    questions = [
+        {
+            "id": f"q{n}",
+            "prompts": {"en": f"{n}?", "sw": f"{n}!"},
+            "candidates": {"en": ["a", "b"], "sw": ["c", "d"]},
+        }
+        for n in range(8)
+    ]
+    questions[5] = {"id": "q5", "prompts": {"en": "5?"}, "candidates": {"en": ["a", "b"]}}
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps(question) + "\n" for question in questions))
+    options = {"path": path, "train_size": 4, "split": "test", "languages": ["en", "sw"]}
+    seeds = [seed for seed in range(9) if "q5" in [i.id for i in load_items("jsonl", seed=seed, **options)]]
+    told = load_items("jsonl", seed=seeds[0], **options).warnings
+    assert any("1 of 4 items are not asked in all languages" in each for each in told)
+    assert load_items("jsonl", seed=seeds[0], instances=8, **options).warnings == told
 
 
 @pytest.mark.parametrize(
