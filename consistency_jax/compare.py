@@ -22,6 +22,7 @@ from consistency_jax.config.stages import method_of, model_name, stages_of
 from consistency_jax.errors import ConfigError, UserError
 from consistency_jax.evaluation.reports import measured_at
 from consistency_jax.metrics import correct, interval, weighted_means
+from consistency_jax.metrics.rankc import shared_candidates
 from consistency_jax.report.columns import LANGUAGES, Figure
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
 from consistency_jax.report.figures import ANCHOR, FIGURES, Ranked, measured
@@ -277,8 +278,7 @@ def _check_parallel(runs: Sequence[Run]) -> None:
             for other in (same_seed.final[split], run.base[split]):
                 if table.ids != other.ids:
                     raise _differing(same_seed, run, f"other items of split {split!r}")
-                # Candidates of answers alone are made of them, in part.
-                masks = table.known != "scores" or np.array_equal(table.mask, other.mask)
+                masks = np.array_equal(_candidates(table), _candidates(other))
                 if not masks or not np.array_equal(table.gold, other.gold) or table.known != other.known:
                     raise _differing(same_seed, run, f"other candidates or answers in split {split!r}")
             # Of other seeds, too, whose splits share questions.
@@ -287,6 +287,14 @@ def _check_parallel(runs: Sequence[Run]) -> None:
                 if told != _told(table, n):
                     what = f"other candidates or answers to question {name!r} of split {split!r}"
                     raise _differing(other, run, what)
+
+
+def _candidates(table: Table) -> np.ndarray:
+    """How many candidates each item is told to have, [B, ...]; of answers alone without the places of those that gave
+    none; none where candidates are made of what was answered."""
+    if table.known == "scores":
+        return table.mask
+    return shared_candidates(table.mask).sum(1) * (table.known == "answers")
 
 
 def _told(table: Table, n: int) -> list[list[int]]:
@@ -327,7 +335,8 @@ def _low_resource(methods: Sequence[Method], split: str) -> list[str]:
             right.append(weighted_means(correct(scores, table.gold, table.mask)))
     mean = np.mean(right, axis=0)
     known = mean[~np.isnan(mean)]
-    return [name for name, value in zip(table.languages, mean, strict=True) if value < np.median(known)]
+    middle = np.median(known) if known.size else np.nan  # NaN: what is right is not known
+    return [name for name, value in zip(table.languages, mean, strict=True) if value < middle]
 
 
 def _replicates(

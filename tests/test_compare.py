@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -407,6 +408,45 @@ def test_what_did_not_measure_the_same_is_refused(make_run, change, message):
         return
     with pytest.raises(UserError, match=message):
         compare([one, other], resamples=5)
+
+
+def test_answers_among_other_candidates_are_not_compared_and_those_that_are_missing_are(make_audit):
+    def answers(counts: int, silent: int) -> Table:
+        """Of so many candidates each; a language that says nothing has a place of its own behind them."""
+        logp, mask = np.full((60, 4, 5), -50.0, np.float32), np.zeros((60, 4, 5), bool)
+        mask[:, :, :counts] = True
+        logp[:, :, 0] = 0.0
+        logp[:silent, 2], mask[:silent, 2, 4] = -50.0, True
+        logp[:silent, 2, 4] = 0.0
+        own = table(0, 1.0)
+        sizes = np.ones(logp.shape, np.int32)
+        return replace(
+            own,
+            logp=logp,
+            mask=mask,
+            length=sizes,
+            bytes=sizes,
+            gold=np.zeros_like(own.gold),
+            known="answers",
+        )
+
+    audits = [make_audit(name, 1.0) for name in ("a", "b", "c")]
+    for folder, own in zip(audits, (answers(4, 0), answers(4, 9), answers(2, 0)), strict=True):
+        write_tables(folder / "tables" / "base.npz", {"test": own})
+    assert set(compare(audits[:2], resamples=5)["splits"]["test"]) == {"a", "b"}
+    with pytest.raises(UserError, match="other candidates or answers in split 'test'"):
+        compare([audits[0], audits[2]], resamples=5)
+
+
+def test_no_language_is_low_where_what_is_right_is_not_known(make_audit):
+    audits = [make_audit(name, strength) for name, strength in (("a", 1.0), ("b", 2.0))]
+    for folder, strength in zip(audits, (1.0, 2.0), strict=True):
+        own = table(0, strength)
+        write_tables(folder / "tables" / "base.npz", {"test": replace(own, gold=np.full_like(own.gold, -1))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = compare(audits, resamples=5)
+    assert found["settings"]["splits"]["test"]["low_resource"] == []
 
 
 def test_a_question_has_one_answer_in_whatever_form_a_table_has_it(make_run):

@@ -116,7 +116,7 @@ def _even(values: Mapping[str, Sequence[float | None]]) -> dict[str, list[str]]:
     drawn = resampled_means(columns)
     found: dict[str, list[str]] = {model: [] for model in values}
     for (i, one), (j, other) in itertools.combinations(enumerate(values), 2):
-        low, high = interval(drawn[:, i] - drawn[:, j], CONFIDENCE)
+        low, high = np.round(interval(drawn[:, i] - drawn[:, j], CONFIDENCE), 6)  # as reports tell them
         if low <= 0 <= high:
             found[one].append(other)
             found[other].append(one)

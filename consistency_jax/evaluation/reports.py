@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from ml_collections import ConfigDict
 from consistency_jax import report
 from consistency_jax.config.stages import filled, method_of, model_name, stages_of
 from consistency_jax.data.facts import items_digest
-from consistency_jax.data.items import Items, ParallelItem
+from consistency_jax.data.items import Items
 from consistency_jax.evaluation.free_text import (
     GenerationTask,
     Responses,
     free_text_figures,
     write_responses,
 )
+from consistency_jax.metrics.rankc import shared_candidates
 from consistency_jax.objectives import options_of
 from consistency_jax.runtime.cli import own_command, version
 from consistency_jax.table import RANKED, Table
@@ -89,13 +91,17 @@ def asked(items: Items, table: Table) -> str:
     questions, candidates and what is right; where candidates are made of what a model answered, what is right alone."""
     kept = list(items)
     if table.known != "scores":
-        right = _right_alone if table.known == "answers" else lambda item: {}
-        kept = [dataclasses.replace(item, candidates=right(item)) for item in items]
+        told = shared_candidates(table.mask) & (
+            table.known == "answers"
+        )  # not the places of those that gave none
+        kept = [
+            dataclasses.replace(
+                item,
+                candidates={code: tuple(compress(texts, own)) for code, texts in item.candidates.items()},
+            )
+            for item, own in zip(items, told, strict=True)
+        ]
     return items_digest([(kept, table.languages)])
-
-
-def _right_alone(item: ParallelItem) -> dict[str, tuple[str, ...]]:
-    return {} if item.gold is None else {code: (texts[item.gold],) for code, texts in item.candidates.items()}
 
 
 def page_title(config: ConfigDict, alone: bool) -> str:

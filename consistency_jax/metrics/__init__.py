@@ -1,7 +1,7 @@
 """Metrics: pure functions of tables of scores, numpy arrays in, float64 numbers out.
 
 Scores are [N items, L languages, K candidates] (or [N, K] for one language), higher is better. Ties never
-favour an index: every figure is its expectation over random tie-breaks.
+favour an index: every figure is its expectation over random tie-breaks (of answers changed, the least that ties allow).
 """
 # ruff: noqa: F401  (what is imported here is what the outside calls)
 

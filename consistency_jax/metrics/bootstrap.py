@@ -45,7 +45,12 @@ def resampled_means(
       weights: [N, M] >= 0, ones by default.
       replicates: R.
       seed: of the draws, which are the same for every call with the same N, R and seed.
+
+    Raises:
+      ValueError: no replicates, or arrays that do not fit.
     """
+    if replicates < 1:
+        raise ValueError(f"replicates must be 1 or more, not {replicates}")
     totals, weights = _totals_and_weights(values, weights)
     if not len(totals):
         return np.full((replicates, totals.shape[1]), np.nan)

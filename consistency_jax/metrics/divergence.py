@@ -57,6 +57,8 @@ def divergences(
         raise ValueError(
             f"temperature must be one number or [{languages}, {languages}], not {list(temperature.shape)}"
         )
+    if (temperature < 0).any() or not temperature.ndim and np.isnan(temperature):
+        raise ValueError(f"temperature must be 0 or more, not {temperature.min():g}")
     first, second = _ordered_pairs(languages)
     if temperature.ndim:
         temperature = np.nan_to_num(temperature[first, second])  # NaN: no item has the pair

@@ -93,27 +93,29 @@ def krippendorff_alpha(scores: np.ndarray, mask: np.ndarray | None = None) -> fl
 
 
 def alpha_parts(scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """f64[N, 2 + 2K, 1]: agreement, N, the number of each answer, and what of its square is an answer with itself;
-    zeros where fewer than two languages have the item."""
+    """f64[N, 3 + 2K, 1]: agreement, N, the number of answers, that of each answer, and what of its square is an answer
+    with itself; zeros where fewer than two languages have the item."""
     chosen, agreeing, there = _answers(scores, mask)
-    parts = [agreeing / np.maximum(there - 1, 1), chosen.sum(1), (chosen**2).sum(1)]
+    parts = [agreeing / np.maximum(there - 1, 1), there, chosen.sum(1), (chosen**2).sum(1)]
     counted = np.where(there > 1, np.concatenate(parts, axis=1), 0.0)
     return np.insert(counted, 1, len(counted), axis=1)[..., None]
 
 
 def alpha_of(means: np.ndarray) -> np.ndarray:
-    """[..., 2 + 2K, 1] means of `alpha_parts` -> [..., 1]."""
-    agreeing, items, each = means[..., 0, :], means[..., 1, :], means[..., 2:, :]
+    """[..., 3 + 2K, 1] means of `alpha_parts` -> [..., 1]."""
+    (agreeing, items, answers), each = np.moveaxis(means[..., :3, :], -2, 0), means[..., 3:, :]
     counts, own = np.split(each * items[..., None, :], 2, axis=-2)
-    total = counts.sum(-2)
+    total = answers * items
     with np.errstate(divide="ignore", invalid="ignore"):
         return _beyond(agreeing * items / total, (counts**2 - own).sum(-2) / (total * (total - 1)))
 
 
 def _answers(scores, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[N, L, K] what each language answers, [N, 1] ordered pairs of languages that agree, [N, 1] how many have it."""
+    """[N, L, K] what each language answers of the candidates that all have, [N, 1] ordered pairs of languages that
+    agree, [N, 1] how many have it. An answer that no other language could give (none, in a log) is like no other, in
+    other questions too."""
     scores, mask = checked_scores(scores, mask)
-    chosen = top_choice(scores, mask)
+    chosen = top_choice(scores, mask) * shared_candidates(mask)[:, None]
     agreeing = chosen.sum(1) ** 2 - (chosen**2).sum(1)
     return chosen, agreeing.sum(1, keepdims=True), mask.any(2).sum(1, keepdims=True)
 

@@ -129,8 +129,8 @@ def _calibration(columns: Sequence[Columns], design: Design) -> dict[str, Any]:
     changes = {row.name: final[row][0] - base[row][0] for row in (CLC, ACCURACY)}
     pairs = changes["clc"].shape[1]
     shown = np.unique(np.linspace(0, max(pairs - 1, 0), min(pairs, _MOST_PAIRS)).round().astype(int))
-    changes["clc"] = changes["clc"][:, shown]
     changes["clc_all"] = mean_known(changes["clc"], axis=1)[:, None]
+    changes["clc"] = changes["clc"][:, shown]
     count, items = [part.shape[1] for part in changes.values()], len(base[CLC][0])
     settings = {
         "sets": max(2, design.resamples // 8),

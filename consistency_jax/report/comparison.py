@@ -81,7 +81,9 @@ def lead(comparison: Mapping[str, Any], against: str) -> str:
             if sure
             else f"no method measurably gains consistency; the best is {best}, {what} {_told(change)}"
         )
-    accuracies = {"English accuracy": "accuracy_en", "accuracy in the other languages": "accuracy_non_en"}
+    english = known[best].get("accuracy_en", {}).get("mean") is not None
+    others = "accuracy in the other languages" if english else "mean accuracy"
+    accuracies = {"English accuracy": "accuracy_en", others: "accuracy_non_en"}
     also = [
         f"{name} {_told(known[best][key])}"
         for name, key in accuracies.items()

@@ -53,6 +53,8 @@ def poster(summary: Mapping[str, Any], title: str, about: Sequence[str], split: 
     for key, name in ({first: LEADING[first]} | FIGURES).items():
         if parts["base"].get(key) is None:
             continue
+        if key == "accuracy_non_en" and parts["base"].get("accuracy_en") is None:
+            name = "Mean of the languages, % right"
         bounds = parts["confidence"][key]
         told = f"{parts['base'][key]:.1f}"
         out.append(_text(60, y - 52, name, 24, 600, fill="#5b6873"))

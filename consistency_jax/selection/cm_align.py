@@ -27,8 +27,11 @@ from consistency_jax.selection.snippets import similarity, snippet
 from consistency_jax.selection.summary import SAME_TEXT
 
 SAMPLES = 8  # answers to a question in each language, where selection.samples is 0
-REFERENCE, NO_REFERENCE = "is the reference language", "no English answer agrees with the others"
-NO_ENGLISH, TIE = "the item lacks English", "its answers are equally consistent"
+REFERENCE, NO_REFERENCE = (
+    "is the reference language",
+    "no answer in the reference language agrees with the others",
+)
+LACKING, TIE = "the item lacks the reference language", "its answers are equally consistent"
 EMPTY = "no two answers that say anything"
 
 
@@ -116,7 +119,7 @@ def consistency_pairs(given: Given) -> list[Pair]:
             if language == reference:
                 summary.drop(language, REFERENCE)
             elif best < 0:
-                summary.drop(language, NO_ENGLISH if in_english is None else NO_REFERENCE)
+                summary.drop(language, LACKING if in_english is None else NO_REFERENCE)
             else:
                 n = number[item.id, language]
                 scores = likeness(features[n], features[in_english][best : best + 1], compare.like)[:, 0]

@@ -5,8 +5,8 @@ script that Unicode knows (Arabic-Indic, Devanagari, Bengali, full-width, ...). 
 both stand, the later kind is the decimal mark; one kind several times, apostrophes and narrow spaces part thousands;
 one mark alone is the decimal mark, unless three digits follow it, one to three stand before it, and it is what the
 language parts thousands with: the dot in German, the comma in English. Where languages have a decimal comma, plain
-spaces part thousands too: 12 000. 1.5e3 is 1500. Numbers of over 100 digits are passed over. In a box a fraction is its
-value, and what has a root or pi is no number. (This project's rules.)
+spaces part thousands too: 12 000. 1.5e3 is 1500. A fraction is its value: 3/4, 1 3/4, ¾. Numbers of over 100 digits are
+passed over, and in a box what has a root or pi. (This project's rules.)
 """
 
 import functools
@@ -28,14 +28,16 @@ _SIGN = r"(?:(?<![\w.,)])-|(?<=[=:(])- |(?<=[=:(] )- )?"  # "- 18" alone is an e
 _DIGITS = rf"\d+(?:[.,{_SPACES}]\d+)*"
 _SPACED = r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:[.,]\d+)?"
 _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
-_NUMBER = re.compile(f"{_SIGN}{_DIGITS}{_POWER}")
-_SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_SPACED}|{_DIGITS}{_POWER})")
+_RATIO = r"(?<![\d/.,])(?:\d+ )?\d+/0*[1-9]\d*(?![\d/]|[.,]\d)"  # 3/4, 1 3/4, but not a part of 3/4/2026
+_NUMBER = re.compile(f"{_SIGN}(?:{_RATIO}|{_DIGITS}{_POWER})")
+_SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_RATIO}|{_SPACED}|{_DIGITS}{_POWER})")
 _MOST = 100  # digits of a number, and its power of ten: longer ones are no answers, and take long to compute
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
 _THOUSANDS = re.compile(r"(?<=\d)\\[,!; ](?=\d{3}(?!\d))")
 _BOXED_FRACTION = re.compile(r"\s*(-?)\s*(?:(\d{1,100}) )?\s*(\d{1,100})\s*/\s*(\d{1,100})\s*")
 _NO_NUMBER = re.compile(r"\\(?:sqrt|pi)(?![A-Za-z])")
-SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ","})
+SIGNS = str.maketrans({"−": "-", "－": "-", "﹣": "-", "٫": ".", "٬": "'", "．": ".", "，": ",", "⁄": "/"})
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -49,8 +51,9 @@ def final_number(text: str, language: str) -> Fraction | None:
     language = re.split("[-_]", language)[0].lower()
     language = get_global("language_aliases").get(language, language)  # deu -> de
     text = "".join(str(digit) if (digit := unicodedata.decimal(c, None)) is not None else c for c in text)
+    text = _VULGAR.sub(lambda found: f" {unicodedata.normalize('NFKC', found[0])}", text)
     text = re.sub(r"([=:(] ?)–(?=\d)", r"\1-", text.translate(SIGNS)).replace("{,}", ",")
-    text = _FRACTION.sub(r" \1/\2", _THOUSANDS.sub("", text))
+    text = _FRACTION.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", _THOUSANDS.sub("", text))
     for mark in list(_MARK.finditer(text))[-1:]:
         box = _inside(text, mark.end()) if mark[0].endswith("{") else ""
         if found := _BOXED_FRACTION.fullmatch(box):
@@ -89,6 +92,8 @@ def _is_sane(number: str) -> bool:
 
 def _value(number: str, language: str) -> Fraction:
     sign = -1 if number.startswith("-") else 1
+    if "/" in number:
+        return sign * sum(map(Fraction, number.lstrip("- ").split()))
     number, _, power = number.lower().partition("e")
     number = re.sub(rf"[-\s{_SPACES}]", "", number)
     marks = re.findall(r"[.,]", number)

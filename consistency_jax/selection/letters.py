@@ -72,9 +72,11 @@ def read_letter(text: str, options: int) -> int:
     text = unicodedata.normalize("NFKC", text)
     text = _LOOKALIKE.sub(lambda match: _LOOKALIKES[match[0]], text)
     after_word, several, apart, line = _patterns(options)
-    found, lines, answers, with_text = [], [], [], False
+    found, lines, answers, with_text, settled = [], [], [], False, 0
     for word in _WORD.finditer(text):
         rest = text[word.end() :].partition("\n")[0]
+        if word.start() < settled and not _ANSWER.match(word[0]):
+            continue  # of other options, behind the answer on its line
         match = after_word.search(rest)
         listed = match and ":" not in rest[: match.start()] and several.match(rest, match.end())
         if match and match.end() <= ROOM and not listed:
@@ -84,6 +86,7 @@ def read_letter(text: str, options: int) -> int:
                 lines.append(found[-1])
             if _ANSWER.match(word[0]):
                 answers.append(found[-1])
+                settled = word.end() + len(rest)
                 with_text |= bool(told and _AS_OPTION.match(behind))
     lines = lines or (answers if with_text else [])
     found = lines or found or apart.findall(text)

@@ -114,6 +114,8 @@ def _bound(tree: ast.AST) -> Iterable[str]:
             yield node.name
         elif isinstance(node, ast.alias) and node.asname:
             yield node.asname
+        elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name
 
 
 def _lexed(code: str, tag: str) -> list[str]:

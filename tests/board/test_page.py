@@ -62,6 +62,17 @@ def test_the_best_stands_first_and_a_paired_bootstrap_tells_who_is_even(entries)
     }
 
 
+def test_a_bound_that_is_0_to_the_digits_that_are_told_is_0():
+    """Entries hold six digits: a difference of means that is 0 comes out as some 1e-8."""
+    values = np.full(80, 33.333333)
+    moved = values.copy()
+    moved[:3] = 100.0  # some draws have none of the three
+    moved[70:] = 33.333334
+    (table,) = board_tables({"a": entry("a", values), "b": entry("b", moved)})
+    assert bootstrap_delta(values, moved).low > 0
+    assert [row["even"] for row in table["rows"]] == [["a"], ["b"]]
+
+
 def test_who_was_asked_something_else_stands_in_another_table(entries):
     entries["weak"]["benchmarks"]["facts"]["asked"] = "4567"
     entries["as strong"]["benchmarks"]["facts"]["ranked_by"] = "bytes"

@@ -61,6 +61,8 @@ def test_what_was_asked_is_known_by_its_texts_and_what_is_right():
     }
     right = {code: (*own[: first.gold], first.candidates[code][first.gold]) for code, own in wrong.items()}
     assert changed("texts", candidates=right) == changed("texts")
+    # Of answers alone they are told, but for the places of languages that gave none.
+    assert changed("answers", candidates=others) != changed("answers")
 
 
 def test_notes_are_kept_and_shown(config, tmp_path):

@@ -83,6 +83,8 @@ def test_wrong_arguments_are_named():
         bootstrap_delta(np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match=r"\[items, figures\]"):
         resampled_means(np.zeros(3))
+    with pytest.raises(ValueError, match="replicates must be 1 or more, not 0"):
+        resampled_means(np.zeros((3, 1)), replicates=0)
     with pytest.raises(ValueError, match="weights must have shape"):
         resampled_means(np.zeros((3, 1)), np.zeros((2, 1)))
     with pytest.raises(ValueError, match="confidence must lie between 0 and 1"):

@@ -195,6 +195,9 @@ def test_wrong_arguments_are_named():
         divergences(scores, kind="l2")
     with pytest.raises(ValueError, match=r"temperature must be one number or \[2, 2\], not \[3\]"):
         divergences(scores, temperature=np.ones(3))
+    for wrong in (-1.0, np.nan, -np.ones((2, 2))):
+        with pytest.raises(ValueError, match="temperature must be 0 or more, not "):
+            divergences(scores, temperature=wrong)
     with pytest.raises(ValueError, match=r"1 scores are infinite, the first at .* = \[1, 0, 2\]"):
         divergences(np.where(np.arange(12).reshape(2, 2, 3) == 8, -np.inf, 0.0))
     with pytest.raises(ValueError, match="reach must be greater than 0"):

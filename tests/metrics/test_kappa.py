@@ -1,9 +1,12 @@
 """Agreement beyond chance, against published worked examples, the `krippendorff` package and the formulas by loops."""
 
+import json
+
 import krippendorff
 import numpy as np
 import pytest
 
+from consistency_jax.logs import read_logs
 from consistency_jax.metrics import capa, fleiss_kappa, krippendorff_alpha, mother_tongue_effect
 from consistency_jax.metrics.kappa import alpha_parts, fleiss_parts
 
@@ -60,6 +63,29 @@ def test_alpha_is_that_of_the_krippendorff_package(missing):
         assert krippendorff_alpha(one_hot(answers, 4), mask) == pytest.approx(expected, abs=1e-12)
 
 
+def test_no_answer_is_like_no_other_whatever_its_place(tmp_path):
+    """Logs put a language that said nothing behind the candidates, at a place that another question may use."""
+    rng = np.random.default_rng(4)
+    answers = rng.integers(0, 4, (30, 3))
+    answers[:, 1] = np.where(rng.random(30) < 0.6, answers[:, 0], answers[:, 1])
+    silent = rng.random(answers.shape) < 0.3
+    lines = [
+        {
+            "id": str(n),
+            "language": code,
+            "candidates": [*"ABCD"],
+            "answer": None if silent[n, l] else "ABCD"[answers[n, l]],
+        }
+        for n in range(30)
+        for l, code in enumerate(("en", "fr", "sw"))
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = read_logs(tmp_path / "log.jsonl").tables["answers"]
+    own = np.where(silent, 4 + np.arange(90).reshape(30, 3), answers)  # each a category of its own
+    expected = krippendorff.alpha(own.T, level_of_measurement="nominal", value_domain=range(94))
+    assert krippendorff_alpha(table.scores("sum"), table.mask) == pytest.approx(expected, abs=1e-12)
+
+
 def test_ties_count_as_even_draws():
     """Against the parts' means over drawn answers; items with many ties are whole items all the same."""
     rng = np.random.default_rng(3)
@@ -69,7 +95,7 @@ def test_ties_count_as_even_draws():
     for parts in (fleiss_parts, alpha_parts):
         found, means = parts(scores), np.mean([parts(one_hot(own, 7)) for own in drawn], axis=0)
         assert not np.isnan(found).any()
-        used = slice(None) if parts is fleiss_parts else slice(0, 9)
+        used = slice(None) if parts is fleiss_parts else slice(0, 10)
         np.testing.assert_allclose(found[:, used], means[:, used], atol=0.04)
     halves = np.concatenate([np.tile(np.eye(7)[0], (50, 2, 1)), np.zeros((50, 2, 7))])
     assert fleiss_kappa(halves) == pytest.approx((4 / 7 - 5 / 14) / (1 - 5 / 14))

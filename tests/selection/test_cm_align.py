@@ -110,7 +110,7 @@ def test_chosen_agrees_with_english_and_rejected_does_not(seed):
         assert sum(counts["dropped"].values()) == why["dropped", language]
     assert set(summary["languages"]["en"]["dropped"]) == {cm_align.REFERENCE}
     reasons = set(summary["languages"]["de"]["dropped"])
-    assert {cm_align.NO_ENGLISH, cm_align.NO_REFERENCE, cm_align.TIE} <= reasons
+    assert {cm_align.LACKING, cm_align.NO_REFERENCE, cm_align.TIE} <= reasons
 
 
 def test_no_end_is_trained_behind_pairs_with_an_answer_that_was_cut():

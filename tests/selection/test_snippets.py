@@ -41,6 +41,8 @@ def test_code_is_compared_without_comments_layout_and_chosen_names():
     assert snippet(indented) == snippet(SAME)
     sums, most = ("```python\nprint(sum([1, 2]))\n```", "```\nprint(max([1, 2]))\n```")
     assert snippet(sums) != snippet(most)
+    case = "```python\nmatch x:\n    case [a, *b]: print(a, b)\n```"
+    assert snippet(case) == snippet(case.replace("a, *b", "p, *q").replace("(a, b)", "(p, q)"))
     assert snippet("Bonjour, tout le monde") is None
     assert snippet("word") is None
     assert snippet("") is None
