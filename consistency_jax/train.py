@@ -86,7 +86,8 @@ def _train(config: ConfigDict, stages: Sequence[Stage], workdir: Path, watch: Wa
     evaluation, validation = load_evaluation(config), load_validation(config)
     items = training_items(stages, loaded), validation.items, evaluation.items
     tell_run(watch, config, mesh, items, method_of(stages))
-    tell_shared(loaded, evaluation.items)
+    beside = [(own, own.languages) for own in prompt_items if own is not None]
+    tell_shared([*loaded, *beside], evaluation.items)
 
     # ---------------------------------------------------------------------------------- the base model, also reference
     # Parameters come from: the newest checkpoint of this workdir (in `fit`), else model.path, else the embedded

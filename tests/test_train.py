@@ -180,12 +180,20 @@ def test_compiled_programs_are_kept_where_asked(small_config, tmp_path):
         reset_cache()
 
 
-def test_mpo_scores_the_anchors_states_and_brings_its_gap_closer(small_config, tmp_path):
+def test_mpo_scores_the_anchors_states_and_brings_its_gap_closer(small_config, tmp_path, monkeypatch):
     """The whole command, again from the cached tables, and resumed."""
+    scored = []
+
+    def counted(*args, progress="", **options):
+        scored.append(progress)
+        return score_split(*args, progress=progress, **options)
+
+    monkeypatch.setattr("consistency_jax.training.stages.score_split", counted)
     small_config.objective.name = "mpo"
     small_config.batching.languages = 2
     train(small_config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert scored == ["reference en"]  # no other language's reference is read
     first, last = (line for line in lines if line["stage"] == "mpo" and line["step"] in (1, 6))
     assert first["state_loss"] < 1e-9  # the policy is the reference
     assert last["state_loss"] > 1e-9
@@ -233,3 +241,6 @@ def test_questions_that_are_trained_on_and_tested_are_told(small_config, tmp_pat
     small_config.data.train.split = "train"
     train(small_config, tmp_path / "apart")
     assert "trained on, too" not in capsys.readouterr().out
+    small_config.auxiliary.mlc.update({"weight": 0.8, "split": "test", "items": 4, "width": 8})
+    train(small_config, tmp_path / "beside")
+    assert "data: split 'test': 8 of 8 questions" in capsys.readouterr().out

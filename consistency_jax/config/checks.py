@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax.config.defaults import KEYS, default, rows
-from consistency_jax.config.stages import generates, languages_apart, stages_of
+from consistency_jax.config.stages import generates, languages_apart, selects, stages_of
 from consistency_jax.errors import ConfigError, nearest
 from consistency_jax.models.configured import lora_config
 from consistency_jax.objectives import OBJECTIVES, options_of
@@ -28,6 +28,9 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for name in ("stages", "stage"):
         KEYS[""][name].check(name, plain[name])
     stages = stages_of(config)
+    if config.rollout.source == "generate" and not any(generates(stage.config) for stage in stages):
+        names = ", ".join(dict.fromkeys(stage.config.objective.name for stage in stages))
+        raise ConfigError(f"rollout.source=generate is of pco_rollout, and does nothing with {names}")
     for stage in stages:
         try:
             _validate_stage(stage.config, devices)
@@ -102,7 +105,7 @@ def _check_batching(config: ConfigDict) -> None:
 def _check_own_prompts(config: ConfigDict) -> None:
     if languages_apart(config):
         why = f"batching.name=random takes them one by one for {config.objective.name}; set batching.name=grouped"
-    elif config.selection.name:
+    elif selects(config):
         why = "a question may have a preference pair in one language alone"
     else:
         return
@@ -165,7 +168,8 @@ def _check_selection(config: ConfigDict) -> None:
 
 
 def check_pairs_fit(config: ConfigDict) -> None:
-    """Refuses preference pairs where the objective compares languages: a pair has only one.
+    """Refuses preference pairs where the objective compares languages, of which a pair has only one, or does not ask
+    which answer is right.
 
     Raises:
       ConfigError: naming the objective and what would be right.
@@ -174,10 +178,12 @@ def check_pairs_fit(config: ConfigDict) -> None:
         "data.train.pairs" if config.data.train.pairs else "selection.name" if config.selection.name else ""
     )
     one_language = np.ones((1, 1, 2), bool), np.zeros(1, np.int32), ("",)
-    if where and not OBJECTIVES[config.objective.name].usable(*one_language)[0]:
-        fit = (name for name, objective in OBJECTIVES.items() if objective.usable(*one_language)[0])
+    usable = [name for name, own in OBJECTIVES.items() if own.usable(*one_language)[0]]
+    fit = [name for name in usable if OBJECTIVES[name].labels]
+    if where and config.objective.name not in fit:
+        does = "takes no label" if config.objective.name in usable else "compares languages"
         raise ConfigError(
-            f"objective.name={config.objective.name!r} compares languages, and the preference pairs of "
+            f"objective.name={config.objective.name!r} {does}, and the preference pairs of "
             f"{where}={_get(config, where)!r} are of one language each; "
             f"use {', '.join(fit)}, or train on the split itself: {where}=''"
         )

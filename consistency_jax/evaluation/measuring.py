@@ -61,9 +61,9 @@ def score_split(
             told = (
                 f"{len(bad):,} of {int(table.mask.sum()):,} answers have a log-probability that is no number"
             )
-            raise UserError(
-                f"split {split.name!r}: {told}, the first to {table.ids[n]!r} in {table.languages[l]}. {mend}"
-            )
+            if table.ids:  # of cells that are drawn nothing but the trees is known
+                told += f", the first to {table.ids[n]!r} in {table.languages[l]}"
+            raise UserError(f"split {split.name!r}: {told}. {mend}")
         return table
 
     if not params_key:

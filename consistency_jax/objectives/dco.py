@@ -209,10 +209,14 @@ def _pair_agreement(table, used, pair_weight) -> jax.Array:
 
 def _candidate_kl(policy, reference, cells) -> jax.Array:
     """f32[B, L]: KL between the distributions over an item's candidates."""
-    # A finite floor: exp(-1e9) is 0, and rows without any candidate stay free of NaN.
-    log_policy = jax.nn.log_softmax(jnp.where(cells, policy, -1e9))
-    log_reference = jax.nn.log_softmax(jnp.where(cells, reference, -1e9))
+    log_policy, log_reference = log_softmax(policy, cells), log_softmax(reference, cells)
     return jnp.where(cells, jnp.exp(log_policy) * (log_policy - log_reference), 0.0).sum(2)
+
+
+def log_softmax(table, cells) -> jax.Array:
+    """f32[B, L, K]: log-probabilities of the candidates that are there (bool[B, L, K])."""
+    # A finite floor: exp(-1e9) is 0, and rows without any candidate stay free of NaN.
+    return jax.nn.log_softmax(jnp.where(cells, table, -1e9))
 
 
 def checked(caller, policy, reference, mask, steer, partners, candidates, scale):

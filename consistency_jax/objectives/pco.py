@@ -17,9 +17,7 @@ the log q, in the place of log q_i + beta_i * log q_p; for two languages both ar
 import jax
 import jax.numpy as jnp
 
-from consistency_jax.objectives.dco import checked, participants, target_table
-
-ABSENT = -1e9  # finite: exp of it is 0, and rows without any candidate stay free of NaN
+from consistency_jax.objectives.dco import checked, log_softmax, participants, target_table
 
 
 def pco_exact(
@@ -44,17 +42,8 @@ def pco_exact(
         reward    beta * E[log q_p], nats (for partners "all": E[target - log q_i])
         items, weight   number of items counted
     """
-    policy, reference, mask, steer, partners, _ = checked(
-        "pco_exact", policy, reference, mask, steer, partners, "all", scale
-    )
-    used, shared = participants(mask, partners)
-    # Partners may sit out themselves, so references are normalized wherever the candidates that count are present.
-    candidates = mask & shared[:, None, :]
-    used &= (shared.sum(1) >= 2)[:, None]
-    cells = used[:, :, None] & shared[:, None, :]
-    log_q = jnp.where(candidates, log_softmax(jax.lax.stop_gradient(reference), candidates), 0.0)
-    target = jnp.where(cells, target_table(log_q, mask, steer, partners, scale), 0.0)
-    log_p = log_softmax(policy, cells)
+    log_p, log_q, target, cells = tables("pco_exact", policy, reference, mask, steer, partners, scale)
+    used = cells.any(2)
     p = jnp.where(cells, jnp.exp(log_p), 0.0)
 
     def expected(values: jax.Array) -> jax.Array:
@@ -71,11 +60,21 @@ def pco_exact(
         "kl": expected(log_p - log_q).sum() / count,
         "reward": expected(target - log_q).sum() / count,
         "items": items,
-        "weight": items.astype(policy.dtype),
+        "weight": items.astype(log_p.dtype),
     }
     return loss, jax.tree.map(jax.lax.stop_gradient, metrics)
 
 
-def log_softmax(table, cells) -> jax.Array:
-    """f32[B, L, K]: log-probabilities of the candidates that are there (bool[B, L, K])."""
-    return jax.nn.log_softmax(jnp.where(cells, table, ABSENT))
+def tables(caller, policy, reference, mask, steer, partners, scale) -> tuple[jax.Array, ...]:
+    """log p, log q and the target of log p, f32[B, L, K], and the cells that count, bool[B, L, K]; arguments and errors
+    of `caller` are those of `dco`."""
+    policy, reference, mask, steer, partners, _ = checked(
+        caller, policy, reference, mask, steer, partners, "all", scale
+    )
+    used, shared = participants(mask, partners)
+    # Partners may sit out themselves, so references are normalized wherever the candidates that count are present.
+    candidates = mask & shared[:, None, :]
+    cells = used[:, :, None] & shared[:, None, :] & (shared.sum(1) >= 2)[:, None, None]
+    log_q = jnp.where(candidates, log_softmax(jax.lax.stop_gradient(reference), candidates), 0.0)
+    target = jnp.where(cells, target_table(log_q, mask, steer, partners, scale), 0.0)
+    return log_softmax(policy, cells), log_q, target, cells

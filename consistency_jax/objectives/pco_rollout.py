@@ -16,8 +16,8 @@ per token are this project's derivations.
 import jax
 import jax.numpy as jnp
 
-from consistency_jax.objectives.dco import DCO, checked, participants, target_table
-from consistency_jax.objectives.pco import log_softmax
+from consistency_jax.objectives.dco import DCO
+from consistency_jax.objectives.pco import tables
 from consistency_jax.runtime.keys import Key, at_least
 
 KLS = ("sequence", "token")
@@ -126,16 +126,8 @@ def pco_sampled(
     """
     if samples < 2:
         raise ValueError(f"pco_rollout: samples must be at least 2, for a baseline, not {samples}")
-    policy, reference, mask, steer, partners, _ = checked(
-        "pco_rollout", policy, reference, mask, steer, partners, "all", scale
-    )
-    used, shared = participants(mask, partners)
-    candidates = mask & shared[:, None, :]
-    used &= (shared.sum(1) >= 2)[:, None]
-    cells = used[:, :, None] & shared[:, None, :]
-    log_q = jnp.where(candidates, log_softmax(jax.lax.stop_gradient(reference), candidates), 0.0)
-    rewards = jnp.where(cells, target_table(log_q, mask, steer, partners, scale) - log_q, 0.0)
-    log_p = log_softmax(policy, cells)
+    log_p, log_q, target, cells = tables("pco_rollout", policy, reference, mask, steer, partners, scale)
+    rewards = jnp.where(cells, target - log_q, 0.0)
 
     def draw(seed: jax.Array, logits: jax.Array) -> jax.Array:
         return jax.random.categorical(jax.random.key(seed), logits, axis=-1, shape=(samples, logits.shape[0]))
@@ -149,7 +141,7 @@ def pco_sampled(
         of(log_p),
         of(log_q),
         of(rewards),
-        mask=jnp.broadcast_to(used[:, :, None], drawn.shape),
+        mask=jnp.broadcast_to(cells.any(2, keepdims=True), drawn.shape),
         length=None if length is None else of(length),
         kl=kl,
     )

@@ -29,8 +29,7 @@ def sft(
       normalization: "mean" per token, or "sum" per item.
 
     Returns:
-      The loss (a scalar, nats) and metrics: loss, perplexity (per token), items, weight (what the
-      mean is taken over).
+      The loss (a scalar, nats) and metrics: loss, items, weight (what the mean is taken over).
 
     Raises:
       ValueError: for an unknown normalization.
@@ -56,8 +55,7 @@ def _nll(name, policy, length, cells, normalization) -> tuple[jax.Array, dict[st
     nll = -jnp.where(cells, policy, 0.0).sum()
     tokens = jnp.where(cells, length, 0).sum()
     items = cells.any((1, 2)).sum()
-    per_token = nll / jnp.maximum(tokens, 1)
-    loss = per_token if normalization == "mean" else nll / jnp.maximum(items, 1)
-    metrics = {"loss": loss, "perplexity": jnp.exp(per_token), "items": items}
-    metrics["weight"] = (tokens if normalization == "mean" else items).astype(jnp.float32)
+    count = tokens if normalization == "mean" else items
+    loss = nll / jnp.maximum(count, 1)
+    metrics = {"loss": loss, "items": items, "weight": count.astype(jnp.float32)}
     return loss, jax.tree.map(jax.lax.stop_gradient, metrics)

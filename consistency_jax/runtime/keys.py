@@ -86,8 +86,8 @@ DECAY = Rule("in [0, 1)", lambda value: 0 <= value < 1, "must lie in [0, 1)")
 SHARE = Rule("in (0, 1]", lambda value: 0 < value <= 1, "must lie in (0, 1]")
 WEIGHT = Rule(
     "> 0, of each language",
-    lambda value: isinstance(value, (int, float)) and 0 < value < math.inf,
-    "must be a number greater than 0",
+    lambda value: isinstance(value, (int, float)) and 1e-18 <= value <= 1e18,  # float32 holds a ratio
+    "must be a number greater than 0, from 1e-18 to 1e18",
 )
 TEXT = Rule("text", lambda value: isinstance(value, str) and bool(value.strip()), "must be a text")
 NAMES = Rule("names", lambda value: all(isinstance(entry, str) for entry in value), "must hold names")

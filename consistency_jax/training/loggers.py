@@ -89,9 +89,10 @@ class _TensorBoard:
         self._folder, self._scalar, self._event = folder, summary.scalar, event_pb2.Event
         self._flushed = -self.EVERY
         folder.mkdir(parents=True, exist_ok=True)
+        before = any(folder.iterdir())
         with named(folder):
             self._file = event_file_writer.EventsWriter(str(folder / "events"))
-            if first_step:  # what a killed run had written of later steps is not shown
+            if before:  # what a killed run had written of later steps is not shown
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
                 self._write(first_step + 1, session_log=start)
 

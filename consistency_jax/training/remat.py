@@ -4,6 +4,7 @@ The compiler says what a step needs beside its arguments, the device what it has
 was chosen is kept in the workdir, so that a run that is resumed takes the same, to the same bits.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -114,7 +115,7 @@ def chosen_step(
     if free is None:
         print("remat     none: this device does not tell how much memory it has")
         return make(REMATS[0])
-    known = on_main(lambda: read_json(workdir / KEPT) if (workdir / KEPT).is_file() else {})
+    known = on_main(lambda: _kept(workdir / KEPT))
     before = known.get(stage) if resumed else None
     for remat in REMATS[REMATS.index(before) if before in REMATS else 0 :]:
         step = make(remat)
@@ -127,3 +128,11 @@ def chosen_step(
     )
     on_main(lambda: write_text(workdir / KEPT, json.dumps(known | {stage: remat}) + "\n"))
     return step
+
+
+def _kept(path: Path) -> dict[str, str]:
+    """What was chosen for each stage; nothing where the file is damaged, for it can be chosen anew."""
+    with contextlib.suppress(OSError, ValueError):
+        known = read_json(path)
+        return known if isinstance(known, dict) else {}
+    return {}

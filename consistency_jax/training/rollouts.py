@@ -37,7 +37,7 @@ from consistency_jax.data.items import DataError, ParallelItem, answer_in_gap
 from consistency_jax.data.packing.plan import choose_shape, plan
 from consistency_jax.data.packing.rows import Shape, pack, tree_sizes
 from consistency_jax.data.pipeline import Draw, Pipeline, split_trees, step_input
-from consistency_jax.data.trees.builder import TreeBuilder
+from consistency_jax.data.trees.builder import BadCells, TreeBuilder
 from consistency_jax.data.trees.forest import Forest, Tree
 from consistency_jax.errors import ConfigError
 from consistency_jax.evaluation.splits import Split, chat_of
@@ -68,6 +68,15 @@ def check_translators(config: ConfigDict) -> None:
     for room, used in (("rollout", generates(config)), ("selection", selects(config))):
         if used and ":" in config[room].translator:
             named_function(f"{room}.translator", config[room].translator)
+
+
+def _is_readable(sampler: Sampler, text: str) -> bool:
+    """Whether it spells no special token."""
+    try:
+        sampler.encode([text])
+    except BadCells:
+        return False
+    return True
 
 
 class Rollouts:
@@ -126,9 +135,17 @@ class Rollouts:
         if name == "model":
             temperature = 0.0 if n == 1 else 1.0
             sampling = Sampling(max_tokens=self._options.max_tokens, temperature=temperature, stop=("\n",))
-            return lambda items, texts, source, target, seed: by_model(
-                reference, texts, source, target, n=n, sampling=sampling, seed=seed
-            )
+
+            def written(
+                items: Sequence[ParallelItem], texts: Sequence[str], source: str, target: str, seed: int
+            ) -> list[Translations]:
+                try:
+                    return by_model(reference, texts, source, target, n=n, sampling=sampling, seed=seed)
+                except BadCells:  # an answer spells a special token, and has no translation
+                    kept = [text if _is_readable(reference, text) else "" for text in texts]
+                return by_model(reference, kept, source, target, n=n, sampling=sampling, seed=seed)
+
+            return written
         function = named_function("rollout.translator", name)
         return lambda items, texts, source, target, seed: by_function(function, texts, source, target)
 

@@ -100,6 +100,10 @@ def _check_languages(config: ConfigDict, known: Sequence[str], languages: Sequen
     if len(set(languages)) < len(languages):
         raise ConfigError(f"data.train.languages={list(languages)} names a language twice")
     drawn = config.batching.languages
+    if drawn and len(languages) < 2:
+        raise ConfigError(
+            f"batching.languages={drawn}, and {languages[0]} is the only language: name more, or set it to 0"
+        )
     if drawn > len(languages) or drawn == 1:
         raise ConfigError(
             f"batching.languages={drawn}: draw 2 to {len(languages)} languages an item, 0 for all"
@@ -346,7 +350,11 @@ def training_set(split: Split, reference: Table | None = None, anchor: Table | N
     )
     if anchor is None:
         return data
-    return data._replace(anchor=split.languages.index(ANCHOR), state=anchor.state[:, 0])
+    column = split.languages.index(ANCHOR)
+    if logp is None:  # an objective with an anchor reads the reference of no other language
+        logp = np.zeros(data.mask.shape, np.float32)
+        logp[:, column, : anchor.logp.shape[2]] = anchor.logp[:, 0, : logp.shape[2]]
+    return data._replace(anchor=column, state=anchor.state[:, 0], reference=logp)
 
 
 def make_pipeline(config: ConfigDict, data: TrainingSet, decoder: DecoderConfig, groups: int) -> Pipeline:

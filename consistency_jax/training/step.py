@@ -133,7 +133,8 @@ def make_train_step(
         metrics = {name: value for name, value in metrics.items() if name != "weight"}
         updates, optimizer_state = optimizer.update(grads, state.optimizer, trained)
         params, extractor = parted(optax.apply_updates(trained, updates))
-        metrics = metrics | {"gradient_norm": optax.tree.norm(grads)}
+        wide = jax.tree.map(lambda grad: grad.astype(jnp.float32), grads)
+        metrics = metrics | {"gradient_norm": optax.tree.norm(wide)}
         return TrainState(state.step + 1, params, optimizer_state, extractor), metrics
 
     return step

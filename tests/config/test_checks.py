@@ -113,7 +113,8 @@ def test_sections_values_and_missing_keys_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    ("name", "fits"), [("dpo", True), ("orpo", True), ("sft", True), ("dco", False), ("mpo", False)]
+    ("name", "fits"),
+    [("dpo", True), ("orpo", True), ("sft", True), ("dco", False), ("mpo", False), ("sft_all", False)],
 )
 def test_pairs_of_one_language_fit_what_compares_none(name, fits):
     check_pairs_fit(changed(**{"objective.name": name}))  # without pairs all do
@@ -123,7 +124,8 @@ def test_pairs_of_one_language_fit_what_compares_none(name, fits):
             check_pairs_fit(config)
         else:
             message = (
-                f"'{name}' compares languages, and the preference pairs of {next(iter(where))}=.*use .*dpo"
+                f"'{name}' {'takes no label' if name == 'sft_all' else 'compares languages'}, and the preference pairs "
+                f"of {next(iter(where))}=.*use dpo, ipo, orpo, sft, simpo"
             )
             with pytest.raises(ConfigError, match=message):
                 check_pairs_fit(config)

@@ -72,6 +72,9 @@ def test_a_model_whose_scores_are_no_numbers_is_told_where_and_nothing_is_kept(s
             UserError, match=r"split 'test': .* no number, the first to .* in \w+\. Are the weights"
         ):
             score_split(small_config, scorer, broken, split, prompt=False, params_key="broken")
+    drawn = dataclasses.replace(split, items=Items(), languages=("drawn",), neutral=None)
+    with pytest.raises(UserError, match=r"split 'test': .* that is no number. Are the weights"):
+        score_split(small_config, scorer, broken, drawn, prompt=False)
 
 
 def test_headline_figures_by_hand():

@@ -58,6 +58,7 @@ CHOICES = ("red", "green", "")
             {"x": 1, "y": 0},
             "^a.b.y=0 must be a number greater",
         ),
+        ({}, WEIGHT, [{"x": 1e-18, "y": 1e18}], {"x": 1e39}, "^a.b.x=1e.39 must be a number .* to 1e18"),
         (1.0, ANY, [-1e300], float("nan"), "^a.b=nan is no number that can be computed with"),
         (1.0, POSITIVE, [1e300], float("inf"), "^a.b=inf is no number"),
         (1, ANY, [2**63 - 1], 2**63, "^a.b=9223372036854775808 is no number"),

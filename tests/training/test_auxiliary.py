@@ -328,6 +328,16 @@ def test_settings_that_cannot_be_are_refused(change, message):
         validate(config)
 
 
+def test_a_selection_that_a_file_of_pairs_takes_the_place_of_does_not_count():
+    config = default()
+    config.model.path, config.objective.name, config.batching.name = "somewhere", "dpo", "grouped"
+    config.selection.name, config.auxiliary.mlc.weight = "calm", 0.8
+    with pytest.raises(ConfigError, match="a preference pair in one language alone"):
+        validate(config)
+    config.data.train.pairs = "pairs.jsonl"
+    validate(config)
+
+
 def test_what_the_model_or_the_data_lack_is_told_before_any_work(small_config, tmp_path):
     small_config.auxiliary.mlc.weight = 0.8
     small_config.auxiliary.mlc.layer = 2

@@ -65,6 +65,10 @@ def test_each_stage_has_a_tensorboard_run_of_its_own_that_a_resumed_one_goes_on_
     log.write(2, {"loss": 0.25})
     log.close()
 
+    log = MetricsLog(tmp_path, stage="sft")  # killed before its first checkpoint, and begun anew
+    log.write(1, {"loss": 2.0})
+    log.close()
+
     def shown(stage):
         for event in events(tmp_path / "tensorboard" / stage):
             if event.session_log.status == SessionLog.START:
@@ -73,7 +77,7 @@ def test_each_stage_has_a_tensorboard_run_of_its_own_that_a_resumed_one_goes_on_
                 yield value.tag, event.step, value.simple_value
 
     written = [("loss", 1, 1.0), ("clc", 1, 60.0), ("loss", 2, 0.5)]
-    assert list(shown("sft")) == written
+    assert list(shown("sft")) == [*written, ("from here on", 1), ("loss", 1, 2.0)]
     assert list(shown("dco")) == [*written, ("from here on", 2), ("loss", 2, 0.25)]
 
 

@@ -71,8 +71,9 @@ def test_a_resumed_run_takes_what_it_took(arguments, tmp_path):
     assert chosen(steps, resumed=True) == "wide"
     assert steps.made == ["wide"]
     assert chosen(steps, resumed=False) == "none"  # begun anew
-    (tmp_path / "remat.json").write_text('{"dco": "some"}')
-    assert chosen(steps, resumed=True) == "none"
+    for damaged in ('{"dco": "some"}', '{"dco": ', "[]"):
+        (tmp_path / "remat.json").write_text(damaged)
+        assert chosen(steps, resumed=True) == "none"
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -35,6 +35,8 @@ from consistency_jax.training.stages import (
     training_split,
 )
 
+TEMPLATE = "{% for m in messages %}{{ m.content + '\\n' }}{% endfor %}"
+
 
 def shouted(texts: list[str], source: str, target: str) -> list:
     """A translator: of some texts nothing, of others two translations; in Russian they differ."""
@@ -152,6 +154,24 @@ def test_a_batch_holds_the_policys_answers_and_what_the_reference_says_of_them(
     again, other = rollouts(1, policy.params), rollouts(1, moved(model.params, 2))
     assert jax.tree.all(jax.tree.map(np.array_equal, step_input, again))
     assert not np.array_equal(batch.target_token, other.batch.target_token)
+
+
+def test_an_answer_that_spells_a_special_token_has_no_translation(small_config, small_model, tmp_path):
+    """In a chat, where the prompt that asks for the translation would hold the token itself."""
+    folder = shutil.copytree(small_model, tmp_path / "chat")
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    small_config.model.path, small_config.data.chat_template = str(folder), "tokenizer"
+    config = generating(small_config, "model")
+    model = load_pretrained(folder, mesh=make_mesh((1, 1, 1)))
+    items, languages = load_training(config)
+    split = training_split(config, items, languages, model)
+    reference = Reference(Scorer(model.config, make_mesh((1, 1, 1))), model, None)
+    rollouts = make_batches(config, training_data(config, split, reference), split, model, reference)
+    said = ["one place", f"a {model.tokenizer.eos_token} b", "another"]
+    alone = rollouts._translate(items[:2], said[::2], "en", "de", 0)
+    found = rollouts._translate(items[:3], said, "en", "de", 0)
+    assert found[1] == {}
+    assert [bool(own) for own in found[::2]] == [bool(own) for own in alone]
 
 
 def test_what_is_drawn_is_the_policys(small_config, small_model):
@@ -326,6 +346,7 @@ def test_drawn_answers_lead_to_the_optimum_and_rewards_rise(toy, tmp_path):
     ("change", "message"),
     [
         ({"rollout.source": "generated"}, "rollout.source='generated' is unknown.*'generate'"),
+        ({"objective.name": "dco"}, "rollout.source=generate is of pco_rollout, and does nothing with dco"),
         ({"rollout.max_tokens": 0}, "rollout.max_tokens=0 must be greater than 0"),
         ({"rollout.max_tokens": 1023}, "rollout.max_tokens=1023 leaves no room for a prompt"),
         ({"rollout.temperature": 0.0}, "rollout.temperature=0.0 must be greater than 0"),
