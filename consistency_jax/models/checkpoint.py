@@ -26,7 +26,8 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
 
     try:
         patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        other = ["consolidated*", "original/*"]  # the same weights, in their makers' own form
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=other))
     except Exception as error:  # the hub client raises network, permission and name errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(

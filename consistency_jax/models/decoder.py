@@ -484,7 +484,7 @@ def logical_axes(config: DecoderConfig) -> Params:
     """The same tree with a `PartitionSpec` of logical names a parameter: ("layers", "embed", "mlp"), ...
 
     Names: vocab, embed, heads, kv_heads, mlp, norm, rank, layers. `nn.logical_to_mesh_sharding` takes this tree.
-    Activations use: rows, length, keys, activation_embed, activation_heads, activation_kv_heads,
+    Activations use: rows, lookup_rows, length, keys, activation_embed, activation_heads, activation_kv_heads,
     activation_mlp, head_dim.
     """
     return nn.get_partition_spec(_abstract_boxed(config))

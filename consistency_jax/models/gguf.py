@@ -88,8 +88,9 @@ def _gemma(largest: int) -> Callable[[Keys, int], dict[str, Any]]:
 
     def read(meta: Keys, layers: int) -> dict[str, Any]:
         scale = meta["embedding_length"] // meta["attention.head_count"]
+        scale = scale if layers == largest else meta.get("attention.key_length") or scale
         return {
-            "query_pre_attn_scalar": scale if layers == largest else meta["attention.key_length"],
+            "query_pre_attn_scalar": scale,
             "sliding_window": meta.required("attention.sliding_window"),
             "attn_logit_softcapping": meta.get("attn_logit_softcapping"),
             "final_logit_softcapping": meta.get("final_logit_softcapping"),
@@ -173,7 +174,18 @@ class GgufFile:
         except Exception as error:  # a damaged header may say anything: sizes, kinds, shapes
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{path} is truncated or no GGUF file ({reason})") from error
-        name = self._metadata.get("general.architecture")
+        try:
+            self._understand(stored)
+        except (
+            TypeError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+        ) as error:  # our own errors are none of these
+            raise CheckpointError(f"{path}: its metadata do not fit together ({error!r:.100})") from error
+
+    def _understand(self, stored: dict[str, "StoredTensor"]) -> None:
+        path, name = self.path, self._metadata.get("general.architecture")
         if name not in ARCHITECTURES:
             supported = ", ".join(ARCHITECTURES)
             raise ConfigError(f"{path}: unsupported GGUF architecture {name!r}; supported: {supported}")

@@ -13,17 +13,14 @@ from etils import epy
 from tokenizers import decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
+from consistency_jax.data.trees.tokenization import SPLITS_WORDS
 from consistency_jax.models.tokenizers import SPACE, TokenizerError, convert_sentencepiece
 
 with epy.lazy_imports():  # when it is used: a command's first line need not wait for it
     import transformers
 
 CONTROL, USER_DEFINED = 3, 4  # types of tokens, in sentencepiece's numbers
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_, _LLAMA3, _QWEN2 = SPLITS_WORDS  # by which trees are built faster
 _TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
@@ -57,6 +54,17 @@ def gguf_tokenizer(value: Callable[[str], Any], path: Path) -> "transformers.Pre
     kind, tokens = own("model"), own("tokens")
     if kind in (None, "none", "no_vocab") or not tokens:
         return None
+    try:
+        return _tokenizer(kind, tokens, own, path, value("tokenizer.chat_template"))
+    except TokenizerError:
+        raise
+    except Exception as error:  # the library raises bare exceptions, and metadata may hold anything
+        raise TokenizerError(f"{path}: the tokenizer cannot be made: {error}") from error
+
+
+def _tokenizer(
+    kind: str, tokens: list[str], own: Callable[[str], Any], path: Path, chat_template: str | None
+) -> "transformers.PreTrainedTokenizerFast":
     kinds = own("token_type") or [1] * len(tokens)
     if len(kinds) != len(tokens) or len(own("scores") or tokens) != len(tokens):
         raise TokenizerError(f"{path}: the tokenizer's lists are not of one length")
@@ -66,19 +74,15 @@ def gguf_tokenizer(value: Callable[[str], Any], path: Path) -> "transformers.Pre
         if number is not None and not 0 <= number < len(tokens):
             raise TokenizerError(f"{path}: {key}_token_id = {number}, and there are {len(tokens)} tokens")
         special[name] = None if number is None else tokens[number]
-    try:
-        if kind == "llama":
-            tokenizer = _sentencepiece(tokens, kinds, own)
-        elif kind == "gpt2":
-            tokenizer = _byte_level(tokens, kinds, own, path)
-        else:
-            raise TokenizerError(f"{path}: tokenizer {kind!r} is not supported; supported: llama, gpt2")
-    except TokenizerError:
-        raise
-    except Exception as error:  # the library raises bare exceptions
-        raise TokenizerError(f"{path}: the tokenizer cannot be made: {error}") from error
+    if kind == "llama":
+        tokenizer = _sentencepiece(tokens, kinds, own)
+    elif kind == "gpt2":
+        tokenizer = _byte_level(tokens, kinds, own, path)
+    else:
+        raise TokenizerError(f"{path}: tokenizer {kind!r} is not supported; supported: llama, gpt2")
     # llama.cpp's defaults where the file does not say
-    bos = own("add_bos_token") if own("add_bos_token") is not None else kind == "llama" or _is_llama3(own)
+    bos = own("add_bos_token")
+    bos = kind == "llama" or _takes_whole_words(own) if bos is None else bos
     sides = [special["bos"] if bos else None, "$A", special["eos"] if own("add_eos_token") else None]
     ids = {token: tokens.index(token) for token in (sides[0], sides[2]) if token is not None}
     if ids:
@@ -91,7 +95,7 @@ def gguf_tokenizer(value: Callable[[str], Any], path: Path) -> "transformers.Pre
         clean_up_tokenization_spaces=False,
         **{f"{name}_token": token for name, token in special.items() if token is not None},
     )
-    made.chat_template = value("tokenizer.chat_template")
+    made.chat_template = chat_template
     return made
 
 
@@ -118,11 +122,15 @@ def _byte_level(
         raise TokenizerError(
             f"{path}: tokenizer.ggml.pre = {pre!r} is not supported; supported: {', '.join(SPLITS)}"
         )
+    if not merges:
+        raise TokenizerError(
+            f"{path}: the tokenizer has no merges, without which texts are bytes; take another file"
+        )
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    pairs = [tuple(merge.split(" ")) for merge in merges or ()]
+    pairs = [tuple(merge.split(" ")) for merge in merges]
     if odd := [pair for pair in pairs if "".join(pair) not in vocabulary]:  # over which the library panics
         raise TokenizerError(f"{path}: the merge {' '.join(odd[0])!r} makes what is no token")
-    tokenizer = tokenizers.Tokenizer(BPE(vocabulary, pairs, ignore_merges=_is_llama3(own)))
+    tokenizer = tokenizers.Tokenizer(BPE(vocabulary, pairs, ignore_merges=_takes_whole_words(own)))
     expression = SPLITS[pre]
     words = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=expression in ("", "digits"))]
     if expression == "digits":
@@ -141,5 +149,6 @@ def _byte_level(
     return tokenizer
 
 
-def _is_llama3(own: Callable[[str], Any]) -> bool:
-    return own("model") == "gpt2" and SPLITS.get(own("pre")) == _LLAMA3
+def _takes_whole_words(own: Callable[[str], Any]) -> bool:
+    """As llama.cpp does of these: a word that is a token is that token, and BOS stands before a text."""
+    return own("model") == "gpt2" and SPLITS.get(own("pre")) in (_LLAMA3, _TEKKEN)

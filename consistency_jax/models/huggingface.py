@@ -24,7 +24,7 @@ import numpy as np
 from etils import epy
 from flax import traverse_util
 
-from consistency_jax.data.trees.tokenization import bos_of
+from consistency_jax.data.trees.tokenization import tokenizer_key
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.checkpoint import find_checkpoint, read_config
 from consistency_jax.models.decoder import Decoder, DecoderConfig, Params, abstract_params, logits
@@ -57,7 +57,7 @@ PREFIXES = {"model.": "", "language_model.model.": "language_model.", "model.lan
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 COPIED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 Tensors = TensorFiles | GgufFile
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclasses.dataclass(repr=False)
@@ -125,15 +125,15 @@ def load_pretrained(
     in_one = is_gguf(path)
     with open_gguf(path) if in_one else TensorFiles(path) as tensors:
         config = dataclasses.replace(config, vocab_size=_vocabulary(config, family, tensors))
+        tokenizer = tensors.tokenizer() if in_one else load_tokenizer(path)
+        if tokenizer is not None:
+            check_rows(tokenizer, config.vocab_size, str(path))
         try:
             config = dataclasses.replace(config, base=base)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from error
         named = _read_params(path, config, family, mesh, tensors)
         params = traverse_util.unflatten_dict(dict(named), sep="/")
-        tokenizer = tensors.tokenizer() if in_one else load_tokenizer(path)
-    if tokenizer is not None:
-        check_rows(tokenizer, config.vocab_size, str(path))
     return Model(config, params, tokenizer, None if in_one else path, architecture)
 
 
@@ -267,7 +267,7 @@ def _account(
     differ = [
         f"{a} differs from {b} (if they should, set tie_word_embeddings to false there)"
         for a, b in aliases.items()
-        if not np.array_equal(tensors.read(a), tensors.read(b))
+        if not _equal(tensors, a, b)
     ]
     differ += [
         f"{name} is not {value}"
@@ -289,20 +289,29 @@ def _account(
         )
 
 
+def _equal(tensors: Tensors, one: str, other: str, rows: int = 8192) -> bool:
+    """Whether two tensors hold the same, read a part at a time: of a large vocabulary each is gigabytes."""
+    shape = tensors.shape(one)
+    return shape == tensors.shape(other) and all(
+        np.array_equal(tensors.read(one, part), tensors.read(other, part))
+        for part in ((slice(at, min(at + rows, shape[0])),) for at in range(0, shape[0], rows))
+    )
+
+
 def _read(
     tensors: Tensors, weight: Weight, shape: jax.ShapeDtypeStruct, index: tuple[slice, ...]
 ) -> np.ndarray:
     """The part `index` of one of our parameters, cast, from its tensors."""
 
     def one(name: str, part: tuple[slice, ...]) -> np.ndarray:
-        tensor = tensors.read(name, part[::-1] if weight.transpose else part)
         with np.errstate(invalid="ignore", over="ignore"):  # the sum tells, and needs no second array
+            tensor = tensors.read(name, part[::-1] if weight.transpose else part).astype(shape.dtype)
             total = np.add.reduce(tensor, axis=None, dtype=np.float32)
         if not np.isfinite(total):
             raise CheckpointError(
-                f"{tensors.path}: {name} holds NaN or infinite values; is the file damaged?"
+                f"{tensors.path}: {name} holds NaN or infinite values in {shape.dtype}; is the file damaged?"
             )
-        return (tensor.T if weight.transpose else tensor).astype(shape.dtype)
+        return tensor.T if weight.transpose else tensor
 
     if "{layer}" not in weight.name:
         return np.ascontiguousarray(one(weight.name, index))
@@ -347,9 +356,11 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
 
     def finish() -> None:
         if model.folder is not None:
-            if model.tokenizer is None or bos_of(model.tokenizer) == bos_of(load_tokenizer(model.folder)):
+            theirs = load_tokenizer(model.folder)
+            keys = [tokenizer_key(own) for own in (model.tokenizer, theirs) if own is not None]
+            if model.tokenizer is None or len(keys) == 2 and keys[0] == keys[1]:
                 copy_tokenizer_files(model.folder, fresh)
-            else:  # data.bos=named: as it was trained with
+            else:  # another one than the folder's: with data.bos=named, say
                 with named(fresh):
                     model.tokenizer.save_pretrained(fresh)
             for name in COPIED:

@@ -161,7 +161,8 @@ def copy_tokenizer_files(source: Path, target: Path) -> list[str]:
 def from_sentencepiece(model_file: str | Path) -> "transformers.PreTrainedTokenizerFast":
     """A fast tokenizer that segments as sentencepiece does with this `tokenizer.model` (BPE or unigram).
 
-    It puts nothing around a text. Control pieces are special tokens and never come from text.
+    It puts nothing around a text. Control pieces are special tokens. Unlike sentencepiece, a unigram model (and a BPE
+    one with user symbols, where it is the whole word) reads the spelling of a control, unknown or byte piece as it.
     """
     # Imported here: only these files need protobuf.
     from sentencepiece import sentencepiece_model_pb2

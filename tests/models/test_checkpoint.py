@@ -5,6 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from consistency_jax.errors import CheckpointError
 from consistency_jax.models.checkpoint import find_checkpoint, read_config
@@ -28,7 +29,10 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
 
 
 def test_a_name_on_the_hub_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(name: str, allow_patterns: list[str]) -> str:
+    def download(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        files = ["config.json", "model.safetensors", "consolidated.safetensors", "original/model.safetensors"]
+        taken = filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        assert list(taken) == files[:2]
         if name != "me/mine":
             raise OSError("offline\nand more")
         return str(tmp_path)

@@ -1,6 +1,7 @@
 """GGUF files, written by llama.cpp's own package from random torch models: the logits are torch's, and strange files
 are refused by name."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file
 
 from consistency_jax.errors import CheckpointError, ConfigError
 from consistency_jax.models.gguf import is_gguf, open_gguf, read_header
-from consistency_jax.models.huggingface import load_pretrained, save_pretrained
+from consistency_jax.models.huggingface import load_pretrained, read_decoder, save_pretrained
 
 gguf = pytest.importorskip("gguf")
 torch = pytest.importorskip("torch")
@@ -293,6 +294,38 @@ def test_a_trait_that_is_not_known_is_refused_by_name(
     folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     assert_refused(write(folder, tmp_path / "model.gguf", ARCH.QWEN2, **changes), ConfigError, message)
+
+
+@pytest.mark.parametrize("name", ["gemma 3, linear rope", "cohere 2"])
+def test_metadata_of_any_kind_are_one_clear_error_or_fit(tmp_path: Path, name: str) -> None:
+    checkpoint, changes, arch = FILES[name]
+    folder = random_checkpoint(tmp_path / "torch", checkpoint, **changes)
+    keys = (
+        "block_count",
+        "embedding_length",
+        "attention.head_count",
+        "attention.key_length",
+        "context_length",
+    )
+    keys += ("attention.sliding_window", "attention.sliding_window_pattern", "logit_scale", "rope.freq_base")
+    for key in keys:
+        for value in (0, 1.5, "x", [1, 2], True):
+            path = write(folder, tmp_path / "odd.gguf", arch, **{key: value})
+            with contextlib.suppress(CheckpointError, ConfigError):
+                read_decoder(path)
+            path.unlink()
+
+
+def test_the_size_of_a_gemmas_heads_may_be_left_out(tmp_path: Path) -> None:
+    checkpoint, changes, arch = FILES["gemma 2"]
+    folder = random_checkpoint(
+        tmp_path / "torch", checkpoint, **changes | {"head_dim": 16, "hidden_size": 48}
+    )
+    whole, less = (
+        write(folder, tmp_path / f"{name}.gguf", arch, **own)
+        for name, own in {"whole": {}, "less": {"attention.key_length": None}}.items()
+    )
+    assert read_decoder(less)[1] == read_decoder(whole)[1]
 
 
 def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:

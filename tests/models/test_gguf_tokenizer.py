@@ -89,6 +89,7 @@ def test_bos_and_eos_are_put_where_the_file_says_so() -> None:
         (("add_bos_token", True),): [BOS],
         (("add_bos_token", False),): [],
         (("pre", "llama-bpe"),): [BOS],  # and of Llama 3's
+        (("pre", "tekken"),): [BOS],  # and of Mistral's
         (("pre", "llama-bpe"), ("add_bos_token", False)): [],
     }
     for keys, front in cases.items():
@@ -115,6 +116,21 @@ def test_a_chat_template_comes_with_it() -> None:
         ({"pre": None}, "tokenizer.ggml.pre = None is not supported"),
         ({"merges": ["a b", "c"]}, "cannot be made"),
         ({"merges": ["a zz"]}, "makes what is no token"),
+        ({"merges": []}, "has no merges, without which texts are bytes"),
+        ({"merges": None}, "has no merges"),
+        ({"token_type": 3}, "cannot be made"),
+        ({"scores": 3}, "cannot be made"),
+        ({"tokens": 5}, "cannot be made"),
+        ({"bos_token_id": "x"}, "cannot be made"),
+        ({"eos_token_id": 1.0}, "cannot be made"),
+        (
+            {
+                "tokens": [*SMALL["tokens"][:-3], "<s:1>", "</s>", "<x>"],
+                "bos_token_id": BOS,
+                "add_bos_token": True,
+            },
+            "be made",
+        ),
         ({"token_type": [1, 1]}, "not of one length"),
         ({"bos_token_id": 10_000}, "bos_token_id = 10000, and there are"),
     ],

@@ -262,6 +262,45 @@ def test_what_nobody_trains_has_its_only_value(tmp_path: Path) -> None:
 def test_a_tied_head_stored_twice_is_fine(folder: Path) -> None:
     edit(folder, lm_head__weight=load_file(folder / "model.safetensors")["model.embed_tokens.weight"])
     assert load_pretrained(folder).config.tied
+    head = load_file(folder / "model.safetensors")["lm_head.weight"].copy()
+    head[-1, -1] += 1
+    edit(folder, lm_head__weight=head)
+    with pytest.raises(CheckpointError, match=r"lm_head.weight differs from model.embed_tokens.weight"):
+        load_pretrained(folder)
+
+
+def test_a_tokenizer_that_does_not_fit_is_told_before_any_weight_is_read(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(small_model, tmp_path / "broken")
+    (folder / "tokenizer.json").write_text("{")
+    monkeypatch.setattr(
+        "consistency_jax.models.huggingface._read", lambda *_: pytest.fail("a weight was read")
+    )
+    with pytest.raises(TokenizerError):
+        load_pretrained(folder)
+
+
+def test_weights_too_large_for_a_dtype_are_an_error(folder: Path) -> None:
+    norm = load_file(folder / "model.safetensors")["model.norm.weight"].copy()
+    norm[0] = 1e5
+    edit(folder, model__norm__weight=norm)
+    load_pretrained(folder)
+    with pytest.raises(CheckpointError, match="model.norm.weight holds NaN or infinite values in float16"):
+        load_pretrained(folder, dtype="float16")
+
+
+def test_the_tokenizer_that_a_model_has_is_saved(small_model: Path, tmp_path: Path) -> None:
+    model = load_pretrained(small_model)
+    model.tokenizer.chat_template = "{{ messages[0].content }}!"
+    save_pretrained(model, tmp_path / "chat")
+    assert load_pretrained(tmp_path / "chat").tokenizer.chat_template == model.tokenizer.chat_template
+    bare = shutil.copytree(small_model, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    other = load_pretrained(bare)
+    assert other.tokenizer is None
+    other.tokenizer = model.tokenizer
+    save_pretrained(other, tmp_path / "given")
+    assert load_pretrained(tmp_path / "given").tokenizer("a b").input_ids == model.tokenizer("a b").input_ids
 
 
 def test_doubled_tensors_and_missing_shards_are_errors(folder: Path) -> None:
