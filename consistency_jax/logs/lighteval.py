@@ -9,10 +9,11 @@ from pathlib import Path
 
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.language_files import lines_of
+from consistency_jax.data.sources.parallel import counted
 from consistency_jax.logs.answers import joined
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.logs.matching import Match
-from consistency_jax.logs.told import Logged, Scored, counted
+from consistency_jax.logs.told import Logged, Scored
 from consistency_jax.table import Table
 
 NAME = re.compile(r"details_(?:.+\|)?([^|]+)\|\d+_(\d{4}-\d\d-\d\dT[\d.:-]+)\.parquet")

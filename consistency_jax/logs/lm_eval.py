@@ -13,10 +13,11 @@ from typing import Any
 
 from consistency_jax.data.items import DataError, Items
 from consistency_jax.data.sources.files import json_lines
+from consistency_jax.data.sources.parallel import counted
 from consistency_jax.logs.answers import joined, joined_answers
 from consistency_jax.logs.families import Run, newest, read_families
 from consistency_jax.logs.matching import Match
-from consistency_jax.logs.told import Given, Logged, Scored, counted
+from consistency_jax.logs.told import Given, Logged, Scored
 from consistency_jax.table import NEVER, Table
 
 NAME = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")

@@ -1,7 +1,5 @@
 """What logs tell, whatever wrote them: of a question in a language, and of a model."""
 
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from consistency_jax.data.items import Items
@@ -52,15 +50,3 @@ class Logged(NamedTuple):
     items: dict[str, Items]
     tables: dict[str, Table]
     notes: list[str]
-
-
-def counted(keys: Iterable[str]) -> list[str]:
-    """Keys in one order, numbers in them as numbers: 2 before 10."""
-
-    def parts(key: str) -> list[tuple[int, str]]:
-        return [
-            (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
-            for part in re.split("([0-9]+)", key)
-        ]
-
-    return sorted(keys, key=parts)

@@ -25,7 +25,7 @@ from consistency_jax.data.sources.language_files import (
     looks_like_language,
     texts_of,
 )
-from consistency_jax.data.sources.parallel import by_id, by_place, check_alike
+from consistency_jax.data.sources.parallel import by_id, by_place, check_alike, counted
 from consistency_jax.data.sources.source import Row, Rows, Source, bare_row, each
 
 PLAIN = "plain"
@@ -121,7 +121,8 @@ def read(
     if id:
         places = {name: f"{path}, language {name!r}" for name in questions}
         named = {name: _by_key(own, cells[name], places[name]) for name, own in questions.items()}
-        rows, warnings = by_id(dict(sorted(next(iter(named.values())).items())), named, places)
+        first = next(iter(named.values()))
+        rows, warnings = by_id({key: first[key] for key in counted(first)}, named, places)
     else:
         rows = by_place(questions, path)
         lines = next(iter(tables.values()))

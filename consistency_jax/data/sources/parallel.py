@@ -1,7 +1,7 @@
 """Joining files of one language each, whose rows are parallel by their place or by an id."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,6 +51,18 @@ def by_id(
             reason = f"{len(more)} ids are in no other file and left out, the first: {more[0]!r}."
             warnings.append(f"{files[language]}: {reason}")
     return rows, warnings
+
+
+def counted(keys: Iterable[str]) -> list[str]:
+    """Keys in one order, numbers in them as numbers: 2 before 10."""
+
+    def parts(key: str) -> list[tuple[int, str]]:
+        return [
+            (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
+            for part in re.split("([0-9]+)", key)
+        ]
+
+    return sorted(keys, key=parts)
 
 
 def keyed(file: Path, key: str, make: Callable[[Any, str], T]) -> dict[str, T | DataError]:

@@ -355,6 +355,9 @@ def test_splits_of_rows_with_ids_are_the_same_whatever_languages_are_asked_for(t
     for languages in (["en", "sw"], ["sw", "en"], ["sw"]):
         test = load_items("mapped", languages=languages, split="test", **options)
         assert {item.id for item in test} == {str(n) for n in range(20)} - {item.id for item in train}
+        assert [item.id for item in load_items("mapped", languages=languages, **options)] == [
+            *map(str, range(20))
+        ]
 
 
 def test_lists_of_each_language_are_found_as_objects_are(tmp_path: Path):

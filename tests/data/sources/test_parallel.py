@@ -1,5 +1,6 @@
 """Joining files of one language each."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import source_files
 
 from consistency_jax.data.items import DataError
 from consistency_jax.data.sources.choices import Question
-from consistency_jax.data.sources.parallel import by_id, by_place, check_alike, keyed
+from consistency_jax.data.sources.parallel import by_id, by_place, check_alike, counted, keyed
 
 BAD = DataError("x.csv:2: bad. Mend it")
 
@@ -55,3 +56,9 @@ def test_rows_that_say_otherwise_are_not_parallel():
     check_alike({"en": one, "de": one._replace(where="de:3", number="")}, "answer", "subject", "number")
     with pytest.raises(DataError, match="de:3: its answer is 0, that of en:3 is 1: rows are not parallel"):
         check_alike({"en": one, "de": one._replace(where="de:3", answer=0)}, "subject", "answer")
+
+
+def test_numbers_in_keys_count_as_numbers_whatever_the_order_they_come_in():
+    keys = ["", "2", "10", "a", "a2", "a10", "a10b", "b", "q²"]
+    for seed in range(5):
+        assert counted(random.Random(seed).sample(keys, len(keys))) == keys
