@@ -113,7 +113,8 @@ def neutral_answers(
             for k, answer in enumerate(item.candidates.get(language, ())):
                 if answer not in numbers:
                     numbers[answer] = len(numbers)
-                    alone = ParallelItem(item.id, item.group, {language: ""}, {language: (answer,)})
+                    text = answer.removeprefix(" ") if builder.puts_space else answer
+                    alone = ParallelItem(item.id, item.group, {language: ""}, {language: (text,)})
                     cells.append((alone, language))
                 place[b, l, k] = numbers[answer]
     return NeutralAnswers(builder.of_cells(cells), place)

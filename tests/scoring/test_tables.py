@@ -1,10 +1,12 @@
 """Scores against the model's own logits, one full string at a time; and what must not change them."""
 
+import copy
 import dataclasses
 
 import jax
 import numpy as np
 import pytest
+import tokenizers
 from scored_items import CLOSE, ITEMS, LANGUAGES, LENGTH, SHAPE, make_item
 
 from consistency_jax.data.items import MASK, DataError, ParallelItem
@@ -192,6 +194,19 @@ def test_answers_alone_are_scored_once_each(model, tables, boundary):
     neutral = neutral_answers(builder, ITEMS, LANGUAGES)
     assert len(neutral.trees) == len(texts) < table.mask.sum()
     assert tables[boundary].neutral_logp is None
+
+
+@pytest.mark.parametrize("boundary", ["joint", "separate"])
+def test_an_answer_alone_has_the_tokens_that_it_has_behind_its_question(small_tokenizer, boundary):
+    """Of a tokenizer that puts a space before a text, too: behind that the answer's own would be a second one."""
+    tokenizer = copy.deepcopy(small_tokenizer)
+    tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Prepend(" ")
+    item = make_item("q", {"en": ("The capital is", " Paris", " Rome")})
+    builder = TreeBuilder(tokenizer, boundary=boundary)
+    (tree,), alone = builder.build([item], ["en"]), neutral_answers(builder, [item], ["en"]).trees
+    behind = [[*tree.trunk[tree.trunk_kind == ANSWER], *branch] for branch in tree.branches]
+    for own, expected in zip(alone, behind, strict=True):
+        assert [*own.trunk[own.trunk_kind == ANSWER], *own.branches[0]] == expected
 
 
 def test_small_batches_give_the_same_table(model, tables):

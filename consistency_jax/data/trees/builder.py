@@ -39,7 +39,14 @@ from consistency_jax.data.stored_items import StoredItems
 from consistency_jax.data.trees.chat import SWITCH_OFF, ChatTemplate
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, UNCOUNTED, Forest, ranges
 from consistency_jax.data.trees.texts import NOWHERE, Texts, Tokenized
-from consistency_jax.data.trees.tokenization import bos_of, encode_continuations, splitter_of, tokenizer_key
+from consistency_jax.data.trees.tokenization import (
+    bos_of,
+    encode,
+    encode_continuations,
+    puts_space,
+    splitter_of,
+    tokenizer_key,
+)
 from consistency_jax.runtime.cache import cache_folder, found_or_made
 from consistency_jax.runtime.files import read_arrays, write_arrays
 
@@ -82,7 +89,10 @@ class TreeBuilder:
         self.chat = chat
         self.end = end
         self.bos = bos_of(tokenizer)
+        self.puts_space = chat is None and puts_space(tokenizer)
         self._start = self.bos if self.bos is not None else tokenizer.eos_token_id
+        ends = [e.ids for e in encode(tokenizer, ["a", "a "])]
+        self._drops_last_space = ends[0] == ends[1]
         self._splitter = splitter_of(tokenizer) if boundary == "joint" else None
         added = tokenizer.added_tokens_decoder.items()
         self._special = {token.content: index for index, token in added if token.special}
@@ -225,7 +235,7 @@ class TreeBuilder:
             texts.add(head, (), "", NOWHERE, 0)
             return
         if self.boundary == "separate":
-            prefix = head.rstrip() if mask else head
+            prefix = head.rstrip() if mask or self._drops_last_space else head
             space = head[len(prefix) :]
             middles = [f"{space}{answer}{rest}" for answer in answers]
             texts.add(prefix, middles, "", NOWHERE, -len(space.encode()))

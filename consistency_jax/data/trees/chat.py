@@ -9,10 +9,12 @@ answer is decided here, and is the same for every source and language:
   own. In its place comes the space that the template itself writes there (Llama 2's `[/INST] Paris`), if any;
 * a cloze is shown to the user whole, with `____` for its mask, and the answer is the candidate alone. (A turn
   cannot end at the mask.) Say in the system prompt what to do with the gap;
-* a reasoning model's turn opens as it does without reasoning (`enable_thinking` false), since the answer follows
-  at once, and the date in a template that prints one is always the same, so that runs can be repeated.
+* a turn opens as it does before an answer of the history, since the answer follows at once: without reasoning
+  (`enable_thinking` false, and what a template that always reasons opens is left out);
+* the date in a template that prints one is always the same, so that runs can be repeated.
 """
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -25,6 +27,10 @@ GAP = "____"
 QUESTION = "What is the capital of France?"  # to see what a template makes of one
 PATIENCE, A_SECOND = 20, 50  # seconds, and one more for so many prompts
 SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # Llama 3 templates fall back on this day
+# In the place of the clock, which other templates ask: that day. (What follows keeps the spaces it begins with.)
+_DAY = {"%d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024"}
+_REPLACED = "".join(f" | replace('{code}', '{value}')" for code, value in _DAY.items())
+CLOCK = f"{{%- macro strftime_now(format) -%}}{{{{ format{_REPLACED} }}}}{{%- endmacro %}}{{{{ '' }}}}"
 SWITCH_OFF = "Use an instruction-tuned model, or set --config.data.chat_template=off"
 
 
@@ -48,7 +54,7 @@ class ChatTemplate:
         if not tokenizer.chat_template:
             raise DataError.at("data.chat_template", "the model's tokenizer has no chat template", SWITCH_OFF)
         self._tokenizer = tokenizer
-        self._system = []
+        self._system, self._cut, self._put = [], "", ""
         question, answer = QUESTION, "Paris"
         (opening,) = self.render([question])
         said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -60,9 +66,17 @@ class ChatTemplate:
             raise DataError.at(
                 "data.chat_template", "the template leaves the answer out, or changes it", SWITCH_OFF
             )
+        if self._apply([said[:1]], add_generation_prompt=False) == [
+            opening
+        ]:  # it opens the next turn unasked
+            behind = _closed(tokenizer, behind)
         self.end = behind.rstrip()  # a line's end behind the token is not the turn's
-        between = before[len(opening) :] if before.startswith(opening) else ""
-        self.separator = between if between.isspace() else ""
+        common = os.path.commonprefix((opening, before))
+        cut, put = opening[len(common) :], before[len(common) :]
+        self.separator = put if put.isspace() and not cut else ""
+        # The history's opening where the asked turn has another one: none, or reasoning that nothing closes.
+        if question in common and (cut.strip() and "</" not in cut or put.strip() and not cut):
+            self._cut, self._put = cut, put
         if system_prompt:
             self._add_system_prompt(system_prompt, question)
         # BOS may also open every turn, as in ChatML; only two in a row are wrong.
@@ -86,24 +100,39 @@ class ChatTemplate:
         """The text before each prompt's answer: with BOS and special tokens where the template writes them."""
         users = ({"role": "user", "content": prompt.replace(MASK, GAP)} for prompt in prompts)
         asked = [[*self._system, user] for user in users]
-        return _in_time(lambda: self._apply(asked, add_generation_prompt=True), len(prompts))
+        texts = _in_time(lambda: self._apply(asked, add_generation_prompt=True), len(prompts))
+        return [text.removesuffix(self._cut) + self._put for text in texts]
 
     def leaves_out(self, prompt: str, rendered: str) -> bool:
         """Whether a rendering lacks a part of its prompt: some templates cut, split or rewrite what a user says."""
         return prompt.replace(MASK, GAP).strip() not in rendered
 
     def key(self) -> str:
-        """A key of all that renderings and their tokens depend on, today's date in a template included."""
+        """A key of all that renderings and their tokens depend on."""
         return " ".join((tokenizer_key(self._tokenizer), repr(self._system), *self.render([QUESTION])))
 
     def _apply(self, conversations: list[list[dict[str, str]]], add_generation_prompt: bool) -> list[str]:
         try:
             return self._tokenizer.apply_chat_template(
-                conversations, tokenize=False, add_generation_prompt=add_generation_prompt, **SETTINGS
+                conversations,
+                chat_template=CLOCK + self._tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **SETTINGS,
             )
         except Exception as error:  # a template computes what it likes, and fails as it likes
             reason = f"the chat template fails ({type(error).__name__}: {error})"
             raise DataError.at("data.chat_template", reason, SWITCH_OFF) from error
+
+
+def _closed(tokenizer: Any, behind: str) -> str:
+    """What stands behind an answer, up to the token that ends its turn: EOS, or the first of the special ones."""
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    there = [token for token in special if token in behind]
+    mark = (
+        tokenizer.eos_token if tokenizer.eos_token in there else min(there, key=behind.index, default=behind)
+    )
+    return behind[: behind.index(mark) + len(mark)]
 
 
 def _in_time(call: Callable[[], list[str]], prompts: int = 1) -> list[str]:

@@ -69,6 +69,11 @@ def bos_of(tokenizer: Any) -> int | None:
     return put[0][0] if put else None
 
 
+def puts_space(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts a space before a text."""
+    return _opens_with_space(_unlimited(tokenizer.backend_tokenizer), "a")
+
+
 def without_row(tokens: Sequence[int] | np.ndarray, rows: int) -> str:
     """Says which token an embedding of so many rows has none for; "" where it has one for each."""
     most = int(np.max(tokens, initial=0))
@@ -113,7 +118,7 @@ def _unlimited(backend: Any) -> Any:
 
 
 def _continuation_backend(backend: Any) -> Any:
-    if not _opens_with_space(backend, "a"):
+    if not _opens_with_space(backend, "a") and (_opens_with_space(backend, " a") or not _lost_space(backend)):
         return backend
     state = json.loads(backend.to_str())
     for part in ("normalizer", "pre_tokenizer"):
@@ -123,6 +128,12 @@ def _continuation_backend(backend: Any) -> Any:
         # Settings of an unknown kind: let the dummy space stand for the one that most answers begin with.
         return backend
     return changed
+
+
+def _lost_space(backend: Any) -> bool:
+    """Whether a space goes that opens a text, and stays inside of one."""
+    ids = [backend.encode(text, add_special_tokens=False).ids for text in ("a", " a", "b a", "ba")]
+    return ids[0] == ids[1] and ids[2] != ids[3]
 
 
 def _opens_with_space(backend: Any, text: str) -> bool:
@@ -199,7 +210,8 @@ class Splitter:
         """The splits nearest to the answers in `head + answer + rest`: characters of head before the one, and of rest
         before the other."""
         before, behind = _before(head, answers), _behind(rest)
-        if self.barred is not None and self.barred.search("\n".join((head[before:], *answers, rest))):
+        near = head[before:]
+        if self.barred is not None and self.barred.search("\n".join(f"{near}{own}{rest}" for own in answers)):
             return 0, len(rest)
         return before, behind
 
@@ -256,17 +268,31 @@ def _make(tokenizer: Any) -> Splitter | None:
         return None
     if any(_SPACE_BEHIND.search(token["content"]) for token in added):
         return None
-    splits = [_splits(part) for part in _parts(state["pre_tokenizer"], "pretokenizers")]
+    parts = list(_parts(state["pre_tokenizer"], "pretokenizers"))
+    if any(part.get("add_prefix_space") or part.get("prepend_scheme") == "always" for part in parts[1:]):
+        return None  # a space before each piece of those before it
+    splits = [_splits(part) for part in parts]
+    steps = list(_parts(state["normalizer"], "normalizers"))
+    if any(step["type"] == "Replace" and step["pattern"] == {"String": " "} for step in steps) and any(
+        own and part["type"] != "Metaspace" for own, part in zip(splits, parts, strict=True)
+    ):
+        return None  # expressions find no spaces any more
     if not all(map(_harmless, _parts(state["normalizer"], "normalizers"))) or None in splits:
         return None
     if not any(splits) and not _merges_stay_apart(state["model"], state["pre_tokenizer"]):
         return None
-    if _opens_with_space(_continuing(tokenizer), "a"):  # it is not known how to take the dummy space away
-        return None
-    contents = "|".join(re.escape(token["content"]) for token in added)
-    return Splitter(
-        re.compile(contents) if contents and _opens_with_space(tokenizer.backend_tokenizer, "a") else None
+    continuing = _continuing(tokenizer)
+    if _opens_with_space(continuing, "a") or _lost_space(continuing):
+        return None  # it is not known how to take the dummy space away, or how to keep one that is there
+    dummy = _opens_with_space(tokenizer.backend_tokenizer, "a")
+    rewrites = any(
+        part["type"] not in ("Prepend", "Replace", "Strip")
+        for part in _parts(state["normalizer"], "normalizers")
     )
+    if dummy and rewrites and any(token["normalized"] for token in added):
+        return None  # they are found in texts that spell them in other ways
+    contents = "|".join(re.escape(token["content"]) for token in added)
+    return Splitter(re.compile(contents) if contents and dummy else None)
 
 
 def _parts(part: Any, key: str) -> Iterator[dict[str, Any]]:
@@ -281,7 +307,10 @@ def _parts(part: Any, key: str) -> Iterator[dict[str, Any]]:
 
 def _harmless(normalizer: dict[str, Any]) -> bool:
     if normalizer["type"] == "Replace":
-        return normalizer["pattern"] in ({"String": " "}, {"Regex": " {2,}"})
+        pattern, content = normalizer["pattern"], normalizer["content"]
+        return (
+            pattern == {"String": " "} and content == "▁" or pattern == {"Regex": " {2,}"} and content in " ▁"
+        )
     return normalizer["type"] in _NORMALIZERS
 
 
@@ -302,6 +331,8 @@ def _splits(part: dict[str, Any]) -> bool | None:
 
 def _merges_stay_apart(model: dict[str, Any], pre_tokenizer: Any) -> bool:
     if model["type"] != "BPE" or model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
+        return False
+    if model.get("ignore_merges"):  # a part may be an entry of the vocabulary, which the whole text is not
         return False
     space = "Ġ" if any(p["type"] == "ByteLevel" for p in _parts(pre_tokenizer, "pretokenizers")) else "▁"
     return space in model["vocab"] and not any(map(_SPACE_BEHIND.search, model["vocab"]))

@@ -271,6 +271,65 @@ def test_a_template_with_a_date_always_says_the_same(small_tokenizer):
     assert chat.render(["Who?"]) == ["26 Jul 2024[INST] Who? [/INST]"]
 
 
+def test_the_clock_that_a_template_asks_stands_still(small_tokenizer):
+    asks = "{%- set today = strftime_now('%d %B %Y, %b %m') -%}\n{{ today }}" + INST.replace(
+        "bos_token", "''"
+    )
+    chat = ChatTemplate(with_template(small_tokenizer, asks))
+    assert chat.render(["Who?"]) == ["26 July 2024, Jul 07[INST] Who? [/INST]"]
+    plain = with_template(small_tokenizer, "\n" + HEADERS)  # and other templates say what they said
+    theirs = plain.apply_chat_template(
+        conversation(ITEMS[0], "en", ""), tokenize=False, add_generation_prompt=True
+    )
+    assert theirs.startswith("\n")
+    assert ChatTemplate(plain).render([conversation(ITEMS[0], "en", "")[0]["content"]]) == [theirs]
+
+
+TURN = "{{ '<|im_start|>assistant\n' }}"
+R1 = """{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<User>' + m.content }}{% else %}
+{{- '<Assistant>' + m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}
+{%- if add_generation_prompt %}{{ '<Assistant><think>\n' }}{% endif %}"""
+THINKING = CHATML.replace(TURN, TURN + "{{ '<think>\n' }}").replace(
+    "+ m.content", "+ ('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content"
+)
+CLOSED = CHATML.replace(TURN, TURN + "{{ '<think>\n\n</think>\n\n' }}")
+SILENT = CHATML.partition("{%- if add")[0]  # knows no generation prompt
+
+
+@pytest.mark.parametrize(
+    ("template", "opening", "separator"),
+    [
+        (R1, "<Assistant>", ""),
+        (THINKING, "<|im_start|>assistant\n<think>\n\n</think>\n\n", ""),
+        (
+            CLOSED,
+            "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+            "",
+        ),  # shut in the question, and not in the history
+        (CHATML, "<|im_start|>assistant\n", ""),
+        (SILENT, "<|im_start|>assistant\n", ""),
+    ],
+    ids=["deepseek r1", "always thinking", "closed thinking", "plain", "no opening"],
+)
+def test_an_answer_stands_behind_no_open_reasoning(small_tokenizer, template, opening, separator):
+    chat = ChatTemplate(with_template(small_tokenizer, template))
+    (text,) = chat.render(["Who?"])
+    assert text.partition("Who?")[2].removeprefix("<|im_end|>\n") == opening
+    assert chat.separator == separator
+
+
+@pytest.mark.parametrize("eos", ["<|eot_id|>", "<|end_of_text|>"])
+def test_the_opening_of_a_next_turn_ends_no_answer(small_tokenizer, eos):
+    """The first template of Llama 3 opens the assistant's turn whatever it is asked."""
+    opens = HEADERS.replace("{% if add_generation_prompt %}", "").replace("{% endif %}", "")
+    tokenizer = with_template(small_tokenizer, opens)
+    names = ["<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": names, "eos_token": eos})
+    assert ChatTemplate(tokenizer).end == "<|eot_id|>"
+    bare = with_template(small_tokenizer, SILENT)  # which opens nothing, and has no such token
+    assert ChatTemplate(bare).end == "<|im_end|>"
+
+
 def test_reasoning_is_off(small_tokenizer):
     thinks = (
         HEADERS + "{% if add_generation_prompt and enable_thinking is not false %}{{ '<think>' }}{% endif %}"

@@ -11,7 +11,8 @@ import pytest
 import tokenizers
 import transformers
 
-from consistency_jax.data.items import DataError
+from consistency_jax.data.items import DataError, ParallelItem
+from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.tokenization import bos_of, encode, encode_continuations, splitter_of
 from consistency_jax.models.tokenizers import load_tokenizer
 
@@ -35,12 +36,19 @@ def tokenizer(request, small_tokenizer, tmp_path_factory) -> Any:
     return load_tokenizer(folder)
 
 
-def test_tokens_of_the_words_are_the_tokens_of_the_whole(tokenizer):
+@pytest.mark.parametrize("stripped", [False, True])
+def test_tokens_of_the_words_are_the_tokens_of_the_whole(tokenizer, stripped):
     """Texts of anything, with spaces, marks and special tokens at odd places."""
+    if stripped:
+        if tokenizer.backend_tokenizer.normalizer is not None:
+            pytest.skip("has a normalizer of its own")
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Strip()
     splitter = splitter_of(tokenizer)
     assert splitter is not None
     rng, splits = np.random.default_rng(0), 0
     for text in ("".join(rng.choice([*ODD, *[" "] * 16], 14)) for _ in range(1000)):
+        text = f"a{text}a" if stripped else text  # ends are the tokenizer's
         first, *others = splitter.words(text)
         assert "".join((first, *others)) == text
         ids = [e.ids for e in encode(tokenizer, [first])]
@@ -49,6 +57,10 @@ def test_tokens_of_the_words_are_the_tokens_of_the_whole(tokenizer):
         assert sum(ids, []) == whole, text
         splits += len(others)
     assert splits > 500
+
+
+DIGITS = {"type": "Digits", "individual_digits": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +75,14 @@ def test_tokens_of_the_words_are_the_tokens_of_the_whole(tokenizer):
                 "invert": False,
             }
         },
+        {"normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "_"}},  # words know no "_"
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [DIGITS, BYTES | {"add_prefix_space": True}],
+            }
+        },
+        {"pre_tokenizer": None, "ignore_merges": True},  # a part may be a token that the whole is not
         {"pre_tokenizer": None},  # pieces may then hold a space behind a letter, and here one does
         {"added": "New York"},
         {"added": "York", "rstrip": True},
@@ -83,9 +103,74 @@ def test_what_is_not_known_to_allow_cuts_gets_none(change, small_tokenizer, tmp_
     else:
         state |= change
     vocabulary = state["model"]["vocab"]
-    vocabulary["aĠb"] = len(vocabulary)
+    if state.pop("ignore_merges", False):
+        state["model"]["ignore_merges"] = True
+    else:
+        vocabulary["aĠb"] = len(vocabulary)
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     assert splitter_of(transformers.PreTrainedTokenizerFast(tokenizer_object=backend)) is None
+
+
+def of_characters(*steps: tokenizers.normalizers.Normalizer, added: tuple = ()) -> Any:
+    """As sentencepiece would, with a token a character and "▁" for a space."""
+    names = ["<unk>", "▁", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.'"]
+    model = tokenizers.models.BPE({name: n for n, name in enumerate(names)}, [], unk_token="<unk>")
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = tokenizers.normalizers.Sequence([*steps, tokenizers.normalizers.Replace(" ", "▁")])
+    made.add_tokens(list(added))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token="<unk>")
+
+
+def spelt(tokenizer: Any, tree: Any) -> list[str]:
+    """The text of each answer behind its prompt."""
+    return [
+        "".join(tokenizer.convert_ids_to_tokens(np.r_[tree.trunk, branch]))
+        .replace("▁", " ")
+        .removeprefix("<unk>")
+        for branch in tree.branches
+    ]
+
+
+STRIP, LEFT, RIGHT = (
+    tokenizers.normalizers.Strip(left=left, right=right)
+    for left, right in ((True, True), (True, False), (False, True))
+)
+DUMMY = tokenizers.normalizers.Prepend("▁")
+
+
+@pytest.mark.parametrize(
+    ("steps", "prompt", "answers", "whole"),
+    [
+        ((STRIP,), "is", (" Paris", " Rome"), ["is Paris", "is Rome"]),  # which takes away what opens a text
+        ((LEFT,), "is", (" Paris", " Rome"), ["is Paris", "is Rome"]),
+        ((STRIP, DUMMY), "is", (" Paris", " Rome"), [" is Paris", " is Rome"]),
+        ((RIGHT, DUMMY), "is ", ("Paris", "Rome"), [" is Paris", " is Rome"]),  # and what ends one
+        ((STRIP,), "is <mask> .", ("Paris", "Rome"), ["is Paris .", "is Rome ."]),
+        ((DUMMY,), "is", (" Paris", " Rome"), [" is Paris", " is Rome"]),
+    ],
+)
+def test_the_space_between_a_prompt_and_an_answer_is_never_lost(steps, prompt, answers, whole):
+    tokenizer = of_characters(*steps)
+    item = ParallelItem("q", "", {"en": prompt}, {"en": answers})
+    for boundary in ("separate", "joint"):
+        (tree,) = TreeBuilder(tokenizer, boundary=boundary).build([item], ["en"])
+        assert spelt(tokenizer, tree) == whole
+
+
+def test_a_token_across_the_seam_of_prompt_and_answer_is_found():
+    """Two spaces are one token here: of a word before and behind the seam neither shows it."""
+    double = tokenizers.AddedToken("  ", normalized=False)
+    tokenizer = of_characters(DUMMY, added=(double,))
+    item = ParallelItem("q", "", {"en": "It is a The "}, {"en": (" cat is", " dog")})
+    (tree,) = TreeBuilder(tokenizer, boundary="joint").build([item], ["en"])
+    for branch, answer in zip(tree.branches, item.candidates["en"], strict=True):
+        (expected,) = encode(tokenizer, [item.prompts["en"] + answer])
+        assert [*tree.trunk[-len(expected.ids) + len(branch) :], *branch] == expected.ids
+
+
+def test_added_tokens_of_other_spellings_allow_no_cuts():
+    paris = tokenizers.AddedToken("paris", normalized=True)
+    assert splitter_of(of_characters(tokenizers.normalizers.Lowercase(), DUMMY, added=(paris,))) is None
 
 
 # ------------------------------------------------------------------------------------------- what stands before a text
