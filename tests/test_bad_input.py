@@ -192,10 +192,6 @@ def test_unknown_config_key_names_the_nearest():
             {"stages": ("sft", "dco"), "stage": {"sft": {"total_steps": {"x": 1}}}},
             "stage.sft.total_steps=.* should be of type int",
         ),
-        (
-            {"data": {"train": {"pairs": "pairs.jsonl", "groups": ("capital",)}}},
-            "data.train.groups does nothing beside data.train.pairs",
-        ),
         ({"stages": ("sft", "dco"), "stage": {"dco": {"total_steps": "3"}}}, "stage.dco: .*total_steps"),
         (
             {"stages": ("sft", "dco"), "stage": {"dco": {"objective": {"scal": "one"}}}},

@@ -29,7 +29,8 @@ def test_every_method_is_a_valid_config(method: str):
 
 def test_the_weight_of_english_goes_to_what_takes_it():
     assert tiny.get_config("method=pco_exact,en=3").objective.steer.en == 3.0
-    assert tiny.get_config("method=dpo,en=3").objective.steer.to_dict() == {}
+    with pytest.raises(ConfigError, match="en=3 does nothing with method=dpo"):
+        tiny.get_config("method=dpo,en=3")
     first, second = (stage.config.objective for stage in stages_of(tiny.get_config("method=dpo_dco,en=3")))
     assert "steer" not in first
     assert (second.steer.en, second.steer.sw, second.scale) == (3.0, 1.0, "one")

@@ -58,10 +58,6 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
             "no model: give --config.model.path=FOLDER_OR_HUB_ID (a Hugging Face checkpoint), "
             "or set pretrain.total_steps to make a small one"
         )
-    if config.data.train.pairs and config.data.train.groups:
-        raise ConfigError(
-            "data.train.groups does nothing beside data.train.pairs, which have none: leave one out"
-        )
     if config.data.system_prompt and config.data.chat_template == "off":
         raise ConfigError(
             "data.system_prompt is set, but data.chat_template=off gives no place to put it; "

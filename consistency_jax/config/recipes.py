@@ -139,7 +139,7 @@ def _source_at(place: str, mapped: bool) -> str:
     """
     file = expanded(place)
     tables = [file] if form_of(file) in ENDINGS else data_files(file) if place and file.is_dir() else []
-    if not mapped and (file.suffix == ".jsonl" or any(each.suffix == ".jsonl" for each in tables)):
+    if not mapped and any(form_of(each) == ".jsonl" for each in (file, *tables)):
         return "jsonl"
     if tables or mapped and (file.is_file() or HUB_ID.fullmatch(place) or "{language}" in place):
         return "mapped"

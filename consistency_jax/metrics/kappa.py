@@ -111,11 +111,11 @@ def alpha_of(means: np.ndarray) -> np.ndarray:
 
 
 def _answers(scores, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[N, L, K] what each language answers of the candidates that all have, [N, 1] ordered pairs of languages that
-    agree, [N, 1] how many have it. An answer that no other language could give (none, in a log) is like no other, in
-    other questions too."""
+    """[N, L, K] what each language answers of the candidates that another has, too, [N, 1] ordered pairs of languages
+    that agree, [N, 1] how many have it. An answer that no other language could give (none, in a log) is like no other,
+    in other questions too."""
     scores, mask = checked_scores(scores, mask)
-    chosen = top_choice(scores, mask) * shared_candidates(mask)[:, None]
+    chosen = top_choice(scores, mask) * (mask.sum(1) > 1)[:, None]
     agreeing = chosen.sum(1) ** 2 - (chosen**2).sum(1)
     return chosen, agreeing.sum(1, keepdims=True), mask.any(2).sum(1, keepdims=True)
 

@@ -28,11 +28,13 @@ _SIGN = r"(?:(?<![\w.,)])-|(?<=[=:(])- |(?<=[=:(] )- )?"  # "- 18" alone is an e
 _DIGITS = rf"\d+(?:[.,{_SPACES}]\d+)*"
 _SPACED = r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:[.,]\d+)?"
 _POWER = r"(?:[eE][+-]?\d+(?!\w))?"
-_RATIO = r"(?<![\d/.,])(?:\d+ )?\d+/0*[1-9]\d*(?![\d/]|[.,]\d)"  # 3/4, 1 3/4, but not a part of 3/4/2026
+# 3/4, 1 3/4, but no part of 3/4/2026, and no date as 12/08
+_RATIO = r"(?<![A-Za-z\d/.,])(?:\d{1,3} (?=[1-9]\d?/))?\d+/[1-9]\d*(?![\d/]|[.,]\d)"
 _NUMBER = re.compile(f"{_SIGN}(?:{_RATIO}|{_DIGITS}{_POWER})")
 _SPACED_NUMBER = re.compile(f"{_SIGN}(?:{_RATIO}|{_SPACED}|{_DIGITS}{_POWER})")
 _MOST = 100  # digits of a number, and its power of ten: longer ones are no answers, and take long to compute
-_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d)(?!\d))")
+_SEAM = re.compile(r"(?<=[^\W_])(?=[¼-¾⅐-⅞]|\\[dt]?frac)")  # 2½ is not 21/2
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _THOUSANDS = re.compile(r"(?<=\d)\\[,!; ](?=\d{3}(?!\d))")
 _BOXED_FRACTION = re.compile(r"\s*(-?)\s*(?:(\d{1,100}) )?\s*(\d{1,100})\s*/\s*(\d{1,100})\s*")
@@ -51,9 +53,9 @@ def final_number(text: str, language: str) -> Fraction | None:
     language = re.split("[-_]", language)[0].lower()
     language = get_global("language_aliases").get(language, language)  # deu -> de
     text = "".join(str(digit) if (digit := unicodedata.decimal(c, None)) is not None else c for c in text)
-    text = _VULGAR.sub(lambda found: f" {unicodedata.normalize('NFKC', found[0])}", text)
+    text = _VULGAR.sub(lambda found: unicodedata.normalize("NFKC", found[0]), _SEAM.sub(" ", text))
     text = re.sub(r"([=:(] ?)–(?=\d)", r"\1-", text.translate(SIGNS)).replace("{,}", ",")
-    text = _FRACTION.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", _THOUSANDS.sub("", text))
+    text = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", _THOUSANDS.sub("", text))
     for mark in list(_MARK.finditer(text))[-1:]:
         box = _inside(text, mark.end()) if mark[0].endswith("{") else ""
         if found := _BOXED_FRACTION.fullmatch(box):

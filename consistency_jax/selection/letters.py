@@ -5,8 +5,9 @@ rules that finds a letter (this project's rules; of several finds the last count
 
 1. after a word for "answer", "option" or "choice" (`WORDS`), at most 24 characters later on its line: `Answer: B`,
    `la réponse est (B)`, `答案是B`; where a line ends so after a colon (`Answer: B`), only such lines count, whatever is
-   said of other options behind them; where one goes on as options do (`Answer: B) Paris`), words for "answer" alone;
-   a list of letters (`the other options (B, C)`) names none;
+   said of other options behind them; so does an answer before what a further sentence of its line says of options;
+   where one goes on as options do (`Answer: B) Paris`), words for "answer" alone; a list of letters (`the other options
+   (B, C)`) names none;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
 3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; not where such lines name several options.
 
@@ -39,6 +40,7 @@ _OPTIONS = """
 ANSWERS, OPTIONS = (tuple(word.strip() for word in words.split(",")) for words in (_ANSWERS, _OPTIONS))
 WORDS = (*ANSWERS, *OPTIONS)
 ROOM = 24  # characters between such a word and its letter
+_SENTENCE = re.compile(r"[.!?](?:\s|$)|[。！？।]")
 _AS_OPTION = re.compile(r"\**[.)]\**\s")
 _LATIN = "A-Za-z0-9\u00c0-\u024f\u1e00-\u1eff"
 _LOOKALIKES = dict(zip("АВСЕΑΒΕ", "ABCEABE", strict=True))
@@ -72,11 +74,11 @@ def read_letter(text: str, options: int) -> int:
     text = unicodedata.normalize("NFKC", text)
     text = _LOOKALIKE.sub(lambda match: _LOOKALIKES[match[0]], text)
     after_word, several, apart, line = _patterns(options)
-    found, lines, answers, with_text, settled = [], [], [], False, 0
+    found, lines, answers, with_text, others = [], [], [], False, range(0)
     for word in _WORD.finditer(text):
         rest = text[word.end() :].partition("\n")[0]
-        if word.start() < settled and not _ANSWER.match(word[0]):
-            continue  # of other options, behind the answer on its line
+        if word.start() in others and not _ANSWER.match(word[0]):
+            continue
         match = after_word.search(rest)
         listed = match and ":" not in rest[: match.start()] and several.match(rest, match.end())
         if match and match.end() <= ROOM and not listed:
@@ -86,7 +88,9 @@ def read_letter(text: str, options: int) -> int:
                 lines.append(found[-1])
             if _ANSWER.match(word[0]):
                 answers.append(found[-1])
-                settled = word.end() + len(rest)
+                # A further sentence of its line speaks of other options, not where one stands before the letter.
+                if (end := _SENTENCE.search(behind)) and not _WORD.search(rest[: match.start()]):
+                    others = range(word.end() + match.end() + end.end(), word.end() + len(rest))
                 with_text |= bool(told and _AS_OPTION.match(behind))
     lines = lines or (answers if with_text else [])
     found = lines or found or apart.findall(text)

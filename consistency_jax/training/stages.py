@@ -75,6 +75,10 @@ def load_training(config: ConfigDict) -> tuple[ItemSequence, tuple[str, ...]]:
 def _load_pairs(config: ConfigDict) -> ItemSequence:
     """The preference pairs of `data.train.pairs`, as items: of one language each, or of whole questions."""
     path = config.data.train.pairs
+    if config.data.train.groups:
+        print(
+            f"note: data.train.groups={tuple(config.data.train.groups)} chooses none of the pairs of {path}"
+        )
     settings = {
         "on_error": config.data.on_error,
         "languages": tuple(config.data.languages) or None,

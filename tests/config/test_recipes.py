@@ -83,13 +83,11 @@ def test_the_anchor_of_custom_is_english_where_it_is_among_the_languages(arg: st
             "path=x,data=q.jsonl,anchor=,weight=9",
             "weight=9.0 does nothing with anchor=; leave it out",
         ),
-        ("tiny", "method=sft,en=3", "en=3 does nothing with method=sft"),
     ],
 )
 def test_a_weight_that_an_objective_does_not_take_is_refused(name: str, arg: str, told: str):
     with pytest.raises(ConfigError, match=told):
         load(name).get_config(arg)
-    assert load("tiny").get_config("method=dpo_dco,en=3").objective.steer["en"] == 3.0
 
 
 REAL = load("real")

@@ -54,7 +54,7 @@ def _lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:
 
 def form_of(file: Path) -> str:
     """How the name of a file ends, without what tells that it is packed."""
-    return Path(file.stem).suffix if file.suffix in OPENERS else file.suffix
+    return (Path(file.stem).suffix if file.suffix in OPENERS else file.suffix).lower()
 
 
 def _parquet_lines(file: Path, columns: Sequence[str]) -> Iterator[Line]:

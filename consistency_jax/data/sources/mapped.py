@@ -202,10 +202,10 @@ class Columns(NamedTuple):
             texts = _targets(_value(record, self.candidates, where), self.candidates, where)
         elif len(names) > 1:
             texts = [_text(record, name, where, empty=True) for name in names]
-            while texts and not texts[-1].strip():
-                texts.pop()
         else:
             texts = texts_of(_value(record, names[0], where), names[0], where)
+        while not self.open and texts and not texts[-1].strip():  # fewer options than others have
+            texts.pop()
         key = "-".join(_text(record, name, where) for name in self.id.split("+")) if self.id else ""
         group = _text(record, self.group, where, empty=True) if self.group else ""
         gold = _value(record, self.gold, where) if self.gold else None

@@ -27,10 +27,11 @@ GAP = "____"
 QUESTION = "What is the capital of France?"  # to see what a template makes of one
 PATIENCE, A_SECOND = 20, 50  # seconds, and one more for so many prompts
 SETTINGS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # Llama 3 templates fall back on this day
-# In the place of the clock, which other templates ask: that day. (What follows keeps the spaces it begins with.)
-_DAY = {"%d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024"}
+# In the place of the clock, which other templates ask: the beginning of that day.
+_DAY = {"%d": "26", "%-d": "26", "%m": "07", "%-m": "7", "%b": "Jul", "%B": "July", "%Y": "2024", "%y": "24"}
+_DAY |= {"%A": "Friday", "%a": "Fri", "%H": "00", "%M": "00", "%S": "00"}
 _REPLACED = "".join(f" | replace('{code}', '{value}')" for code, value in _DAY.items())
-CLOCK = f"{{%- macro strftime_now(format) -%}}{{{{ format{_REPLACED} }}}}{{%- endmacro %}}{{{{ '' }}}}"
+CLOCK = f"{{%- macro strftime_now(format) -%}}{{{{ format{_REPLACED} }}}}{{%- endmacro %}}\n"
 SWITCH_OFF = "Use an instruction-tuned model, or set --config.data.chat_template=off"
 
 

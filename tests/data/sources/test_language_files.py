@@ -94,6 +94,8 @@ def test_packed_files_are_read_by_the_form_within_and_unknown_ones_named(tmp_pat
     packed = tmp_path / "x.tsv.gz"
     packed.write_bytes(gzip.compress(b"a\tb\n1\t2\n"))
     assert [line.value for line in lines_of([packed])] == [{"a": "1", "b": "2"}]
+    (tmp_path / "X.CSV").write_text("a,b\n1,2\n")
+    assert [line.value for line in lines_of([tmp_path / "X.CSV"])] == [{"a": "1", "b": "2"}]
     (tmp_path / "x.ndjson").write_text("{}\n")
     with pytest.raises(DataError, match="x.ndjson: its name ends as none that is read. Known: .csv"):
         list(lines_of([tmp_path / "x.ndjson"]))

@@ -400,6 +400,7 @@ def test_data_is_a_set_a_file_a_folder_or_of_the_hub(tmp_path: Path, monkeypatch
     assert source(f"data=mapped,data_path=sheets,{columns}") == ("mapped", "sheets", told)
     assert source("data=missing/q.jsonl") == ("jsonl", "missing/q.jsonl", {})
     assert source("") == ("jsonl", "", {})  # whatever lies in the folder where it is called
+    assert source("data=missing/q.jsonl.gz") == ("jsonl", "missing/q.jsonl.gz", {})
     (tmp_path / "q.csv.gz").write_bytes(b"")
     assert source(f"data=q.csv.gz,{columns}") == ("mapped", "q.csv.gz", told)
     assert source("data=mmmlu,data_path=x,answers=full") == ("mmmlu", "x", {"answers": "full"})

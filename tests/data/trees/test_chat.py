@@ -277,12 +277,16 @@ def test_the_clock_that_a_template_asks_stands_still(small_tokenizer):
     )
     chat = ChatTemplate(with_template(small_tokenizer, asks))
     assert chat.render(["Who?"]) == ["26 July 2024, Jul 07[INST] Who? [/INST]"]
-    plain = with_template(small_tokenizer, "\n" + HEADERS)  # and other templates say what they said
-    theirs = plain.apply_chat_template(
-        conversation(ITEMS[0], "en", ""), tokenize=False, add_generation_prompt=True
-    )
-    assert theirs.startswith("\n")
-    assert ChatTemplate(plain).render([conversation(ITEMS[0], "en", "")[0]["content"]]) == [theirs]
+    hours = ChatTemplate(with_template(small_tokenizer, asks.replace("%d %B", "%A %-d %B %y %H:%M:%S")))
+    assert hours.render(["Who?"])[0].startswith("Friday 26 July 24 00:00:00 2024")
+
+
+@pytest.mark.parametrize("opening", ["\n", "  ", "\n  ", "  {% if true %}", "{{- 'a' }}", "\n{%- if true %}"])
+def test_other_templates_say_what_they_said(small_tokenizer, opening):
+    tokenizer = with_template(small_tokenizer, opening + CHATML + "{% endif %}" * ("{%" in opening))
+    said = [{"role": "user", "content": "Who?"}]
+    expected = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    assert ChatTemplate(tokenizer).render(["Who?"]) == [expected]
 
 
 TURN = "{{ '<|im_start|>assistant\n' }}"
