@@ -50,7 +50,7 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
     name, rest = sys.argv[1] if len(sys.argv) > 1 else "--help", sys.argv[2:]
     if name in ("--help", "-h", "help"):
-        print(__doc__.strip(), "", *_summaries(), sep="\n")
+        print((__doc__ or "").strip(), "", *_summaries(), sep="\n")
         return
     if name == "--version":
         print(f"consistency_jax {__version__}")
@@ -66,7 +66,7 @@ def main() -> None:
     if name in WITH_CONFIG and rest and not rest[0].startswith("-"):
         rest = [f"--config={rest[0]}", *rest[1:]]
     # What stands behind a word of the harness is its own.
-    if "--help" in (rest[:1] if name == "harness" else rest):
+    if {"--help", "-h"} & {*(rest[:1] if name == "harness" else rest)}:
         try:
             print(help_of(source(module), [*words, *rest], name if words else ""))
             if name == "audit" and words:

@@ -422,6 +422,9 @@ def compare_workdirs(
         raise ConfigError(f"--normalization={normalization} should be one of {', '.join(NORMALIZATIONS)}")
     if against not in ("base", "first"):
         raise ConfigError(f"--against={against} should be base or first")
+    # What it wrote before stands among them, where they are given as runs/*.
+    written = ("compare.html", "compare.json")
+    workdirs = [name for name in workdirs if not (Path(name).name in written and expanded(name).is_file())]
     if len(workdirs) < 2:
         raise ConfigError("give two or more workdirs to compare")
     result = compare(workdirs, normalization=normalization)

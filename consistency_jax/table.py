@@ -164,7 +164,17 @@ class Table:
 
     @classmethod
     def load(cls, path: str | Path) -> "Table":
-        return read_tables(path)[""]
+        """A table that `save` wrote.
+
+        Raises:
+          ValueError: the file is damaged, or of a run, which has one of each split (`read_tables`).
+        """
+        tables = read_tables(path)
+        if "" not in tables:
+            raise ValueError(
+                f"{path} holds the tables {', '.join(tables)}: consistency_jax.table.read_tables(path)[NAME]"
+            )
+        return tables[""]
 
     def _arrays(self) -> dict[str, np.ndarray | None]:
         names = [f.name for f in dataclasses.fields(self) if f.name not in ("ids", "languages", "known")]

@@ -164,6 +164,16 @@ def test_low_resource_languages_of_audits_are_those_of_all_models(make_audit):
     assert low[0] == low[1] == ["hi", "sw"]
 
 
+def test_what_it_wrote_itself_is_no_workdir(make_audit, tmp_path):
+    """`compare runs/*` once more, with its own page among the runs."""
+    audits = [str(make_audit(name, strength)) for name, strength in (("a", 1.0), ("b", 2.0))]
+    out = tmp_path / "out"
+    compare_workdirs(audits, out=out)
+    compare_workdirs([*audits, str(out / "compare.html"), str(out / "compare.json")], out=out)
+    with pytest.raises(UserError, match="has no config.json"):
+        compare_workdirs([*audits, str(tmp_path / "nowhere" / "compare.html")], out=out)
+
+
 def test_audits_of_other_questions_are_not_compared(make_audit):
     other = make_audit("other", 1.0)
     write_tables(other / "tables" / "base.npz", {"test": table(1, 1.0)})

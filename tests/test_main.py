@@ -37,7 +37,14 @@ runpy.run_module("consistency_jax", run_name="__main__", alter_sys=True)
 heavy = {{"jax", "numpy", "transformers", "flax", "scipy", "absl"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    for words in (["--help"], ["train", "tiny", "--help"], ["aot", "--help"], ["configs"], ["--version"]):
+    for words in (
+        ["--help"],
+        ["train", "tiny", "--help"],
+        ["train", "-h"],
+        ["aot", "--help"],
+        ["configs"],
+        ["--version"],
+    ):
         done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert done.stdout == f"consistency_jax {consistency_jax.__version__}\n"

@@ -80,6 +80,12 @@ def test_a_file_gives_back_what_was_written(tmp_path):
     assert_same(tables["test/unseen"], bare)
 
 
+def test_the_tables_of_a_run_are_no_single_one(tmp_path):
+    write_tables(tmp_path / "base.npz", {"test": TABLE})
+    with pytest.raises(ValueError, match="base.npz holds the tables test: .*read_tables"):
+        Table.load(tmp_path / "base.npz")
+
+
 def test_a_damaged_file_is_named_with_the_mend(tmp_path):
     path = tmp_path / "table.npz"
     TABLE.save(path)

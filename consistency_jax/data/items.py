@@ -249,6 +249,9 @@ def validate(item: ParallelItem, where: str, *, bare: bool = False) -> None:
             raise DataError.at(
                 where, f"the prompt in {language!r} has {prompt.count(MASK)} {MASK}", "Keep one mask a prompt"
             )
+        if isinstance(candidates, str):
+            reason = f"the candidates in {language!r} are one text, {candidates!r}"
+            raise DataError.at(where, reason, "Give several texts: (candidate, candidate)")
         if len(candidates) != count:
             raise DataError.at(
                 where,

@@ -1,5 +1,6 @@
 """What the commands share: their flags and --help, how one ends, how it was called, and which version it is."""
 
+import _thread
 import contextlib
 import errno
 import importlib.metadata
@@ -10,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from logging import LogRecord
@@ -111,7 +113,7 @@ def run_app(
         )
 
     def parse(argv: Sequence[str]) -> list[str]:
-        if {"--help", "--helpfull"} & {*argv}:
+        if {"--help", "-h", "--helpfull"} & {*argv}:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `--help | head` ends without a traceback
             try:
                 print(help_of(Path(sys.modules["__main__"].__file__), argv[1:]))
@@ -164,6 +166,13 @@ def _hush() -> None:
 
     def on_unraisable(found: "sys.UnraisableHookArgs") -> None:
         error, task = found.exc_value, getattr(found.object, "cr_code", None)  # whose name has the file in it
+        if isinstance(
+            error, KeyboardInterrupt
+        ):  # Ctrl-C in the collector's callback of JAX, where it is lost
+            again = threading.Timer(0.1, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+            return
         full = isinstance(error, OSError) and error.errno in FULL
         told = full or str(error) == "Event loop is closed" or ORBAX in str(task)
         if flags.FLAGS["verbosity"].present or not told:

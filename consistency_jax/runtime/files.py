@@ -49,6 +49,8 @@ def local(name: str | Path, flag: str) -> Path:
     Raises:
       UserError: an address (gs://...), or as `expanded`.
     """
+    if not os.fspath(name):
+        raise UserError(f"{flag}= names nothing: give a path")
     if "://" in os.fspath(name):
         raise UserError(
             f"{flag}={name} is an address: give a path on a disk of this machine, and copy from there"
@@ -63,6 +65,8 @@ def location(name: str | Path) -> Path:
       UserError: for another kind of address, or a bucket that nothing installed here can open.
     """
     text = os.fspath(name)
+    if not text:
+        raise UserError("an empty path (--workdir=?) names nothing: give a folder")
     scheme, separator, _ = text.partition("://")
     if not separator:
         return expanded(text).absolute()
@@ -175,7 +179,10 @@ def errno_of(error: Exception) -> int | None:
     if isinstance(error, OSError):
         return error.errno
     found = _OF_SYSTEM.search(str(error))
-    return int(found[1] or found[2]) if found else None
+    if found:
+        return int(found[1] or found[2])
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # ArrayRecord gives the words alone
+    return next((number for number in full if os.strerror(number) in str(error)), None)
 
 
 @contextlib.contextmanager

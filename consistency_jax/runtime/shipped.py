@@ -63,7 +63,7 @@ def copy(name: str, out: str = ".") -> Path:
     if name not in (known := shipped()):
         raise ConfigError(f"configs copy {name}: choose from {', '.join(known)}{nearest(name, known)}")
     target = _expanded(out)
-    target = target / f"{name}.py" if target.is_dir() else target
+    target = target / f"{name}.py" if target.is_dir() or out.endswith("/") else target
     if target.exists():
         raise ConfigError(f"{target} is there already; name another file")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from consistency_jax.data.facts import fact, require_answers
-from consistency_jax.data.items import Items, ParallelItem, check_languages, right_answers
+from consistency_jax.data.items import Items, ParallelItem, check_languages, right_answers, validate
 from consistency_jax.data.trees.builder import TreeBuilder
 from consistency_jax.data.trees.forest import ANSWER, PROMPT, Forest
 from consistency_jax.models.decoder import Params
@@ -62,6 +62,8 @@ def score(
         raise ValueError(f"the model of {model.folder} has no tokenizer: give one, score(..., tokenizer=...)")
     if not items:
         raise ValueError("there are no items to score")
+    for item in items:
+        validate(item, item.where or "score")
     require_answers(items, "score")
     known = Items(items).languages
     languages = known if languages is None else check_languages(languages, known, "score")

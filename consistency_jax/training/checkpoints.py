@@ -1,6 +1,7 @@
 """Orbax checkpoints of a training state: written in the background (on a CPU at once), the newest N kept, restored onto
 any mesh."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ with epy.lazy_imports():  # when it is used: a command's first line need not wai
 PIECE, FILE = 2**26, 2**27
 PARTS = ("params", "progress")  # of a state
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that Orbax is still writing
+UNREAD = (errno.EACCES, errno.EPERM, errno.EIO)  # of the disk, whatever the checkpoint is
 SUMS = "sums"  # in a step's metadata: `bit_sums` of each part of a state as it was written
 
 
@@ -123,6 +125,9 @@ class Checkpointer:
             told = self._manager.metadata(step).custom_metadata or {}
             found = dict(self._manager.restore(step, args=ocp.args.Composite(**parts)).items())
         except Exception as error:
+            if (number := errno_of(error)) in UNREAD:
+                told = f"the checkpoint {self.folder / str(step)} cannot be read: {os.strerror(number)}"
+                raise CheckpointError(f"{told}; mend that, then give the same command again") from error
             reason = " ".join(str(error).split())[:300]
             what = f"cannot be read ({type(error).__name__}: {reason})"
             first = (

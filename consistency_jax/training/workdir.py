@@ -169,8 +169,10 @@ def holds_run(folder: Path) -> bool:
 
 def begun(workdir: Path) -> bool:
     """Whether a run has a checkpoint there, of any stage."""
-    steps = (workdir / "checkpoints").glob("*"), (workdir / "checkpoints").glob("*/*")
-    return any(path.name.isdigit() for paths in steps for path in paths)
+    folder = workdir / "checkpoints"  # no glob: it passes over what may not be read
+    own = [*folder.iterdir()] if folder.is_dir() else []
+    below = [path for stage in own if not stage.name.isdigit() and stage.is_dir() for path in stage.iterdir()]
+    return any(path.name.isdigit() for path in (*own, *below))
 
 
 def check_data(

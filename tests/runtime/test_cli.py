@@ -41,6 +41,26 @@ def test_the_command_line_names_a_wrong_key(tmp_path):
     assert done.stdout.strip().removesuffix("-dirty") == told
 
 
+def test_an_interrupt_that_a_callback_swallows_comes_again():
+    """Python passes over what a callback of the garbage collector raises: JAX has one, in which Ctrl-C was lost."""
+    code = """
+import gc, time
+from consistency_jax.runtime import cli
+
+def callback(phase, info):
+    gc.callbacks.remove(callback)
+    raise KeyboardInterrupt
+
+cli._hush()
+gc.callbacks.append(callback)
+gc.collect()
+time.sleep(20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT
+    assert "ignored" not in done.stderr
+
+
 def test_the_commit_is_told_without_a_lock_of_the_index(tmp_path, monkeypatch):
     """A command that was killed while git wrote the index left a lock, and nothing could be committed any more."""
 

@@ -11,6 +11,7 @@ from consistency_jax.runtime.files import (
     DIGEST,
     complete_file,
     complete_path,
+    errno_of,
     in_bucket,
     local,
     location,
@@ -64,6 +65,22 @@ def test_a_name_is_a_folder_or_lies_in_a_bucket(tmp_path, monkeypatch):
     assert str(path / "config.json") == "gs://bucket/run/config.json"
     assert in_bucket(path)
     assert not in_bucket(tmp_path)
+
+
+def test_an_empty_path_is_no_folder():
+    """`--workdir=$UNSET` would write a run into the folder where it is called."""
+    with pytest.raises(UserError, match="names nothing: give a folder"):
+        location("")
+    with pytest.raises(UserError, match="--out= names nothing: give a path"):
+        local("", "--out")
+
+
+def test_words_for_a_full_disk_are_its_number():
+    assert (
+        errno_of(RuntimeError('writing of split "train": write() failed: No space left on device'))
+        == errno.ENOSPC
+    )
+    assert errno_of(RuntimeError("no")) is None
 
 
 def test_what_cannot_be_mapped_is_told(tmp_path):

@@ -19,6 +19,11 @@ def test_an_installation_carries_them_inside(tmp_path, monkeypatch):
     assert shipped.shipped() == {"mine": inside / "mine.py"}
 
 
+def test_a_copy_goes_into_a_folder_that_is_new(tmp_path):
+    assert shipped.copy("tiny", f"{tmp_path}/new/") == tmp_path / "new" / "tiny.py"
+    assert (tmp_path / "new" / "tiny.py").is_file()
+
+
 def test_a_copy_is_made_to_edit_and_nothing_is_written_over(tmp_path):
     known = shipped.shipped()["tiny"]
     for out in (tmp_path, tmp_path / "new" / "own.py"):

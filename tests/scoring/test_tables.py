@@ -209,6 +209,21 @@ def test_an_answer_alone_has_the_tokens_that_it_has_behind_its_question(small_to
         assert [*own.trunk[own.trunk_kind == ANSWER], *own.branches[0]] == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"candidates": {"en": "Paris", "ja": "パリ東京"}}, "are one text, 'Paris'"),
+        ({"gold": 7}, "gold"),
+        ({"candidates": {"en": (" a", " b"), "ja": ("あ",)}}, "candidates"),
+    ],
+)
+def test_items_made_by_hand_are_checked(model, changes, told):
+    item = make_item("q", {"en": ("The capital is", " Paris", " Rome"), "ja": ("首都は", "パリ", "ローマ")})
+    assert score(model, [item]).logp.shape == (1, 2, 2)
+    with pytest.raises(DataError, match=told):
+        score(model, [dataclasses.replace(item, **changes)])
+
+
 def test_small_batches_give_the_same_table(model, tables):
     small = score(model, ITEMS, languages=LANGUAGES, tokens=64, prompt=False)
     np.testing.assert_allclose(small.logp, tables["joint"].logp, **CLOSE)

@@ -1,5 +1,6 @@
 """Checkpoints: what is read is what was written, the newest are kept, and what cannot be read is named."""
 
+import errno
 import json
 import shutil
 
@@ -69,6 +70,22 @@ def test_a_step_that_is_not_there_and_a_folder_that_cannot_be_are_told(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot make the checkpoint folder"):
         Checkpointer(tmp_path / "file" / "c")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    with Checkpointer(tmp_path / "c") as checkpoints:
+        checkpoints.save(1, state(1))
+        checkpoints.wait()
+
+        def refused(*arguments, **options):
+            raise PermissionError(errno.EACCES, "Permission denied", "x")
+
+        monkeypatch.setattr(checkpoints._manager, "restore", refused)
+        with pytest.raises(
+            CheckpointError, match="c/1 cannot be read: Permission denied; mend that"
+        ) as caught:
+            checkpoints.restore(1, state(0))
+        assert "Delete" not in str(caught.value)
 
 
 def test_a_bit_that_flipped_is_told_with_the_array_and_the_way_on(tmp_path):

@@ -21,6 +21,7 @@ from consistency_jax.training import workdir
 from consistency_jax.training.loggers import MetricsLog, metric_lines
 from consistency_jax.training.stages import load_training
 from consistency_jax.training.workdir import (
+    begun,
     check_data,
     keep_command,
     open_workdir,
@@ -130,6 +131,20 @@ BEFORE = {
     "kl": "sequence",
     "odds_weight": 0.1,
 }
+
+
+def test_checkpoints_that_cannot_be_read_are_not_taken_for_none(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints" / "dco").mkdir(parents=True)
+    assert not begun(tmp_path)
+    (tmp_path / "checkpoints" / "dco" / "4").mkdir()
+    assert begun(tmp_path)
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refused)
+    with pytest.raises(PermissionError):
+        begun(tmp_path)
 
 
 def test_a_run_that_never_reached_a_checkpoint_may_begin_with_other_settings(small_config, tmp_path):

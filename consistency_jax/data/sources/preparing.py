@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tensorflow_datasets as tfds
 
-from consistency_jax.runtime.files import locked
+from consistency_jax.runtime.files import locked, named
 
 Builder = TypeVar("Builder", bound=tfds.core.DatasetBuilder)
 
@@ -28,7 +28,8 @@ def prepared(make: Callable[[], Builder]) -> Builder:
     lock = locked(folder.with_name(f"{folder.name}.lock"), wait=True)
     try:
         builder = make()
-        with contextlib.redirect_stdout(io.StringIO()):  # a line for each of thirty languages helps nobody
+        # A line for each of thirty languages helps nobody.
+        with named(folder), contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     finally:
         lock.release()
