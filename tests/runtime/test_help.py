@@ -26,7 +26,7 @@ def test_it_tells_what_a_config_takes(tmp_path):
     for content, message in (
         (b"x = (", r"broken.py:1: "),
         (b"\xe9", "broken.py: .*utf-8"),
-        (b"\0", "broken.py:1: .*null bytes"),
+        (b"\0", "broken.py:.* null bytes"),  # Python 3.11.2 names no line
     ):
         (tmp_path / "broken.py").write_bytes(content)
         with pytest.raises(ConfigError, match=message):
