@@ -223,7 +223,9 @@ class PassResults:
         """Takes the part that begins with a batch, unless another process has it."""
         if self._folder is None or start in self._locks:
             return True
-        if (lock := locked(self._folder / f"{start:07d}.lock")) is None:
+        with self._unless_finished():  # who finished it removes the folder
+            lock = locked(self._folder / f"{start:07d}.lock")
+        if lock is None:
             return False
         self._locks[start] = lock
         return True
