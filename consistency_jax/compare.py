@@ -20,9 +20,8 @@ from ml_collections import ConfigDict
 
 from consistency_jax.config.stages import method_of, model_name, stages_of
 from consistency_jax.errors import ConfigError, UserError
-from consistency_jax.evaluation.reports import measured_at
+from consistency_jax.evaluation.reports import measured_at, told_candidates
 from consistency_jax.metrics import correct, interval, weighted_means
-from consistency_jax.metrics.rankc import shared_candidates
 from consistency_jax.report.columns import LANGUAGES, Figure
 from consistency_jax.report.comparison import terminal_comparison, write_comparison
 from consistency_jax.report.figures import ANCHOR, FIGURES, Ranked, measured
@@ -278,8 +277,15 @@ def _check_parallel(runs: Sequence[Run]) -> None:
             for other in (same_seed.final[split], run.base[split]):
                 if table.ids != other.ids:
                     raise _differing(same_seed, run, f"other items of split {split!r}")
-                masks = np.array_equal(_candidates(table), _candidates(other))
-                if not masks or not np.array_equal(table.gold, other.gold) or table.known != other.known:
+                told = [
+                    each.mask if each.known == "scores" else told_candidates(each).sum(1)
+                    for each in (table, other)
+                ]
+                if (
+                    not np.array_equal(*told)
+                    or not np.array_equal(table.gold, other.gold)
+                    or table.known != other.known
+                ):
                     raise _differing(same_seed, run, f"other candidates or answers in split {split!r}")
             # Of other seeds, too, whose splits share questions.
             for n, name in enumerate(table.ids):
@@ -287,14 +293,6 @@ def _check_parallel(runs: Sequence[Run]) -> None:
                 if told != _told(table, n):
                     what = f"other candidates or answers to question {name!r} of split {split!r}"
                     raise _differing(other, run, what)
-
-
-def _candidates(table: Table) -> np.ndarray:
-    """How many candidates each item is told to have, [B, ...]; of answers alone without the places of those that gave
-    none; none where candidates are made of what was answered."""
-    if table.known == "scores":
-        return table.mask
-    return shared_candidates(table.mask).sum(1) * (table.known == "answers")
 
 
 def _told(table: Table, n: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from consistency_jax import report
@@ -91,17 +92,16 @@ def asked(items: Items, table: Table) -> str:
     questions, candidates and what is right; where candidates are made of what a model answered, what is right alone."""
     kept = list(items)
     if table.known != "scores":
-        told = shared_candidates(table.mask) & (
-            table.known == "answers"
-        )  # not the places of those that gave none
-        kept = [
-            dataclasses.replace(
-                item,
-                candidates={code: tuple(compress(texts, own)) for code, texts in item.candidates.items()},
-            )
-            for item, own in zip(items, told, strict=True)
-        ]
+        for n, own in enumerate(told_candidates(table)):
+            told = {code: tuple(compress(texts, own)) for code, texts in kept[n].candidates.items()}
+            kept[n] = dataclasses.replace(kept[n], candidates=told)
     return items_digest([(kept, table.languages)])
+
+
+def told_candidates(table: Table) -> np.ndarray:
+    """bool[N, K]: the candidates of each item that the data tell, of a table of answers alone: not the places of
+    languages that gave none; no candidate where all are made of what was answered."""
+    return shared_candidates(table.mask) & (table.known == "answers")
 
 
 def page_title(config: ConfigDict, alone: bool) -> str:

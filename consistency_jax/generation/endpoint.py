@@ -22,11 +22,8 @@ from consistency_jax.runtime.processes import on_main
 
 LATER = (408, 409, 425, 429)  # beside 5xx: HTTP statuses after which the same request may succeed
 LONGEST_WAIT_S = 60.0
-OF_THE_PROMPT = (
-    400,
-    413,
-    422,
-)  # statuses of a request that cannot be answered, where others of its kind may be
+# Statuses of a request that has no answer, where others of its kind may have one.
+OF_THE_PROMPT = (400, 413, 422)
 
 
 class _RefusedError(GenerationError):

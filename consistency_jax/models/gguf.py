@@ -176,12 +176,8 @@ class GgufFile:
             raise CheckpointError(f"{path} is truncated or no GGUF file ({reason})") from error
         try:
             self._understand(stored)
-        except (
-            TypeError,
-            LookupError,
-            ArithmeticError,
-            AttributeError,
-        ) as error:  # our own errors are none of these
+        # Our own errors are none of these.
+        except (TypeError, LookupError, ArithmeticError, AttributeError) as error:
             raise CheckpointError(f"{path}: its metadata do not fit together ({error!r:.100})") from error
 
     def _understand(self, stored: dict[str, "StoredTensor"]) -> None:

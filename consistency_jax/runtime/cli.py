@@ -166,9 +166,8 @@ def _hush() -> None:
 
     def on_unraisable(found: "sys.UnraisableHookArgs") -> None:
         error, task = found.exc_value, getattr(found.object, "cr_code", None)  # whose name has the file in it
-        if isinstance(
-            error, KeyboardInterrupt
-        ):  # Ctrl-C in the collector's callback of JAX, where it is lost
+        # Ctrl-C in JAX's callback of the garbage collector, where it is lost.
+        if isinstance(error, KeyboardInterrupt):
             again = threading.Timer(0.1, _thread.interrupt_main)
             again.daemon = True
             again.start()

@@ -95,9 +95,8 @@ def records(file: Path, columns: Sequence[str], delimiter: str = ",") -> Iterato
     first = next(lines)
     header = first.get()
     missing = [name for name in columns if name not in header]
-    if missing or len(set(named := list(filter(str.strip, header)))) < len(
-        named
-    ):  # spreadsheets leave some blank
+    named = [name for name in header if name.strip()]  # spreadsheets leave some blank
+    if missing or len(set(named)) < len(named):
         reason = f"no column {', '.join(map(repr, missing))}" if missing else "a column is named twice"
         found = ", ".join(repr(name[:40]) for name in header[:12])
         raise DataError.at(first.where, f"{reason}; the header has {found}", "Use the original file")

@@ -277,7 +277,7 @@ def _make(tokenizer: Any) -> Splitter | None:
         own and part["type"] != "Metaspace" for own, part in zip(splits, parts, strict=True)
     ):
         return None  # expressions find no spaces any more
-    if not all(map(_harmless, _parts(state["normalizer"], "normalizers"))) or None in splits:
+    if not all(map(_harmless, steps)) or None in splits:
         return None
     if not any(splits) and not _merges_stay_apart(state["model"], state["pre_tokenizer"]):
         return None
@@ -285,10 +285,7 @@ def _make(tokenizer: Any) -> Splitter | None:
     if _opens_with_space(continuing, "a") or _lost_space(continuing):
         return None  # it is not known how to take the dummy space away, or how to keep one that is there
     dummy = _opens_with_space(tokenizer.backend_tokenizer, "a")
-    rewrites = any(
-        part["type"] not in ("Prepend", "Replace", "Strip")
-        for part in _parts(state["normalizer"], "normalizers")
-    )
+    rewrites = any(step["type"] not in ("Prepend", "Replace", "Strip") for step in steps)
     if dummy and rewrites and any(token["normalized"] for token in added):
         return None  # they are found in texts that spell them in other ways
     contents = "|".join(re.escape(token["content"]) for token in added)
