@@ -67,9 +67,8 @@ class ChatTemplate:
             raise DataError.at(
                 "data.chat_template", "the template leaves the answer out, or changes it", SWITCH_OFF
             )
-        if self._apply([said[:1]], add_generation_prompt=False) == [
-            opening
-        ]:  # it opens the next turn unasked
+        (unasked,) = self._apply([said[:1]], add_generation_prompt=False)
+        if unasked == opening:  # then the next turn opens behind the answer, too
             behind = _closed(tokenizer, behind)
         self.end = behind.rstrip()  # a line's end behind the token is not the turn's
         common = os.path.commonprefix((opening, before))
