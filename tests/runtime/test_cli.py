@@ -44,8 +44,9 @@ def test_the_command_line_names_a_wrong_key(tmp_path):
 def test_an_interrupt_that_a_callback_swallows_comes_again():
     """Python passes over what a callback of the garbage collector raises: JAX has one, in which Ctrl-C was lost."""
     code = """
-import gc, time
+import gc, signal, time
 from consistency_jax.runtime import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 
 def callback(phase, info):
     gc.callbacks.remove(callback)
