@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from logging import LogRecord
 from pathlib import Path
@@ -42,6 +43,8 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
     """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # the libraries' own reports; --verbosity=0 shows them
+        # So says Python, behind the error that ends a command, of what Orbax had still to write when it failed.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         if "num_processes" in flags.FLAGS:
             processes.initialize(**{name: flags.FLAGS[name].value for name in PROCESS_FLAGS})

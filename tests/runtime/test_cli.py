@@ -62,6 +62,26 @@ time.sleep(20)
     assert "ignored" not in done.stderr
 
 
+def test_an_error_is_the_last_word():
+    """What a library has still to wait for when a command fails goes as the interpreter ends, and Python says so."""
+    code = """
+from consistency_jax.errors import UserError
+from consistency_jax.runtime import cli
+
+async def write():
+    pass
+
+kept = [write()]
+def command():
+    raise UserError("no room")
+
+cli.run_app(lambda _: cli.run_command(command))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "error: no room\n"
+
+
 def test_the_commit_is_told_without_a_lock_of_the_index(tmp_path, monkeypatch):
     """A command that was killed while git wrote the index left a lock, and nothing could be committed any more."""
 
