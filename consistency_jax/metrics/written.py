@@ -53,17 +53,21 @@ def pair_cosines(vectors: np.ndarray) -> np.ndarray:
 def spearman_parts(values: np.ndarray) -> np.ndarray:
     """f64[N, 5, P]: of each two languages the ranks of their values f[N, L] over items, x and y, and xx, yy, xy; what
     `spearman_of` makes Spearman's correlation of. NaN for items that one of the two lacks."""
-    from scipy.stats import rankdata  # a second, which few need
-
     values = np.asarray(values, np.float64)
     first, second = language_pairs(values.shape[1])
     parts = np.full((len(values), 5, len(first)), np.nan)
     for pair, (one, two) in enumerate(zip(first, second)):
         there = np.isfinite(values[:, one]) & np.isfinite(values[:, two])
         # Around 0 and at most 1, so that sums of squares lose no digits.
-        x, y = (rankdata(values[there, own]) / max(there.sum(), 1) - 0.5 for own in (one, two))
+        x, y = (_ranks(values[there, own]) / max(there.sum(), 1) - 0.5 for own in (one, two))
         parts[there, :, pair] = np.stack([x, y, x * x, y * y, x * y], axis=1)
     return parts
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Of f[N], from 1; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def spearman_of(means: np.ndarray) -> np.ndarray:

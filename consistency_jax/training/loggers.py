@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -82,9 +83,14 @@ class _TensorBoard:
     EVERY = 30.0  # seconds until what was written is on the disk, which takes milliseconds
 
     def __init__(self, folder: Path, first_step: int):
-        # Imported where it is needed: it imports torch where that is installed, which takes seconds.
-        from tensorboardX import event_file_writer, summary
-        from tensorboardX.proto import event_pb2
+        # Where torch is installed it would be imported, too, for seconds, and for nothing that is used here.
+        absent = sys.modules.setdefault("torch", None) is None
+        try:
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
+        finally:
+            if absent:
+                del sys.modules["torch"]
 
         self._folder, self._scalar, self._event = folder, summary.scalar, event_pb2.Event
         self._flushed = -self.EVERY
