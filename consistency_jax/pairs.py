@@ -7,6 +7,7 @@ where it was stopped. Train on the file with --config.data.train.pairs=pairs.jso
 """
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def write_selection(config: ConfigDict, out: str | Path, workdir: str | Path | N
     log_folder = workdir or cache_folder() / "logs"
     for folder in (out.parent, log_folder):
         on_main(functools.partial(folder.mkdir, parents=True, exist_ok=True))
+    if not on_main(lambda: os.access(out.parent, os.W_OK)):
+        raise ConfigError(f"--out={out}: nothing may be written into its folder")
     use_compile_cache(config)
     watch, mesh = Watch(), make_mesh(mesh_shape(config, jax.device_count()))
     watch.part("data", "reading data")

@@ -10,6 +10,7 @@ machine alone, http://127.0.0.1:7860; on a Hugging Face Space, to all who visit 
 """
 
 import errno
+import os
 import re
 import socket
 from collections.abc import Sequence
@@ -63,8 +64,9 @@ def explore(
         raise ConfigError(f"--checkpoint={checkpoint} should be latest or the step of a checkpoint")
     if not 0 <= port < 65536:
         raise ConfigError(f"--port={port} should be 0 to 65535")
-    if port and not _free(host or "127.0.0.1", port):
-        raise ConfigError(f"--port={port} is taken: give another one, or none")
+    served = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    if reason := _refused(served, port):
+        raise ConfigError(reason)
     from consistency_jax.explore.asking import of_models, of_run
 
     # Compiled programs are not read from where a stored config says: a folder may come from anyone.
@@ -94,7 +96,7 @@ def explore(
         title = " and ".join(one.name for one in asked)
     page = build_page(title, asked, items, config.evaluation.normalization)
     _, address, _ = page.launch(
-        server_name=host or None,
+        server_name=(f"[{served}]" if ":" in served else served) if host else None,
         server_port=port or None,
         quiet=True,
         prevent_thread_lock=True,
@@ -105,14 +107,17 @@ def explore(
     page.block_thread()
 
 
-def _free(host: str, port: int) -> bool:
+def _refused(host: str, port: int) -> str:
+    """Why nothing can be served there; "" where it can."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((host, port))
         except OSError as error:
-            return error.errno != errno.EADDRINUSE  # anything else is told when it is served
-    return True
+            if error.errno == errno.EADDRINUSE:
+                return f"--port={port} is taken: give another one, or none"
+            return f"--host={host} --port={port} cannot be served at: {error.strerror}"
+    return ""
 
 
 def _words(argv: Sequence[str], *known: Any) -> list[str]:

@@ -33,6 +33,7 @@ OURS = ("ConfigError", "DataError", "UserError", "CheckpointError")
 # What a disk says that takes no more, to this user or in one file -> what helps.
 FULL = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space") | {errno.EFBIG: "raise ulimit -f"}
 ORBAX = f"{os.sep}orbax{os.sep}checkpoint{os.sep}"  # in the name of each of its files
+INTERRUPTED = 130  # as shells tell it
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout_seconds")
 
 
@@ -55,7 +56,7 @@ def run_command(command: Callable[..., Any], *args: Any) -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        _end(130)
+        _end(INTERRUPTED)
     except (UserError, FloatingPointError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in FULL
         mend = f"; {FULL[error.errno]}, then give the same command again" if full else ""
@@ -125,6 +126,10 @@ def run_app(
             print(keys() if keys and "--helpfull" in argv else "", end="")
             sys.exit(0)
         try:
+            if bad := [
+                data for data in map(os.fsencode, argv) if data.decode(errors="ignore").encode() != data
+            ]:
+                raise UserError(f"{str(bad[0])[2:-1]} is no UTF-8: rename what has this name")
             if words:
                 own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
                 argv = words(argv, flags.FLAGS, [flag.name for flag in own])
@@ -154,7 +159,15 @@ def run_app(
         print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
 
-    app.run(main, flags_parser=parse)
+    def run(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except SystemExit as stop:
+            if stop.code == INTERRUPTED:  # what is being compiled would crash as the interpreter ends
+                processes.leave(INTERRUPTED)
+            raise
+
+    app.run(run, flags_parser=parse)
 
 
 def _hush() -> None:
@@ -218,13 +231,16 @@ def unread(error: Exception) -> str:
 
 def config_flag() -> flags.FlagHolder:
     """--config=file.py:key=value,... with --config.a.b=value for single keys; unknown keys are told by `validate`."""
-    return config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The name of one that comes along, or a Python file with get_config(arg).",
-        lock_config=False,
-        accept_new_attributes=True,
-    )
+    try:
+        return config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "The name of one that comes along, or a Python file with get_config(arg).",
+            lock_config=False,
+            accept_new_attributes=True,
+        )
+    except flags.Error as error:  # of a --flagfile, which is read here already
+        sys.exit(f"error: --flagfile: {str(error).removeprefix('ERROR:: ')}")
 
 
 def command_line() -> str:

@@ -65,6 +65,11 @@ def test_a_port_that_is_taken_is_told_at_once(served):
         explore(get_config("audit", "path=x,data=cldr"), None, ["x"], port=port)
 
 
+def test_an_address_that_is_not_this_machines_is_told_at_once():
+    with pytest.raises(ConfigError, match="--host=192.0.2.1 --port=0 cannot be served at: "):
+        explore(get_config("audit", "path=x,data=cldr"), None, ["x"], host="192.0.2.1")
+
+
 @pytest.fixture
 def no_gradio(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)

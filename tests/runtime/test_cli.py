@@ -62,6 +62,40 @@ time.sleep(20)
     assert "ignored" not in done.stderr
 
 
+def test_an_interrupt_ends_a_command_whatever_still_runs():
+    """A thread that compiles, say: the interpreter would wait for it, or crash in it."""
+    code = """
+import threading
+from consistency_jax.runtime import cli
+
+def command():
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyboardInterrupt
+
+cli.run_app(lambda _: cli.run_command(command))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 130
+    assert result.stderr.startswith("interrupted; ")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        (
+            "--flagfile=/no/such",
+            "--flagfile: Unable to open flagfile: [Errno 2] No such file or directory: '/no/such'",
+        ),
+        (b"--workdir=a\xff", r"--workdir=a\xff is no UTF-8: rename what has this name"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_one_line(word, told):
+    command = [sys.executable, "-m", "consistency_jax.train", "--config=tiny", word]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {told}\n"
+
+
 def test_an_error_is_the_last_word():
     """What a library has still to wait for when a command fails goes as the interpreter ends, and Python says so."""
     code = """
