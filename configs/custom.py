@@ -59,12 +59,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.dtype = config.model.compute_dtype = given.dtype
     set_source(config, given)
     anchor, steers = given.anchor, "steer" in OBJECTIVES[given.method].keys
-    for key, idle in {"anchor": ("", "auto"), "weight": (2.0,)}.items():
-        if given[key] not in idle and not (steers and anchor):
-            why = f"method={given.method}" if not steers else "anchor="
-            raise ConfigError(f"--config option {key}={given[key]!r} does nothing with {why}; leave it out")
     if anchor == "auto":  # where no languages are named, the data tell whether English is among them
         anchor = "en" if "en" in (config.data.languages or ("en",)) else ""
+    for key, idle in {"anchor": ("", "auto"), "weight": (2.0,)}.items():
+        if given[key] not in idle and not (steers and anchor):
+            none = "anchor=" if not given.anchor else "anchor=auto without English"
+            why = none if steers else f"method={given.method}"
+            raise ConfigError(f"--config option {key}={given[key]!r} does nothing with {why}; leave it out")
     if anchor and steers:
         if "." in anchor:
             mend = "name the language without a dot, in the data too"

@@ -46,7 +46,7 @@ from consistency_jax.training.stages import (
     training_splits,
 )
 from consistency_jax.training.trainable import check_trainable, trained_names
-from consistency_jax.training.workdir import check_data, keep_command, open_workdir
+from consistency_jax.training.workdir import check_data, drop_early_report, keep_command, open_workdir
 
 
 def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[str, Any]:
@@ -69,6 +69,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: str = "") -> dict[st
     watch = Watch(profiled_steps(profile, location(workdir), longest), location(workdir) / "profile")
     with open_workdir(workdir, config) as workdir:  # held for this run alone
         on_main(functools.partial(keep_command, workdir, own_command()))
+        on_main(functools.partial(drop_early_report, workdir))
         return _train(config, stages, workdir, watch)
 
 

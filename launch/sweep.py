@@ -12,7 +12,9 @@ well, 1 where a command failed, 2 for a grid that cannot run.
 """
 
 import argparse
+import collections
 import dataclasses
+import hashlib
 import importlib.util
 import io
 import itertools
@@ -28,6 +30,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from etils import epath
+from ml_collections import ConfigDict
+
+from consistency_jax.data.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 # The nine models of the PCO/DCO paper (arXiv 2603.04678), as config file and size.
@@ -56,6 +61,7 @@ class Run:
       model: config file and size, "gemma3:4b"; data: source; path: of its files ("" where it needs none).
       method, seed: options of the config (consistency_jax/config/recipes.py).
       options: further options of the config, "lora=16,lr=1e-4".
+      overrides: single keys of it, "optimizer.b2=0.99".
     """
 
     model: str
@@ -64,11 +70,16 @@ class Run:
     method: str
     seed: int
     options: str = ""
+    overrides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Of the workdir, and of machines: lower-case letters, digits and hyphens."""
-        words = (self.model, self.data, self.method, f"s{self.seed}")
+        """Of the workdir, and of machines: lower-case letters, digits and hyphens. Options, which may be long, are
+        there by a hash, so that no other run is taken for this one."""
+        data = Path(self.data).name if self.data.startswith("/") else self.data
+        words = [self.model, data, self.method, f"s{self.seed}"]
+        if self.options or self.overrides:
+            words.append(hashlib.sha256("\n".join((self.options, *self.overrides)).encode()).hexdigest()[:6])
         return "-".join(re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)
 
     @property
@@ -80,43 +91,52 @@ class Run:
             words + ([f"data_path={self.path}"] if self.path else []) + ([self.options] * bool(self.options))
         )
 
-    def command(self, launcher: Sequence[str], workdir: str, overrides: Sequence[str]) -> list[str]:
+    def command(self, launcher: Sequence[str], workdir: str) -> list[str]:
         """The words of the command that makes this run."""
         file = f"configs/{self.model.partition(':')[0]}.py"
         train = [
-            "python",
+            "python" if launcher else sys.executable,
             "-m",
             "consistency_jax.train",
             f"--config={file}:{self.config}",
             f"--workdir={workdir}",
+            *(f"--config.{override}" for override in self.overrides),
         ]
-        return [word.replace("{name}", self.name) for word in launcher] + train + list(overrides)
+        return [word.replace("{name}", self.name) for word in launcher] + train
 
 
 def grid(args: argparse.Namespace) -> list[Run]:
     """The runs that the flags ask for, each of whose configs exists.
 
     Raises:
-      ValueError: naming the run whose config cannot be, and why.
+      ValueError: naming the run whose config cannot be, and why; or the name that several have.
     """
     data = [entry.partition("=")[::2] for entry in args.data]
     cells = itertools.product(args.models, data, args.methods, args.seeds)
-    runs = [Run(model, name, path, method, seed, args.options) for model, (name, path), method, seed in cells]
+    if any(override.partition("=")[0] == "seed" for override in args.override):
+        raise ValueError("--override seed=... would make all seeds one: give --seeds")
+    more = (args.options, tuple(args.override))
+    runs = [Run(model, name, path, method, seed, *more) for model, (name, path), method, seed in cells]
     for run in runs:
         try:
-            get_config(run.model.partition(":")[0])(run.config)
+            config_of(run)
         except (ValueError, OSError) as error:
             raise ValueError(f"{run.name}: {error}") from error
+    (name, count), *_ = collections.Counter(run.name for run in runs).most_common(1)
+    if count > 1:
+        told = "give each a sweep of its own, with another --out"
+        raise ValueError(f"{count} runs have the name {name}: {told}")
     return runs
 
 
-def get_config(file: str):
-    """The function `get_config` of configs/FILE.py."""
+def config_of(run: Run) -> ConfigDict:
+    """What configs/FILE.py gives for a run."""
+    file = run.model.partition(":")[0]
     path = ROOT / "configs" / f"{file}.py"
     spec = importlib.util.spec_from_file_location(f"config_{file}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config
+    return module.get_config(run.config)
 
 
 def report_of(out: str, run: Run) -> dict | None:
@@ -233,39 +253,44 @@ def _here(path: str) -> str:
     return str(Path(path).expanduser().absolute()) if path else path
 
 
+def _found(entry: str) -> str:
+    """NAME=PATH, or a file alone, with a path that is there made absolute."""
+    name, separator, path = entry.partition("=")
+    if not separator and name not in SOURCES and Path(name).exists():
+        return _here(name)
+    return f"{name}={_here(path)}" if path and Path(path).exists() else entry
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = flags().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot write must not end a sweep
         sys.stdout.reconfigure(errors="replace")
+    if Path.cwd() != ROOT:  # the commands run in the checkout
+        args.data = [_found(entry) for entry in args.data]
     try:
         runs = grid(args)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if "://" not in args.out:  # the commands run in the checkout
+    if "://" not in args.out:
         args.out = str(Path(args.out).expanduser())
         if Path.cwd() != ROOT:
             args.out = _here(args.out)
-            known = {run.path: _here(run.path) for run in runs if Path(run.path).exists()}
-            runs = [dataclasses.replace(run, path=known.get(run.path, run.path)) for run in runs]
     if args.table:
         print(table(runs, args.out))
         return 0
-    bare = [name for name in DATA if any((run.data, run.path) == (name, "") for run in runs)]
-    if bare and "runlocal=True" not in args.options.split(","):
-        print(
-            f"error: --data {' '.join(f'{name}=FOLDER' for name in bare)}: they are read from files (docs/data.md)",
-            file=sys.stderr,
-        )
+    sources = {run.data for run in runs if not run.path and config_of(run).data.source in DATA}
+    if sources:
+        told = " ".join(f"{name}=FOLDER" for name in sorted(sources))
+        print(f"error: --data {told}: they are read from files (docs/data.md)", file=sys.stderr)
         return 2
-    overrides = [f"--config.{override}" for override in args.override]
     todo = [run for run in runs if report_of(args.out, run) is None]
     print(f"{len(runs)} runs: {len(runs) - len(todo)} finished, {len(todo)} to do", flush=True)
     words = shlex.split(args.launcher)
     if words and not shutil.which(str(ROOT / words[0]) if "/" in words[0] else words[0]):
         print(f"error: --launcher={args.launcher}: there is no command {words[0]}", file=sys.stderr)
         return 2
-    commands = [run.command(words, f"{args.out.rstrip('/')}/{run.name}", overrides) for run in todo]
+    commands = [run.command(words, f"{args.out.rstrip('/')}/{run.name}") for run in todo]
     if args.dry_run:
         for command in commands:
             print(f"+ {shlex.join(command)}")

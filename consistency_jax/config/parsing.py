@@ -29,7 +29,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     Raises:
       ConfigError: for a key that the config does not take or a value of another type.
     """
-    values = dict(defaults)
+    values, given = dict(defaults), set()
     for key, has_value, text in _OPTION.findall(arg or ""):
         if not key and not has_value:
             continue  # behind the last comma
@@ -38,14 +38,18 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
                 f"--config takes no option {key!r}{nearest(key, defaults)}; it takes: {', '.join(sorted(defaults))} "
                 "(several languages are joined by +)"
             )
+        if key in given:
+            raise ConfigError(f"--config option {key!r} is given twice")
+        given.add(key)
         kind = type(defaults[key])
         if not has_value and kind is not bool:
             raise ConfigError(f"--config option {key!r} needs a value: {key}=...")
+        text = text if has_value else "true"
         try:
             if text.startswith('"'):
                 text = json.loads(text)
             if kind is bool:
-                values[key] = {"": True, "true": True, "1": True, "false": False, "0": False}[text.lower()]
+                values[key] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
             else:
                 values[key] = kind(text)
         except (ValueError, KeyError) as error:

@@ -272,6 +272,17 @@ def read_report(workdir: Path) -> dict[str, Any] | None:
         raise damaged_report(workdir, error) from error
 
 
+def drop_early_report(workdir: Path) -> None:
+    """Removes a report of the base model alone or of an earlier step: launchers take one for the end of the run."""
+    path = workdir / "report.json"
+    try:
+        finished = not path.exists() or read_json(path)["settings"]["finished"]
+    except (ValueError, KeyError, TypeError):
+        finished = False
+    if not finished:
+        path.unlink()
+
+
 def damaged_report(workdir: Path, error: Exception) -> ConfigError:
     """The error for a report.json that is not as it was written."""
     mend = f"make it again: python -m consistency_jax.evaluate --workdir={workdir}"

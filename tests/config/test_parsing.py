@@ -21,11 +21,15 @@ def test_options_of_a_config_file_are_typed():
         parse_arg("steps=x", steps=1)
     with pytest.raises(ConfigError, match="option 'size' needs a value: size=..."):
         parse_arg("size", size="4b")
+    with pytest.raises(ConfigError, match="option 'steps' is given twice"):
+        parse_arg("steps=1,steps=2", steps=1)
 
 
 def test_a_value_of_another_type_is_told():
     with pytest.raises(ConfigError, match="fast='perhaps' should be true or false"):
         parse_arg("fast=perhaps", steps=1, fast=False)
+    with pytest.raises(ConfigError, match="fast='' should be true or false"):
+        parse_arg("fast=", fast=False)  # of a variable that is not set
 
 
 def test_a_value_in_quotes_may_hold_commas():

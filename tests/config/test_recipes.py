@@ -83,6 +83,11 @@ def test_the_anchor_of_custom_is_english_where_it_is_among_the_languages(arg: st
             "path=x,data=q.jsonl,anchor=,weight=9",
             "weight=9.0 does nothing with anchor=; leave it out",
         ),
+        (
+            "custom",
+            "path=x,data=cldr,languages=fr+sw,weight=4",
+            "weight=4.0 does nothing with anchor=auto without English; leave it out",
+        ),
     ],
 )
 def test_a_weight_that_an_objective_does_not_take_is_refused(name: str, arg: str, told: str):

@@ -77,6 +77,18 @@ def test_before_the_time_limit_the_processes_checkpoint_and_the_job_is_requeued(
         assert re.search(rf"^#SBATCH {re.escape(flag)}$", script, re.M)
 
 
+def test_a_job_that_fails_at_its_checkpoint_has_failed(stage):
+    done = near_the_limit(stage, CHECKPOINTING + "exit 1")
+    assert done.returncode == 1
+    assert "scontrol" not in {call[0] for call in stage.calls}
+
+
+def test_processes_that_the_signal_ended_before_they_knew_it_come_again(stage):
+    done = near_the_limit(stage, CHECKPOINTING + "exit 143")
+    assert done.returncode == 0
+    assert stage.calls[-1] == ["scontrol", "requeue", "17"]
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_finished_job_and_one_requeued_often_enough_are_not_requeued(stage, finished):
     report = 'mkdir -p "runs/my run"; touch "runs/my run/report.json"' if finished else ""

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -107,8 +108,17 @@ def test_a_report_of_the_base_or_of_an_earlier_step_is_not_the_end_of_a_run(swee
         assert "4 runs: 0 finished, 4 to do" in capfd.readouterr().out
 
 
-def test_from_another_folder_workdirs_are_where_one_stands(sweep, tmp_path, launcher, capfd, monkeypatch):
+def test_from_another_folder_workdirs_and_data_are_where_one_stands(
+    sweep, tmp_path, launcher, capfd, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.jsonl").touch()
+    assert (
+        sweep.main(["--out=runs", "--models=gemma3:4b", "--data", "q.jsonl", "--seeds=0", "--dry-run"]) == 0
+    )
+    told = capfd.readouterr().out
+    assert f"data={tmp_path}/q.jsonl," in told
+    assert f"--workdir={tmp_path}/runs/gemma3-4b-q-jsonl-dco-s0" in told
     assert sweep.main(["--out=runs", *flags(tmp_path, launcher)[1:], "--dry-run"]) == 0
     assert f"--workdir={tmp_path / 'runs'}/gemma3-4b-bmlama17-dco-s0" in capfd.readouterr().out
     with pytest.raises(SystemExit):
@@ -137,17 +147,34 @@ def test_half_a_report_is_one_line(sweep, tmp_path, launcher, text):
 
 
 def test_a_dry_run_shows_every_command_and_runs_none(sweep, tmp_path, launcher, capfd):
-    assert (
-        sweep.main([*flags(tmp_path, launcher), "--options=lora=16", "--override", "seed=3", "--dry-run"])
-        == 0
-    )
+    more = ["--options=lora=16", "--override", "optimizer.b2=0.9", "--dry-run"]
+    assert sweep.main([*flags(tmp_path, launcher), *more]) == 0
     lines = capfd.readouterr().out.splitlines()[1:]
     assert len(lines) == 4
     words = shlex.split(lines[0])
-    assert words[:4] == ["+", "bash", str(launcher), "gemma3-4b-bmlama17-dco-s0"]
+    assert words[:3] == ["+", "bash", str(launcher)]
+    name = re.fullmatch("gemma3-4b-bmlama17-dco-s0-[0-9a-f]{6}", words[3])[0]
+    assert words[-2].endswith(f"/{name}")
     assert words[-3].endswith("data_path=my data,lora=16")
-    assert words[-1] == "--config.seed=3"
+    assert words[-1] == "--config.optimizer.b2=0.9"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_of_other_options_is_another_run(sweep, tmp_path, launcher, capfd):
+    words = flags(tmp_path, launcher)
+    folder = tmp_path / "out" / "gemma3-4b-bmlama17-dco-s0"
+    folder.mkdir(parents=True)
+    parts = {"base": 60, "final": 70, "delta": 10}
+    report = {part: {"test": json.loads(side(clc))} for part, clc in parts.items()}
+    (folder / "report.json").write_text(json.dumps(report))
+    for more, finished in (([], 1), (["--options=lora=16"], 0), (["--override", "optimizer.b2=0.9"], 0)):
+        assert sweep.main([*words, *more, "--dry-run"]) == 0
+        assert f"4 runs: {finished} finished" in capfd.readouterr().out
+
+
+def test_without_a_launcher_the_runs_take_this_python(sweep, tmp_path, capfd):
+    assert sweep.main([f"--out={tmp_path}", "--models=gemma3:4b", "--data", "cldr", "--dry-run"]) == 0
+    assert f"+ {sys.executable} -m consistency_jax.train" in capfd.readouterr().out
 
 
 def test_the_spread_over_seeds(sweep):
@@ -172,8 +199,14 @@ def test_the_papers_grid_has_nine_models_whose_configs_exist_and_names_that_mach
         (("--models", "gemma4:1b"), "gemma4.py"),
         (("--methods", "magic"), "method='magic'"),
         (("--options", "rank=4"), "takes no option 'rank'"),
+        (("--options", "seed=5"), "option 'seed' is given twice"),
+        (("--override", "seed=5"), "--override seed=... would make all seeds one: give --seeds"),
+        (
+            ("--seeds", "0", "0"),
+            "2 runs have the name qwen2-5-7b-bmlama17-dco-s0: give each a sweep of its own",
+        ),
         ((), "error: --data bmlama17=FOLDER: they are read from files"),
-        (("--options", "runlocal=True", "--launcher", "nosuch --"), "there is no command nosuch"),
+        (("--options", "runlocal", "--launcher", "nosuch --"), "there is no command nosuch"),
     ],
 )
 def test_a_grid_that_cannot_run_is_told_before_anything_starts(sweep, capfd, words, message):

@@ -23,6 +23,7 @@ from consistency_jax.training.stages import load_training
 from consistency_jax.training.workdir import (
     begun,
     check_data,
+    drop_early_report,
     keep_command,
     open_workdir,
     read_command,
@@ -253,6 +254,22 @@ def test_a_workdir_is_held_by_one_process_until_it_ends(small_config, tmp_path):
     opened(tmp_path, small_config)
     with open_workdir(tmp_path, small_config), pytest.raises(UserError, match="is in use by"):
         opened(tmp_path, small_config)
+
+
+@pytest.mark.parametrize(
+    ("report", "kept"),
+    [
+        ({"base": {}, "final": {}, "settings": {"finished": True}}, True),
+        ({"base": {}, "final": {}, "settings": {"finished": False}}, False),
+        ({"base": {}, "settings": {}}, False),
+    ],
+)
+def test_a_run_that_goes_on_has_no_report_of_an_earlier_step(tmp_path, report, kept):
+    """What `evaluate` wrote meanwhile: a launcher would take it for the end of the run."""
+    drop_early_report(tmp_path)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    drop_early_report(tmp_path)
+    assert (tmp_path / "report.json").exists() == kept
 
 
 @pytest.mark.parametrize("name", ["report.json", "skipped.jsonl", "metrics.jsonl", "checkpoints"])
