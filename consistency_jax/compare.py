@@ -209,20 +209,22 @@ def _items_per_s(config: ConfigDict, folder: Path) -> float | None:
 
 
 def group(runs: Sequence[Run], names: Sequence[str] | None = None) -> list[Method]:
-    """Runs as methods, in order of first appearance: by name, or those whose configs differ in the seed alone.
+    """Runs as methods, in order of first appearance: by name, or those that differ in the seed alone, measured at one
+    step.
 
     Raises:
       UserError: two runs of a method with the same seed.
     """
     members: dict[str, list[Run]] = {}
     for place, run in enumerate(runs):
-        members.setdefault(names[place] if names else _settings(run.config), []).append(run)
+        members.setdefault(names[place] if names else _settings(run.config) + run.at, []).append(run)
     methods = []
     for key, own in members.items():
         seeds = [run.config.seed for run in own]
         if len(set(seeds)) < len(seeds):
             both = ", ".join(run.label for run in own)
-            raise UserError(f"{both} have the same config and seed: give one of them")
+            told = "differ at most in how they were measured (evaluation, data.test)"
+            raise UserError(f"{both} have the same seed, and {told}: give one of them")
         name = key if names else os.path.commonprefix([run.label for run in own]).rstrip("/-_. ")
         methods.append(Method(name or own[0].label, dict(zip(seeds, own, strict=True))))
     if not names and len({method.name for method in methods}) < len(methods):

@@ -130,6 +130,14 @@ def test_a_model_that_was_measured_before_its_training_ended_is_told(make_run):
     assert told[1].endswith(", at step 4 of dco, before its end")
 
 
+def test_seeds_that_were_measured_at_other_steps_are_no_spread_of_one_method(make_run):
+    runs = [make_run("whole", seed=0, total_steps=10), make_run("early", seed=1, total_steps=10)]
+    for folder, step in zip(runs, (10, 4), strict=True):
+        settings = {"splits": {}, "checkpoint": ["dco", step]}
+        (folder / "report.json").write_text(json.dumps({"settings": settings, "base": {}, "final": {}}))
+    assert [method["seeds"] for method in compare(runs, resamples=10)["methods"]] == [[0], [1]]
+
+
 def test_low_resource_languages_are_known_without_those_that_have_no_answer(make_run, make_audit):
     mask = np.ones((60, 4, 4), bool)
     mask[:, 3] = False
@@ -477,7 +485,9 @@ def test_runs_are_two_or_more_and_not_the_same(make_run, tmp_path):
     one, copy = make_run("a"), make_run("b")
     with pytest.raises(UserError, match="two or more"):
         compare_workdirs([one])
-    with pytest.raises(UserError, match="a, b have the same config and seed"):
+    with pytest.raises(
+        UserError, match="a, b have the same seed, and differ at most in how they were measured"
+    ):
         compare([one, copy])
     with pytest.raises(UserError, match="given twice"):
         compare([one, one])

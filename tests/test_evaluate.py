@@ -1,6 +1,7 @@
 """The evaluate command: what it measures again, and what it refuses."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -67,6 +68,15 @@ def test_the_home_folder_may_stand_in_every_path(small_config, small_model, ques
     report = evaluate_workdir(small_config, "~/run", "base")
     assert report["base"]["test"]["clc_all"] > 0
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_with_the_base_model_a_trained_one_is_measured_again_or_not_there(small_config, tmp_path):
+    """It may be of other questions, or of a step that nobody knows any more."""
+    evaluate_workdir(small_config, tmp_path / "run")
+    final = tmp_path / "run" / "tables" / "final.npz"
+    shutil.copy(final.with_name("base.npz"), final)
+    evaluate_workdir(small_config, tmp_path / "run", "base")
+    assert not final.exists()
 
 
 def test_compiled_programs_are_not_read_from_where_a_folder_says(small_config, tmp_path):

@@ -52,7 +52,7 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
     """
     entries: dict[str, dict[str, Any]] = {}
     came: dict[tuple[str, str], Path] = {}
-    notes = []
+    notes, places = [], {}
     for text in paths:
         name, _, rest = text.partition("=") if "=" in text and not expanded(text).exists() else ("", "", text)
         path = expanded(rest)
@@ -63,6 +63,12 @@ def entries_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[st
             continue
         found = checked(path) if path.suffix == ".json" else entry_of(path)
         model = name or found["model"]
+        if path.suffix != ".json" and not name:
+            place = read_config(path).model.path
+            if place != (first := places.setdefault(model, place)):
+                notes.append(
+                    f"{first} and {place} are taken for one model, {model}: where they are two, NAME={path}"
+                )
         own = entries.setdefault(model, found | {"model": model, "benchmarks": {}})
         for benchmark, told in found["benchmarks"].items():
             taken = own["benchmarks"].get(benchmark)

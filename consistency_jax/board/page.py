@@ -15,7 +15,7 @@ from consistency_jax.report.html import template
 from consistency_jax.report.paired import CONFIDENCE
 from consistency_jax.runtime.files import write_text
 
-MOST_LETTERS = 80  # of the name of a file
+MOST_BYTES = 160  # of the name of a file, which has more behind it while it is written
 
 
 def write_board(folder: Path, entries: Mapping[str, Mapping[str, Any]], command: str | None = None) -> Path:
@@ -44,9 +44,8 @@ def file_names(models: Iterable[str]) -> dict[str, str]:
     is not the name itself, or is another's but for case."""
     found: dict[str, str] = {}
     for model in models:
-        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)[
-            :MOST_LETTERS
-        ]
+        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)
+        name = name.encode()[:MOST_BYTES].decode(errors="ignore")
         if name != model or name.casefold() in {Path(other).stem.casefold() for other in found.values()}:
             name = f"{name}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
         found[model] = f"models/{name}.json"

@@ -69,13 +69,17 @@ class Evaluation:
     def measure(
         self, name: str, model: Model, scorer: Scorer, workdir: Path, params_key: str = ""
     ) -> Measured:
-        """Scores every split and answers every task; tables/NAME.npz of the workdir holds the tables.
+        """Scores every split and answers every task; tables/NAME.npz of the workdir holds the tables. With those of the
+        base model those of a trained one go, which may be of other questions or of another step.
 
         Args:
           params_key: `fingerprint` of the parameters: tables are then kept under it, and found again.
         """
         tables = score_splits(self.config, scorer, model.params, self.splits, name, params_key)
-        on_main(lambda: write_tables(workdir / "tables" / f"{name}.npz", tables))
+        folder = workdir / "tables"
+        if name == "base":
+            on_main(lambda: (folder / "final.npz").unlink(missing_ok=True))
+        on_main(lambda: write_tables(folder / f"{name}.npz", tables))
         return Measured(tables, respond(self.config, model, self.tasks, workdir))
 
     def headlines(self, scorer: Scorer, params: Params) -> dict[str, float]:

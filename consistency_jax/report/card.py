@@ -38,13 +38,9 @@ def model_card(
         front.append(f"base_model: {_yaml(base)}")
     if licence:
         front.append(f"license: {_yaml(licence)}")
-    front += [
-        "language:",
-        *(f"- {_yaml(language)}" for language in languages),
-        "tags:",
-        "- crosslingual-consistency",
-        "---",
-    ]
+    for key, codes in _codes(languages).items():
+        front += [f"{key}:", *(f"- {_yaml(code)}" for code in codes)] if codes else []
+    front += ["tags:", "- crosslingual-consistency", "---"]
     lines = [
         *front,
         "",
@@ -70,6 +66,17 @@ def model_card(
             *(f"{note[0].upper()}{note[1:]}.\n" for note in summary["settings"].get("notes", ())),
         ]
     return "\n".join(lines)
+
+
+def _codes(languages: Sequence[str]) -> dict[str, list[str]]:
+    """The languages as the Hub takes them, which refuses a card with others: ISO 639 codes, and in a key of their own
+    those with a script or a region (zh-Hans, pt-BR)."""
+    tag = re.compile("([A-Za-z]{2,3})((?:[-_](?:[A-Za-z]{4}|[A-Za-z]{2}|[0-9]{3}))*)")
+    found = [known for language in languages if (known := tag.fullmatch(language))]
+    return {
+        "language": [*dict.fromkeys(known[1].lower() for known in found)],
+        "language_bcp47": [known[0].replace("_", "-") for known in found if known[2]],
+    }
 
 
 def _yaml(name: str) -> str:

@@ -59,11 +59,18 @@ def row_of(
 def rows_of(parts: Mapping[str, Any], figures: Iterable[Figure]) -> dict[str, Row]:
     """Key -> row, of all that is one number and known."""
     return {
-        key: row_of(parts, key, label=label, better=figure.tone(key))
+        key: row_of(parts, key, label=_label(figure, key, parts["base"]), better=figure.tone(key))
         for figure in figures
-        for key, label in figure.labels.items()
-        if parts["base"].get(key) is not None
+        for key in figure.labels
+        if any(parts[part].get(key) is not None for part in ("base", "final") if part in parts)
     }
+
+
+def _label(figure: Figure, key: str, base: Mapping[str, Any]) -> str:
+    """What a row is called: where there is no English, the mean of the languages is not one of others."""
+    label = figure.labels[key]
+    alone = key.endswith("_non_en") and base.get(f"{figure.name}_en") is None
+    return label.replace(", others", ", mean") if alone else label
 
 
 def parts_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
@@ -149,14 +156,14 @@ def split_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
 
 
 def _extremes(matrix: list[list[float | None]], languages: Sequence[str]) -> list[tuple[float, str, str]]:
-    """The pair of languages with the largest value, and that with the smallest; none where no pair is known."""
+    """The pair of languages with the largest value, and that with the smallest; none of fewer than two."""
     pairs = sorted(
         (value, languages[i], languages[j])
         for i, row in enumerate(matrix)
         for j, value in enumerate(row)
         if i < j and value is not None
     )
-    return [pairs[-1], pairs[0]] if pairs else []
+    return [pairs[-1], pairs[0]] if len(pairs) > 1 else []
 
 
 def _with_whiskers(rows: Iterable[Row]) -> list[Row]:
@@ -213,8 +220,15 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "divergences": [],
         "normalizations": {},
         "consensus": None,
-        "heads": [(lead.labels | ACCURACY.labels)[key] for key in keys],
-        "groups": _side_by_side(found["groups"], keys),
+        "heads": [
+            _label(figure, key, parts["base"]) for figure in (lead, ACCURACY) for key in figure.headline
+        ],
+        "groups": {
+            name: rows
+            if found["groups"][name]["items"] >= TOO_FEW
+            else [row._replace(tone="even") for row in rows]
+            for name, rows in _side_by_side(found["groups"], keys).items()
+        },
         "items": {name: group["items"] for name, group in found["groups"].items()},
         "language_groups": _side_by_side(groups, [figure.name for figure in grouped]),
         "grouped": [figure.label for figure in grouped],

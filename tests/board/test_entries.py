@@ -65,6 +65,19 @@ def test_one_benchmark_in_other_languages_is_another(tmp_path, audit):
     assert list(entries["model"]["benchmarks"]) == ["answers", "answers, 40 questions in en sw"]
 
 
+def test_models_of_two_places_with_one_name_are_told(tmp_path, audit):
+    workdirs = []
+    for name, languages in {"dco": ("en", "fr"), "dpo": ("en", "sw")}.items():
+        (tmp_path / name).mkdir()
+        workdirs.append(audit(tmp_path / name, "model", languages=languages))
+        config = json.loads((workdirs[-1] / "config.json").read_text("utf8"))
+        config["model"]["path"] = f"{name}/model"
+        (workdirs[-1] / "config.json").write_text(json.dumps(config), "utf8")
+    _, notes = entries_of(list(map(str, workdirs)))
+    told = f"dco/model and dpo/model are taken for one model, model: where they are two, NAME={workdirs[1]}"
+    assert notes == [told]
+
+
 def test_what_is_no_audit_is_left_out_and_told(tmp_path, workdir):
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.html").write_text("")

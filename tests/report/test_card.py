@@ -28,10 +28,18 @@ def test_the_head_is_metadata_of_the_hub():
 
 def test_a_head_says_what_names_say():
     """`no` is a language, and in YAML a falsehood; a name may hold what YAML reads as more keys."""
-    card = model_card("a: b # c", ["no", "on", "1e3", "x: y"], STAGES, None)
-    assert head(card)["language"] == ["no", "on", "1e3", "x: y"]
+    card = model_card("a: b # c", ["no", "on"], STAGES, None)
+    assert head(card)["language"] == ["no", "on"]
     assert head(card)["base_model"] == "a: b # c"
-    assert "\n- sw\n- zh-Hant\n" in model_card("a/b", ["sw", "zh-Hant"], STAGES, None)
+
+
+def test_languages_are_those_that_the_hub_takes():
+    """ISO 639-1 to -3 in `language`, tags of BCP 47 in a key of their own; it refuses a card with others."""
+    names = ["sw", "zh-Hant", "zh-Hans", "eng_Latn", "pt-BR", "es-419", "en-t1", "1e3", "x: y"]
+    known = head(model_card("a/b", names, STAGES, None))
+    assert known["language"] == ["sw", "zh", "eng", "pt", "es"]
+    assert known["language_bcp47"] == ["zh-Hant", "zh-Hans", "eng-Latn", "pt-BR", "es-419"]
+    assert "language" not in head(model_card("a/b", [], STAGES, None))
 
 
 def test_a_folder_of_one_machine_is_no_model_of_the_hub():

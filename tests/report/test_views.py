@@ -3,7 +3,9 @@
 import json
 import re
 
-from consistency_jax.report import write_report
+from made import make_table
+
+from consistency_jax.report import summarise, write_report
 from consistency_jax.report.columns import LANGUAGES, Figure
 from consistency_jax.report.views import row_of, rows_of, split_view
 
@@ -66,6 +68,34 @@ def test_the_page_shows_every_section(ragged, ragged_summary, tmp_path):
     for name in found["normalizations"]:
         assert f"<bdi>{name}</bdi>" in page
     assert "set evaluation.all_normalizations" not in page
+
+
+def test_what_is_known_after_training_alone_is_shown():
+    parts = {"base": {"wrong_en": None}, "final": {"wrong_en": 75.0}}
+    parts |= {"delta": {"wrong_en": None}, "confidence": {"wrong_en": None}}
+    row = rows_of(parts, [WRONG])["wrong_en"]
+    assert (row.before, row.after, row.delta, row.tone) == (None, 75.0, None, "even")
+
+
+def test_without_english_there_are_no_other_languages():
+    found = {"base": {"wrong_en": None, "wrong_non_en": 30.0}, "confidence": {"wrong_non_en": [25.0, 35.0]}}
+    assert [row.label for row in rows_of(found, [WRONG]).values()] == ["Wrong, mean"]
+
+
+def test_a_change_in_few_questions_of_a_group_has_no_colour():
+    """A bootstrap of one question says that nothing varies."""
+    groups = ["one"] + ["many"] * 59
+    tables = make_table(0), make_table(2, 3.0)
+    shown = split_view(summarise(*tables, resamples=50, groups={"test": groups}), "test")["analysis"][
+        "groups"
+    ]
+    assert {row.tone for row in shown["one"]} == {"even"}
+    assert "up" in {row.tone for row in shown["many"]}
+
+
+def test_two_languages_are_one_pair_which_is_neither_the_most_nor_the_least_alike():
+    found = split_view(summarise(make_table(0, languages=("en", "sw")), resamples=50), "test")
+    assert found["extremes"] == []
 
 
 def test_a_divergence_that_falls_has_become_better(summary):
