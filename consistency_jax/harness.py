@@ -110,7 +110,8 @@ class HarnessModel(TemplateLM):
         # As generate() of transformers takes them where a task says nothing.
         authors = settings_of(self._model, GENERATION)
         named = ("top_k", "top_p", "repetition_penalty")
-        self._authors = {name: authors[name] for name in named if authors.get(name) is not None}
+        told = {name: authors[name] for name in named if authors.get(name) is not None}
+        self._authors = {"top_k": 50} | told  # its own, of models whose authors name none
 
     @property
     def eot_token_id(self) -> int | None:

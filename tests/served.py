@@ -6,7 +6,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = tuple[int, dict[str, Any] | bytes]
+# Status, body, and headers where there are further ones.
+Answer = tuple[int, dict[str, Any] | bytes] | tuple[int, dict[str, Any] | bytes, dict[str, str]]
 
 
 class Served:
@@ -26,13 +27,16 @@ class Served:
                     served.headers.append(dict(self.headers))
                     served.under_way += 1
                     served.most_under_way = max(served.most_under_way, served.under_way)
-                status, answer = respond(body)
+                status, answer, *further = respond(body)
                 with lock:
                     served.under_way -= 1
                 payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(payload)))
+                    for headers in further:
+                        for name, value in headers.items():
+                            self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(payload)
                 except OSError:  # the client has given up

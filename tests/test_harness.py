@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import transformers
 
 from consistency_jax.data.items import ParallelItem
 from consistency_jax.data.sources import load_items
@@ -324,6 +325,11 @@ def test_a_penalty_that_the_authors_of_a_model_name_counts_as_in_the_hugging_fac
     texts = type(harness.ours)(path=str(folder)).generate_until(requests)
     assert texts == harness.theirs.generate_until(requests)
     assert texts != harness.ours.generate_until(requests)
+
+
+def test_what_is_drawn_is_one_of_so_many_tokens_as_in_the_hugging_face_backend(harness):
+    defaults = transformers.GenerationConfig._get_default_generation_params()
+    assert harness.ours._authors["top_k"] == defaults["top_k"] == 50
 
 
 def test_a_task_has_the_same_figures(harness, questions, tmp_path):

@@ -157,7 +157,10 @@ def _verdicts(config: ConfigDict, task: GenerationTask, texts: Texts) -> np.ndar
     if judge is None:
         return refusals(texts, task.languages)
     prompts = [[item.prompts.get(language) for language in task.languages] for item in task.items]
-    return on_main(lambda: judged(prompts, texts, task.languages, judge))
+    try:
+        return on_main(lambda: judged(prompts, texts, task.languages, judge))
+    except ValueError as error:
+        raise ConfigError(f"evaluation.safety.judge={config.evaluation.safety.judge}: {error}") from error
 
 
 def free_text_figures(

@@ -5,11 +5,12 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from consistency_jax.errors import UserError
 from consistency_jax.generation import Cut, Generator, Sampling
+from consistency_jax.generation.endpoint import Endpoint
 from consistency_jax.runtime.files import named, parse_json, write_text
 from consistency_jax.runtime.processes import on_main
 from consistency_jax.runtime.progress import Progress
@@ -41,7 +42,7 @@ class CachedAnswers:
         bar: Progress | None = None
         for number, (key, part) in enumerate(batches):
             if asks := key not in cached:
-                self._engine = self._engine or self._make()
+                self._engine = self._engine or self._begun(cached[key] for key, _ in batches if key in cached)
                 bar = bar or Progress("answers", len(batches), first=number)
                 cached[key] = self._engine.generate(
                     part, n=n, sampling=sampling, seed=seed + number * 1_000_003
@@ -53,6 +54,13 @@ class CachedAnswers:
         if bar:
             bar.close()
         return answers
+
+    def _begun(self, answers: Iterable[list[list[str]]]) -> Generator:
+        """The engine; one that asks a server is told where it answered before a kill."""
+        engine = self._make()
+        if isinstance(engine, Endpoint) and any(text for batch in answers for own in batch for text in own):
+            engine.has_answered()
+        return engine
 
     def holds(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> bool:
         """Whether the file has all answers that `generate` would give."""

@@ -7,10 +7,12 @@ own tokenizer reads the prompts: with BOS where it puts one.
 import json
 import os
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
 
@@ -24,6 +26,13 @@ LATER = (408, 409, 425, 429)  # beside 5xx: HTTP statuses after which the same r
 LONGEST_WAIT_S = 60.0
 # Statuses of a request that has no answer, where others of its kind may have one.
 OF_THE_PROMPT = (400, 413, 422)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another place, and leave the request's body behind."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 class _RefusedError(GenerationError):
@@ -70,6 +79,7 @@ class Endpoint:
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
         self._key_variable = key_variable
+        self._opener = urllib.request.build_opener(_NoRedirects)
         self._skip_refused, self._answered = skip_refused, False
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[str]]:
@@ -157,7 +167,7 @@ class Endpoint:
         for number in range(1, tries + 1):
             wait = min(self._backoff_s * 2 ** (number - 1), LONGEST_WAIT_S)
             try:
-                with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+                with self._opener.open(request, timeout=self._timeout_s) as response:
                     return self._texts(response.read())
             except urllib.error.HTTPError as error:
                 with error:
@@ -166,8 +176,9 @@ class Endpoint:
                 if error.code < 500 and error.code not in LATER:
                     kind = _RefusedError if error.code in OF_THE_PROMPT else GenerationError
                     raise kind(f"endpoint: {self._url} refused the request: {problem}") from None
-                asked = error.headers.get("Retry-After", "")
-                wait = min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else wait
+                wait = min(_seconds(error.headers.get("Retry-After", ""), wait), LONGEST_WAIT_S)
+            except UnicodeError as error:  # of a host, or of a path
+                raise GenerationError(f"endpoint: {self._url} is no address: {error}") from None
             except TimeoutError:
                 problem = f"no answer within timeout_s={self._timeout_s:g} s"
             except (OSError, HTTPException) as error:  # refused, reset, cut off; URLError wraps these
@@ -178,6 +189,10 @@ class Endpoint:
             if number < tries and ended.wait(wait):
                 break
         raise GenerationError(f"endpoint: {self._url} failed {tries} times, the last time: {problem}")
+
+    def has_answered(self) -> None:
+        """Tells it that the server answered before: a prompt that it refuses is then wrong itself."""
+        self._answered = True
 
     def _texts(self, answer: bytes) -> list[str]:
         try:
@@ -197,3 +212,13 @@ class Endpoint:
             )
         # JSON can write half a character.
         return [kind(text.encode("utf8", "replace").decode()) for text, kind in found]
+
+
+def _seconds(retry_after: str, default: float) -> float:
+    """What a Retry-After asks for: seconds, or a date (RFC 9110, 10.2.3)."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return default

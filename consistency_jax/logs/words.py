@@ -172,7 +172,12 @@ class _Question:
             texts = {said.text: RIGHT for said in self.right[language]}
             spelt_right = {spelling(said.text, said.language) for said in self.right[language]} - wrong
             table |= tables[language] | dict.fromkeys(spelt_right, RIGHT)
-            exact = {text: Label("candidate", str(k)) for k, text in enumerate(own.candidates)} | texts
+            # Of two that are called alike neither is meant more than the other.
+            exact = {
+                text: Label("candidate", str(k))
+                for k, text in enumerate(own.candidates)
+                if own.candidates.count(text) == 1
+            } | texts
             self.labels[language] = []
             for text in own.answers:
                 spelt = None if text is None else spelling(text, language)

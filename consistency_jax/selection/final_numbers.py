@@ -14,14 +14,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from babel.core import get_global
+from babel.core import Locale, UnknownLocaleError, get_global
 
-# Languages that write 1.234,5; all others are taken to write 1,234.5.
-_DECIMAL_COMMA = """
-    af az be bg bs ca cs da de el es et eu fi fr gl hr hu hy id is it ka kk lt lv mk nb nl nn no pl pt ro ru sk sl
-    sq sr sv tr uk uz vi
-    """
-DECIMAL_COMMA = frozenset(_DECIMAL_COMMA.split())
 _MARK = re.compile(r"####|\\boxed\s*\{")
 _SPACES = "\u00a0\u2009\u202f'’"
 _SIGN = r"(?:(?<![\w.,)])-|(?<=[=:(])- |(?<=[=:(] )- )?"  # "- 18" alone is an entry of a list
@@ -81,8 +75,17 @@ def _inside(text: str, start: int) -> str:
 
 def _numbers(text: str, start: int, language: str) -> list[str]:
     """The numbers from a place on, as they are written."""
-    found = (_SPACED_NUMBER if language in DECIMAL_COMMA else _NUMBER).findall(text, start)
+    found = (_SPACED_NUMBER if _decimal_comma(language) else _NUMBER).findall(text, start)
     return [number for number in found if _is_sane(number)]
+
+
+@functools.cache
+def _decimal_comma(language: str) -> bool:
+    """Whether it writes 1.234,5, as Unicode CLDR has it; one that is not there is taken to write 1,234.5."""
+    try:
+        return Locale.parse(language).number_symbols["latn"]["decimal"] == ","
+    except (UnknownLocaleError, ValueError, KeyError):
+        return False
 
 
 def _is_sane(number: str) -> bool:
@@ -103,7 +106,7 @@ def _value(number: str, language: str) -> Fraction:
     if len(set(marks)) == 2:
         decimal = marks[-1] if marks.count(marks[-1]) == 1 else ""
     elif len(marks) == 1:
-        thousands = "." if language in DECIMAL_COMMA else ","
+        thousands = "." if _decimal_comma(language) else ","
         grouped = re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", number) and marks[0] == thousands
         decimal = "" if grouped else marks[0]
     whole, _, rest = number.partition(decimal) if decimal else (number, "", "")

@@ -28,6 +28,11 @@ def cautious(prompts: list[str], responses: list[str], languages: list[str]) -> 
     ]
 
 
+def idle(prompts: list[str], responses: list[str], languages: list[str]) -> list[float]:
+    """A judge that says nothing of the last."""
+    return cautious(prompts, responses, languages)[:-1]
+
+
 def test_answers_are_the_samplers_and_are_looked_up_in_their_own_language(
     small_config, small_model, tmp_path, monkeypatch
 ):
@@ -112,6 +117,12 @@ def writing_config(small_config, prompts):
     for kind, folder in prompts[0].items():
         safe[kind].source, safe[kind].path = "multijail", str(folder)
     return small_config
+
+
+def test_a_judge_that_gives_another_number_of_verdicts_is_named(writing_config, tmp_path):
+    writing_config.evaluation.safety.judge = f"{__name__}:idle"
+    with pytest.raises(ConfigError, match="safety.judge=.*:idle: the judge must give 8 verdicts from 0 to 1"):
+        evaluate_workdir(writing_config, tmp_path / "run", "base")
 
 
 def test_an_evaluation_of_a_model_alone_reports_what_it_wrote(writing_config, prompts, tmp_path):

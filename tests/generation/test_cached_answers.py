@@ -8,6 +8,7 @@ from table_generator import TableGenerator
 from consistency_jax.errors import UserError
 from consistency_jax.generation import Cut, Sampling
 from consistency_jax.generation.cached_answers import CachedAnswers
+from consistency_jax.generation.endpoint import Endpoint
 
 PROMPTS = [f"prompt {n}\u2028" for n in range(10)]
 
@@ -35,6 +36,24 @@ def test_a_killed_run_asks_only_what_it_was_not_answered(tmp_path):
     nothing = TableGenerator(answer)
     assert ask(nothing, path) == expected
     assert nothing.asked == []
+
+
+def test_a_refused_prompt_is_its_own_fault_after_a_kill_too(tmp_path, serve):
+    """Where a server has answered nothing yet, the request itself may be what is wrong."""
+
+    def respond(body):
+        return (400, b"") if body["prompt"] == "long" else (200, {"choices": [{"text": "x"}]})
+
+    served = serve(respond)
+
+    def asked(prompts):
+        engine = CachedAnswers(
+            lambda: Endpoint(served.url, "m", skip_refused=True), tmp_path / "answers.jsonl", "m", batch=2
+        )
+        return engine.generate(prompts, n=1, sampling=Sampling(), seed=0)
+
+    assert asked(["a", "b"]) == [["x"], ["x"]]
+    assert asked(["a", "b", "long"]) == [["x"], ["x"], [""]]
 
 
 def test_what_was_cut_is_remembered_as_that(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import transformers
 from served import Answer, Served
 
 from consistency_jax.generation import Cut, GenerationError, Sampling
-from consistency_jax.generation.endpoint import Endpoint
+from consistency_jax.generation.endpoint import Endpoint, _seconds
 from consistency_jax.generation.sampler import Sampler
 from consistency_jax.models.huggingface import load_pretrained
 
@@ -108,6 +109,30 @@ def test_a_refusal_is_told_at_once_with_its_reason(serve: Any) -> None:
     with pytest.raises(GenerationError, match="status 400.*max_tokens is too large"):
         ask(served)
     assert len(served.asked) == 1
+
+
+def test_a_redirect_carries_no_key_to_another_place(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    other = serve(lambda body: texts("from elsewhere"))
+    for status in (302, 307):
+        served = serve(lambda body, status=status: (status, b"", {"Location": other.url}))
+        with pytest.raises(GenerationError, match=f"status {status}"):
+            ask(served)
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("url", ["http://a..b/v1", "http://127.0.0.1/vé"])
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(GenerationError, match="is no address"):
+        Endpoint(url, "m").generate(["a"], n=1, sampling=Sampling(), seed=0)
+
+
+def test_a_busy_server_says_when_to_come_again_in_seconds_or_by_a_date() -> None:
+    """RFC 9110, 10.2.3."""
+    assert _seconds("7", 1.0) == 7
+    assert 35 < _seconds(formatdate(time.time() + 40, usegmt=True), 1.0) <= 40
+    assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT", 1.0) == 0
+    assert _seconds("", 1.0) == _seconds("soon", 1.0) == 1
 
 
 def test_a_prompt_that_is_refused_costs_itself_alone_where_that_is_wanted(serve: Any, capsys: Any) -> None:

@@ -153,6 +153,22 @@ def asked(**languages: tuple) -> dict:
     }
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_of_two_candidates_of_one_name_neither_is_meant_more(place):
+    """Whichever of its two Georgias English means, French has one word for both."""
+    names = {"en": ("Paris", "Georgia", "Georgia (state)"), "fr": ("Paris", "Géorgie", "Géorgie")}
+    said = {"en": (names["en"][place], "no candidate"), "fr": ("Géorgie", "Paris")}
+    answers = {
+        code: {
+            str(n): Given((text,), ("Paris",), names[code], "Q?", "", f"{code}:{n}")
+            for n, text in enumerate(said[code])
+        }
+        for code in names
+    }
+    _, table, _ = joined_answers("task", answers, "mend", by_spelling())
+    assert top1_agreement(table.logp, table.mask)[0].tolist() == [0]
+
+
 def outcome(answers: dict, match: Match | None) -> tuple[list[float], list[float]]:
     """Agreement of pairs, and who is right, by the order of the languages' names."""
     _, table, _ = joined_answers("task", answers, "mend", match)
