@@ -2,8 +2,9 @@
 
 Reads what the runs have measured (tables/*.npz) and prints a table of their figures and of their changes, against the
 base model or against the first run (`--against=first`), with paired bootstrap intervals; compare.html and compare.json
-hold both. Runs whose configs differ in nothing but the seed are one method: means and standard deviations over seeds.
-Audits are compared too, of one model with another: changes are then against the first.
+hold both. Runs whose configs differ in nothing but the seed, and that were measured at one step, are one method: means
+and standard deviations over seeds. Audits are compared too, of one model with another: changes are then against the
+first.
 """
 
 import dataclasses
@@ -51,7 +52,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """Runs that differ in their seed alone, by seed."""
+    """Runs that differ in their seed alone (`group`), by seed."""
 
     name: str
     runs: dict[int, Run]
@@ -223,7 +224,11 @@ def group(runs: Sequence[Run], names: Sequence[str] | None = None) -> list[Metho
         seeds = [run.config.seed for run in own]
         if len(set(seeds)) < len(seeds):
             both = ", ".join(run.label for run in own)
-            told = "differ at most in how they were measured (evaluation, data.test)"
+            told = (
+                "the same name"
+                if names
+                else "differ at most in how they were measured (evaluation, data.test)"
+            )
             raise UserError(f"{both} have the same seed, and {told}: give one of them")
         name = key if names else os.path.commonprefix([run.label for run in own]).rstrip("/-_. ")
         methods.append(Method(name or own[0].label, dict(zip(seeds, own, strict=True))))

@@ -19,6 +19,7 @@ import importlib.util
 import io
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -74,12 +75,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the workdir, and of machines: lower-case letters, digits and hyphens. Options, which may be long, are
-        there by a hash, so that no other run is taken for this one."""
-        data = Path(self.data).name if self.data.startswith("/") else self.data
+        """Of the workdir, and of machines: lower-case letters, digits and hyphens. Options and folders, which may be
+        long, are there by a hash, so that no other run is taken for this one."""
+        folder, data = os.path.split(self.data) if self.data.startswith("/") else ("", self.data)
         words = [self.model, data, self.method, f"s{self.seed}"]
-        if self.options or self.overrides:
-            words.append(hashlib.sha256("\n".join((self.options, *self.overrides)).encode()).hexdigest()[:6])
+        if any(more := (folder, self.options, *self.overrides)):
+            words.append(hashlib.sha256("\n".join(more).encode()).hexdigest()[:6])
         return "-".join(re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)
 
     @property

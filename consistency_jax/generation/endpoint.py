@@ -173,6 +173,8 @@ class Endpoint:
                 with error:
                     said = error.read(2000).decode(errors="replace").strip()
                 problem = f"status {error.code}, and said: {said}"
+                if place := error.headers.get("Location"):
+                    problem += f" (redirects are not followed: give the address that leads to {place})"
                 if error.code < 500 and error.code not in LATER:
                     kind = _RefusedError if error.code in OF_THE_PROMPT else GenerationError
                     raise kind(f"endpoint: {self._url} refused the request: {problem}") from None
@@ -220,5 +222,5 @@ def _seconds(retry_after: str, default: float) -> float:
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return default

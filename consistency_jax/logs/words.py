@@ -165,7 +165,8 @@ class _Question:
         self.labels: dict[str, list[Label | None]] = {}
         self.open: dict[tuple[str, Label], Said] = {}
         for language, own in asked.items():
-            table = {spelt: label for spelt, label in abroad.items() if spelt not in tables[language]}
+            called_here = {spelling(text, language) for text in own.candidates}
+            table = {spelt: label for spelt, label in abroad.items() if spelt not in called_here}
             wrong = tables[language].keys() - {
                 spelling(own.candidates[k], language) for k in places if own.candidates
             }

@@ -59,18 +59,19 @@ def row_of(
 def rows_of(parts: Mapping[str, Any], figures: Iterable[Figure]) -> dict[str, Row]:
     """Key -> row, of all that is one number and known."""
     return {
-        key: row_of(parts, key, label=_label(figure, key, parts["base"]), better=figure.tone(key))
+        key: row_of(parts, key, label=_label(figure, key, parts), better=figure.tone(key))
         for figure in figures
         for key in figure.labels
         if any(parts[part].get(key) is not None for part in ("base", "final") if part in parts)
     }
 
 
-def _label(figure: Figure, key: str, base: Mapping[str, Any]) -> str:
+def _label(figure: Figure, key: str, parts: Mapping[str, Any]) -> str:
     """What a row is called: where there is no English, the mean of the languages is not one of others."""
-    label = figure.labels[key]
-    alone = key.endswith("_non_en") and base.get(f"{figure.name}_en") is None
-    return label.replace(", others", ", mean") if alone else label
+    english = any(
+        parts[part].get(f"{figure.name}_en") is not None for part in ("base", "final") if part in parts
+    )
+    return figure.labels[key] if english else figure.labels[key].replace(", others", ", mean")
 
 
 def parts_of(summary: Mapping[str, Any], split: str) -> dict[str, Any]:
@@ -220,9 +221,7 @@ def _analysis_view(summary: dict[str, Any], split: str) -> dict[str, Any]:
         "divergences": [],
         "normalizations": {},
         "consensus": None,
-        "heads": [
-            _label(figure, key, parts["base"]) for figure in (lead, ACCURACY) for key in figure.headline
-        ],
+        "heads": [_label(figure, key, parts) for figure in (lead, ACCURACY) for key in figure.headline],
         "groups": {
             name: rows
             if found["groups"][name]["items"] >= TOO_FEW

@@ -126,10 +126,8 @@ def run_app(
             print(keys() if keys and "--helpfull" in argv else "", end="")
             sys.exit(0)
         try:
-            if bad := [
-                data for data in map(os.fsencode, argv) if data.decode(errors="ignore").encode() != data
-            ]:
-                raise UserError(f"{str(bad[0])[2:-1]} is no UTF-8: rename what has this name")
+            if bad := [word for word in argv if word.encode(errors="ignore").decode() != word]:
+                raise UserError(f"{str(os.fsencode(bad[0]))[2:-1]} is no UTF-8: rename what has this name")
             if words:
                 own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
                 argv = words(argv, flags.FLAGS, [flag.name for flag in own])
@@ -150,7 +148,7 @@ def run_app(
             told = (
                 f"--{missing[1]} is missing; --help tells what it is"
                 if missing
-                else _last_of_traceback(str(error))
+                else _last_of_traceback(str(error).removeprefix("ERROR:: "))
             )
         except OSError as error:  # of the config file; what went wrong stands behind its number
             told = f"--config: {str(error.__cause__).rpartition('] ')[2]}"
@@ -239,7 +237,7 @@ def config_flag() -> flags.FlagHolder:
             lock_config=False,
             accept_new_attributes=True,
         )
-    except flags.Error as error:  # of a --flagfile, which is read here already
+    except (flags.Error, UnicodeDecodeError) as error:  # of a --flagfile, which is read here already
         sys.exit(f"error: --flagfile: {str(error).removeprefix('ERROR:: ')}")
 
 

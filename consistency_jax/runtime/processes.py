@@ -5,6 +5,7 @@ decided outside of JAX (is there a checkpoint? what does the file say?) is decid
 of them what it found, its errors too. With one process everything here does nothing.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -130,8 +131,9 @@ def is_main() -> bool:
 def leave(status: int) -> None:
     """Ends this process after an error that the others may not know of. A usual exit would wait for them, and they,
     in the middle of a common computation, for this one; so they are told by its silence."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # who reads it has gone, or its disk is full
+            stream.flush()
     os._exit(status)
 
 

@@ -118,7 +118,7 @@ def test_from_another_folder_workdirs_and_data_are_where_one_stands(
     )
     told = capfd.readouterr().out
     assert f"data={tmp_path}/q.jsonl," in told
-    assert f"--workdir={tmp_path}/runs/gemma3-4b-q-jsonl-dco-s0" in told
+    assert re.search(f"--workdir={tmp_path}/runs/gemma3-4b-q-jsonl-dco-s0-[0-9a-f]{{6}}", told)
     assert sweep.main(["--out=runs", *flags(tmp_path, launcher)[1:], "--dry-run"]) == 0
     assert f"--workdir={tmp_path / 'runs'}/gemma3-4b-bmlama17-dco-s0" in capfd.readouterr().out
     with pytest.raises(SystemExit):

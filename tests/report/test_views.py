@@ -80,6 +80,10 @@ def test_what_is_known_after_training_alone_is_shown():
 def test_without_english_there_are_no_other_languages():
     found = {"base": {"wrong_en": None, "wrong_non_en": 30.0}, "confidence": {"wrong_non_en": [25.0, 35.0]}}
     assert [row.label for row in rows_of(found, [WRONG]).values()] == ["Wrong, mean"]
+    found["final"] = {"wrong_en": 20.0, "wrong_non_en": 31.0}  # it was not known before
+    found["delta"] = {"wrong_en": None, "wrong_non_en": 1.0}
+    found["confidence"] |= {"wrong_en": None}
+    assert [row.label for row in rows_of(found, [WRONG]).values()] == ["Wrong, English", "Wrong, others"]
 
 
 def test_a_change_in_few_questions_of_a_group_has_no_colour():
