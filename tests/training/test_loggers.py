@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -97,8 +98,13 @@ def test_wandb_offline_keeps_every_value(tmp_path, monkeypatch):
         log = MetricsLog(tmp_path, stage=stage, first_step=first, tensorboard=False, wandb="project")
         log.write(first + 1, {"loss": 0.515625 - 0.25 * first})
         log.close()
-    runs = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
-    kept = b"".join(path.read_bytes() for path in runs)
-    for told in (b"dpo/loss", b"dco/loss", b"dco/step", b"0.515625", b"0.265625"):
-        assert told in kept
+    told, missing = (b"dpo/loss", b"dco/loss", b"dco/step", b"0.515625", b"0.265625"), ["all"]
+    # A process of its own writes the files, and `finish` does not wait for it.
+    deadline = time.monotonic() + 60
+    while missing and time.monotonic() < deadline:
+        runs = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+        kept = b"".join(path.read_bytes() for path in runs)
+        missing = [value for value in told if value not in kept]
+        time.sleep(0.1)
+    assert not missing
     assert {path.stem for path in runs} == {f"run-{(tmp_path / 'wandb_id').read_text()}"}  # one run a workdir
