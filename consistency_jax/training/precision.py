@@ -23,11 +23,8 @@ import optax
 from consistency_jax.runtime.mesh import owner
 
 
-def with_precision(
-    inner: optax.GradientTransformation, state_dtype: str, rounding: str
-) -> optax.GradientTransformation:
-    """The optimizer with the policy `state_dtype` ("" for the parameters' type) and `rounding`, see above."""
-    plain = in_float32(inner, state_dtype)
+def with_rounding(plain: optax.GradientTransformation, rounding: str) -> optax.GradientTransformation:
+    """The optimizer with the policy `rounding`, see above; `plain` gives updates in float32."""
     rounded = ROUNDINGS[rounding](plain)
 
     def init(params: Any) -> Any:
@@ -44,7 +41,8 @@ def _narrow(params: Any) -> bool:
 
 
 def in_float32(inner: optax.GradientTransformation, state_dtype: str = "") -> optax.GradientTransformation:
-    """Computes in float32 (or wider) whatever the types of gradients, state and parameters; returns such updates."""
+    """Computes in float32 (or wider) whatever the types of gradients, state and parameters; returns such updates.
+    What the state has for a parameter is kept in `state_dtype`, or "" in the parameter's type."""
 
     def init(params: Any) -> Any:
         state = inner.init(params)
@@ -56,7 +54,7 @@ def in_float32(inner: optax.GradientTransformation, state_dtype: str = "") -> op
         )
 
     def update(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        updates, new_state = inner.update(_wide(grads), _wide(state), _wide(params))
+        updates, new_state = inner.update(wide(grads), wide(state), wide(params))
         return updates, jax.tree.map(lambda new, old: new.astype(old.dtype), new_state, state)
 
     return optax.GradientTransformation(init, update)
@@ -75,7 +73,7 @@ def master(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """
 
     def init(params: Any) -> MasterState:
-        return MasterState(_wide(params), inner.init(params))
+        return MasterState(wide(params), inner.init(params))
 
     def update(grads: Any, state: MasterState, params: Any) -> tuple[Any, MasterState]:
         updates, inner_state = inner.update(grads, state.inner, state.master)
@@ -114,7 +112,7 @@ def stochastic(inner: optax.GradientTransformation) -> optax.GradientTransformat
 ROUNDINGS = {"nearest": lambda tx: tx, "stochastic": stochastic, "master": master}
 
 
-def _wide(tree: Any) -> Any:
+def wide(tree: Any) -> Any:
     """Every floating leaf in float32 at least."""
     return jax.tree.map(
         lambda x: (
@@ -124,11 +122,35 @@ def _wide(tree: Any) -> Any:
     )
 
 
+def stored(tree: Any, like: Any) -> Any:
+    """A float32 tree in the types of another, as it will be read from memory."""
+
+    def narrowed(x: jax.Array, dtype: Any) -> jax.Array:
+        return x if x.dtype == dtype else kept_apart(_rounded(x, dtype).astype(dtype))
+
+    return jax.tree.map(lambda x, old: narrowed(x, old.dtype), tree, like)
+
+
+def kept_apart(tree: Any) -> Any:
+    """On CPU, leaves of low precision as they lie in memory: what is computed of them shares nothing with others."""
+
+    def one(x: jax.Array) -> jax.Array:
+        if x.dtype.itemsize >= 4:
+            return x
+        return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+    return jax.tree.map(one, tree)
+
+
+def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
+    """x, rounded as `dtype` would. (A cast there and back may be optimized away.)"""
+    info = jnp.finfo(dtype)
+    return jax.lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=info.nmant)
+
+
 def _step_to_nearest(parameter: jax.Array, wanted: jax.Array) -> jax.Array:
-    """What takes a parameter to `wanted` as its type has it. (A cast there and back may be optimized away.)"""
-    info = jnp.finfo(parameter.dtype)
-    rounded = jax.lax.reduce_precision(wanted, exponent_bits=info.nexp, mantissa_bits=info.nmant)
-    return rounded - parameter.astype(wanted.dtype)
+    """What takes a parameter to `wanted` as its type has it."""
+    return _rounded(wanted, parameter.dtype) - parameter.astype(wanted.dtype)
 
 
 def _step_to_random(parameter: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from consistency_jax.objectives import Loss, Mlc, Outputs, mlc
 from consistency_jax.objectives.mlc import countable
 from consistency_jax.runtime.mesh import replicated, state_shardings
 from consistency_jax.scoring.logps import batch_shardings, tree_logps
+from consistency_jax.training.optimizer import gradient_norm
 from consistency_jax.training.trainable import merge_params, split_params
 
 AUXILIARY = "auxiliary"
@@ -133,8 +134,7 @@ def make_train_step(
         metrics = {name: value for name, value in metrics.items() if name != "weight"}
         updates, optimizer_state = optimizer.update(grads, state.optimizer, trained)
         params, extractor = parted(optax.apply_updates(trained, updates))
-        wide = jax.tree.map(lambda grad: grad.astype(jnp.float32), grads)
-        metrics = metrics | {"gradient_norm": optax.tree.norm(wide)}
+        metrics = metrics | {"gradient_norm": gradient_norm(grads)}
         return TrainState(state.step + 1, params, optimizer_state, extractor), metrics
 
     return step

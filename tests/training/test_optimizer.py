@@ -14,7 +14,7 @@ from consistency_jax.errors import ConfigError
 from consistency_jax.models.decoder import DecoderConfig, abstract_params
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.runtime.mesh import make_mesh, state_shardings
-from consistency_jax.training.optimizer import OPTIMIZERS, _clip, make_optimizer
+from consistency_jax.training.optimizer import OPTIMIZERS, _clip, gradient_norm, make_optimizer
 
 
 def settings(**changes):
@@ -48,6 +48,25 @@ def test_every_optimizer_lowers_the_loss(name):
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_adamw_in_float32_is_that_of_optax():
+    ours = make_optimizer(settings(learning_rate=0.01, weight_decay=0.1), 5)
+    config = settings()
+    theirs = optax.chain(
+        optax.identity(), optax.adamw(lambda _: 0.01, config.b1, config.b2, config.eps, weight_decay=0.1)
+    )
+    params = {"kernel": jax.random.normal(jax.random.key(0), (16, 8))}
+    states = [tx.init(params) for tx in (ours, theirs)]
+    for step in range(3):
+        grads = {"kernel": jax.random.normal(jax.random.key(step + 1), (16, 8))}
+        updates, states = zip(
+            *(tx.update(grads, own, params) for tx, own in zip((ours, theirs), states)), strict=True
+        )
+        np.testing.assert_array_equal(updates[0]["kernel"], updates[1]["kernel"])
+    assert jax.tree.structure(states[0]) == jax.tree.structure(
+        states[1]
+    )  # checkpoints of either fit the other
+
+
 @pytest.mark.parametrize("size", [0.01, 3.0, np.nan])
 def test_gradients_are_scaled_down_to_the_global_norm(size):
     rng = np.random.default_rng(0)
@@ -59,13 +78,28 @@ def test_gradients_are_scaled_down_to_the_global_norm(size):
         np.testing.assert_allclose(scaled[name], grad * min(1.0, 2.0 / size), rtol=4 * 2.0**-24)
 
 
-def test_clipping_keeps_the_type_of_each_gradient():
-    """Those of an auxiliary loss are float32 beside bfloat16 ones, and so is the norm of both."""
+def test_gradients_of_two_types_are_clipped_in_float32():
+    """Those of an auxiliary loss are float32 beside bfloat16 ones."""
     grads = {"own": jnp.full(4, 3.0, jnp.bfloat16), "beside": jnp.full(4, 4.0)}
     scaled, _ = _clip(1.0).update(grads, optax.EmptyState())
-    assert {name: grad.dtype for name, grad in scaled.items()} == {"own": jnp.bfloat16, "beside": jnp.float32}
-    np.testing.assert_allclose(scaled["own"].astype(jnp.float32), 0.3, rtol=2.0**-8)
+    assert {grad.dtype for grad in scaled.values()} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(scaled["own"], 0.3, rtol=1e-6)
     np.testing.assert_allclose(scaled["beside"], 0.4, rtol=1e-6)
+
+
+@pytest.mark.optimised
+@pytest.mark.parametrize("state_dtype", ["", "float32"])
+def test_an_update_of_bfloat16_parameters_takes_no_memory_of_its_own(state_dtype):
+    """On CPU it once held all gradients in float32, and copies of the moments."""
+    tx = make_optimizer(settings(clip_norm=1.0, state_dtype=state_dtype, weight_decay=0.01), 10)
+    params = {name: jnp.ones((256, 512), jnp.bfloat16) for name in "ab"}
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, gradient_norm(grads)
+
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), params).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 2000  # a gradient has 262,144
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -120,5 +120,8 @@ def test_moments_are_kept_in_their_own_type_and_computed_in_float32(dtype, state
     wide = np.asarray(grads["weight"], np.float32)
     assert updates["weight"].dtype == jnp.float32
     np.testing.assert_array_equal(adam.mu["weight"], jnp.asarray(np.float32(0.1) * wide).astype(kept))
-    nonzero = np.abs(wide) > 1e-3
-    np.testing.assert_allclose(updates["weight"][nonzero], -1e-3 * np.sign(wide)[nonzero], rtol=1e-4)
+    # The step is made of the moments as they are kept.
+    mu, nu = (np.asarray(moment["weight"], np.float64) for moment in (adam.mu, adam.nu))
+    np.testing.assert_allclose(nu, 1e-3 * wide.astype(np.float64) ** 2, rtol=2 * jnp.finfo(kept).eps)
+    step = -1e-3 * (mu / 0.1) / (np.sqrt(nu / 1e-3) + 1e-8)
+    np.testing.assert_allclose(updates["weight"], step, rtol=2e-5)
