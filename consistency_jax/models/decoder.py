@@ -43,7 +43,7 @@ from consistency_jax.models.attention import (
 )
 from consistency_jax.models.kv_cache import Cache, KeysValues
 from consistency_jax.models.lora import PROJECTIONS, LoraConfig, Projection
-from consistency_jax.models.projection import dot_general, head_product
+from consistency_jax.models.projection import dot_general, head_product, looked_up
 from consistency_jax.models.quantised import BASES, block_of
 from consistency_jax.models.rotary import Rope, rotate, rotations
 
@@ -344,7 +344,7 @@ class Embedding(nn.Module):
         c = self.config
         initializer = _parameter(nn.initializers.normal(c.initializer_range), "vocab", "embed")
         weight = self.param("weight", initializer, (c.vocab_size, c.hidden), jnp.dtype(c.param_dtype))
-        return weight if tokens is None else jnp.take(weight, tokens, axis=0, mode="clip")
+        return weight if tokens is None else looked_up(weight, tokens)
 
 
 class Decoder(nn.Module):

@@ -1,5 +1,5 @@
-"""The products of projections, of the head and of attention: low-precision inputs, float32 sums, gradients that reach
-the fast units.
+"""The products of projections, of the head and of attention, and the embedding's rows: low-precision inputs, float32
+sums, gradients that reach the fast units.
 
 In float32 this is `jax.lax.dot_general`. In bfloat16 (or float16) two things go wrong if it is left alone:
 * a product whose output is bfloat16 misses the CPU's bfloat16 unit, so we ask for float32 and cast after;
@@ -119,6 +119,47 @@ def _head_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[ja
 
 
 _low_head_product.defvjp(lambda x, weight: (_head_product(x, weight), (x, weight)), _head_backward)
+
+
+def looked_up(weight: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Rows of an embedding: weight [V, D], tokens i32[...] -> [..., D].
+
+    On CPU a low-precision gradient would be summed in a float32 array as large as the embedding, and then cast. Here
+    rows of the same token are summed in float32 first, and each is then put in its place.
+    """
+    return (_low_look_up if weight.dtype in LOW else _look_up)(weight, tokens)
+
+
+def _look_up(weight: jax.Array, tokens: jax.Array) -> jax.Array:
+    return jnp.take(weight, tokens, axis=0, mode="clip")
+
+
+def _look_up_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, None]:
+    weight, tokens = saved
+
+    def cpu(g: jax.Array, tokens: jax.Array) -> jax.Array:
+        rows = len(weight)
+        tokens = jnp.clip(tokens.reshape(-1), 0, rows - 1)
+        order = jnp.argsort(tokens)
+        tokens = tokens[order]
+        number = jnp.cumsum(jnp.diff(tokens, prepend=tokens[:1]) != 0)  # of each different token
+        wide = g.reshape(-1, g.shape[-1])[order].astype(jnp.float32)
+        sums = jax.ops.segment_sum(wide, number, num_segments=len(tokens), indices_are_sorted=True)
+        places = jnp.full(len(tokens), rows).at[number].set(tokens)  # behind the last token: none
+        # As integers: numbers of low precision would be scattered in float32 again.
+        bits = jax.lax.bitcast_convert_type(sums.astype(g.dtype), jnp.uint16)
+        return jax.lax.bitcast_convert_type(
+            jnp.zeros(weight.shape, bits.dtype).at[places].set(bits, mode="drop"), g.dtype
+        )
+
+    def default(g: jax.Array, tokens: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda weight: _look_up(weight, tokens), weight)(g)[0]
+
+    return jax.lax.platform_dependent(g, tokens, cpu=cpu, default=default), None
+
+
+_low_look_up = jax.custom_vjp(_look_up)
+_low_look_up.defvjp(lambda weight, tokens: (_look_up(weight, tokens), (weight, tokens)), _look_up_backward)
 
 
 def stacked_product(a: jax.Array, b: jax.Array, contract: int) -> jax.Array:

@@ -126,7 +126,13 @@ def stored(tree: Any, like: Any) -> Any:
     """A float32 tree in the types of another, as it will be read from memory."""
 
     def narrowed(x: jax.Array, dtype: Any) -> jax.Array:
-        return x if x.dtype == dtype else kept_apart(_rounded(x, dtype).astype(dtype))
+        if x.dtype == dtype:
+            return x
+        return jax.lax.platform_dependent(
+            x,
+            cpu=lambda x: jax.lax.optimization_barrier(x.astype(dtype)),
+            default=lambda x: _rounded(x, dtype).astype(dtype),
+        )
 
     return jax.tree.map(lambda x, old: narrowed(x, old.dtype), tree, like)
 

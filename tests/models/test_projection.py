@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from consistency_jax.models.projection import dot_general, head_product
+from consistency_jax.models.projection import dot_general, head_product, looked_up
 
 LAST = (((2,), (0,)), ((), ()))
 
@@ -63,3 +63,28 @@ def test_the_heads_logits_are_float32_and_its_gradients_those_of_float64(dtype, 
         # In low precision the cotangent is rounded, too.
         tolerance = (1e-6 if dtype == "float32" else 2**-7) * np.abs(theirs).max()
         np.testing.assert_allclose(np.asarray(ours, np.float64), theirs, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_rows_of_an_embedding_and_their_gradients_are_those_of_float64(dtype):
+    rng = np.random.default_rng(2)
+    weight = jnp.asarray(rng.normal(size=(16, 8)), dtype)
+    tokens = jnp.asarray([[3, 3, 0, 15], [3, 7, 16, -2]])  # those behind the end are taken as the nearest
+    g = jnp.asarray(rng.normal(size=(2, 4, 8)), dtype)
+    rows, gradient = jax.jit(
+        lambda w, t, g: (looked_up(w, t), jax.vjp(lambda w: looked_up(w, t), w)[1](g)[0])
+    )(weight, tokens, g)
+    inside = np.clip(tokens, 0, 15)
+    np.testing.assert_array_equal(rows, weight[inside])
+    expected = np.zeros((16, 8))
+    np.add.at(expected, inside, np.asarray(g, np.float64))
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(
+        np.asarray(gradient, np.float64), expected, rtol=2 * float(jnp.finfo(dtype).eps), atol=1e-6
+    )
+
+
+def test_gradients_of_a_token_that_occurs_often_are_summed_in_float32():
+    g = jnp.asarray([[1.0], *[[2.0**-9]] * 512], "bfloat16")
+    _, back = jax.vjp(lambda w: looked_up(w, jnp.full(513, 2)), jnp.zeros((4, 1), "bfloat16"))
+    np.testing.assert_array_equal(back(g)[0], [[0], [0], [2], [0]])
