@@ -9,9 +9,10 @@ An update of AdamW is about lr / |weight| of a weight: 1e-5 / 0.02. bfloat16 has
 
 (float32 parameters, adapters say, take sums as they are: the three are one.)
 
-`state_dtype` is the type of moments. In bfloat16 a second moment with b2 = 0.999 suffers as the weights do (its steps
-are 1/1000 of it), so where memory allows take float32. Bytes a parameter, AdamW with bfloat16 parameters and
-gradients: 8 with bfloat16 moments, 12 with float32 moments, 4 more with a master.
+`state_dtype` is the type of moments; AdamW's step is made of them as they are kept. In bfloat16 a second moment with
+b2 = 0.999 suffers as the weights do (its steps are 1/1000 of it), so where memory allows take float32. Bytes a
+parameter, AdamW with bfloat16 parameters and gradients: 8 with bfloat16 moments, 12 with float32 moments, 4 more with a
+master.
 """
 
 from typing import Any, NamedTuple
