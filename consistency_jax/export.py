@@ -20,6 +20,7 @@ from consistency_jax.config.stages import stages_of
 from consistency_jax.errors import ConfigError
 from consistency_jax.models import hub
 from consistency_jax.models.adapters import merge_adapters, save_adapter
+from consistency_jax.models.gguf import is_gguf
 from consistency_jax.models.huggingface import WEIGHTS, save_pretrained
 from consistency_jax.report.card import CARD, model_card
 from consistency_jax.runtime.cache import cache_folder
@@ -126,7 +127,13 @@ def export(
     if not on_main((out / "README.md").exists):
         on_main(lambda: write_text(out / "README.md", card))
     if adapter:
-        save_adapter(model, out, base=config.model.path or str(base.folder))
+        path = expanded(config.model.path or str(base.folder))
+        save_adapter(model, out, base=str(path.absolute()) if path.exists() else config.model.path)
+        if is_gguf(path):
+            print(
+                "note: peft reads no GGUF file: put the model that it was made from into adapter_config.json, "
+                "as base_model_name_or_path"
+            )
     else:
         save_pretrained(merge_adapters(model), out)
     on_main(lambda: write_text(out / "README.md", card))

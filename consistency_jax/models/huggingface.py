@@ -358,9 +358,12 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
         if model.folder is not None:
             theirs = load_tokenizer(model.folder)
             keys = [tokenizer_key(own) for own in (model.tokenizer, theirs) if own is not None]
+            copied: list[str] = []
             if model.tokenizer is None or len(keys) == 2 and keys[0] == keys[1]:
-                copy_tokenizer_files(model.folder, fresh)
-            else:  # another one than the folder's: with data.bos=named, say
+                copied = copy_tokenizer_files(model.folder, fresh)
+            # Another one than the folder's, with data.bos=named, say; or a bare tokenizer.model, which other libraries
+            # take for what its class usually does with one.
+            if model.tokenizer is not None and {"tokenizer.json", "vocab.json"}.isdisjoint(copied):
                 with named(fresh):
                     model.tokenizer.save_pretrained(fresh)
             for name in COPIED:

@@ -161,8 +161,9 @@ def copy_tokenizer_files(source: Path, target: Path) -> list[str]:
 def from_sentencepiece(model_file: str | Path) -> "transformers.PreTrainedTokenizerFast":
     """A fast tokenizer that segments as sentencepiece does with this `tokenizer.model` (BPE or unigram).
 
-    It puts nothing around a text. Control pieces are special tokens. Unlike sentencepiece, a unigram model (and a BPE
-    one with user symbols, where it is the whole word) reads the spelling of a control, unknown or byte piece as it.
+    It puts nothing around a text. Control pieces are special tokens, read by their spelling unless it is called with
+    `split_special_tokens`. Unlike sentencepiece, a unigram model (and a BPE one with user symbols, where it is the
+    whole word) reads the spelling of a control, unknown or byte piece as it even then.
     """
     # Imported here: only these files need protobuf.
     from sentencepiece import sentencepiece_model_pb2
@@ -184,7 +185,6 @@ def from_sentencepiece(model_file: str | Path) -> "transformers.PreTrainedTokeni
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=convert_sentencepiece(proto),
         clean_up_tokenization_spaces=False,
-        split_special_tokens=True,
         **special,
     )
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from consistency_jax.models.families.family import read_rope
+from consistency_jax.models.families.keys import Keys
 from consistency_jax.models.rotary import Rope, rotate, rotations
 
 LLAMA3 = {"low_freq_factor": 1.5, "high_freq_factor": 3.0, "original_max_position_embeddings": 1024}
@@ -29,6 +31,17 @@ def test_frequencies_are_those_of_transformers(scaling: str, theta: float) -> No
     np.testing.assert_allclose(rope.frequencies(32), expected.numpy(), rtol=1e-5)  # float32
     assert rope.attention_factor == factor
     assert (np.abs(rope.frequencies(32) / Rope(theta).frequencies(32) - 1) > 0.1).any()
+
+
+def test_the_length_that_yarn_begins_from_is_the_models_where_none_is_given() -> None:
+    transformers = pytest.importorskip("transformers")
+    rope_utils = pytest.importorskip("transformers.modeling_rope_utils")
+    given = {"max_position_embeddings": 512, "rope_scaling": {"type": "yarn", "factor": 4.0}}
+    config = transformers.LlamaConfig(hidden_size=96, num_attention_heads=3, **given)
+    expected, factor = rope_utils.ROPE_INIT_FUNCTIONS["yarn"](config, device="cpu")
+    rope = read_rope(Keys(given))
+    np.testing.assert_allclose(rope.frequencies(32), expected.numpy(), rtol=1e-5)  # float32
+    assert rope.attention_factor == pytest.approx(factor)
 
 
 def test_a_layer_without_rotary_positions_is_turned_by_nothing_bit_for_bit() -> None:

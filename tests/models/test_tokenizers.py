@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import sentencepiece
@@ -13,6 +15,8 @@ import tokenizers
 import transformers
 
 from consistency_jax.data.trees.tokenization import encode
+from consistency_jax.models.decoder import DecoderConfig, init_params
+from consistency_jax.models.huggingface import Model, load_pretrained, save_pretrained
 from consistency_jax.models.tokenizers import TokenizerError, load_tokenizer, put_bos
 
 ODD = [
@@ -46,7 +50,7 @@ def test_sentencepiece_folders_segment_as_sentencepiece(data_folder: Path, name:
     tokenizer = load_tokenizer(data_folder / name)
     reference = sentencepiece.SentencePieceProcessor(str(data_folder / name / "tokenizer.model"))
     sample = texts(data_folder)
-    ours = tokenizer(sample, return_offsets_mapping=True, add_special_tokens=False)
+    ours = tokenizer(sample, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True)
     assert ours["input_ids"] == reference.encode(sample)
     assert tokenizer.is_fast
     assert tokenizer.bos_token_id == reference.bos_id()
@@ -144,6 +148,9 @@ def test_tokens_that_files_beside_a_sentencepiece_model_add_have_their_ids(
     chat = load_tokenizer(tmp_path)
     said = next(encode(chat, ["<|im_start|>Once<|im_end|>"], special=True)).ids
     assert (said[0], said[-1], chat.eos_token_id) == (first, first + 1, first + 1)
+    chat.save_pretrained(tmp_path / "saved")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert theirs("<|im_start|>Once<|im_end|>", add_special_tokens=False)["input_ids"] == said
     assert chat("Once")["input_ids"] == plain("Once")["input_ids"]
     (tmp_path / "added_tokens.json").write_text(json.dumps({turns[0]: first + 7}))
     with pytest.raises(TokenizerError, match=f"should have id {first + 7}, and has {first}"):
@@ -176,3 +183,22 @@ def test_no_tokenizer_and_broken_tokenizers(tmp_path: Path) -> None:
         (tmp_path / "tokenizer.model").write_bytes(content)
         with pytest.raises(TokenizerError, match="cannot be read"):
             load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exported_folders_segment_as_here_with_transformers(
+    data_folder: Path, tmp_path: Path, name: str
+) -> None:
+    """With a bare `tokenizer.model` it would take what its class usually does: put no BOS, or a space before a text."""
+    source, made = tmp_path / "source", tmp_path / "made"
+    rows = len(load_tokenizer(data_folder / name))
+    config = DecoderConfig(vocab_size=rows, hidden=8, layers=1, heads=2, kv_heads=1, head_dim=4, mlp=8)
+    save_pretrained(Model(config, init_params(config, jax.random.key(0))), source)
+    shutil.copy(data_folder / name / "tokenizer.model", source)
+    before = load_pretrained(source)
+    save_pretrained(before, made)
+    theirs, again = transformers.AutoTokenizer.from_pretrained(made), load_tokenizer(made)
+    for text in texts(data_folder, every=200):
+        ids = before.tokenizer(text)["input_ids"]
+        assert again(text)["input_ids"] == ids
+        assert theirs(text)["input_ids"] == ids

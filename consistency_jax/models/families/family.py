@@ -216,7 +216,10 @@ def read_rope(hf: Keys, settings: HfConfig | None = None) -> Rope:
             "config.json: rope_parameters by layer type are not supported for this architecture"
         )
     given = {key: value for key, value in settings.items() if value is not None}
-    given = Keys(given, {"beta_fast": 32.0, "beta_slow": 1.0}, "config.json's rope_parameters")
+    defaults = {"beta_fast": 32.0, "beta_slow": 1.0}
+    if length := hf.get("max_position_embeddings"):
+        defaults["original_max_position_embeddings"] = length
+    given = Keys(given, defaults, "config.json's rope_parameters")
     kind = given.get("rope_type", given.get("type", "default"))  # the second is the older name; both are read
     if kind not in ROPE_KEYS:
         raise ConfigError(
