@@ -87,7 +87,8 @@ class Pipeline:
       total_steps: the run's length, to spread the planning over.
 
     Raises:
-      ValueError: where the items cannot fill a step, or none can be used.
+      ValueError: where no item can be used, or a setting does not fit them. (A step of more items than there are has
+        some more than once.)
     """
 
     on_policy = False  # a batch does not depend on the parameters

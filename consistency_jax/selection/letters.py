@@ -9,7 +9,8 @@ rules that finds a letter (this project's rules; of several finds the last count
    where one goes on as options do (`Answer: B) Paris`), words for "answer" alone; a list of letters (`the other options
    (B, C)`) names none;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
-3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; not where such lines name several options.
+3. alone on its line, or opening it, or bold text, as options do: `B`, `B.`, `B) Paris`, `so **B. Paris** is right`; not
+   where several options are named so.
 
 Full-width letters count as plain ones, and so do the Cyrillic А В С Е and the Greek Α Β Ε where they stand alone: they
 look like A B C E. A letter beside another Latin letter or a digit is no option. Nor is I before a word in small
@@ -114,5 +115,5 @@ def _patterns(options: int) -> tuple[re.Pattern[str], ...]:
         re.compile(
             rf"(?:\\boxed\s*{{\s*(?:\\text\s*{{)?|\*\*\s*\(?|[(\[])\s*(?i:{alone})\s*(?:[.)]?\*\*|[)\]}}])"
         ),
-        re.compile(rf"^\s*[-*]?\s*{alone}(?:\s*[.):。]\s|\s*[.):。]?\s*$)", re.MULTILINE),
+        re.compile(rf"(?:^\s*[-*]?\s*|\*\*){alone}(?:\s*[.):。]\s|\s*[.):。]?\s*$)", re.MULTILINE),
     )

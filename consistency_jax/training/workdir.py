@@ -30,6 +30,8 @@ FREE_TO_CHANGE = (
     "checkpoint.",
     "evaluation.",
     "mesh.",
+    "pretrain.log_every",
+    "pretrain.checkpoint_every",
     "model.remat",
     "data.test",
     "batching.shapes",
@@ -214,7 +216,12 @@ def fixed(config: ConfigDict) -> dict[str, Any]:
     adapters that it has not."""
     selecting = any(selects(stage.config) for stage in stages_of(config))
     flat = flattened(json.loads(to_json(config)))
-    kept = {k: v for k, v in flat.items() if not k.startswith(FREE_TO_CHANGE) or selecting and k in RANKING}
+    own = {key: re.sub(r"^stage\.[^.]+\.", "", key) for key in flat}  # of a stage, as of all
+    kept = {
+        k: v
+        for k, v in flat.items()
+        if not own[k].startswith(FREE_TO_CHANGE) or selecting and own[k] in RANKING
+    }
     idle = () if config.lora.rank else ("lora.alpha", "lora.targets", "lora.dtype")
     return {k: v for k, v in kept.items() if k not in idle}
 

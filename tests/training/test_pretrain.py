@@ -58,6 +58,7 @@ def test_a_base_model_is_of_its_settings_and_text(monkeypatch, tmp_path):
     assert folder() == own
     # What the objective does later has no part in it.
     assert folder(**{"total_steps": 7, "optimizer.learning_rate": 1.0, "evaluation.bootstrap": 5}) == own
+    assert folder(**{"pretrain.log_every": 7, "pretrain.checkpoint_every": 77}) == own
     others = [
         folder(("a", "c")),
         folder(seed=1),

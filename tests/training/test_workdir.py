@@ -61,6 +61,18 @@ def test_what_ranks_candidates_may_not_change_where_pairs_are_made_by_it(small_c
     assert read_config(tmp_path / "run").evaluation.normalization == "mean_full"
 
 
+def test_what_changes_rounding_alone_may_change_in_a_stage_too(small_config, tmp_path):
+    small_config.stages = ("dpo", "dco")
+    small_config.stage.dco = {"batching": {"shapes": 1}, "total_steps": 2}
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    (tmp_path / "config.json").write_text(to_json(small_config))
+    small_config.stage.dco.batching.shapes = 2
+    opened(tmp_path, small_config)
+    small_config.stage.dco.total_steps = 3
+    with pytest.raises(ConfigError, match="stage.dco.total_steps: 2 there, 3 now"):
+        opened(tmp_path, small_config)
+
+
 def test_a_report_of_another_config_does_not_pass_for_this_ones(small_config, tmp_path):
     report = opened(tmp_path, small_config) / "report.json"
     report.write_text("{}")
