@@ -34,7 +34,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             raise ConfigError(f"rollout.source=generate is of pco_rollout, and does nothing with {names}")
         for key, row in KEYS["rollout"].items():
             value = config.rollout[key]
-            if (tuple(value) if isinstance(value, list) else value) != row.default:
+            if key != "source" and (tuple(value) if isinstance(value, list) else value) != row.default:
                 raise ConfigError(
                     f"rollout.{key}={value!r} does nothing here: it is of answers that the policy writes, "
                     "objective.name=pco_rollout with rollout.source=generate"
