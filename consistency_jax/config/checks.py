@@ -28,22 +28,22 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for name in ("stages", "stage"):
         KEYS[""][name].check(name, plain[name])
     stages = stages_of(config)
-    if not any(generates(stage.config) for stage in stages):
+    written = any(generates(stage.config) for stage in stages)
+    if config.rollout.source == "generate" and not written:
         names = ", ".join(dict.fromkeys(stage.config.objective.name for stage in stages))
-        if config.rollout.source == "generate":
-            raise ConfigError(f"rollout.source=generate is of pco_rollout, and does nothing with {names}")
-        for key, row in KEYS["rollout"].items():
-            value = config.rollout[key]
-            if key != "source" and (tuple(value) if isinstance(value, list) else value) != row.default:
-                raise ConfigError(
-                    f"rollout.{key}={value!r} does nothing here: it is of answers that the policy writes, "
-                    "objective.name=pco_rollout with rollout.source=generate"
-                )
+        raise ConfigError(f"rollout.source=generate is of pco_rollout, and does nothing with {names}")
     for stage in stages:
         try:
             _validate_stage(stage.config, devices)
         except ConfigError as error:
             raise ConfigError(f"stage {stage.name}: {error}" if len(stages) > 1 else str(error)) from None
+    for key, row in KEYS["rollout"].items():
+        value = config.rollout[key]
+        if not written and (tuple(value) if isinstance(value, list) else value) != row.default:
+            raise ConfigError(
+                f"rollout.{key}={value!r} does nothing here: it is of answers that the policy writes, "
+                "objective.name=pco_rollout with rollout.source=generate"
+            )
 
 
 def _validate_stage(config: ConfigDict, devices: int) -> None:
