@@ -128,7 +128,9 @@ def export(
         on_main(lambda: write_text(out / "README.md", card))
     if adapter:
         path = expanded(config.model.path or str(base.folder))
-        save_adapter(model, out, base=str(path.absolute()) if path.exists() else config.model.path)
+        # Where others read it, no path of this machine that was not given.
+        here = path.exists() and not (push and config.model.path)
+        save_adapter(model, out, base=str(path.absolute()) if here else config.model.path)
         if is_gguf(path):
             print(
                 "note: peft reads no GGUF file: put the model that it was made from into adapter_config.json, "

@@ -28,8 +28,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for name in ("stages", "stage"):
         KEYS[""][name].check(name, plain[name])
     stages = stages_of(config)
-    written = any(generates(stage.config) for stage in stages)
-    if config.rollout.source == "generate" and not written:
+    if config.rollout.source == "generate" and not any(generates(stage.config) for stage in stages):
         names = ", ".join(dict.fromkeys(stage.config.objective.name for stage in stages))
         raise ConfigError(f"rollout.source=generate is of pco_rollout, and does nothing with {names}")
     for stage in stages:
@@ -37,13 +36,6 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             _validate_stage(stage.config, devices)
         except ConfigError as error:
             raise ConfigError(f"stage {stage.name}: {error}" if len(stages) > 1 else str(error)) from None
-    for key, row in KEYS["rollout"].items():
-        value = config.rollout[key]
-        if not written and (tuple(value) if isinstance(value, list) else value) != row.default:
-            raise ConfigError(
-                f"rollout.{key}={value!r} does nothing here: it is of answers that the policy writes, "
-                "objective.name=pco_rollout with rollout.source=generate"
-            )
 
 
 def _validate_stage(config: ConfigDict, devices: int) -> None:
@@ -55,8 +47,6 @@ def _validate_stage(config: ConfigDict, devices: int) -> None:
         value = _get(plain, name)  # null stands for an unset option, and for no text
         if value is not None or not (name.startswith("objective.") or row.default == ""):
             row.check(name, value)
-    for section in ("optimizer", "pretrain.optimizer"):
-        _check_optimizer(section, _get(config, section))
     _check_selection(config)
     if generates(config):
         _check_rollout(config)
@@ -92,24 +82,6 @@ def _check_options(section: Mapping[str, Any]) -> None:
             f"objective.{key}={value!r}: {name} takes no {key}; it takes: {', '.join(own) or 'no option'} "
             f"({key} is for {owners})"
         )
-
-
-# Which settings an optimizer does not look at.
-IDLE = {
-    "adamw": ("matrix_learning_rate",),
-    "adafactor": ("matrix_learning_rate", "b1", "b2", "eps"),
-    "lion": ("matrix_learning_rate", "eps"),
-    "muon": (),
-}
-
-
-def _check_optimizer(section: str, optimizer: ConfigDict) -> None:
-    """Refuses settings that this optimizer does not look at."""
-    for key in IDLE[optimizer.name]:
-        if optimizer[key] != KEYS["optimizer"][key].default:
-            raise ConfigError(
-                f"{section}.{key}={optimizer[key]!r} does nothing with {section}.name={optimizer.name!r}"
-            )
 
 
 def _check_batching(config: ConfigDict) -> None:

@@ -35,11 +35,13 @@ from consistency_jax.models.quantised import is_kernel, quantised_kernel
 from consistency_jax.models.shardings import param_shardings
 from consistency_jax.models.tensor_files import TensorFiles, some, write_tensors
 from consistency_jax.models.tokenizers import (
+    KEPT_SETTINGS,
     TEMPLATES,
     TOKENIZER_FILES,
     check_rows,
     copy_tokenizer_files,
     load_tokenizer,
+    tokenizer_settings,
 )
 from consistency_jax.runtime.files import local, named, write_text
 from consistency_jax.runtime.mesh import fetch
@@ -364,8 +366,12 @@ def save_pretrained(model: Model, folder: str | Path, max_shard_bytes: int = 5_0
             # Another one than the folder's, with data.bos=named, say; or a bare tokenizer.model, which other libraries
             # take for what its class usually does with one.
             if model.tokenizer is not None and {"tokenizer.json", "vocab.json"}.isdisjoint(copied):
+                told = tokenizer_settings(fresh)
                 with named(fresh):
                     model.tokenizer.save_pretrained(fresh)
+                told = tokenizer_settings(fresh) | {key: told[key] for key in KEPT_SETTINGS if key in told}
+                text = json.dumps(told, indent=2, ensure_ascii=False)
+                write_text(fresh / "tokenizer_config.json", text)
             for name in COPIED:
                 if (model.folder / name).is_file():
                     shutil.copyfile(model.folder / name, fresh / name)

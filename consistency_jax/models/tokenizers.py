@@ -37,6 +37,11 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+KEPT_SETTINGS = (
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+)  # which concern neither tokens nor ids
 TEMPLATES = "additional_chat_templates"  # a folder of templates by name, as transformers 5 writes them
 
 
@@ -70,7 +75,7 @@ def _read(folder: Path) -> "transformers.PreTrainedTokenizerFast | None":
         tokenizer = from_sentencepiece(model_file)
         _name_tokens(tokenizer, folder)
     tokenizer.chat_template = _chat_template(folder)
-    if _settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
+    if tokenizer_settings(folder).get("add_bos_token") is not False:  # Llama's and Gemma's default
         put_bos(tokenizer)
     return tokenizer
 
@@ -80,7 +85,7 @@ def _name_tokens(tokenizer: "transformers.PreTrainedTokenizerFast", folder: Path
 
     Raises: ValueError where they want another id than is free.
     """
-    settings, added = _settings(folder), dict(_settings(folder, "added_tokens.json"))
+    settings, added = tokenizer_settings(folder), dict(tokenizer_settings(folder, "added_tokens.json"))
     plain: set[str] = set()
     for index, told in settings.get("added_tokens_decoder", {}).items():
         added[told["content"]] = int(index)
@@ -94,7 +99,7 @@ def _name_tokens(tokenizer: "transformers.PreTrainedTokenizerFast", folder: Path
             raise ValueError(
                 f"{token!r} should have id {index}, and has {tokenizer.convert_tokens_to_ids(token)}"
             )
-    known, named = tokenizer.get_vocab(), _settings(folder, "special_tokens_map.json") | settings
+    known, named = tokenizer.get_vocab(), tokenizer_settings(folder, "special_tokens_map.json") | settings
     for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
         token = named.get(role)
         token = token["content"] if isinstance(token, dict) else token
@@ -132,7 +137,8 @@ def put_bos(tokenizer: "transformers.PreTrainedTokenizerFast") -> None:
     backend.post_processor = put if known is None else processors.Sequence([known, put])
 
 
-def _settings(folder: Path, name: str = "tokenizer_config.json") -> dict[str, Any]:
+def tokenizer_settings(folder: Path, name: str = "tokenizer_config.json") -> dict[str, Any]:
+    """What such a file of a folder says; {} where there is none."""
     path = folder / name
     return read_json(path) if path.is_file() else {}
 
@@ -142,7 +148,7 @@ def _chat_template(folder: Path) -> str | dict[str, str] | None:
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
-        if found := _settings(folder, name).get("chat_template"):
+        if found := tokenizer_settings(folder, name).get("chat_template"):
             named = isinstance(found, list)
             return {entry["name"]: entry["template"] for entry in found} if named else found
     return None

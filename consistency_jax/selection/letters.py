@@ -9,8 +9,8 @@ rules that finds a letter (this project's rules; of several finds the last count
    where one goes on as options do (`Answer: B) Paris`), words for "answer" alone; a list of letters (`the other options
    (B, C)`) names none;
 2. set apart: `\\boxed{B}`, `**B**`, `(B)`, `[B]`; here small letters count too;
-3. alone on its line, or opening it, or bold text, as options do: `B`, `B.`, `B) Paris`, `so **B. Paris** is right`; not
-   where several options are named so.
+3. alone on its line, or opening it as options do: `B`, `B.`, `B) Paris`; else opening bold text: `so **B. Paris** is
+   right`; not where several options are named so.
 
 Full-width letters count as plain ones, and so do the Cyrillic А В С Е and the Greek Α Β Ε where they stand alone: they
 look like A B C E. A letter beside another Latin letter or a digit is no option. Nor is I before a word in small
@@ -74,7 +74,7 @@ def read_letter(text: str, options: int) -> int:
     """
     text = unicodedata.normalize("NFKC", text)
     text = _LOOKALIKE.sub(lambda match: _LOOKALIKES[match[0]], text)
-    after_word, several, apart, line = _patterns(options)
+    after_word, several, apart, line, bold = _patterns(options)
     found, lines, answers, with_text, others = [], [], [], False, range(0)
     for word in _WORD.finditer(text):
         rest = text[word.end() :].partition("\n")[0]
@@ -96,15 +96,15 @@ def read_letter(text: str, options: int) -> int:
     lines = lines or (answers if with_text else [])
     found = lines or found or apart.findall(text)
     if not found:
-        found = line.findall(text)
+        found = line.findall(text) or bold.findall(text)
         found = found if len(set(found)) == 1 else []
     return LETTERS.index(found[-1].upper()) if found else -1
 
 
 @functools.lru_cache
 def _patterns(options: int) -> tuple[re.Pattern[str], ...]:
-    """Rules 1 (from the word's end on, and what makes a list of its letter), 2 and 3 for letters up to that of the last
-    option."""
+    """Rules 1 (from the word's end on, and what makes a list of its letter), 2 and 3 (lines, bold text) for letters up
+    to that of the last option."""
     alone = rf"(?<![{_LATIN}])([A-{LETTERS[options - 1]}])(?![{_LATIN}])(?!['’][{_LATIN}])"
     word = r"(?=\s[a-z\u00df-\u024f])"
     no_word = rf"(?<!I{word})(?<![.!?…]\s[AEO]{word})"
@@ -115,5 +115,6 @@ def _patterns(options: int) -> tuple[re.Pattern[str], ...]:
         re.compile(
             rf"(?:\\boxed\s*{{\s*(?:\\text\s*{{)?|\*\*\s*\(?|[(\[])\s*(?i:{alone})\s*(?:[.)]?\*\*|[)\]}}])"
         ),
-        re.compile(rf"(?:^\s*[-*]?\s*|\*\*){alone}(?:\s*[.):。]\s|\s*[.):。]?\s*$)", re.MULTILINE),
+        re.compile(rf"^\s*[-*]?\s*{alone}(?:\s*[.):。]\s|\s*[.):。]?\s*$)", re.MULTILINE),
+        re.compile(rf"(?<![\w*])\*\*{alone}[.:]\s"),
     )

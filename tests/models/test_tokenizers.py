@@ -195,9 +195,11 @@ def test_exported_folders_segment_as_here_with_transformers(
     config = DecoderConfig(vocab_size=rows, hidden=8, layers=1, heads=2, kv_heads=1, head_dim=4, mlp=8)
     save_pretrained(Model(config, init_params(config, jax.random.key(0))), source)
     shutil.copy(data_folder / name / "tokenizer.model", source)
+    (source / "tokenizer_config.json").write_text('{"model_max_length": 77, "padding_side": "left"}')
     before = load_pretrained(source)
     save_pretrained(before, made)
     theirs, again = transformers.AutoTokenizer.from_pretrained(made), load_tokenizer(made)
+    assert (theirs.model_max_length, theirs.padding_side) == (77, "left")
     for text in texts(data_folder, every=200):
         ids = before.tokenizer(text)["input_ids"]
         assert again(text)["input_ids"] == ids
