@@ -37,11 +37,8 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-KEPT_SETTINGS = (
-    "model_max_length",
-    "padding_side",
-    "truncation_side",
-)  # which concern neither tokens nor ids
+# Of tokenizer_config.json, what changes no token.
+KEPT_SETTINGS = ("model_max_length", "padding_side", "truncation_side")
 TEMPLATES = "additional_chat_templates"  # a folder of templates by name, as transformers 5 writes them
 
 
