@@ -42,10 +42,10 @@ def _adam(config: ConfigDict) -> optax.GradientTransformation:
     an update in place have to copy those first: a quarter of a bfloat16 step's memory traffic on CPU.)"""
 
     def init(params: Any) -> optax.ScaleByAdamState:
-        mu, nu = (
-            jax.tree.map(lambda p: jnp.zeros_like(p, config.state_dtype or p.dtype), params) for _ in "12"
-        )
-        return optax.ScaleByAdamState(jnp.int32(0), mu, nu)
+        def zeros() -> Any:
+            return jax.tree.map(lambda p: jnp.zeros_like(p, config.state_dtype or p.dtype), params)
+
+        return optax.ScaleByAdamState(jnp.int32(0), zeros(), zeros())
 
     def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, Any]:
         grads, mu, nu = wide(grads), wide(state.mu), wide(state.nu)
