@@ -54,8 +54,8 @@ def base_folder(config: ConfigDict, sentences: Sequence[str]) -> Path:
         "architecture": config.model.architecture.to_dict(),
         "text": hashlib.sha256("\n".join(sentences).encode()).hexdigest(),
         "max_length": config.data.max_length,
-        "pretrain": config.pretrain.to_dict()
-        | {"log_every": 50, "checkpoint_every": 500},  # changes no model
+        # How often it is logged and checkpointed changes no model: the defaults stand for all.
+        "pretrain": config.pretrain.to_dict() | {"log_every": 50, "checkpoint_every": 500},
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:16]
     return cache_folder() / "pretrained" / key
